@@ -1,0 +1,37 @@
+# `make demo` and `make test` are the only commands a newcomer types; both install what is missing first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+.PHONY: install demo test lint format clean
+
+install: $(STAMP)
+
+$(STAMP): setup.py constraints.txt
+	@echo "[1/3] creating $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit("boost_trl needs Python >= 3.11, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "step 1 (venv) failed: is the Python venv module installed?"; exit 1; }
+	@echo "[2/3] installing PyTorch (constraints.txt)"
+	@$(PIP) torch --constraint constraints.txt || { echo "step 2 (PyTorch) failed"; exit 1; }
+	@echo "[3/3] installing boost_trl and its dependencies"
+	@$(PIP) --editable '.[all]' --constraint constraints.txt || { echo "step 3 (boost_trl) failed"; exit 1; }
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python examples/twenty_questions.py
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) outputs .pytest_cache .ruff_cache

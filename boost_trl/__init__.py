@@ -1,0 +1,36 @@
+"""boost_trl: TRL trainers that learn how much each training example should count.
+
+Names load on first use, so that `import boost_trl` alone does not import torch.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0.dev0"
+
+_MODULE_OF = {
+    "BilevelOfflineRLConfig": "boost_trl.trainer.bilevel_offline_rl_config",
+    "BilevelOfflineRLTrainer": "boost_trl.trainer.bilevel_offline_rl_trainer",
+    "ReweightingHead": "boost_trl.models.reweighting_head",
+    "ValueHeads": "boost_trl.models.value_heads",
+    "ValuePolicy": "boost_trl.models.value_policy",
+    "evaluate_policy": "boost_trl.environments.rollout",
+    "generate_synthetic": "boost_trl.environments.synthetic",
+    "make_env": "boost_trl.environments.base",
+    "rollout": "boost_trl.environments.rollout",
+    "split_by_category": "boost_trl.data.splits",
+    "validate_trajectories": "boost_trl.data.trajectories",
+}
+
+__all__ = ["__version__", *_MODULE_OF]
+
+
+def __getattr__(name):
+    if name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'boost_trl' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,85 @@
+"""The contract between an environment and everything that plays it, and the registry of names.
+
+Text in, text out. A malformed action never raises: it is a no-op with `info["valid"] = False`. Stepping after the end
+raises `RuntimeError`. `reset(seed=, task=)` determines the whole episode; no environment touches global random state.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Protocol, runtime_checkable
+
+_BUILT_IN = {
+    "twenty_questions": "boost_trl.environments.twenty_questions.environment:TwentyQuestions",
+}
+ENTRY_POINT_GROUP = "boost_trl.environments"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an environment needs to replay one task; JSON-serialisable.
+
+    Args:
+        id (`str`): unique within its environment.
+        category (`str`): what splits are made by.
+        prompt (`str`, *optional*): the task in words, where there is one.
+        data (`dict`, *optional*): anything else the environment needs, JSON values only.
+    """
+
+    id: str
+    category: str
+    prompt: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """One game at a time, in Gymnasium's order of return values.
+
+    Attributes:
+        name (`str`): the registered name.
+        system_prompt (`str`): rules and action grammar, for prompting and for the first message; may be empty.
+        max_steps (`int`): actions after which the episode is over.
+    """
+
+    name: str
+    system_prompt: str
+    max_steps: int
+
+    def tasks(self, categories: Sequence[str] | None = None) -> Sequence[Task]:
+        """All tasks, or those of `categories`, in a fixed order."""
+
+    def reset(self, *, seed: int | None = None, task: Task | str | None = None) -> tuple[str, dict[str, Any]]:
+        """Start an episode: (first observation, info). `task` is a `Task` or its id; without one, `seed` draws it."""
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """(observation, reward, terminated, truncated, info).
+
+        `info` has `valid`, `task_id`, `category`, `step`, and at the end `success` and `score` (the paper's score).
+        """
+
+    def admissible_actions(self) -> list[str] | None:
+        """What may be done now, or `None` when actions are free text."""
+
+    def close(self) -> None:
+        """Release what the episode holds."""
+
+
+def make_env(name: str, **kwargs) -> Environment:
+    """Build an environment by name: a built-in one, or one that a package registers under the entry-point group
+    `boost_trl.environments`.
+
+    Raises:
+        ValueError: if nothing is registered under `name`; the message lists what is.
+    """
+    registered = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if name in registered:
+        return registered[name].load()(**kwargs)
+    if name in _BUILT_IN:
+        module, attribute = _BUILT_IN[name].split(":")
+        return getattr(import_module(module), attribute)(**kwargs)
+    raise ValueError(f"no environment is called {name!r}; known: {', '.join(sorted({*_BUILT_IN, *registered}))}")

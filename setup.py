@@ -1,0 +1,44 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "boost_trl/__init__.py").read_text()).group(1)
+
+REQUIRED = [
+    "accelerate>=1.15,<2",
+    "datasets>=5.2,<6",
+    "evaluate>=0.4.6",
+    "huggingface_hub>=2",
+    "numpy>=2",
+    "peft>=0.21,<1",
+    "safetensors>=0.6",
+    "torch>=2.9",
+    "tqdm",
+    "transformers>=5.23,<6",
+    "trl>=1.16,<2",
+]
+EXTRAS = {
+    "quantization": ["bitsandbytes>=0.50"],
+    "deepspeed": ["deepspeed>=0.19"],
+    "plots": ["matplotlib"],
+    "test": ["pytest>=9", "pytest-xdist"],
+    "dev": ["ruff>=0.17"],
+}
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+
+setup(
+    name="boost_trl",
+    version=VERSION,
+    description="TRL trainers that learn how much each training example should count",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["boost_trl", "boost_trl.*"]),
+    package_data={"boost_trl": ["py.typed", "**/*.jinja", "**/*.json", "**/*.yaml"]},
+    python_requires=">=3.11",
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+)
