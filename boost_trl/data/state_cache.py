@@ -1,0 +1,132 @@
+"""Hidden states of the unmodified LM, computed once, kept on disk, reused by later runs.
+
+Two things are cached per dataset, model and chat template (the template shows in the token ids): trajectory embeddings
+(the last token's state, [B] G.5) and, for a frozen backbone, the state of every action token.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm.auto import tqdm
+
+from boost_trl.data.trajectory_store import TrajectoryStore
+from boost_trl.models.hidden_states import adapters_disabled, final_hidden_states
+
+
+logger = logging.getLogger(__name__)
+
+# Enough of every tensor to tell two trained models of one architecture apart, at no noticeable cost for large ones.
+_SAMPLED_ENTRIES = 4096
+
+
+def default_cache_dir() -> Path:
+    return Path(os.environ.get("BOOST_TRL_CACHE", Path.home() / ".cache" / "boost_trl"))
+
+
+def model_fingerprint(model: nn.Module) -> str:
+    """Changes with the architecture or any tensor's sampled entries; adapters are left out (they are off)."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        if "lora_" in name or not isinstance(tensor, torch.Tensor):
+            continue
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // _SAMPLED_ENTRIES)].to("cpu", copy=True)
+        digest.update(f"{name.replace('base_layer.', '')}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _length_sorted_batches(store: TrajectoryStore, tokens_per_batch: int) -> list[np.ndarray]:
+    order = np.argsort(-store.input_lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, tokens_per_batch // int(store.input_lengths[order[start]]))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+@torch.no_grad()
+def _for_each_batch(model: nn.Module, store: TrajectoryStore, description: str, visit: Callable) -> None:
+    """Call `visit(indices, batch, hidden (B, S, d))` on length-sorted batches, adapters and dropout off."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    # Batches of about this many tokens keep activations small and the padding of sorted rows negligible.
+    batches = _length_sorted_batches(store, tokens_per_batch=16384)
+    with adapters_disabled(model):
+        for indices in tqdm(batches, desc=description, disable=len(batches) < 8, leave=False):
+            batch = store.collate(indices, tokens=True)
+            hidden = final_hidden_states(model, batch.input_ids.to(device), batch.attention_mask.to(device))
+            visit(indices, batch, hidden)
+    model.train(was_training)
+
+
+def trajectory_embeddings(model: nn.Module, store: TrajectoryStore, cache_dir: Path | None = None) -> torch.Tensor:
+    """Final-layer hidden state of each trajectory's last token ([B] G.5), float32, (len(store), d)."""
+    path = (cache_dir or default_cache_dir()) / f"embeddings-{_key(model, store)}.safetensors"
+    if path.is_file():
+        return load_file(path)["embeddings"]
+    embeddings = None
+
+    def visit(indices, batch, hidden):
+        nonlocal embeddings
+        last = hidden[torch.arange(len(indices)), store.last_positions(indices).to(hidden.device)].float().cpu()
+        if embeddings is None:
+            embeddings = torch.empty(len(store), last.shape[1])
+        embeddings[torch.from_numpy(indices)] = last
+
+    _for_each_batch(model, store, "Embedding trajectories", visit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file({"embeddings": embeddings}, partial)
+    partial.rename(path)
+    return embeddings
+
+
+def action_states(
+    model: nn.Module, store: TrajectoryStore, dtype: torch.dtype = torch.bfloat16, cache_dir: Path | None = None
+) -> torch.Tensor:
+    """The hidden state of every action token (and bootstrap state), memory-mapped, (store.num_states, d).
+
+    The size on disk is logged before anything is written.
+    """
+    name = str(dtype).removeprefix("torch.")
+    path = (cache_dir or default_cache_dir()) / f"states-{name}-{_key(model, store)}.bin"
+    shape_path = path.with_suffix(".json")
+    if not shape_path.is_file():
+        hidden_size = model.config.get_text_config().hidden_size
+        size = store.num_states * hidden_size * dtype.itemsize
+        logger.warning(f"writing {size / 2**20:,.1f} MiB of hidden states ({store.num_states:,} tokens) to {path.parent}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        states = torch.from_file(
+            str(partial), shared=True, size=store.num_states * hidden_size, dtype=dtype
+        ).view(store.num_states, hidden_size)
+
+        def visit(indices, batch, hidden):
+            chosen = hidden.reshape(-1, hidden.shape[-1])[batch.state_index.to(hidden.device)].to(dtype).cpu()
+            start = 0
+            for index in indices:
+                count = int(store.state_counts[index])
+                states[store.state_slice(index)] = chosen[start : start + count]
+                start += count
+
+        _for_each_batch(model, store, "Computing hidden states", visit)
+        del states
+        partial.rename(path)
+        shape_path.write_text(json.dumps([store.num_states, hidden_size]))
+    shape = json.loads(shape_path.read_text())
+    return torch.from_file(str(path), shared=False, size=shape[0] * shape[1], dtype=dtype).view(shape)
+
+
+def _key(model: nn.Module, store: TrajectoryStore) -> str:
+    return hashlib.sha256((model_fingerprint(model) + store.fingerprint()).encode()).hexdigest()[:32]

@@ -1,0 +1,200 @@
+"""Trajectories as token ids, with action tokens, their rewards and returns.
+
+Per token (SPEC §3): the state of an action token is the prefix before it, so its hidden state is that of the token one
+position earlier. An action is every token that the chat template marks as the assistant's, its end marker included. The
+reward of a turn sits on its last token. Returns are those of the whole episode: they are computed before truncation and
+cut with it.
+"""
+
+import logging
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from boost_trl.data.trajectories import to_trajectory
+from boost_trl.losses import returns_to_go
+
+
+logger = logging.getLogger(__name__)
+
+DISCOUNT_LEVELS = ("turn", "token")
+
+
+@dataclass
+class TokenizedTrajectory:
+    """One episode. All arrays but `input_ids` have one entry per action token, (T,).
+
+    Args:
+        input_ids (`np.ndarray` of shape `(S,)`): the rendered episode, cut to whole turns.
+        action_positions (`np.ndarray`): where the action tokens stand in `input_ids`; all >= 1.
+        rewards (`np.ndarray`): 0 but on the last token of each turn.
+        returns (`np.ndarray`): reward-to-go of the uncut episode.
+        discounts (`np.ndarray`): the factor between this token and its successor.
+        bootstrap_position (`int`): the state that follows a cut episode, -1 after a terminated one.
+    """
+
+    input_ids: np.ndarray
+    action_positions: np.ndarray
+    rewards: np.ndarray
+    returns: np.ndarray
+    discounts: np.ndarray
+    bootstrap_position: int
+
+
+def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Half-open intervals of ones."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask, [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist()))
+
+
+def check_prefix_property(tokenizer: PreTrainedTokenizerBase, messages: list[dict], where: str) -> None:
+    """Raise unless every prefix of the dialogue renders to a prefix of the whole.
+
+    Raises:
+        ValueError: naming the turn at which the chat template rewrites what came before.
+    """
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    for turn, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        state = tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
+        so_far = tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
+        for text in (state, so_far):
+            if not whole.startswith(text):
+                raise ValueError(
+                    f"{where}: the chat template of {tokenizer.name_or_path or type(tokenizer).__name__} rewrites "
+                    f"earlier turns (seen at turn {turn}), so the policy would be trained on prefixes that it never "
+                    "meets. Use a template that only appends, e.g. trl.get_training_chat_template(tokenizer) or "
+                    "boost_trl.data.chat_templates.PLAIN_CHAT_TEMPLATE"
+                )
+
+
+def _tokenize_one(messages, rewards, terminated, input_ids, mask, tokenizer, max_length, discount, discount_level):
+    """The arrays of one checked row, or `None` when no whole action fits into `max_length`."""
+    input_ids, mask = np.asarray(input_ids, dtype=np.int32), np.asarray(mask, dtype=np.int8)
+    turns = _runs(mask)
+    if len(turns) != len(rewards):
+        raise ValueError(
+            f"the chat template marks {len(turns)} assistant spans for {len(rewards)} assistant turns; "
+            "each turn's end marker must be inside its `{% generation %}` block and turns must not touch"
+        )
+    # Nothing precedes the first token, so it has no state and cannot be learned.
+    turns = [(max(start, 1), end) for start, end in turns]
+    if any(start >= end for start, end in turns):
+        raise ValueError("an assistant turn renders to no token after the first one of the episode")
+
+    positions = np.concatenate([np.arange(start, end) for start, end in turns])
+    last_of_turn = np.array(list(accumulate(end - start for start, end in turns))) - 1
+    token_rewards = np.zeros(len(positions))
+    token_rewards[last_of_turn] = rewards
+    if discount_level == "token":
+        discounts = np.full(len(positions), discount)
+        returns = returns_to_go(torch.from_numpy(token_rewards), discount).numpy()
+    else:
+        discounts = np.ones(len(positions))
+        discounts[last_of_turn] = discount
+        turn_returns = returns_to_go(torch.tensor(rewards, dtype=torch.float64), discount).numpy()
+        returns = np.repeat(turn_returns, [end - start for start, end in turns])
+
+    kept = sum(end <= max_length for _, end in turns)
+    if kept == 0:
+        return None
+    end_of_action = turns[kept - 1][1]
+    bootstrap, length = -1, end_of_action
+    if kept < len(turns) and turns[kept][0] <= max_length:
+        # The reply to the last kept action still fits: V(s') may read it.
+        length = turns[kept][0]
+        bootstrap = length - 1
+    elif kept < len(turns):
+        bootstrap = end_of_action - 1
+    elif not terminated:
+        bootstrap = end_of_action - 1
+        if messages[-1]["role"] != "assistant":
+            prompted = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+            prompted = np.asarray(prompted["input_ids"], dtype=np.int32)
+            if len(prompted) <= max_length:
+                input_ids, length = prompted, len(prompted)
+                bootstrap = length - 1
+    num_actions = last_of_turn[kept - 1] + 1
+    return TokenizedTrajectory(
+        input_ids=input_ids[:length],
+        action_positions=positions[:num_actions],
+        rewards=token_rewards[:num_actions],
+        returns=returns[:num_actions],
+        discounts=discounts[:num_actions],
+        bootstrap_position=bootstrap,
+    )
+
+
+def tokenize_trajectories(
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int = 1024,
+    discount: float = 1.0,
+    discount_level: str = "turn",
+    name: str = "dataset",
+    batch_size: int = 256,
+) -> list[TokenizedTrajectory | None]:
+    """Check and tokenise every row.
+
+    Args:
+        dataset (`Dataset`): rows in the trajectory format.
+        tokenizer (`PreTrainedTokenizerBase`): with a chat template that marks the assistant's tokens.
+        max_length (`int`, *optional*, defaults to `1024`): tokens; whole turns are dropped from the end beyond it.
+        discount (`float`, *optional*, defaults to `1.0`): γ.
+        discount_level (`str`, *optional*, defaults to `"turn"`): `"turn"`, or `"token"` (LMRL-Gym).
+        name (`str`, *optional*): what messages call the dataset.
+
+    Returns:
+        `list`: one entry per row; `None` for a row without a whole action within `max_length`.
+
+    Raises:
+        ValueError: for a bad row, a template that rewrites earlier turns, or when no row is left.
+    """
+    if len(dataset) == 0:
+        raise ValueError(f"{name} is empty: it has no trajectory to use")
+    spot_checks = {*range(min(16, len(dataset))), *range(0, len(dataset), max(1, len(dataset) // 16))}
+    tokenized: list[TokenizedTrajectory | None] = []
+    progress = tqdm(total=len(dataset), desc=f"Tokenizing {name}", disable=len(dataset) < 5000, leave=False)
+    for start in range(0, len(dataset), batch_size):
+        stop = min(start + batch_size, len(dataset))
+        rows = [to_trajectory(dataset[index], index, name) for index in range(start, stop)]
+        for offset in sorted(spot_checks & set(range(start, stop))):
+            check_prefix_property(tokenizer, rows[offset - start]["messages"], f"{name}, row {offset}")
+        rendered = tokenizer.apply_chat_template(
+            [row["messages"] for row in rows], return_dict=True, return_assistant_tokens_mask=True
+        )
+        for offset, (row, ids, mask) in enumerate(zip(rows, rendered["input_ids"], rendered["assistant_masks"])):
+            try:
+                tokenized.append(
+                    _tokenize_one(
+                        row["messages"],
+                        row["rewards"],
+                        row["terminated"],
+                        ids,
+                        mask,
+                        tokenizer,
+                        max_length,
+                        discount,
+                        discount_level,
+                    )
+                )
+            except ValueError as error:
+                raise ValueError(f"{name}, row {start + offset}: {error}") from error
+        progress.update(stop - start)
+    progress.close()
+    dropped = sum(item is None for item in tokenized)
+    if dropped == len(tokenized):
+        raise ValueError(f"{name}: no row has a whole action within `max_length`={max_length} tokens; raise it")
+    if dropped:
+        logger.warning(
+            f"{name}: {dropped} of {len(tokenized)} rows have no whole action within `max_length`={max_length} tokens "
+            "and are left out"
+        )
+    return tokenized

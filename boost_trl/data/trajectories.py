@@ -1,0 +1,104 @@
+"""The trajectory format (one row, one episode) and its checks, all made before any training.
+
+| column | type | meaning |
+|---|---|---|
+| `messages` | list of {role, content} | `assistant` turns are actions, `user`/`tool` turns observations, optional `system` first |
+| `rewards` | list of float | one per assistant turn, received after it |
+| `terminated` | bool, optional (true) | false: cut by a limit; such a row may end with `user`/`tool` turns |
+| `category`, `source` | str, optional | the task's category; `offline` or `synthetic` |
+| `task` | struct, optional | what the environment needs to replay the task |
+
+`prompt` + `completion` rows with a scalar `reward` are accepted as one-turn trajectories.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from datasets import Dataset
+
+
+ROLES = ("system", "user", "assistant", "tool")
+SOURCES = ("offline", "synthetic")
+
+
+def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dict[str, Any]:
+    """One row in the trajectory format, checked.
+
+    Args:
+        row (`dict`): a trajectory row, or `prompt` + `completion` + `reward`.
+        index (`int`): the row's number, for messages.
+        name (`str`, *optional*, defaults to `"dataset"`): what the message calls the dataset.
+
+    Returns:
+        `dict` with `messages` (list), `rewards` (list of float, one per assistant turn) and `terminated` (bool).
+
+    Raises:
+        ValueError: naming dataset, row and column, and saying what to do.
+    """
+
+    def fail(column: str, problem: str):
+        raise ValueError(f"{name}, row {index}, column `{column}`: {problem}")
+
+    if "messages" not in row:
+        if not {"prompt", "completion", "reward"} <= row.keys():
+            fail(
+                "messages",
+                "is missing; a row needs `messages` and `rewards`, or `prompt`, `completion` and `reward`",
+            )
+        prompt, completion = row["prompt"], row["completion"]
+        prompt = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        completion = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
+        if len(completion) != 1:
+            fail("completion", f"has {len(completion)} messages; give episodes of several turns as `messages`")
+        row = {**row, "messages": prompt + completion, "rewards": [row["reward"]]}
+
+    messages, rewards = row["messages"], row.get("rewards")
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        fail("messages", "must be a non-empty list of {role, content}")
+    previous = None
+    for turn, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            fail("messages", f"turn {turn} must be a dict with `role` and a string `content`")
+        role = message.get("role")
+        if role not in ROLES:
+            fail("messages", f"turn {turn} has the role {role!r}; known roles: {', '.join(ROLES)}")
+        if role == "system" and turn > 0:
+            fail("messages", f"turn {turn} is a system turn; only the first may be")
+        if role == "assistant" and previous == "assistant":
+            fail("messages", f"turns {turn - 1} and {turn} are both the assistant's; join them into one action")
+        previous = role
+    num_actions = sum(message["role"] == "assistant" for message in messages)
+    if num_actions == 0:
+        fail("messages", "has no assistant turn, so there is no action to learn from; remove the row")
+    if not isinstance(rewards, Sequence) or isinstance(rewards, str):
+        fail("rewards", "must be a list with one number per assistant turn")
+    if len(rewards) != num_actions:
+        fail("rewards", f"has {len(rewards)} entries for {num_actions} assistant turns; give one per assistant turn")
+    for turn, reward in enumerate(rewards):
+        if isinstance(reward, bool) or not isinstance(reward, int | float) or not math.isfinite(reward):
+            fail("rewards", f"entry {turn} is {reward!r}; rewards are finite numbers")
+    terminated = row.get("terminated")
+    terminated = True if terminated is None else terminated
+    if not isinstance(terminated, bool):
+        fail("terminated", f"is {terminated!r}; it must be true or false")
+    if terminated and messages[-1]["role"] != "assistant":
+        fail("messages", "ends with an observation although `terminated` is true; drop it, or set `terminated` to false")
+    source = row.get("source")
+    if source is not None and source not in SOURCES:
+        fail("source", f"is {source!r}; known sources: {', '.join(SOURCES)}")
+    return {"messages": list(messages), "rewards": [float(reward) for reward in rewards], "terminated": terminated}
+
+
+def validate_trajectories(dataset: Dataset | Iterable[dict[str, Any]], name: str = "dataset") -> None:
+    """Check every row of `dataset` (see the module's table).
+
+    Raises:
+        ValueError: at the first bad row, naming dataset, row and column; or if the dataset is empty.
+    """
+    rows = 0
+    for index, row in enumerate(dataset):
+        to_trajectory(row, index, name)
+        rows += 1
+    if rows == 0:
+        raise ValueError(f"{name} is empty: it has no trajectory to use")
