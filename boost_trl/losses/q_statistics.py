@@ -1,0 +1,185 @@
+"""Q(s, a) and logsumexp Q(s, ·) of linear Q heads without ever holding the tokens' whole vocabulary logits.
+
+A block of tokens by a block of the vocabulary is projected at a time, in the forward pass and again in the backward
+pass, which accumulates the gradients of states, matrix and bias directly. What autograd keeps is the states and two
+numbers per token.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from .precision import at_least_float32
+
+
+_MAX_TOKENS = 4096
+
+
+def q_statistics(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    actions: torch.Tensor,
+    *,
+    chunk_size: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Value of the action taken and log-sum-exp over all actions, for \\( Q(s, \cdot) = W h + b \\).
+
+    Computed in the promoted dtype of `hidden` and `weight`, and at least in float32, under autocast too.
+
+    Args:
+        hidden (`torch.Tensor` of shape `(T, d)`):
+            States of the action tokens (the hidden state of the token before each), any floating dtype.
+        weight (`torch.Tensor` of shape `(V, d)` or `(K, V, d)`):
+            One Q head, or K heads over the same states.
+        bias (`torch.Tensor` of shape `(1,)` or `(V,)`, with K heads `(K, 1)` or `(K, V)`, *optional*):
+            One number per head, or one per token of the vocabulary. May be `None`.
+        actions (`torch.Tensor` of shape `(T,)`):
+            Token ids of the actions taken.
+        chunk_size (`int`, *optional*):
+            Most logits to hold at a time. By default it is chosen from the sizes and the device, and is never more
+            than a quarter of T · V where that matters.
+
+    Returns:
+        `tuple` of two `torch.Tensor` of shape `(T,)`, with K heads `(K, T)`: `q_taken` and `q_logsumexp`, float32
+        (float64 if `hidden` or `weight` is), differentiable once with respect to `hidden`, `weight` and `bias`.
+
+    Raises:
+        ValueError: if a shape is not as above, or an action is not a token id of the vocabulary.
+    """
+    _check(hidden, weight, bias, actions)
+    single = weight.dim() == 2
+    if single:
+        weight = weight.unsqueeze(0)
+        bias = None if bias is None else bias.unsqueeze(0)
+    # A scalar bias shifts both statistics alike, so it needs no part in the loops.
+    scalar_bias = bias if bias is not None and bias.shape[1] == 1 else None
+    token_bias = bias if scalar_bias is None else None
+    if chunk_size is None:
+        chunk_size = _default_chunk_size(hidden.device, len(hidden) * weight.shape[1])
+    q_taken, q_logsumexp = _QStatistics.apply(hidden, weight, token_bias, actions, chunk_size)
+    if scalar_bias is not None:
+        q_taken, q_logsumexp = q_taken + scalar_bias, q_logsumexp + scalar_bias
+    return (q_taken[0], q_logsumexp[0]) if single else (q_taken, q_logsumexp)
+
+
+def q_values_of(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, actions: torch.Tensor
+) -> torch.Tensor:
+    r"""Q(s, a) of the actions alone, \\( W_a \cdot h + b_a \\): a row gather, all that target heads need.
+
+    Args, dtype and `ValueError` are those of [`q_statistics`].
+
+    Returns:
+        `torch.Tensor` of shape `(T,)`, with K heads `(K, T)`, differentiable.
+    """
+    _check(hidden, weight, bias, actions)
+    taken = (at_least_float32(hidden) * weight[..., actions, :]).sum(dim=-1)
+    if bias is None:
+        return taken
+    return taken + (bias if bias.shape[-1] == 1 else bias[..., actions])
+
+
+class _QStatistics(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, actions, chunk_size):
+        dtype = _compute_dtype(hidden, weight)
+        states = hidden.to(dtype)
+        q_taken = states.new_zeros(len(weight), len(states))
+        q_logsumexp = states.new_full(q_taken.shape, -torch.inf)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for head, tokens, words in _blocks(weight, len(states), chunk_size):
+                logits = _logits(states[tokens], weight[head, words], None if bias is None else bias[head, words])
+                column, inside = _columns(actions[tokens], words)
+                taken = logits.gather(1, column).squeeze(1)
+                q_taken[head, tokens] += torch.where(inside, taken, 0)
+                q_logsumexp[head, tokens] = torch.logaddexp(q_logsumexp[head, tokens], logits.logsumexp(dim=1))
+        ctx.save_for_backward(hidden, weight, bias, actions, q_logsumexp)
+        ctx.chunk_size = chunk_size
+        return q_taken, q_logsumexp
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_taken, grad_logsumexp):
+        hidden, weight, bias, actions, q_logsumexp = ctx.saved_tensors
+        states = hidden.to(_compute_dtype(hidden, weight))
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.zeros_like(states) if need_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=states.dtype) if need_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=states.dtype) if need_bias else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            for head, tokens, words in _blocks(weight, len(states), ctx.chunk_size):
+                rows = weight[head, words].to(states.dtype)
+                logits = _logits(states[tokens], rows, None if bias is None else bias[head, words])
+                # dQ(s, ·) = d logsumexp · softmax Q(s, ·) + d taken at the action
+                grad = logits.sub_(q_logsumexp[head, tokens].unsqueeze(1)).exp_()
+                grad.mul_(grad_logsumexp[head, tokens].unsqueeze(1))
+                column, inside = _columns(actions[tokens], words)
+                grad.scatter_add_(1, column, torch.where(inside, grad_taken[head, tokens], 0).unsqueeze(1))
+                if need_hidden:
+                    grad_hidden[tokens].addmm_(grad, rows)
+                if need_weight:
+                    grad_weight[head, words].addmm_(grad.t(), states[tokens])
+                if need_bias:
+                    grad_bias[head, words] += grad.sum(dim=0)
+        return (
+            grad_hidden.to(hidden.dtype) if need_hidden else None,
+            grad_weight.to(weight.dtype) if need_weight else None,
+            grad_bias.to(bias.dtype) if need_bias else None,
+            None,
+            None,
+        )
+
+
+def _check(hidden, weight, bias, actions):
+    shapes = f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, actions {tuple(actions.shape)}"
+    if hidden.dim() != 2 or weight.dim() not in (2, 3) or weight.shape[-1] != hidden.shape[1]:
+        raise ValueError(f"hidden must have shape (T, d) and weight (V, d) or (K, V, d), got {shapes}")
+    if actions.shape != hidden.shape[:1] or actions.is_floating_point():
+        raise ValueError(f"actions must hold one token id per state, shape (T,), got {shapes} of {actions.dtype}")
+    if bias is not None and tuple(bias.shape) not in ((*weight.shape[:-2], 1), tuple(weight.shape[:-1])):
+        raise ValueError(
+            "bias must be None, one number per head, (1,) or (K, 1), or one per token, (V,) or (K, V), got "
+            f"{tuple(bias.shape)} for weight {tuple(weight.shape)}"
+        )
+    lowest, highest = (0, 0) if len(actions) == 0 else torch.stack(actions.aminmax()).tolist()
+    if not 0 <= lowest <= highest < weight.shape[-2]:
+        raise ValueError(f"actions must be token ids from 0 to {weight.shape[-2] - 1}, got {lowest} to {highest}")
+
+
+def _default_chunk_size(device: torch.device, num_logits: int) -> int:
+    largest = 2**20 if device.type == "cpu" else 2**26
+    return min(largest, max(2**16, num_logits // 4))
+
+
+def _compute_dtype(hidden: torch.Tensor, weight: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
+
+
+def _blocks(weight: torch.Tensor, num_tokens: int, chunk_size: int) -> Iterator[tuple[int, slice, slice]]:
+    """(head, slice of tokens, slice of the vocabulary), at most `chunk_size` logits each.
+
+    Blocks are cut along the vocabulary first: each row of the weight's gradient is then written once per 4096 tokens
+    instead of once per handful of tokens.
+    """
+    vocab_size = weight.shape[1]
+    tokens_step = max(1, min(num_tokens, _MAX_TOKENS, chunk_size))
+    words_step = max(1, min(vocab_size, chunk_size // tokens_step))
+    for head in range(len(weight)):
+        for first_word in range(0, vocab_size, words_step):
+            for first_token in range(0, num_tokens, tokens_step):
+                words = slice(first_word, min(first_word + words_step, vocab_size))
+                yield head, slice(first_token, first_token + tokens_step), words
+
+
+def _logits(states: torch.Tensor, rows: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    rows = rows.to(states.dtype)
+    return states @ rows.t() if bias is None else torch.addmm(bias.to(states.dtype), states, rows.t())
+
+
+def _columns(actions: torch.Tensor, words: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each action lies in a block of the vocabulary: column (tokens, 1), and whether it is inside at all."""
+    last = words.stop - words.start - 1
+    offset = actions - words.start
+    return offset.clamp(0, last).unsqueeze(1), (offset >= 0) & (offset <= last)
