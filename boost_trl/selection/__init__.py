@@ -1,7 +1,20 @@
 """Maths of data selection: no trainer and no dataset."""
 
+from boost_trl.selection.auc import weights_auc
+from boost_trl.selection.importance import ImportanceRatios, importance_ratios, response_weights
+from boost_trl.selection.penalty_schedule import PenaltySchedule
 from boost_trl.selection.row_losses import row_means
 from boost_trl.selection.selector import Selector
+from boost_trl.selection.token_baseline import TokenBaseline
 
 
-__all__ = ["Selector", "row_means"]
+__all__ = [
+    "ImportanceRatios",
+    "PenaltySchedule",
+    "Selector",
+    "TokenBaseline",
+    "importance_ratios",
+    "response_weights",
+    "row_means",
+    "weights_auc",
+]
