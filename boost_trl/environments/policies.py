@@ -1,0 +1,239 @@
+"""A language model as a player. Any callable `policy(conversations) -> replies` can play; this one calls `generate`."""
+
+import copy
+import random
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from boost_trl.data.chat_templates import with_action_marks
+
+
+Conversation = list[dict[str, Any]]
+
+# Stands for the content of a turn when a template is asked what it writes around one; no text contains it.
+_CONTENT, _NEXT_CONTENT = "\u27e6turn\u27e7", "\u27e6next turn\u27e7"
+
+
+class GenerationPolicy:
+    """Plays by sampling from a causal language model, one `generate` for all conversations.
+
+    Each conversation is rendered with the chat template and continued until the template's end of turn, the
+    end-of-sequence token or `max_new_tokens`.
+
+    Args:
+        model (`PreTrainedModel`): any causal language model, a [`ValuePolicy`] included.
+        tokenizer (`PreTrainedTokenizerBase`): without a chat template it gets the one that boost_trl ships.
+        max_new_tokens (`int`, *optional*, defaults to `64`): per turn; a `generation_config` that sets it wins.
+        generation_config (`GenerationConfig`, *optional*): defaults to sampling from the model's whole distribution at
+            temperature 1, because that distribution is the policy. Pass `model.generation_config` for the model's own.
+        seed (`int`, *optional*): makes the sequence of calls reproducible and leaves the global random state as it
+            was. Without it, sampling uses the global state.
+        batch_size (`int`, *optional*): conversations per `generate`; all of them at once by default.
+        role (`str`, *optional*, defaults to `"assistant"`): whose turn is written; `"user"` lets the model play the
+            environment.
+        multiline (`bool`, *optional*, defaults to `False`): turns may hold line breaks. Matters only for a template
+            that ends a turn by nothing but a line break, where the header of the next turn then ends it.
+
+    Raises:
+        ValueError: if the template does not write a turn's content as it is, or a conversation cannot be shortened to
+            the model's context.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_new_tokens: int = 64,
+        generation_config: GenerationConfig | None = None,
+        seed: int | None = None,
+        batch_size: int | None = None,
+        role: str = "assistant",
+        multiline: bool = False,
+    ):
+        self.model = model
+        self.tokenizer = tokenizer if tokenizer.chat_template is not None else with_action_marks(tokenizer)
+        self.batch_size = batch_size
+        self.role = role
+        self._seeds = None if seed is None else random.Random(seed)
+
+        end, header = self._turn_end()
+        self._stop_ids, self._stop_text = set(), None
+        mark = end.strip()
+        first = tokenizer(mark, add_special_tokens=False)["input_ids"][0] if mark else None
+        if first in self._special_ids():
+            self._stop_ids.add(first)
+        elif mark:
+            self._stop_text = mark
+        else:
+            self._stop_text = "\n" if "\n" in end and not multiline else (end + header).rstrip()
+
+        config = copy.deepcopy(generation_config)
+        if config is None:
+            config = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
+        config.max_new_tokens = config.max_new_tokens or max_new_tokens
+        for ids in (config.eos_token_id, model.generation_config.eos_token_id, tokenizer.eos_token_id):
+            self._stop_ids.update([ids] if isinstance(ids, int) else ids or ())
+        if not self._stop_ids and not self._stop_text:
+            raise ValueError("neither the tokenizer nor its chat template says where a turn ends; set `eos_token`")
+        config.eos_token_id = sorted(self._stop_ids) or None
+        self._pad_id = next(
+            i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, *self._stop_ids, 0) if i is not None
+        )
+        config.pad_token_id = self._pad_id
+        self.generation_config = config
+
+        positions = getattr(model.config, "max_position_embeddings", None)  # models with no limit have none
+        self.max_prompt_tokens = None if positions is None else positions - config.max_new_tokens
+        if positions is not None and self.max_prompt_tokens < 1:
+            raise ValueError(
+                f"max_new_tokens={config.max_new_tokens} leaves no room for a prompt in the model's {positions} positions"
+            )
+
+    def __call__(self, conversations: Sequence[Conversation]) -> list[str]:
+        """One reply per conversation, without the template's marks and surrounding white space."""
+        return self.reply(conversations)
+
+    def reply(self, conversations: Sequence[Conversation], contexts: Sequence[str] | None = None) -> list[str]:
+        """Like a call, with a text put before each rendered conversation.
+
+        Args:
+            conversations (`list[list[dict]]`): in message format.
+            contexts (`list[str]`, *optional*): one per conversation, such as a rendered example episode; the first
+                thing left out where the model's context is too short.
+        """
+        prompts = self._encode(conversations, contexts or [""] * len(conversations))
+        size = self.batch_size or max(len(prompts), 1)
+        replies = []
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with self._random_state():
+                for start in range(0, len(prompts), size):
+                    replies += self._generate(prompts[start : start + size])
+        finally:
+            self.model.train(was_training)
+        return replies
+
+    def render(self, conversation: Conversation) -> str:
+        """The text up to and with the header of the role's next turn."""
+        if self.role == "assistant":
+            text = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        else:
+            turn = {"role": self.role, "content": _CONTENT}
+            text = self.tokenizer.apply_chat_template([*conversation, turn], tokenize=False).partition(_CONTENT)[0]
+        # In most vocabularies a word brings its own leading space, so a prompt must not end with one.
+        return text.rstrip(" ")
+
+    def _turn_end(self) -> tuple[str, str]:
+        """What the template writes after a turn of the role, and the header of the turn that follows it."""
+        render = self.tokenizer.apply_chat_template
+        turns = [{"role": "user", "content": "x"}] if self.role == "assistant" else []
+        turns.append({"role": self.role, "content": _CONTENT})
+        before, found, end = render(turns, tokenize=False).partition(_CONTENT)
+        if not found:
+            raise ValueError(f"the chat template does not write the content of a {self.role} turn as it is")
+        if self.role == "assistant":
+            follow = render([*turns, {"role": "user", "content": _NEXT_CONTENT}], tokenize=False)
+        else:
+            follow = render(turns, tokenize=False, add_generation_prompt=True)
+        follow = follow.partition(_CONTENT)[2].partition(_NEXT_CONTENT)[0]
+        return end, follow.removeprefix(end)
+
+    def _special_ids(self) -> set[int]:
+        added = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return (added | set(self.tokenizer.all_special_ids)) - {self.tokenizer.unk_token_id}
+
+    def _encode(self, conversations, contexts) -> list[list[int]]:
+        texts = [context + self.render(conversation) for context, conversation in zip(contexts, conversations)]
+        prompts = self._tokenize(texts)
+        for i, conversation in enumerate(conversations):
+            if self._too_long(prompts[i]) and contexts[i]:
+                prompts[i] = self._tokenize([self.render(conversation)])[0]
+            while self._too_long(prompts[i]):
+                conversation = _without_oldest_turns(conversation)
+                if conversation is None:
+                    raise ValueError(
+                        f"conversation {i} has {len(prompts[i])} tokens even without its older turns, and the model "
+                        f"has room for {self.max_prompt_tokens} before a reply; lower `max_new_tokens` or shorten the "
+                        "observations"
+                    )
+                prompts[i] = self._tokenize([self.render(conversation)])[0]
+        return prompts
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+    def _too_long(self, prompt: list[int]) -> bool:
+        return self.max_prompt_tokens is not None and len(prompt) > self.max_prompt_tokens
+
+    def _generate(self, prompts: list[list[int]]) -> list[str]:
+        width = max(map(len, prompts))
+        input_ids = torch.full((len(prompts), width), self._pad_id)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, prompt in enumerate(prompts):
+            input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            attention_mask[row, width - len(prompt) :] = 1
+        criteria = StoppingCriteriaList()
+        if self._stop_text is not None:
+            criteria.append(_StopAtText(self.tokenizer, self._stop_text, width))
+        sequences = self.model.generate(
+            input_ids=input_ids.to(self.model.device),
+            attention_mask=attention_mask.to(self.model.device),
+            generation_config=self.generation_config,
+            stopping_criteria=criteria,
+        )[:, width:].tolist()
+        ended = [next((i for i, t in enumerate(ids) if t in self._stop_ids), len(ids)) for ids in sequences]
+        replies = self.tokenizer.batch_decode(
+            [ids[:end] for ids, end in zip(sequences, ended)], skip_special_tokens=True
+        )
+        if self._stop_text is not None:
+            replies = [_before(reply, self._stop_text) for reply in replies]
+        return [reply.strip() for reply in replies]
+
+    @contextmanager
+    def _random_state(self):
+        if self._seeds is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(self._seeds.getrandbits(63))
+            yield
+
+
+class _StopAtText(StoppingCriteria):
+    """Ends a row once its new tokens, decoded, hold the text that ends a turn."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, text: str, prompt_length: int):
+        self.tokenizer, self.text, self.prompt_length = tokenizer, text, prompt_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+        # A token is at least one character, or a part of one.
+        start = max(self.prompt_length, input_ids.shape[1] - 4 * len(self.text))
+        replies = self.tokenizer.batch_decode(input_ids[:, start:], skip_special_tokens=True)
+        return torch.tensor([_before(reply, self.text) != reply for reply in replies], device=input_ids.device)
+
+
+def _before(reply: str, text: str) -> str:
+    """The part of `reply` before `text`; blank lines that a model puts before its turn do not end it."""
+    lead = len(reply) - len(reply.lstrip())
+    position = reply.find(text, lead)
+    return reply if position < 0 else reply[:position]
+
+
+def _without_oldest_turns(conversation: Conversation) -> Conversation | None:
+    """Drop the oldest action and its answer, never the opening turns; `None` if nothing but the last is left."""
+    opening = next(i for i, message in enumerate(conversation) if message["role"] != "system") + 1
+    if len(conversation) - opening <= 2:
+        return None
+    return conversation[:opening] + conversation[opening + 2 :]

@@ -1,0 +1,277 @@
+"""Playing many games at once: all of them advance in lockstep, one batched policy call per turn."""
+
+import copy
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from .base import Environment, Task, make_env
+
+
+logger = logging.getLogger(__name__)
+
+Policy = Callable[[list[list[dict[str, Any]]]], list[str]]
+
+_ROW_COLUMNS = {
+    "messages",
+    "rewards",
+    "terminated",
+    "category",
+    "source",
+    "task",
+    "score",
+    "success",
+    "seed",
+    "error",
+    "invalid_actions",
+}
+_STEP_INFO = {"valid", "step", "task_id"}
+
+
+def rollout(
+    policy: Policy | tuple,
+    env: Environment | Callable[[], Environment] | str,
+    tasks: Sequence[Task | str | dict[str, Any]],
+    *,
+    num_envs: int = 64,
+    seed: int = 0,
+    max_turns: int | None = None,
+    system_prompt: bool = True,
+    source: str = "offline",
+    progress: bool = True,
+) -> Dataset:
+    """Play one game per task and return them in the trajectory format, in the order of `tasks`.
+
+    A finished game's place is taken by the next task, so up to `num_envs` games share every policy call. Games are
+    determined by their own seeds; with a sampling policy the replies also depend on `num_envs`.
+
+    Args:
+        policy (callable or `tuple`): `policy(conversations) -> replies`, or `(model, tokenizer)`, which plays as
+            `GenerationPolicy(model, tokenizer, seed=seed)`.
+        env (`Environment`, callable or `str`): an environment (copied, one for each concurrent game), a factory, or a
+            name for `make_env`.
+        tasks (list of `Task`, `str` or `dict`): one game each; ids and the `task` column of a dataset are accepted.
+        num_envs (`int`, *optional*, defaults to `64`): games that play at the same time.
+        seed (`int`, *optional*, defaults to `0`): the game of task i is reset with a seed made of this and i.
+        max_turns (`int`, *optional*): cut games after so many actions; the environment's own limit by default.
+        system_prompt (`bool`, *optional*, defaults to `True`): begin with the environment's system prompt, if any.
+        source (`str`, *optional*, defaults to `"offline"`): goes to the column of that name.
+        progress (`bool`, *optional*, defaults to `True`): show a bar over games.
+
+    Returns:
+        `datasets.Dataset` with `messages`, `rewards`, `terminated`, `category`, `source`, `task`, `score` (of the
+        final info, else the sum of rewards; none for a game cut by `max_turns`), `success`, `seed`,
+        `invalid_actions`, `error` (what the environment raised, which ended this game only) and every other plain
+        value in the final info. The final observation is dropped of a terminated game, kept of a truncated one.
+
+    Raises:
+        ValueError: if there are no tasks or the policy does not return one text per conversation.
+    """
+    if not len(tasks):
+        raise ValueError("rollout needs at least one task; pass `env.tasks()` for all of them")
+    if num_envs < 1:
+        raise ValueError(f"num_envs is {num_envs}; at least one game must play")
+    policy = _as_policy(policy, seed)
+    make = _as_factory(env)
+    waiting = [
+        _Game(_as_task(task), random.Random(f"{seed}/{index}").getrandbits(31)) for index, task in enumerate(tasks)
+    ]
+    games = list(waiting)
+    waiting.reverse()
+    idle: list[Environment] = []
+    playing: list[_Game] = []
+    bar = tqdm(total=len(games), desc="Playing", unit="game", disable=not progress)
+    while waiting or playing:
+        while waiting and len(playing) < num_envs:
+            game = waiting.pop()
+            game.start(idle.pop() if idle else make(), system_prompt)
+            playing.append(game)
+        active = [game for game in playing if not game.over]
+        if active:
+            replies = policy([game.messages for game in active])
+            if len(replies) != len(active) or not all(isinstance(reply, str) for reply in replies):
+                raise ValueError(f"the policy must return one text per conversation, {len(active)} of them")
+            for game, reply in zip(active, replies):
+                game.act(reply, max_turns)
+        for game in playing:
+            if game.over:
+                # An environment that raised may be in any state: it is not used again.
+                if game.error is None:
+                    idle.append(game.env)
+                game.env = None
+                bar.update()
+        playing = [game for game in playing if not game.over]
+    bar.close()
+    for environment in idle:
+        environment.close()
+    return Dataset.from_list(_rows(games, source))
+
+
+def evaluate_policy(
+    policy: Policy | tuple,
+    env: Environment | Callable[[], Environment] | str,
+    tasks: Sequence[Task | str | dict[str, Any]],
+    *,
+    num_games: int | None = None,
+    num_envs: int = 64,
+    seed: int = 0,
+    system_prompt: bool = True,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Play and report mean ± standard error of the score, success rate and length.
+
+    No task is favoured: all are played ⌊`num_games` / number of tasks⌋ times, and the rest is drawn without
+    replacement. Games that the environment broke are counted in `errors` and left out of the means.
+
+    Args:
+        policy, env, tasks, num_envs, seed, system_prompt, progress: as in [`rollout`].
+        num_games (`int`, *optional*): defaults to one per task.
+
+    Returns:
+        `dict` with `reward_mean`, `reward_se`, `success_rate`, `mean_turns`, `num_games` (played to their end) and
+        `errors`.
+
+    Raises:
+        RuntimeError: if every game ended in an error; the message quotes one.
+    """
+    num_games = len(tasks) if num_games is None else num_games
+    draw = random.Random(f"{seed}/tasks")
+    chosen = [*range(len(tasks))] * (num_games // max(len(tasks), 1))
+    chosen += draw.sample(range(len(tasks)), num_games - len(chosen)) if len(tasks) else []
+    rows = rollout(
+        policy,
+        env,
+        [tasks[i] for i in chosen],
+        num_envs=num_envs,
+        seed=seed,
+        system_prompt=system_prompt,
+        progress=progress,
+    )
+    played = [row for row in rows if row["error"] is None]
+    errors = len(rows) - len(played)
+    if not played:
+        raise RuntimeError(f"all {errors} games ended in an error of the environment, such as: {rows[0]['error']}")
+    if errors:
+        example = next(row["error"] for row in rows if row["error"] is not None)
+        logger.warning("%d of %d games ended in an error of the environment, such as: %s", errors, len(rows), example)
+
+    from boost_trl.metrics import EpisodeReturn
+
+    results = EpisodeReturn(keep_in_memory=True).compute(
+        scores=[row["score"] for row in played],
+        successes=[bool(row["success"]) for row in played],
+        turns=[len(row["rewards"]) for row in played],
+    )
+    return {**results, "errors": errors}
+
+
+@dataclass
+class _Game:
+    task: Task | str
+    seed: int
+    env: Environment | None = None
+    messages: list[dict[str, str]] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    info: dict[str, Any] = field(default_factory=dict)
+    invalid_actions: int = 0
+    terminated: bool = False
+    cut: bool = False
+    over: bool = False
+    error: str | None = None
+
+    def start(self, env: Environment, system_prompt: bool) -> None:
+        self.env = env
+        if system_prompt and env.system_prompt:
+            self.messages.append({"role": "system", "content": env.system_prompt})
+        try:
+            observation, self.info = env.reset(seed=self.seed, task=self.task)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self.messages.append({"role": "user", "content": observation})
+
+    def act(self, action: str, max_turns: int | None) -> None:
+        try:
+            observation, reward, self.terminated, truncated, self.info = self.env.step(action)
+        except Exception as error:
+            self._fail(error)
+            return
+        self.messages.append({"role": "assistant", "content": action})
+        self.rewards.append(float(reward))
+        self.invalid_actions += not self.info.get("valid", True)
+        self.cut = not (self.terminated or truncated) and len(self.rewards) == max_turns
+        self.over = self.terminated or truncated or self.cut
+        if not self.terminated:
+            self.messages.append({"role": "user", "content": observation})
+
+    def _fail(self, error: Exception) -> None:
+        # One broken game must not cost the others; the row says what happened.
+        logger.debug("a game ended in an error", exc_info=error)
+        self.over, self.terminated, self.error = True, False, f"{type(error).__name__}: {error}"
+
+    def row(self, source: str) -> dict[str, Any]:
+        ended = self.error is None and not self.cut
+        extra = {
+            key: value
+            for key, value in self.info.items()
+            if key not in _ROW_COLUMNS | _STEP_INFO and isinstance(value, str | int | float | bool)
+        }
+        task = self.task.to_dict() if isinstance(self.task, Task) else {"id": self.task}
+        return {
+            "messages": self.messages,
+            "rewards": self.rewards,
+            "terminated": self.terminated,
+            "category": self.info.get("category", task.get("category")),
+            "source": source,
+            "task": task,
+            "score": float(self.info.get("score", sum(self.rewards))) if ended else None,
+            "success": bool(self.info.get("success", False)) if ended else None,
+            "seed": self.seed,
+            "invalid_actions": self.invalid_actions,
+            "error": self.error,
+            **extra,
+        }
+
+
+def _rows(games: list[_Game], source: str) -> list[dict[str, Any]]:
+    rows = [game.row(source) for game in games]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    if not any(row["task"].get("data") for row in rows):
+        # Parquet has no struct without fields.
+        for row in rows:
+            row["task"].pop("data", None)
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def _as_policy(policy: Policy | tuple, seed: int) -> Policy:
+    if isinstance(policy, tuple):
+        from .policies import GenerationPolicy
+
+        return GenerationPolicy(*policy, seed=seed)
+    return policy
+
+
+def _as_factory(env: Environment | Callable[[], Environment] | str) -> Callable[[], Environment]:
+    if isinstance(env, str):
+        return partial(make_env, env)
+    if not isinstance(env, type) and isinstance(env, Environment):
+        return partial(copy.deepcopy, env)
+    if callable(env):
+        return env
+    raise ValueError(f"env must be an Environment, a factory or a name, not {type(env).__name__}")
+
+
+def _as_task(task: Task | str | dict[str, Any]) -> Task | str:
+    if isinstance(task, dict):
+        known = {f.name for f in fields(Task)}
+        task = {key: value for key, value in task.items() if key in known and value is not None}
+        # A dataset column holds the union of all tasks' fields, with none where a task has no such field.
+        task["data"] = {key: value for key, value in task.get("data", {}).items() if value is not None}
+        return Task(**task)
+    return task
