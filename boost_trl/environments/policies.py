@@ -1,6 +1,7 @@
 """A language model as a player. Any callable `policy(conversations) -> replies` can play; this one calls `generate`."""
 
 import copy
+import logging
 import random
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from transformers import (
 from boost_trl.data.chat_templates import with_action_marks
 
 
+logger = logging.getLogger(__name__)
+
 Conversation = list[dict[str, Any]]
 
 # Stands for the content of a turn when a template is asked what it writes around one; no text contains it.
@@ -33,7 +36,9 @@ class GenerationPolicy:
     Args:
         model (`PreTrainedModel`): any causal language model, a [`ValuePolicy`] included.
         tokenizer (`PreTrainedTokenizerBase`): without a chat template it gets the one that boost_trl ships.
-        max_new_tokens (`int`, *optional*, defaults to `64`): per turn; a `generation_config` that sets it wins.
+        max_new_tokens (`int`, *optional*, defaults to `64`): per turn; a `generation_config` that sets it wins. In a
+            model of few positions a turn may get less, but a quarter of the positions is always kept for it. A longer
+            conversation loses its oldest turns, never the opening ones, with a warning.
         generation_config (`GenerationConfig`, *optional*): defaults to sampling from the model's whole distribution at
             temperature 1, because that distribution is the policy. Pass `model.generation_config` for the model's own.
         seed (`int`, *optional*): makes the sequence of calls reproducible and leaves the global random state as it
@@ -93,12 +98,8 @@ class GenerationPolicy:
         config.pad_token_id = self._pad_id
         self.generation_config = config
 
-        positions = getattr(model.config, "max_position_embeddings", None)  # models with no limit have none
-        self.max_prompt_tokens = None if positions is None else positions - config.max_new_tokens
-        if positions is not None and self.max_prompt_tokens < 1:
-            raise ValueError(
-                f"max_new_tokens={config.max_new_tokens} leaves no room for a prompt in the model's {positions} positions"
-            )
+        self._positions = getattr(model.config, "max_position_embeddings", None)  # models with no limit have none
+        self._warned = False
 
     def __call__(self, conversations: Sequence[Conversation]) -> list[str]:
         """One reply per conversation, without the template's marks and surrounding white space."""
@@ -164,10 +165,13 @@ class GenerationPolicy:
                 conversation = _without_oldest_turns(conversation)
                 if conversation is None:
                     raise ValueError(
-                        f"conversation {i} has {len(prompts[i])} tokens even without its older turns, and the model "
-                        f"has room for {self.max_prompt_tokens} before a reply; lower `max_new_tokens` or shorten the "
-                        "observations"
+                        f"conversation {i} has {len(prompts[i])} tokens even without its older turns, too many for the "
+                        f"model's {self._positions} positions and a reply; shorten the observations or take a model "
+                        "with a longer context"
                     )
+                if not self._warned:
+                    logger.warning("a conversation is longer than the model's context: its oldest turns are left out")
+                    self._warned = True
                 prompts[i] = self._tokenize([self.render(conversation)])[0]
         return prompts
 
@@ -175,7 +179,9 @@ class GenerationPolicy:
         return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
     def _too_long(self, prompt: list[int]) -> bool:
-        return self.max_prompt_tokens is not None and len(prompt) > self.max_prompt_tokens
+        if self._positions is None:
+            return False
+        return len(prompt) > self._positions - min(self.generation_config.max_new_tokens, self._positions // 4)
 
     def _generate(self, prompts: list[list[int]]) -> list[str]:
         width = max(map(len, prompts))
@@ -184,13 +190,17 @@ class GenerationPolicy:
         for row, prompt in enumerate(prompts):
             input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
             attention_mask[row, width - len(prompt) :] = 1
+        config = self.generation_config
+        if self._positions is not None and width + config.max_new_tokens > self._positions:
+            config = copy.copy(config)
+            config.max_new_tokens = self._positions - width
         criteria = StoppingCriteriaList()
         if self._stop_text is not None:
             criteria.append(_StopAtText(self.tokenizer, self._stop_text, width))
         sequences = self.model.generate(
             input_ids=input_ids.to(self.model.device),
             attention_mask=attention_mask.to(self.model.device),
-            generation_config=self.generation_config,
+            generation_config=config,
             stopping_criteria=criteria,
         )[:, width:].tolist()
         ended = [next((i for i, t in enumerate(ids) if t in self._stop_ids), len(ids)) for ids in sequences]

@@ -163,23 +163,38 @@ def test_the_training_mode_comes_back():
     assert model.training and all(module.training for module in model.modules())
 
 
-def test_a_conversation_beyond_the_context_loses_its_oldest_turns():
+def test_a_conversation_beyond_the_context_loses_its_oldest_turns(caplog):
     tokenizer = byte_tokenizer(PLAIN_CHAT_TEMPLATE)
-    model = tiny_model(tokenizer, positions=120)
-    policy = GenerationPolicy(model, tokenizer, max_new_tokens=4)
+    policy = GenerationPolicy(tiny_model(tokenizer, positions=120), tokenizer, max_new_tokens=4)
     conversation = [{"role": "system", "content": "Rules"}, {"role": "user", "content": "Start"}]
     for n in range(6):
         conversation += [{"role": "assistant", "content": f"ask {n}"}, {"role": "user", "content": f"say {n}"}]
     (prompt,) = policy._encode([conversation], ["EXAMPLE" * 50])
-    assert len(prompt) <= 116
-    kept = conversation[:2] + conversation[-4:]
-    assert tokenizer.decode(prompt) == policy.render(kept)
-    longer = conversation[:2] + conversation[-6:]
-    assert len(tokenizer(policy.render(longer))["input_ids"]) > 116  # nothing more could be kept
+    assert tokenizer.decode(prompt) == policy.render(conversation[:2] + conversation[-4:])
+    assert len(prompt) <= 116 < len(policy.render(conversation[:2] + conversation[-6:]))
+    assert "oldest turns" in caplog.text
     with pytest.raises(ValueError, match="even without its older turns"):
         policy([[{"role": "user", "content": "x" * 200}]])
-    with pytest.raises(ValueError, match="leaves no room"):
-        GenerationPolicy(model, tokenizer, max_new_tokens=120)
+
+
+def test_an_example_is_the_first_thing_left_out():
+    tokenizer = byte_tokenizer(PLAIN_CHAT_TEMPLATE)
+    policy = GenerationPolicy(tiny_model(tokenizer, positions=120), tokenizer, max_new_tokens=4)
+    conversation = [{"role": "user", "content": "Start"}]
+    prompts = policy._encode([conversation, conversation], ["EXAMPLE", "EXAMPLE" * 50])
+    own = policy.render(conversation)
+    assert [tokenizer.decode(prompt) for prompt in prompts] == ["EXAMPLE" + own, own]
+
+
+def test_few_positions_leave_a_quarter_for_the_reply():
+    tokenizer = byte_tokenizer(CHATML)
+    model = tiny_model(tokenizer, positions=80)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    greedy = GenerationConfig(do_sample=False, max_new_tokens=64)  # always the first token, "!"
+    (reply,) = GenerationPolicy(model, tokenizer, generation_config=greedy)([[{"role": "user", "content": "x" * 25}]])
+    header = len("user\n" + "x" * 25 + "\n" + "assistant\n") + 3
+    assert reply == "!" * (80 - header)
 
 
 def test_a_template_that_rewrites_turns_is_refused():
