@@ -1,6 +1,7 @@
 """Value heads, the reweighting head, and the policy that value heads define."""
 
+from .reweighting_head import ReweightingHead, ReweightingHeadConfig
 from .value_heads import ValueHeads, ValueHeadsConfig
 
 
-__all__ = ["ValueHeads", "ValueHeadsConfig"]
+__all__ = ["ReweightingHead", "ReweightingHeadConfig", "ValueHeads", "ValueHeadsConfig"]
