@@ -1,0 +1,211 @@
+"""Small language models trained from zero, so that examples and tests need no download.
+
+A word-level tokenizer built from a list of words, a tiny GPT-2, a plain training loop on texts, and a cache on disk.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from huggingface_hub import cached_assets_path
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tqdm.auto import tqdm
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, get_scheduler
+
+
+logger = logging.getLogger(__name__)
+
+END, PAD, UNKNOWN = "<|end|>", "<|pad|>", "<|unknown|>"
+
+# Every turn ends with the same mark, so either role's turn is "generate until the end-of-sequence token".
+CHAT_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{%- if message['role'] == 'assistant' %}"
+    "{%- generation %}{{- message['content'] + eos_token }}{%- endgeneration %}"
+    "{%- else %}{{- message['content'] + eos_token }}{%- endif %}"
+    "{%- endfor %}"
+)
+
+
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token per word, words being what white space separates.
+
+    Text of known words that single spaces separate survives encoding and decoding unchanged.
+
+    Args:
+        words (`Sequence[str]`): the vocabulary; repeated words count once, order gives the ids.
+
+    Raises:
+        ValueError: if a word is empty or holds white space.
+    """
+    for word in words:
+        if word.split() != [word]:
+            raise ValueError(f"{word!r} is not one word: it is empty or holds white space")
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys([PAD, END, UNKNOWN, *words]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    # A "##" word would be glued to the one before; without such words this decoder only joins with spaces.
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        padding_side="left",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tiny_gpt2(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    hidden_size: int = 64,
+    num_layers: int = 2,
+    num_heads: int = 4,
+    max_length: int = 128,
+    seed: int = 0,
+) -> GPT2LMHeadModel:
+    """An untrained GPT-2 for `tokenizer`, without dropout; the same `seed` gives the same parameters.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerFast`): gives vocabulary and special tokens.
+        hidden_size, num_layers, num_heads (`int`, *optional*): the model's size.
+        max_length (`int`, *optional*, defaults to 128): positions.
+        seed (`int`, *optional*, defaults to `0`): of the initial parameters.
+    """
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=max_length,
+        n_embd=hidden_size,
+        n_layer=num_layers,
+        n_head=num_heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config)
+
+
+def pack_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int) -> torch.Tensor:
+    """Whole texts laid side by side in rows of `length` tokens, padded at the end: (rows, length).
+
+    A text that does not fit a row is cut. Texts that follow others in a row teach the model all its positions, and to
+    read an example before the text that it continues.
+    """
+    rows, row = [], []
+    for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
+        if row and len(row) + len(ids) > length:
+            rows.append(row)
+            row = []
+        row = row + ids[:length]
+    rows.append(row)
+    packed = torch.full((len(rows), length), tokenizer.pad_token_id)
+    for index, row in enumerate(rows):
+        packed[index, : len(row)] = torch.tensor(row)
+    return packed
+
+
+def train_on_texts(
+    model: GPT2LMHeadModel,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    *,
+    steps: int,
+    batch_size: int = 32,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+    desc: str = "Pretraining the embedded model",
+) -> float:
+    """Train `model` in place on next tokens, with AdamW and a cosine schedule.
+
+    Args:
+        model (`GPT2LMHeadModel`): the model.
+        tokenizer (`PreTrainedTokenizerFast`): its tokenizer.
+        texts (`Sequence[str]`): rendered texts, end marks included.
+        steps (`int`): updates.
+        batch_size (`int`, *optional*, defaults to 32): packed rows per update.
+        learning_rate (`float`, *optional*, defaults to 3e-3): its peak.
+        seed (`int`, *optional*, defaults to `0`): of the order of rows.
+        desc (`str`, *optional*): what the progress bar says.
+
+    Returns:
+        `float`: mean loss over the last tenth of the updates, in nats per token.
+    """
+    rows = pack_texts(tokenizer, texts, model.config.n_positions)
+    labels = rows.masked_fill(rows == tokenizer.pad_token_id, -100)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=steps // 20, num_training_steps=steps)
+    model.train()
+    losses, order = [], torch.empty(0, dtype=torch.long)
+    bar = tqdm(range(steps), desc=desc, unit="step", mininterval=1.0)
+    for step in bar:
+        if len(order) < batch_size:
+            order = torch.cat([order, torch.randperm(len(rows), generator=generator)])
+        batch, order = order[:batch_size], order[batch_size:]
+        loss = model(input_ids=rows[batch], labels=labels[batch], use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.detach())
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+    model.eval()
+    return torch.stack(losses[-max(1, steps // 10) :]).mean().item() if losses else float("nan")
+
+
+def build_from_texts(
+    name: str,
+    words: Sequence[str],
+    texts: Sequence[str],
+    *,
+    steps: int,
+    seed: int = 0,
+    cache_dir: str | Path | None = None,
+    **model_sizes: int,
+) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
+    """Tokenizer and tiny model trained on `texts`, or the same pair read from disk if it was built before.
+
+    Args:
+        name (`str`): what it is for; part of the folder's name.
+        words (`Sequence[str]`): the vocabulary.
+        texts (`Sequence[str]`): what it is trained on.
+        steps (`int`): updates.
+        seed (`int`, *optional*, defaults to `0`): of parameters and order.
+        cache_dir (`str` or `Path`, *optional*): where models are kept; the Hugging Face assets cache unless given.
+        model_sizes (`int`, *optional*): sizes passed to [`tiny_gpt2`].
+
+    Returns:
+        `tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]`: in evaluation mode.
+    """
+    everything = [list(words), list(texts), steps, seed, model_sizes, CHAT_TEMPLATE, torch.__version__]
+    fingerprint = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:16]
+    parent = Path(cache_dir) if cache_dir is not None else cached_assets_path("boost_trl", namespace="embedded_lm")
+    folder = parent / f"{name}-{fingerprint}"
+    if not (folder / "config.json").is_file():
+        tokenizer = word_tokenizer(words)
+        model = tiny_gpt2(tokenizer, seed=seed, **model_sizes)
+        loss = train_on_texts(model, tokenizer, texts, steps=steps, seed=seed)
+        logger.info("%s: %.3f nats per token after %d steps, kept in %s", name, loss, steps, folder)
+        parent.mkdir(parents=True, exist_ok=True)
+        # Written beside and renamed, so that an interrupted or a second process never leaves half a model.
+        with tempfile.TemporaryDirectory(dir=parent) as temporary:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            if not folder.exists():
+                shutil.copytree(temporary, f"{temporary}.done")
+                Path(f"{temporary}.done").rename(folder)
+    return GPT2LMHeadModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)

@@ -1,0 +1,59 @@
+"""What a language model that plays both roles has to know, and how its dialogues are judged by their own words."""
+
+from typing import Any
+
+from boost_trl.environments.base import Task
+from boost_trl.environments.synthetic import TextOutcome
+from boost_trl.environments.twenty_questions.environment import turn_reward
+from boost_trl.environments.twenty_questions.oracle import AGENT_PROMPT, ORACLE_PROMPT
+from boost_trl.environments.twenty_questions.world import World
+
+
+class SelfPlayRules:
+    """`boost_trl.environments.synthetic.SyntheticRules` of Twenty Questions ([B] Figure 4).
+
+    A dialogue succeeds at the first question that names an item and is answered yes, whatever the secret was: nobody
+    checks a self-played answer. It fails when all questions are asked.
+
+    Args:
+        world (`World`): reads the questions.
+        max_turns (`int`): questions per game.
+        reward (`str`): `"step_cost"` or `"score"`.
+    """
+
+    def __init__(self, world: World, max_turns: int, reward: str):
+        self.world = world
+        self.max_turns = max_turns
+        self.reward = reward
+
+    def agent_prompt(self, task: Task) -> str:
+        return AGENT_PROMPT
+
+    def environment_prompt(self, task: Task) -> str:
+        name = self.world.items[self.world.index_of[task.id]].names[0]
+        return f"{ORACLE_PROMPT}\nGoal: {name}"
+
+    def is_terminal(self, messages: list[dict[str, Any]]) -> bool:
+        if messages[-1]["role"] == "assistant":
+            return False  # the answer decides
+        return self._is_success(messages) or self._num_questions(messages) >= self.max_turns
+
+    def rewards_from_text(self, messages: list[dict[str, Any]], task: Task) -> TextOutcome:
+        count = self._num_questions(messages)
+        success = messages[-1]["role"] != "assistant" and self._is_success(messages)
+        rewards = [turn_reward(step, False, self.max_turns, self.reward)[0] for step in range(1, count + 1)]
+        score = 0.0
+        if count:
+            rewards[-1], score = turn_reward(count, success, self.max_turns, self.reward)
+        return TextOutcome(rewards, success or count >= self.max_turns, score, success)
+
+    def _num_questions(self, messages: list[dict[str, Any]]) -> int:
+        return sum(message["role"] == "assistant" for message in messages)
+
+    def _is_success(self, messages: list[dict[str, Any]]) -> bool:
+        question, answer = messages[-2], messages[-1]
+        return (
+            question["role"] == "assistant"
+            and bool(self.world.read(question["content"])[1])
+            and answer["content"].strip().lower().startswith("yes")
+        )
