@@ -79,12 +79,12 @@ def rollout(
         raise ValueError(f"num_envs is {num_envs}; at least one game must play")
     policy = _as_policy(policy, seed)
     make = _as_factory(env)
-    waiting = [
-        _Game(_as_task(task), random.Random(f"{seed}/{index}").getrandbits(31)) for index, task in enumerate(tasks)
+    idle = [make()]
+    games = [
+        _Game(task, random.Random(f"{seed}/{index}").getrandbits(31))
+        for index, task in enumerate(_known_tasks(tasks, idle[0]))
     ]
-    games = list(waiting)
-    waiting.reverse()
-    idle: list[Environment] = []
+    waiting = games[::-1]
     playing: list[_Game] = []
     bar = tqdm(total=len(games), desc="Playing", unit="game", disable=not progress)
     while waiting or playing:
@@ -173,7 +173,7 @@ def evaluate_policy(
 
 @dataclass
 class _Game:
-    task: Task | str
+    task: Task
     seed: int
     env: Environment | None = None
     messages: list[dict[str, str]] = field(default_factory=list)
@@ -222,14 +222,13 @@ class _Game:
             for key, value in self.info.items()
             if key not in _ROW_COLUMNS | _STEP_INFO and isinstance(value, str | int | float | bool)
         }
-        task = self.task.to_dict() if isinstance(self.task, Task) else {"id": self.task}
         return {
             "messages": self.messages,
             "rewards": self.rewards,
             "terminated": self.terminated,
-            "category": self.info.get("category", task.get("category")),
+            "category": self.task.category,
             "source": source,
-            "task": task,
+            "task": self.task.to_dict(),
             "score": float(self.info.get("score", sum(self.rewards))) if ended else None,
             "success": bool(self.info.get("success", False)) if ended else None,
             "seed": self.seed,
@@ -242,10 +241,10 @@ class _Game:
 def _rows(games: list[_Game], source: str) -> list[dict[str, Any]]:
     rows = [game.row(source) for game in games]
     columns = dict.fromkeys(key for row in rows for key in row)
-    if not any(row["task"].get("data") for row in rows):
+    if not any(row["task"]["data"] for row in rows):
         # Parquet has no struct without fields.
         for row in rows:
-            row["task"].pop("data", None)
+            del row["task"]["data"]
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
@@ -267,11 +266,22 @@ def _as_factory(env: Environment | Callable[[], Environment] | str) -> Callable[
     raise ValueError(f"env must be an Environment, a factory or a name, not {type(env).__name__}")
 
 
-def _as_task(task: Task | str | dict[str, Any]) -> Task | str:
-    if isinstance(task, dict):
-        known = {f.name for f in fields(Task)}
-        task = {key: value for key, value in task.items() if key in known and value is not None}
-        # A dataset column holds the union of all tasks' fields, with none where a task has no such field.
-        task["data"] = {key: value for key, value in task.get("data", {}).items() if value is not None}
-        return Task(**task)
-    return task
+def _known_tasks(tasks: Sequence[Task | str | dict[str, Any]], env: Environment) -> list[Task]:
+    by_id = {task.id: task for task in env.tasks()} if any(isinstance(task, str) for task in tasks) else {}
+    unknown = sorted({task for task in tasks if isinstance(task, str)} - by_id.keys())
+    if unknown:
+        raise ValueError(f"{env.name} has no task {unknown[0]!r}; ids look like {next(iter(by_id))!r}")
+    return [by_id[task] if isinstance(task, str) else as_task(task) for task in tasks]
+
+
+def as_task(task: Task | dict[str, Any]) -> Task:
+    """The task that a dataset's `task` column holds; a `Task` is returned as it is."""
+    if isinstance(task, Task):
+        return task
+    known = {f.name for f in fields(Task)}
+    task = {key: value for key, value in task.items() if key in known and value is not None}
+    # A dataset column holds the union of all tasks' fields, with none where a task has no such field.
+    task["data"] = {key: value for key, value in task.get("data", {}).items() if value is not None}
+    if not {"id", "category"} <= task.keys():
+        raise ValueError(f"a task needs `id` and `category`, but this one has only {sorted(task)}")
+    return Task(**task)

@@ -1,33 +1,10 @@
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from toy_game import CHATML, COLON, byte_tokenizer, tiny_model
+from transformers import GenerationConfig, GPT2LMHeadModel
 
 from boost_trl.data.chat_templates import PLAIN_CHAT_TEMPLATE
 from boost_trl.environments.policies import GenerationPolicy
-
-
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-# Ends a turn by text that is no token of its own, and opens it with a space.
-COLON = (
-    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '##' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
-)
-
-
-def byte_tokenizer(template):
-    """One token per byte, so that a model can be told what to write letter by letter."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    tokenizer.chat_template = template
-    return tokenizer
 
 
 class Scribe(GPT2LMHeadModel):
@@ -43,15 +20,6 @@ class Scribe(GPT2LMHeadModel):
         output.logits[:, -1] = -1e4
         output.logits[:, -1, ids[written]] = 1e4
         return output
-
-
-def tiny_model(tokenizer, cls=GPT2LMHeadModel, positions=256):
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=positions, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    return cls(config)
 
 
 def scripted(tokenizer, script, role="assistant", conversation=None, **kwargs):

@@ -4,59 +4,12 @@ import statistics
 
 import pytest
 from datasets import Dataset
+from toy_game import GuessNumber
 
 from boost_trl import evaluate_policy, rollout
 from boost_trl.data.trajectories import validate_trajectories
 from boost_trl.environments import rollout as rollout_module
-from boost_trl.environments.base import Environment, Task
-
-
-class GuessNumber:
-    """Hidden number, answers higher or lower; five guesses in the game's own limit. Score: guesses remaining."""
-
-    name = "guess_number"
-    max_steps = 5
-
-    def __init__(self, system_prompt="Guess a number from 0 to 9.", broken=(), truncates=False):
-        self.system_prompt, self.broken, self.truncates = system_prompt, broken, truncates
-        self.task = None
-
-    def tasks(self, categories=None):
-        tasks = [Task(str(n), "even" if n % 2 == 0 else "odd", data={"secret": n}) for n in range(10)]
-        return [task for task in tasks if categories is None or task.category in categories]
-
-    def reset(self, *, seed=None, task=None):
-        self.task = next(t for t in self.tasks() if t.id == (task if isinstance(task, str) else task.id))
-        if self.task.id in self.broken:
-            raise OSError("no such number")
-        self.count, self.over = 0, False
-        return f"It is {self.task.category}.", self._info(True)
-
-    def step(self, action):
-        if self.over:
-            raise RuntimeError("the game is over")
-        if action == "crash":
-            raise ZeroDivisionError("crashed")
-        self.count += 1
-        secret, valid = self.task.data["secret"], action.isdigit()
-        success = valid and int(action) == secret
-        out = self.count == self.max_steps and not success
-        self.over = success or out
-        info = self._info(valid)
-        if self.over:
-            info |= {"success": success, "score": float(self.max_steps - self.count) if success else 0.0, "luck": 7}
-        answer = "Right." if success else "Higher." if valid and int(action) < secret else "Lower."
-        truncated = out and self.truncates
-        return answer, 0.0 if success else -1.0, self.over and not truncated, truncated, info
-
-    def admissible_actions(self):
-        return [str(n) for n in range(10)]
-
-    def close(self):
-        pass
-
-    def _info(self, valid):
-        return {"valid": valid, "task_id": self.task.id, "category": self.task.category, "step": self.count}
+from boost_trl.environments.base import Environment
 
 
 def count_up(conversations):
@@ -147,7 +100,7 @@ def test_a_broken_game_loses_only_itself():
     assert rows["error"] == [None, "OSError: no such number", "ZeroDivisionError: crashed", None, None]
     assert rows["score"] == [2.0, None, None, 2.0, 4.0]
     assert rows[2]["rewards"] == [-1.0] and rows[2]["messages"][-1]["role"] == "user" and not rows[2]["terminated"]
-    assert rows[1]["rewards"] == [] and rows[1]["task"] == {"id": "8"}
+    assert rows[1]["rewards"] == [] and rows["category"][1] == "even"
 
 
 def test_an_environment_that_raised_is_replaced():
@@ -191,6 +144,10 @@ def test_saved_tasks_play_again(tmp_path):
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="at least one task"):
         play(count_up, GuessNumber(), [])
+    with pytest.raises(ValueError, match="guess_number has no task '10'; ids look like '0'"):
+        play(count_up, GuessNumber(), ["0", "10"])
+    with pytest.raises(ValueError, match="needs `id` and `category`"):
+        play(count_up, GuessNumber(), [{"id": "0"}])
     with pytest.raises(ValueError, match="num_envs"):
         play(count_up, GuessNumber(), "0", num_envs=0)
     with pytest.raises(ValueError, match="one text per conversation"):
