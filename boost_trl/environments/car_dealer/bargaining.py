@@ -1,0 +1,164 @@
+"""The rule-based buyer: what an understood utterance does to reservation price and patience, and what comes back."""
+
+from dataclasses import dataclass
+
+from .market import PERSONALITIES, SMALL_STEP, Buyer, Reaction
+
+
+# Nobody takes the first price: it caps what the car is believed to be worth, and only holding it lifts the cap.
+# So opening at the dealer's minimum, which a seller could do without any skill, closes no deal.
+ANCHOR = 0.97
+RIGHT_BRAND_GAIN = 1.0
+RAISE = Reaction(-3.0, 1)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A seller's utterance as the buyer understands it.
+
+    Args:
+        price (`int`, *optional*): the last price named, in the world's unit.
+        brands, features (`tuple[str, ...]`): brands and features named.
+        asks (`bool`): asks what the buyer wants.
+        takes_counter (`bool`): agrees without naming a price, that is, to the buyer's last counter-offer.
+    """
+
+    price: int | None = None
+    brands: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    asks: bool = False
+    takes_counter: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the buyer answers.
+
+    Args:
+        acts (`tuple[str, ...]`): what is said, in order: keys of the phrase tables.
+        price (`int`, *optional*): the counter-offer, or the price agreed on.
+        decision (`str`, *optional*): `"accept"`, `"reject"`, or `None` while the talk goes on.
+    """
+
+    acts: tuple[str, ...]
+    price: int | None = None
+    decision: str | None = None
+
+
+def void_reason(move: Move, counter: int | None, floor: int, sticker: int) -> str | None:
+    """Why the seller may not make an offer: `"below_floor"`, `"above_sticker"`, `"nothing_to_take"`, or `None`."""
+    price = move.price
+    if price is None and move.takes_counter:
+        if counter is None:
+            return "nothing_to_take"
+        price = counter
+    if price is None:
+        return None
+    if price < floor:
+        return "below_floor"
+    return "above_sticker" if price > sticker else None
+
+
+class RuleBasedBuyer:
+    """A buyer in one negotiation; deterministic, it draws nothing.
+
+    Args:
+        buyer (`Buyer`): who it is.
+        unit (`int`): what counter-offers are rounded down to.
+
+    Attributes:
+        reservation (`float`): what the buyer would pay now; never beyond the budget.
+        patience (`int`): failed rounds left; the buyer walks away below zero.
+        counter (`int` or `None`): the last counter-offer, which stands until the next one.
+    """
+
+    def __init__(self, buyer: Buyer, unit: int):
+        self.buyer = buyer
+        self.unit = unit
+        self.reservation = float(min(buyer.reservation, buyer.budget))
+        self.patience = buyer.patience
+        self.counter: int | None = None
+        self._last_price: int | None = None
+        self._ceiling = float(buyer.budget)
+        self._told_wishes = False
+        self._brand_named = False
+        self._convinced_by: set[str] = set()
+
+    def respond(self, move: Move) -> Reply:
+        """Take in one utterance."""
+        buyer, segment = self.buyer, self.buyer.segment
+        acts = []
+        gain, lost, useful = PERSONALITIES[buyer.personality][1], 0, False
+
+        if any(brand != buyer.brand for brand in move.brands):
+            lost += 1
+            acts.append("wrong_brand")
+        elif move.brands and not self._brand_named:
+            self._brand_named = useful = True
+            gain += RIGHT_BRAND_GAIN
+        features = set(move.features)
+        convincing = (features & set(buyer.wanted)) - self._convinced_by
+        self._convinced_by |= convincing
+        useful |= bool(convincing)
+        feature_gain = segment.feature_gain * len(convincing)
+        lost += len(features - set(buyer.wanted))
+        if move.asks:
+            acts.append("wants")
+            useful |= not self._told_wishes
+            lost += self._told_wishes
+            self._told_wishes = True
+
+        void = void_reason(move, self.counter, buyer.floor, buyer.sticker)
+        price = self.counter if move.price is None and move.takes_counter else move.price
+        reaction = Reaction(0, 0)
+        if void:
+            lost += 1
+        elif price is None:
+            if not useful:
+                lost += segment.talk.patience
+                reaction = Reaction(segment.talk.price, 0)
+        elif self.counter is not None and price <= self.counter:
+            return Reply(("accept",), price, "accept")  # taking a standing counter-offer is no concession
+        else:
+            reaction = self._reaction_to(price)
+            lost += reaction.patience
+
+        change = gain + feature_gain + reaction.price
+        self.reservation = min(self.reservation + change * buyer.sticker / 100, buyer.budget, self._ceiling)
+        if change > 1.0:
+            acts.insert(0, "pleased")
+        elif reaction.price < 0:
+            acts.insert(0, "wary")
+        if price is not None and not void:
+            if self._last_price is None:
+                self._ceiling = min(ANCHOR * price, buyer.budget)
+                self.reservation = min(self.reservation, self._ceiling)
+            self._last_price = price
+            if price <= self.reservation:
+                return Reply(("accept",), price, "accept")
+            lost += 1
+
+        self.patience -= lost
+        if self.patience < 0:
+            return Reply(("leave",), None, "reject")
+        if void:
+            return Reply((*acts, void))
+        if price is None:
+            return Reply((*acts, "ask_price"))
+        bid = min(self.reservation - segment.margin * buyer.sticker / 100, price - self.unit)
+        self.counter = int(bid // self.unit) * self.unit
+        return Reply((*acts, "counter"), self.counter)
+
+    def _reaction_to(self, price: int) -> Reaction:
+        """How the segment takes the step from the last price; the first price is compared with the sticker."""
+        segment, sticker = self.buyer.segment, self.buyer.sticker
+        if self._last_price is None:
+            deep = 100 * (sticker - price) / sticker > SMALL_STEP
+            return segment.big_step if deep else Reaction(0, 0)
+        step = 100 * (self._last_price - price) / sticker
+        if step < 0:
+            return RAISE
+        if step < 0.5:
+            self._ceiling += segment.hold.price * sticker / 100
+            return segment.hold
+        return segment.small_step if step <= SMALL_STEP else segment.big_step

@@ -1,0 +1,197 @@
+"""From words to moves and back, in both worlds.
+
+The full world speaks sentences and dollars. The small world has one short form for every act, a vocabulary of about
+ninety words (prices are whole percents of the sticker price), and announces segment, minimum price and one wish.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .bargaining import Move, Reply
+from .market import BRANDS, FEATURES, SEGMENTS, Buyer
+from .phrases import BUYER, PERSONALITY, SELLER
+
+
+WORLDS = ("full", "small")
+# One line, because a language model without chat format ends its turns at the end of the line.
+BUYER_SAYS = " Buyer: "
+_PRICE = {
+    "full": re.compile(r"\$\s?(\d{1,3}(?:,\d{3})+|\d{1,9})(\.\d+)?(?:\s?(k)\b)?", re.IGNORECASE),
+    "small": re.compile(r"(?<![\w$])(\d{1,3})(?!\w)()()"),
+}
+_BRAND_WORDS = {**{brand.lower(): brand for brand in BRANDS}, "mercedes": "Mercedes-Benz", "vw": "Volkswagen"}
+_WISH_WORDS = ("want", "need", "looking", "important", "prefer", "matters", "wish")
+_TAKES = re.compile(r"\b(deal|agreed|sold|accept)\b")
+_TAKES_NOT = re.compile(r"\b(no|not|any|never|can't|cannot|don't|won't) (a )?(deal|agreed|sold|accept)\b")
+_LEAVES = re.compile(r"\b(goodbye|bye|walk(?:ing)? away|leaving|no deal|(?:we are|i'm|i am) done)\b")
+_SHEET = {
+    "full": re.compile(
+        r"^Dealer sheet: (?P<brand>\S+) \w+, sticker price \$(?P<sticker>[\d,]+), minimum price \$(?P<floor>[\d,]+)"
+    ),
+    "small": re.compile(r"^\w+ (?P<brand>\S+) ; minimum (?P<floor>\d+)(?P<sticker>)"),
+}
+_SMALL = {
+    "counter": "no {price}",
+    "ask_price": "price ?",
+    "below_floor": "joke",
+    "above_sticker": "high",
+    "nothing_to_take": "what ?",
+    "wrong_brand": "not that",
+    "pleased": "nice",
+    "wary": "hmm",
+    "accept": "deal {price}",
+    "leave": "bye",
+    "wants": "want {features}",
+    "brand": "{brand}",
+    "pitch": "has {features}",
+    "ask": "want ?",
+    "price": "price {price}",
+    "deal": "deal",
+    "small_talk": "weather",
+}
+
+
+def listing(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def prices_in(text: str, world: str) -> list[int]:
+    """All prices named, in order: `$12,500`, `$12.5k` (full) or whole numbers up to 999 (small)."""
+    return [
+        round(float(whole.replace(",", "") + fraction) * (1000 if thousand else 1))
+        for whole, fraction, thousand in _PRICE[world].findall(text)
+    ]
+
+
+def features_in(text: str) -> tuple[str, ...]:
+    """The features named, in order and once each."""
+    words = re.findall(r"[a-z]+", text.lower())
+    return tuple(dict.fromkeys(word for word in words if word in FEATURES))
+
+
+def brands_in(text: str) -> tuple[str, ...]:
+    """The brands named, in order and once each."""
+    words = re.findall(r"[a-z]+(?:-[a-z]+)?", text.lower())
+    return tuple(dict.fromkeys(_BRAND_WORDS[word] for word in words if word in _BRAND_WORDS))
+
+
+def understand(text: str, world: str) -> Move:
+    """Read a seller's utterance. The last price named is the offer."""
+    prices, lower = prices_in(text, world), text.lower().replace("\u2019", "'")
+    return Move(
+        price=prices[-1] if prices else None,
+        brands=brands_in(text),
+        features=features_in(text),
+        asks="?" in text and any(word in lower for word in _WISH_WORDS),
+        takes_counter=not prices and bool(_TAKES.search(lower)) and not _TAKES_NOT.search(lower),
+    )
+
+
+def decision_in(text: str, offer: int | None, world: str) -> str | None:
+    """What free words of a buyer decide: `"accept"` the seller's standing `offer`, `"reject"`, or `None`.
+
+    Naming a lower price with "deal" is a counter-offer, not an agreement.
+    """
+    lower = text.lower().replace("\u2019", "'")
+    if _LEAVES.search(lower):
+        return "reject"
+    if offer is None or not _TAKES.search(lower) or _TAKES_NOT.search(lower):
+        return None
+    named = prices_in(text, world)
+    return "accept" if not named or named[-1] >= offer else None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What the seller reads off the first observation; prices in the world's unit."""
+
+    brand: str
+    sticker: int
+    floor: int
+
+
+def read_sheet(text: str, world: str) -> Sheet:
+    """
+    Raises:
+        ValueError: if `text` is no first observation of this world.
+    """
+    match = _SHEET[world].match(text)
+    if match is None or not brands_in(match["brand"]):
+        raise ValueError(f"no dealer sheet of the {world} world in the first observation: {text[:80]!r}")
+    sticker, floor = (int(match[name].replace(",", "") or 100) for name in ("sticker", "floor"))
+    return Sheet(brands_in(match["brand"])[0], sticker, floor)
+
+
+class Phrasing:
+    """Puts moves and replies into words.
+
+    Args:
+        world (`str`): `"full"` or `"small"`.
+        rng (`random.Random`): chooses among the sentences of an act.
+    """
+
+    def __init__(self, world: str, rng: random.Random):
+        self.world = world
+        self.rng = rng
+
+    def price(self, price: int) -> str:
+        return f"${price:,}" if self.world == "full" else str(price)
+
+    def _say(self, table: dict[str, tuple[str, ...]], act: str, **fields: str) -> str:
+        template = self.rng.choice(table[act]) if self.world == "full" else _SMALL[act]
+        return template.format(**fields)
+
+    def opening(self, buyer: Buyer) -> str:
+        """The first observation: the dealer's sheet, and in the full world the buyer's first words."""
+        if self.world == "small":
+            return f"{buyer.segment.name} {buyer.brand.lower()} ; minimum {buyer.floor} ; want {buyer.wanted[0]}"
+        hello = self._say(BUYER, "opening", brand=buyer.brand, model=buyer.model)
+        return (
+            f"Dealer sheet: {buyer.brand} {buyer.model}, sticker price {self.price(buyer.sticker)}, minimum price "
+            f"{self.price(buyer.floor)}. Equipment: {listing(buyer.equipment)}.{BUYER_SAYS}{self._coloured(buyer, hello)}"
+        )
+
+    def reply(self, buyer: Buyer, reply: Reply) -> str:
+        """The buyer's words."""
+        # The small world keeps wishes and equipment apart by its grammar, so it lists without commas.
+        wishes = listing(buyer.wanted) if self.world == "full" else " ".join(buyer.wanted)
+        fields = {"brand": buyer.brand, "features": wishes}
+        if reply.price is not None:
+            fields["price"] = self.price(reply.price)
+        parts = [self._say(BUYER, act, **fields) for act in reply.acts]
+        return self._coloured(buyer, " ".join(parts)) if self.world == "full" else " ; ".join(parts)
+
+    def refusal(self, buyer: Buyer, void: str) -> str:
+        """The answer to an offer that the seller may not make."""
+        return self._coloured(buyer, self._say(BUYER, void))
+
+    def _coloured(self, buyer: Buyer, text: str) -> str:
+        if self.rng.random() < 0.5:
+            return text
+        return f"{self.rng.choice(PERSONALITY[buyer.personality])} {text}"
+
+    def utterance(self, move: Move, small_talk: bool = False) -> str:
+        """The seller's words for a move."""
+        acts = ["small_talk"] * small_talk + ["brand"] * bool(move.brands) + ["pitch"] * bool(move.features)
+        acts += ["deal"] * move.takes_counter + ["ask"] * move.asks + ["price"] * (move.price is not None)
+        fields = {}
+        if move.brands:
+            brand = listing(move.brands)
+            fields["brand"] = brand if self.world == "full" else brand.lower()
+        if move.features:
+            fields["features"] = listing(move.features) if self.world == "full" else " ".join(move.features)
+        if move.price is not None:
+            fields["price"] = self.price(move.price)
+        parts = [self._say(SELLER, act, **fields) for act in acts or ["small_talk"]]
+        return (" " if self.world == "full" else " ; ").join(parts)
+
+
+def small_vocabulary() -> list[str]:
+    """Every word of the small world (texts split at blanks), sorted; for a word-level tokenizer."""
+    words = {word for text in _SMALL.values() for word in text.split() if not word.startswith("{")}
+    words |= {"minimum", ";", "?", *FEATURES, *(segment.name for segment in SEGMENTS)}
+    words |= {brand.lower() for brand in BRANDS} | {str(price) for price in range(60, 101)}
+    return sorted(words)
