@@ -1,0 +1,20 @@
+"""WebShop (Yao et al., 2022), embedded: no Java, no downloads. See [`WebShop`]."""
+
+from .catalogue import Catalogue
+from .environment import WebShop
+from .generate import generate_catalogue
+from .offline import offline_trajectories
+from .reward import purchase_reward
+from .small import generate_small_catalogue
+from .text import spacy_nouns
+
+
+__all__ = [
+    "Catalogue",
+    "WebShop",
+    "generate_catalogue",
+    "generate_small_catalogue",
+    "offline_trajectories",
+    "purchase_reward",
+    "spacy_nouns",
+]

@@ -1,0 +1,102 @@
+"""Generated shops, kept in memory for the process and on disk for the next one."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from .catalogue import Catalogue
+from .search import SearchIndex
+
+
+logger = logging.getLogger(__name__)
+
+
+def _generate(name: str, seed: int) -> Catalogue:
+    if name == "small":
+        from .small import generate_small_catalogue
+
+        return generate_small_catalogue(seed)
+    from .generate import generate_catalogue
+
+    return generate_catalogue(seed)
+
+
+def cache_root() -> Path:
+    """`$BOOST_TRL_CACHE`, or `~/.cache/boost_trl`."""
+    return Path(os.environ.get("BOOST_TRL_CACHE") or Path.home() / ".cache" / "boost_trl")
+
+
+@lru_cache(maxsize=4)
+def load_catalogue(name: str, seed: int = 0) -> Catalogue:
+    """
+    A generated shop by name, from memory, from disk, or made now and put there.
+
+    Args:
+        name (`str`): `"full"` or `"small"`.
+        seed (`int`, *optional*, defaults to 0): what the shop is made from.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name not in ("full", "small"):
+        raise ValueError(f"catalogue {name!r} is not 'full', 'small' or a Catalogue")
+    folder = cache_root() / "webshop" / f"{name}-{seed}-{_source_hash()}"
+    if folder.is_dir():
+        try:
+            return read_catalogue(folder)
+        except (OSError, ValueError, KeyError) as error:
+            logger.warning("the cached shop in %s cannot be read (%s); it is made again", folder, error)
+    catalogue = _generate(name, seed)
+    try:
+        write_catalogue(catalogue, folder)
+    except OSError as error:
+        logger.warning("the shop cannot be cached in %s (%s); it will be made again next time", folder, error)
+    return catalogue
+
+
+def write_catalogue(catalogue: Catalogue, folder: str | Path) -> None:
+    """Write products, goals and index to `folder` (JSON and NumPy arrays), whole or not at all."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        index = catalogue.index
+        content = {"products": catalogue.products, "prices": catalogue.prices, "goals": catalogue.goals}
+        content |= {"terms": index.terms, "fingerprint": catalogue.fingerprint}
+        (draft / "catalogue.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        np.savez(draft / "index.npz", starts=index.starts, documents=index.documents, impacts=index.impacts)
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.rename(folder)
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)
+        # Another process may have finished the same shop first, which is as good.
+        if not (folder / "index.npz").exists():
+            raise
+
+
+def read_catalogue(folder: str | Path) -> Catalogue:
+    """What [`write_catalogue`] wrote."""
+    folder = Path(folder)
+    content = json.loads((folder / "catalogue.json").read_text(encoding="utf-8"))
+    with np.load(folder / "index.npz") as arrays:
+        ids = [product["asin"] for product in content["products"]]
+        index = SearchIndex(content["terms"], arrays["starts"], arrays["documents"], arrays["impacts"], ids)
+    catalogue = Catalogue(content["products"], content["prices"], content["goals"], index)
+    catalogue.fingerprint = content["fingerprint"]
+    return catalogue
+
+
+def _source_hash() -> str:
+    """Changes with the code that makes shops, so that a cached one is never older than its code."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
