@@ -2,6 +2,7 @@
 
 from .reweighting_head import ReweightingHead, ReweightingHeadConfig
 from .value_heads import ValueHeads, ValueHeadsConfig
+from .value_policy import ValuePolicy
 
 
-__all__ = ["ReweightingHead", "ReweightingHeadConfig", "ValueHeads", "ValueHeadsConfig"]
+__all__ = ["ReweightingHead", "ReweightingHeadConfig", "ValueHeads", "ValueHeadsConfig", "ValuePolicy"]
