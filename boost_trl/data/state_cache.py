@@ -105,12 +105,14 @@ def action_states(
     if not shape_path.is_file():
         hidden_size = model.config.get_text_config().hidden_size
         size = store.num_states * hidden_size * dtype.itemsize
-        logger.warning(f"writing {size / 2**20:,.1f} MiB of hidden states ({store.num_states:,} tokens) to {path.parent}")
+        logger.warning(
+            f"writing {size / 2**20:,.1f} MiB of hidden states ({store.num_states:,} tokens) to {path.parent}"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        states = torch.from_file(
-            str(partial), shared=True, size=store.num_states * hidden_size, dtype=dtype
-        ).view(store.num_states, hidden_size)
+        states = torch.from_file(str(partial), shared=True, size=store.num_states * hidden_size, dtype=dtype).view(
+            store.num_states, hidden_size
+        )
 
         def visit(indices, batch, hidden):
             chosen = hidden.reshape(-1, hidden.shape[-1])[batch.state_index.to(hidden.device)].to(dtype).cpu()

@@ -48,7 +48,9 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
             )
         prompt, completion = row["prompt"], row["completion"]
         prompt = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        completion = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
+        completion = (
+            [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
+        )
         if len(completion) != 1:
             fail("completion", f"has {len(completion)} messages; give episodes of several turns as `messages`")
         row = {**row, "messages": prompt + completion, "rewards": [row["reward"]]}
@@ -83,7 +85,9 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
     if not isinstance(terminated, bool):
         fail("terminated", f"is {terminated!r}; it must be true or false")
     if terminated and messages[-1]["role"] != "assistant":
-        fail("messages", "ends with an observation although `terminated` is true; drop it, or set `terminated` to false")
+        fail(
+            "messages", "ends with an observation although `terminated` is true; drop it, or set `terminated` to false"
+        )
     source = row.get("source")
     if source is not None and source not in SOURCES:
         fail("source", f"is {source!r}; known sources: {', '.join(SOURCES)}")

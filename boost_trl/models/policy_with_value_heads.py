@@ -18,6 +18,9 @@ class PolicyWithValueHeads(nn.Module):
         auxiliary (`ValueHeads`, *optional*): ψ, with the shapes of `primary`.
     """
 
+    # Trainer reads this of the model when it resumes.
+    _keys_to_ignore_on_save = None
+
     def __init__(self, backbone: nn.Module, primary: ValueHeads, auxiliary: ValueHeads | None = None):
         super().__init__()
         self.backbone = backbone
@@ -81,5 +84,7 @@ class PolicyWithValueHeads(nn.Module):
             if role not in roles
             for parameter in heads.parameters()
         ]
-        output["anchor"] = {"zero": 0.0 * torch.stack(unused).sum() if unused else states.new_zeros((), dtype=torch.float32)}
+        output["anchor"] = {
+            "zero": 0.0 * torch.stack(unused).sum() if unused else states.new_zeros((), dtype=torch.float32)
+        }
         return output

@@ -1,0 +1,255 @@
+"""Configuration of [`BilevelOfflineRLTrainer`]."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+
+_CHOICES = {
+    "algorithm": ("mc", "ilql"),
+    "method": ("boost", "vanilla"),
+    "reweighting": ("learned", "uniform"),
+    "discount_level": ("turn", "token"),
+    "loss_normalization": ("trajectory_mean", "token_mean", "sum"),
+    "value_head_bias": ("scalar", "token"),
+    "value_head_init": ("lm_head", "random"),
+    "policy_prior": ("none", "lm"),
+    "states_dtype": ("bfloat16", "float32"),
+}
+
+
+@dataclass
+class BilevelOfflineRLConfig(TrainingArguments):
+    """Configuration of [`BilevelOfflineRLTrainer`]: offline RL on trajectories of mixed quality, with learned weights.
+
+    Only what differs from or adds to [`~transformers.TrainingArguments`] is listed; each field's help says what it does
+    (`python -c "import boost_trl; help(boost_trl.BilevelOfflineRLConfig)"`, or `boost-trl offline-rl --help`).
+
+    > Parameters that choose the method: `algorithm`, `method`, `reweighting`
+    > Parameters that control the data: `max_length`, `discount`, `discount_level`
+    > Parameters that control the value loss: `cql_weight`, `expectile`, `target_update_rate`, `half_squared_error`,
+      `loss_normalization`, `normalize_returns`
+    > Parameters that control the value heads: `value_head_bias`, `value_head_init`, `value_head_rank`
+    > Parameters that control the bilevel schedule: `auxiliary_steps`, `primary_steps`, `reweighting_steps`,
+      `penalty_alpha_init`, `penalty_alpha_final`, `penalty_alpha_ramp`, `reweighting_alpha`, `validation_batch_size`
+    > Parameters that control the reweighting head: `reweighting_learning_rate`, `reweighting_head_depth`,
+      `reweighting_head_size`, `standardize_embeddings`
+    > Parameters that control the backbone: `train_backbone`, `states_dtype`, `cache_dir`, `model_init_kwargs`
+    > Parameters that control the result: `average_last`, `beta`, `policy_prior`, `reference_model_name_or_path`,
+      `eval_games`, `max_new_tokens`
+    """
+
+    _VALID_DICT_FIELDS = TrainingArguments._VALID_DICT_FIELDS + ["model_init_kwargs"]
+
+    learning_rate: float = field(
+        default=1e-4, metadata={"help": "Learning rate of the policies (heads and backbone)."}
+    )
+    logging_steps: float = field(default=10, metadata={"help": "Log every this many policy updates."})
+
+    algorithm: str = field(
+        default="mc",
+        metadata={"help": "Offline RL loss: 'mc' (Monte-Carlo returns) or 'ilql' (implicit language Q-learning)."},
+    )
+    method: str = field(
+        default="boost",
+        metadata={
+            "help": "'boost': bilevel schedule with an auxiliary policy, needs a validation dataset. 'vanilla': plain "
+            "offline RL on the training dataset, no validation dataset."
+        },
+    )
+    reweighting: str = field(
+        default="learned",
+        metadata={
+            "help": "'learned' trajectory weights, or 'uniform': the same schedule with equal weights (control)."
+        },
+    )
+
+    max_length: int = field(
+        default=1024, metadata={"help": "Tokens per trajectory; whole turns are dropped from the end beyond it."}
+    )
+    discount: float = field(default=1.0, metadata={"help": "Discount γ in [0, 1]."})
+    discount_level: str = field(
+        default="turn", metadata={"help": "What γ is applied to once: a 'turn', or an action 'token' (LMRL-Gym)."}
+    )
+
+    cql_weight: float = field(
+        default=10.0, metadata={"help": "Weight of the conservative term logsumexp Q(s,·) - Q(s,a) on action tokens."}
+    )
+    expectile: float = field(default=0.7, metadata={"help": "ILQL: expectile τ of the value loss, in (0, 1)."})
+    target_update_rate: float | None = field(
+        default=0.005,
+        metadata={
+            "help": "ILQL: Polyak rate of the target Q heads per optimizer step; none uses the Q heads themselves."
+        },
+    )
+    half_squared_error: bool = field(
+        default=False, metadata={"help": "Put a factor 1/2 before squared errors, as LMRL-Gym does."}
+    )
+    loss_normalization: str = field(
+        default="trajectory_mean",
+        metadata={
+            "help": "A trajectory's loss: mean over its action tokens ('trajectory_mean'), its share of the batch's "
+            "token mean ('token_mean', as LMRL-Gym and trlX), or 'sum'."
+        },
+    )
+    normalize_returns: bool = field(
+        default=True,
+        metadata={
+            "help": "Scale (for MC also shift) returns inside the loss by constants fitted on the training set and "
+            "saved with the heads; logged values stay in the environment's units."
+        },
+    )
+
+    value_head_bias: str = field(
+        default="scalar",
+        metadata={"help": "Bias of a Q head: one number ('scalar') or one per vocabulary entry ('token')."},
+    )
+    value_head_init: str = field(
+        default="lm_head",
+        metadata={
+            "help": "'lm_head': Q starts from the LM's centred output matrix, so softmax(Q) starts as the LM's policy; "
+            "'random': small random weights."
+        },
+    )
+    value_head_rank: int | None = field(
+        default=None, metadata={"help": "Replace each |V| x d Q matrix by a product of this rank."}
+    )
+
+    auxiliary_steps: int = field(
+        default=20, metadata={"help": "K_ψ: updates of the auxiliary policy per outer iteration."}
+    )
+    primary_steps: int = field(
+        default=20, metadata={"help": "K_θ: updates of the primary policy per outer iteration."}
+    )
+    reweighting_steps: int = field(
+        default=1, metadata={"help": "K_φ: updates of the reweighting head per outer iteration."}
+    )
+    penalty_alpha_init: float = field(
+        default=1.0, metadata={"help": "Penalty strength α at the start of training (phases 3 and 4)."}
+    )
+    penalty_alpha_final: float | None = field(
+        default=None, metadata={"help": "α at the end of its ramp; defaults to max(penalty_alpha_init, 1)."}
+    )
+    penalty_alpha_ramp: float = field(
+        default=0.5,
+        metadata={"help": "Share of training over which α moves linearly from its first to its last value."},
+    )
+    reweighting_alpha: float | None = field(
+        default=None, metadata={"help": "A constant α for phase 4 alone; by default phase 4 uses the scheduled α."}
+    )
+    validation_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Validation trajectories per phase-3 optimizer step, over all processes; defaults to the size of "
+            "the training optimizer batch."
+        },
+    )
+
+    reweighting_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of the reweighting head; defaults to 0.1 x learning_rate."}
+    )
+    reweighting_head_depth: int = field(default=2, metadata={"help": "Linear layers of the reweighting head."})
+    reweighting_head_size: int = field(default=128, metadata={"help": "Width of its hidden layers."})
+    standardize_embeddings: bool = field(
+        default=True, metadata={"help": "Standardise trajectory embeddings per dimension over the training set."}
+    )
+
+    train_backbone: bool = field(
+        default=True,
+        metadata={
+            "help": "Train the LM (or its adapter) with the heads. False freezes it: hidden states are then computed "
+            "once and memory-mapped, and training runs at heads-only speed."
+        },
+    )
+    states_dtype: str = field(
+        default="bfloat16", metadata={"help": "Frozen backbone: type of the stored hidden states, or 'float32'."}
+    )
+    cache_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Where embeddings and hidden states are cached; default $BOOST_TRL_CACHE or ~/.cache/boost_trl."
+        },
+    )
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Keyword arguments of `from_pretrained` when the model is given by name (JSON)."},
+    )
+
+    average_last: float = field(
+        default=0.25,
+        metadata={
+            "help": "Average the trained parameters over this last share of the policy updates; 0 turns it off."
+        },
+    )
+    beta: float = field(default=1.0, metadata={"help": "β of the extracted policy; acts on the normalised Q."})
+    policy_prior: str = field(
+        default="none",
+        metadata={
+            "help": "Extracted policy: 'none' softmax(β Q) (the paper), 'lm' π_ref · exp(β (Q - V)) (LMRL, ILQL)."
+        },
+    )
+    reference_model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "policy_prior='lm' with a fully trained backbone: the unmodified LM to use as π_ref."},
+    )
+    eval_games: int = field(
+        default=64, metadata={"help": "Games that `evaluate()` plays when the trainer has an environment."}
+    )
+    max_new_tokens: int = field(default=64, metadata={"help": "Length limit of one action in those games."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        # The loader yields row numbers; there is no column to remove.
+        self.remove_unused_columns = False
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(map(repr, choices))}")
+        for name in ("discount", "penalty_alpha_ramp", "average_last"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in [0, 1]")
+        if not 0 < self.expectile < 1:
+            raise ValueError(f"`expectile` is {self.expectile}; it must lie in (0, 1)")
+        if self.target_update_rate is not None and not 0 < self.target_update_rate <= 1:
+            raise ValueError(f"`target_update_rate` is {self.target_update_rate}; it must lie in (0, 1], or be none")
+        for name in (
+            "auxiliary_steps",
+            "primary_steps",
+            "max_length",
+            "reweighting_head_depth",
+            "reweighting_head_size",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1")
+        for name in (
+            "cql_weight",
+            "penalty_alpha_init",
+            "penalty_alpha_final",
+            "reweighting_alpha",
+            "reweighting_steps",
+        ):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must not be negative")
+        if self.penalty_alpha_final is None:
+            self.penalty_alpha_final = max(self.penalty_alpha_init, 1.0)
+        if self.reweighting_learning_rate is None:
+            self.reweighting_learning_rate = 0.1 * self.learning_rate
+        if self.learns_weights:
+            largest = max(self.penalty_alpha_init, self.penalty_alpha_final)
+            if (self.reweighting_alpha if self.reweighting_alpha is not None else largest) == 0:
+                raise ValueError(
+                    "with `reweighting='learned'` phase 4 needs some α, or the weights never move: raise "
+                    "`penalty_alpha_final` or `reweighting_alpha`, or choose `reweighting='uniform'`"
+                )
+            if self.reweighting_steps == 0:
+                raise ValueError("`reweighting_steps` is 0, so the weights never move; choose `reweighting='uniform'`")
+
+    @property
+    def is_bilevel(self) -> bool:
+        """Whether there is an auxiliary policy and a validation dataset."""
+        return self.method == "boost"
+
+    @property
+    def learns_weights(self) -> bool:
+        """Whether a reweighting head is trained."""
+        return self.method == "boost" and self.reweighting == "learned"

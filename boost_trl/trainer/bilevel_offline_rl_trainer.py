@@ -1,0 +1,724 @@
+"""[`BilevelOfflineRLTrainer`]: offline RL on trajectories of mixed quality, weighed by what helps a validation set.
+
+The parts: the order of phases is in `bilevel_schedule.py`, the loss of a token in `value_objective.py`, which
+parameters move in `parameter_groups.py`, φ in `trajectory_reweighter.py`, resuming in `training_state.py`. This file
+connects them to `transformers.Trainer`: a window (the micro-batches between two optimizer steps, on all processes) is
+weighed as a whole in `get_batch_samples`, before its first backward.
+"""
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from pyarrow.parquet import write_table
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+)
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from boost_trl.data.chat_templates import with_action_marks
+from boost_trl.data.state_cache import action_states, trajectory_embeddings
+from boost_trl.data.tokenization import tokenize_trajectories
+from boost_trl.data.trajectory_store import TrajectoryBatch, TrajectoryStore
+from boost_trl.losses import effective_sample_size, trajectory_weights, weight_entropy
+from boost_trl.models.hidden_states import base_causal_lm
+from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
+from boost_trl.models.reweighting_head import ReweightingHead
+from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
+
+from boost_trl.models.value_policy import ValuePolicy
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
+from boost_trl.trainer.endless_sampler import EndlessSampler
+from boost_trl.trainer.parameter_average import ParameterAverage
+from boost_trl.trainer.parameter_groups import (
+    ROLES,
+    freeze_all_but,
+    innermost_optimizer,
+    role_of,
+    split_groups_by_role,
+    synchronize_primary,
+)
+from boost_trl.trainer.training_state import load_training_state, save_training_state
+from boost_trl.trainer.trajectory_reweighter import TrajectoryReweighter
+from boost_trl.trainer.value_head_initialization import initialize_value_heads, output_matrix
+from boost_trl.trainer.value_objective import sum_by_row, token_losses
+
+
+logger = logging.getLogger(__name__)
+
+_SAMPLER_SEED_OFFSETS = {"validation": 1, "reweighting": 2}
+
+
+@dataclass
+class MicroBatch:
+    """Training rows and, in phase 3, validation rows of one micro-batch, with what multiplies each row's token sum."""
+
+    rows: np.ndarray
+    coefficients: np.ndarray
+    is_validation: np.ndarray
+    alpha: float
+    windows_share: float
+
+
+class _BilevelCallback(TrainerCallback):
+    """Runs what follows an optimizer step: target heads, phases 2 and 4, averaging."""
+
+    def __init__(self, trainer: "BilevelOfflineRLTrainer"):
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.trainer._record_gradient_norms()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.trainer._after_policy_update(state.global_step - 1)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.trainer._use_averaged_parameters()
+
+
+class BilevelOfflineRLTrainer(Trainer):
+    """Offline RL for multi-turn agents with learned trajectory weights ([B], arXiv 2605.24743).
+
+    Args:
+        model (`str`, `PreTrainedModel` or `PeftModel`):
+            Causal LM; its hidden states feed the value heads.
+        args ([`BilevelOfflineRLConfig`], *optional*):
+            Configuration; default values if `None`.
+        train_dataset (`Dataset`):
+            Offline and synthetic rows in the trajectory format (see `boost_trl.data.trajectories`).
+        eval_dataset (`Dataset` or `dict[str, Dataset]`, *optional*):
+            Held-out trajectories; `evaluate()` reports their mean loss.
+        processing_class (`PreTrainedTokenizerBase`, *optional*):
+            Fast tokenizer; loaded with the model by default.
+        callbacks, optimizer_cls_and_kwargs, peft_config, quantization_config (*optional*):
+            As in [`~trl.SFTTrainer`].
+        validation_dataset (`Dataset`, keyword-only):
+            The small trusted set of the upper level. Required unless `args.method="vanilla"`.
+        environment (`Environment` or a callable that makes one, keyword-only, *optional*):
+            `evaluate()` plays it.
+        eval_tasks (`list[Task]`, keyword-only, *optional*):
+            The tasks to play; all tasks of `environment` by default.
+
+    The remaining arguments of `SFTTrainer` keep their place but have no meaning here and raise when given.
+
+    Raises:
+        ValueError: for a bad row, a missing validation dataset, or an argument that does not apply; before any training.
+    """
+
+    _tag_names = ["boost_trl", "offline-rl", "bilevel"]
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | nn.Module,
+        args: BilevelOfflineRLConfig | None = None,
+        data_collator=None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_loss_func=None,
+        compute_metrics=None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics=None,
+        quantization_config=None,
+        peft_config=None,
+        formatting_func=None,
+        *,
+        validation_dataset: Dataset | None = None,
+        environment=None,
+        eval_tasks=None,
+    ):
+        unused = {
+            "data_collator": data_collator,
+            "compute_loss_func": compute_loss_func,
+            "compute_metrics": compute_metrics,
+            "preprocess_logits_for_metrics": preprocess_logits_for_metrics,
+            "formatting_func": formatting_func,
+        }
+        for name, value in unused.items():
+            if value is not None:
+                raise ValueError(f"`{name}` has no meaning for BilevelOfflineRLTrainer; leave it out")
+        if optimizers[0] is not None:
+            raise ValueError(
+                "an optimizer built before the trainer cannot hold the value heads; pass `optimizer_cls_and_kwargs`"
+            )
+        if args is None:
+            args = BilevelOfflineRLConfig("bilevel-offline-rl")
+        if train_dataset is None:
+            raise ValueError("`train_dataset` is required")
+        if args.is_bilevel and validation_dataset is None:
+            raise ValueError(
+                f"`method={args.method!r}` is guided by a validation set: pass `validation_dataset=`, or set "
+                "`method='vanilla'` to train without one"
+            )
+        if not args.is_bilevel and validation_dataset is not None:
+            raise ValueError("`method='vanilla'` never sees validation data: leave `validation_dataset` out")
+
+        model, processing_class = _load(model, args, processing_class, quantization_config, peft_config)
+        tokenizer = with_action_marks(processing_class)
+        self._tokenize_options = {
+            "max_length": args.max_length,
+            "discount": args.discount,
+            "discount_level": args.discount_level,
+        }
+        training = tokenize_trajectories(train_dataset, tokenizer, name="train_dataset", **self._tokenize_options)
+        validation = []
+        if args.is_bilevel:
+            validation = tokenize_trajectories(
+                validation_dataset, tokenizer, name="validation_dataset", **self._tokenize_options
+            )
+        self.train_store = TrajectoryStore(training, tokenizer.pad_token_id)
+        # Training rows first, so that a training row has the same number in both; a micro-batch may mix the two.
+        self._store = TrajectoryStore([*training, *validation], tokenizer.pad_token_id)
+        self._num_validation = len(self._store) - len(self.train_store)
+        self.data_fingerprint = self._store.fingerprint()
+        self._raw_train_dataset = train_dataset
+
+        if not args.train_backbone:
+            model.requires_grad_(False)
+        elif not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ValueError(
+                "no parameter of the model requires a gradient although `train_backbone` is true: pass `peft_config`, "
+                "set `train_backbone=False`, or unfreeze the model with `model.requires_grad_(True)`"
+            )
+        heads_config = _value_heads_config(model, args, self.train_store)
+        wrapper = PolicyWithValueHeads(
+            model, ValueHeads(heads_config), ValueHeads(heads_config) if args.is_bilevel else None
+        )
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = False
+
+        self._environment, self._eval_tasks = environment, eval_tasks
+        self._totals: dict[str, list[torch.Tensor]] = defaultdict(lambda: [0.0, 0.0])
+        self.num_tokens = 0
+        self._phase = Phase.PRIMARY if args.is_bilevel else Phase.VANILLA
+        self.reweighter: TrajectoryReweighter | None = None
+        super().__init__(
+            model=wrapper,
+            args=args,
+            data_collator=_collate_indices,
+            train_dataset=self.train_store,
+            eval_dataset=eval_dataset,
+            processing_class=tokenizer,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+        )
+        # A row's coefficient is normalised over the whole window on all processes.
+        self.loss_is_scaled_for_ga = True
+        self.add_callback(_BilevelCallback(self))
+        self._cache_dir = Path(args.cache_dir) if args.cache_dir else None
+        self._eval_stores = {
+            name: self._make_eval_store(dataset, name) for name, dataset in _named(eval_dataset).items()
+        }
+        with self.accelerator.main_process_first():
+            self._prepare_states()
+        self._initialize_heads()
+        self.samplers = {
+            "validation": EndlessSampler(
+                max(1, self._num_validation), args.seed + _SAMPLER_SEED_OFFSETS["validation"]
+            ),
+            "reweighting": EndlessSampler(len(self.train_store), args.seed + _SAMPLER_SEED_OFFSETS["reweighting"]),
+        }
+        self.parameter_average = ParameterAverage()
+        if args.max_steps > 0 and args.is_bilevel:
+            self._check_max_steps(args.max_steps)
+
+    # Preparation
+
+    def _check_max_steps(self, max_steps: int) -> None:
+        cycle = self.args.auxiliary_steps + self.args.primary_steps
+        if max_steps < cycle:
+            raise ValueError(
+                f"`max_steps`={max_steps} ends before the first outer iteration does ({self.args.auxiliary_steps} + "
+                f"{self.args.primary_steps} policy updates), so the primary policy would hardly be trained; raise it, "
+                "or lower `auxiliary_steps` and `primary_steps`"
+            )
+        if max_steps % cycle:
+            logger.warning(
+                f"{max_steps} policy updates are not a multiple of an outer iteration ({cycle}): the last "
+                f"{max_steps % cycle} are an unfinished one"
+            )
+
+    def _make_eval_store(self, dataset: Dataset, name: str) -> TrajectoryStore:
+        name = "eval_dataset" if name == "" else f"eval_dataset[{name!r}]"
+        rows = tokenize_trajectories(dataset, self.processing_class, name=name, **self._tokenize_options)
+        store = TrajectoryStore(rows, self.processing_class.pad_token_id)
+        self._cache_states(store)
+        return store
+
+    def _cache_states(self, store: TrajectoryStore) -> None:
+        if not self.args.train_backbone:
+            dtype = getattr(torch, self.args.states_dtype)
+            store.states = action_states(self.model.backbone, store, dtype, self._cache_dir)
+
+    def _prepare_states(self) -> None:
+        self._cache_states(self._store)
+        if self._store.states is not None:
+            self.train_store.states = self._store.states[: self.train_store.num_states]
+        if not self.args.learns_weights:
+            return
+        embeddings = trajectory_embeddings(self.model.backbone, self.train_store, self._cache_dir)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.args.seed)
+            head = ReweightingHead(
+                embeddings.shape[1], self.args.reweighting_head_size, self.args.reweighting_head_depth
+            )
+        if self.args.standardize_embeddings:
+            head.fit_standardization(embeddings)
+        self.reweighter = TrajectoryReweighter(head, embeddings, self.args.reweighting_learning_rate)
+
+    @property
+    def reweighting_head(self) -> ReweightingHead | None:
+        """w_φ, when weights are learned."""
+        return None if self.reweighter is None else self.reweighter.head
+
+    def _initialize_heads(self) -> None:
+        initialize_value_heads(
+            self.model.primary,
+            self.model.backbone,
+            self.train_store,
+            init=self.args.value_head_init,
+            cql_weight=self.args.cql_weight,
+            seed=self.args.seed,
+        )
+        if self.model.auxiliary is not None:
+            self.model.auxiliary.copy_from(self.model.primary)
+
+    # Windows: the micro-batches between two optimizer steps, weighed as a whole
+
+    @property
+    def schedule(self) -> BilevelSchedule:
+        """The phases of this run; known once training has started."""
+        return BilevelSchedule(
+            auxiliary_steps=self.args.auxiliary_steps if self.args.is_bilevel else 0,
+            primary_steps=self.args.primary_steps,
+            max_steps=self.state.max_steps,
+            alpha_init=self.args.penalty_alpha_init,
+            alpha_final=self.args.penalty_alpha_final,
+            alpha_ramp=self.args.penalty_alpha_ramp,
+            bilevel=self.args.is_bilevel,
+        )
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The next window: training rows from the loader and, in phase 3, as many validation rows, with their weights."""
+        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        rows_of = [np.asarray(sample["index"].tolist()) for sample in samples]
+        return [{"micro_batch": micro_batch} for micro_batch in self._weigh_window(rows_of)], None
+
+    def _weigh_window(self, rows_of: list[np.ndarray]) -> list[MicroBatch]:
+        schedule, step = self.schedule, self.state.global_step
+        self._phase = schedule.phase(step)
+        freeze_all_but(self.optimizer, ("backbone", "auxiliary" if self._phase is Phase.AUXILIARY else "primary"))
+        alpha = schedule.alpha(step) if self._phase is Phase.PRIMARY else 1.0
+
+        mine = np.concatenate(rows_of)
+        everyone = gather_object([mine.tolist()]) if self.accelerator.num_processes > 1 else [mine.tolist()]
+        window = np.concatenate([np.asarray(rows) for rows in everyone])
+        my_start = sum(len(rows) for rows in everyone[: self.accelerator.process_index])
+        if self.reweighter is not None:
+            weights = self.reweighter.weights(window).numpy()
+        else:
+            weights = np.full(len(window), 1 / len(window))
+        coefficients = (alpha * weights * self._row_scale(window))[my_start : my_start + len(mine)]
+        pieces = np.split(coefficients, np.cumsum([len(rows) for rows in rows_of])[:-1])
+
+        validation_pieces = [np.empty(0, dtype=np.int64)] * len(rows_of)
+        validation_scale = 0.0
+        if self._phase is Phase.PRIMARY:
+            drawn = np.asarray(self.samplers["validation"].take(self.args.validation_batch_size or len(window)))
+            drawn += len(self.train_store)
+            validation_scale = self._row_scale(drawn) / len(drawn)
+            shares = np.array_split(np.arange(len(drawn)), self.accelerator.num_processes * len(rows_of))
+            first = self.accelerator.process_index * len(rows_of)
+            shares = shares[first : first + len(rows_of)]
+            validation_pieces = [drawn[share] for share in shares]
+            validation_coefficients = [validation_scale[share] for share in shares]
+        else:
+            validation_coefficients = validation_pieces
+
+        share = 1 / (len(rows_of) * self.accelerator.num_processes)
+        return [
+            MicroBatch(
+                rows=np.concatenate([rows, validation]),
+                coefficients=np.concatenate([piece, validation_coefficient]),
+                is_validation=np.repeat([False, True], [len(rows), len(validation)]),
+                alpha=alpha,
+                windows_share=share,
+            )
+            for rows, piece, validation, validation_coefficient in zip(
+                rows_of, pieces, validation_pieces, validation_coefficients
+            )
+        ]
+
+    def _row_scale(self, rows: np.ndarray, store: TrajectoryStore | None = None) -> np.ndarray:
+        """What turns a row's token sum into ℓ(τ), under `loss_normalization`."""
+        counts = (store or self._store).action_counts[rows]
+        if self.args.loss_normalization == "trajectory_mean":
+            return 1 / counts
+        if self.args.loss_normalization == "token_mean":
+            return np.full(len(rows), len(rows) / counts.sum())
+        return np.ones(len(rows))
+
+    def _forward(self, model: nn.Module, batch: TrajectoryBatch, roles: tuple[str, ...]) -> dict:
+        """Token losses by role."""
+        if batch.states is None:
+            source = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        else:
+            source = {"states": batch.states}
+        output = model(
+            action_index=batch.action_index,
+            actions=batch.actions,
+            state_index=batch.state_index,
+            roles=roles,
+            **source,
+        )
+        # Value losses are float32 whatever the autocast type of the forward.
+        with torch.autocast(batch.actions.device.type, enabled=False):
+            losses = {
+                role: token_losses(
+                    output[role],
+                    batch,
+                    self.model.primary.config,
+                    cql_weight=self.args.cql_weight,
+                    expectile=self.args.expectile,
+                    half_squared_error=self.args.half_squared_error,
+                )
+                for role in roles
+            }
+        return {**losses, "anchor": output["anchor"]["zero"]}
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """This process's part of the window's objective, times the number of processes (gradients are averaged)."""
+        micro_batch: MicroBatch = inputs["micro_batch"]
+        device = self.args.device
+        batch = self._store.collate(micro_batch.rows).to(device)
+        role = "auxiliary" if self._phase is Phase.AUXILIARY else "primary"
+        output = self._forward(model, batch, (role,))
+        losses = output[role]
+        coefficients = torch.as_tensor(micro_batch.coefficients, dtype=torch.float32, device=device)
+        per_row = coefficients * sum_by_row(losses["loss"], batch)
+        self._record_losses(micro_batch, batch, losses, per_row.detach())
+        return (per_row.sum() + output["anchor"]) * self.accelerator.num_processes
+
+    # After a policy update
+
+    def _after_policy_update(self, step: int) -> None:
+        schedule = self.schedule
+        heads: ValueHeads = self.model.auxiliary if self._phase is Phase.AUXILIARY else self.model.primary
+        if self.args.algorithm == "ilql" and self.args.target_update_rate is not None:
+            heads.update_targets(self.args.target_update_rate)
+        if schedule.synchronizes_after(step):
+            synchronize_primary(self.model, self.optimizer)
+        if self.reweighter is not None and schedule.reweights_after(step):
+            for _ in range(self.args.reweighting_steps):
+                self._update_reweighting_head(step)
+        if schedule.averages_after(step, self.args.average_last):
+            self.parameter_average.add(self._averaged_parameters())
+
+    def _averaged_parameters(self) -> dict[str, nn.Parameter]:
+        return {
+            name: parameter
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad and role_of(name) != "auxiliary"
+        }
+
+    def _use_averaged_parameters(self) -> None:
+        self.parameter_average.apply_to(self._averaged_parameters())
+
+    @torch.no_grad()
+    def _row_losses(self, rows: np.ndarray, roles: tuple[str, ...], store: TrajectoryStore) -> torch.Tensor:
+        """ℓ(τ) of `rows` under each role, without dropout, (len(roles), B), on the CPU. Every process enters it."""
+        model = self.model_wrapped
+        model.eval()
+        size = self.args.per_device_train_batch_size
+        # All processes run the same number of forwards, or collective hooks would wait for ever.
+        pieces = np.array_split(rows, max(1, -(-len(rows) // size))) if len(rows) else [rows]
+        sums = []
+        for piece in pieces:
+            if len(piece) == 0:
+                continue
+            batch = store.collate(piece).to(self.args.device)
+            with self.compute_loss_context_manager():
+                output = self._forward(model, batch, roles)
+            sums.append(torch.stack([sum_by_row(output[role]["loss"], batch) for role in roles]).cpu())
+        model.train()
+        return torch.cat(sums, dim=1) if sums else torch.empty(len(roles), 0)
+
+    @torch.enable_grad()
+    def _update_reweighting_head(self, step: int) -> None:
+        """Phase 4 on a fresh optimizer batch: every process computes its share of the gaps, all take the same step."""
+        processes = self.accelerator.num_processes
+        size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * processes
+        window = np.asarray(self.samplers["reweighting"].take(size))
+        mine = np.array_split(window, processes)[self.accelerator.process_index]
+        losses = self._row_losses(mine, ("primary", "auxiliary"), self._store)
+        gaps = (losses[0] - losses[1]).tolist()
+        if processes > 1:
+            gaps = gather_object(gaps)
+        gaps = torch.tensor(gaps) * torch.from_numpy(self._row_scale(window)).float()
+        alpha = self.args.reweighting_alpha
+        alpha = self.schedule.alpha(step) if alpha is None else alpha
+        objective = self.reweighter.update(window, gaps, alpha)
+        self._record("reweighting_objective", objective, 1.0 / processes, scale=1.0 / processes)
+
+    # Logging
+
+    def _record(self, name: str, total, count, scale: float = 1.0) -> None:
+        self._totals[name][0] += total * scale
+        self._totals[name][1] += count
+
+    def _record_losses(self, micro_batch: MicroBatch, batch: TrajectoryBatch, losses: dict, per_row) -> None:
+        validation = torch.as_tensor(micro_batch.is_validation, device=per_row.device)
+        share = micro_batch.windows_share
+        self._record("train_loss_weighted", per_row[~validation].sum() / (micro_batch.alpha or 1.0), share)
+        if self._phase is Phase.PRIMARY:
+            self._record("validation_loss", per_row[validation].sum(), share)
+        if self._phase is not Phase.VANILLA:
+            self._record("phase", {Phase.AUXILIARY: 1.0, Phase.PRIMARY: 3.0}[self._phase] * share, share)
+            self._record("penalty_alpha", self.schedule.alpha(self.state.global_step) * share, share)
+        for name, value in losses.items():
+            label = {"q": "mean_q", "v": "mean_v"}.get(name, f"{name}_loss")
+            if name != "loss":
+                self._record(label, value.detach().sum(), len(value))
+        self.num_tokens += int(self._store.input_lengths[micro_batch.rows].sum())
+
+    def _record_gradient_norms(self) -> None:
+        """Per role, after clipping; only for the step that will be logged."""
+        if self.state.logging_steps < 1 or (self.state.global_step + 1) % self.state.logging_steps:
+            return
+        gradients = defaultdict(list)
+        for group in innermost_optimizer(self.optimizer).param_groups:
+            if not group["frozen"]:
+                gradients[group["role"]] += [p.grad for p in group["params"] if p.grad is not None]
+        for role in ROLES:
+            if gradients[role]:
+                self._record(f"grad_norm_{role}", nn.utils.get_total_norm(gradients[role]), 1.0)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._totals:
+            names = sorted(self._totals)
+            totals = torch.tensor([[float(x) for x in self._totals[name]] for name in names], device=self.args.device)
+            tokens = torch.tensor(float(self.num_tokens), device=self.args.device)
+            if self.accelerator.num_processes > 1:
+                totals, tokens = self.accelerator.reduce(totals), self.accelerator.reduce(tokens)
+            logs.update({name: (total / count).item() for name, (total, count) in zip(names, totals) if count > 0})
+            logs["num_tokens"] = tokens.item()
+            self._totals.clear()
+            logs.update(self.weight_statistics())
+        super().log(logs, start_time)
+
+    @torch.no_grad()
+    def weight_statistics(self) -> dict[str, float]:
+        """n_eff = 1/Σw̃², entropy and largest weight (times N) of the softmax over the whole training set, and the mean
+        weight (times N) by `source`. Empty when weights are not learned."""
+        if self.reweighter is None:
+            return {}
+        weights = trajectory_weights(self.reweighter.scores())
+        statistics = {
+            "effective_sample_size": effective_sample_size(weights).item(),
+            "weight_entropy": weight_entropy(weights).item(),
+            "largest_weight": weights.max().item() * len(weights),
+        }
+        if "source" in self._raw_train_dataset.column_names:
+            sources = np.asarray(self._raw_train_dataset["source"])[self.train_store.original_row]
+            for source in sorted({source for source in sources if source is not None}):
+                statistics[f"weight_{source}"] = weights[torch.from_numpy(sources == source)].mean().item() * len(
+                    weights
+                )
+        return statistics
+
+    # Results
+
+    def example_weights(self) -> Dataset:
+        """The weight of every training row, in the order of `train_dataset`.
+
+        Returns:
+            `Dataset` with `index`, `weight` (N·w̃, mean 1 over the rows that are used; 0 for a row without a whole action
+            within `max_length`), `score` (w_φ, `None` for such a row), and `source` and `category` where known.
+        """
+        dataset, store = self._raw_train_dataset, self.train_store
+        scores = torch.zeros(len(store)) if self.reweighter is None else self.reweighter.scores().cpu()
+        weights = trajectory_weights(scores).numpy() * len(store)
+        columns: dict[str, list] = {
+            "index": list(range(len(dataset))),
+            "weight": [0.0] * len(dataset),
+            "score": [None] * len(dataset),
+        }
+        for row, weight, score in zip(store.original_row, weights, scores):
+            columns["weight"][row], columns["score"][row] = float(weight), float(score)
+        for name in ("source", "category"):
+            if name in dataset.column_names:
+                columns[name] = list(dataset[name])
+        return Dataset.from_dict(columns)
+
+    def policy(self, beta: float | None = None, prior: str | None = None) -> ValuePolicy:
+        """The extracted policy of θ as it stands, sharing its parameters; ready for `generate`."""
+        prior = self.args.policy_prior if prior is None else prior
+        reference = None
+        if prior == "lm" and self.args.reference_model_name_or_path is not None:
+            reference = AutoModelForCausalLM.from_pretrained(self.args.reference_model_name_or_path)
+            reference.to(self.args.device)
+        return ValuePolicy(
+            self.accelerator.unwrap_model(self.model_wrapped).backbone,
+            self.model.primary,
+            beta=self.args.beta if beta is None else beta,
+            prior=prior,
+            reference_model=reference,
+        )
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | dict[str, Dataset] | str | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Mean ℓ(τ; θ) over the held-out trajectories and, with an environment, live games.
+
+        Returns:
+            `dict`: `eval_loss`, and `eval_reward_mean`, `eval_reward_se`, `eval_success_rate`, `eval_mean_turns`.
+        """
+        if eval_dataset is None or isinstance(eval_dataset, str):
+            stores = self._eval_stores if eval_dataset is None else {eval_dataset: self._eval_stores[eval_dataset]}
+        else:
+            stores = {name: self._make_eval_store(dataset, name) for name, dataset in _named(eval_dataset).items()}
+        metrics = {}
+        for name, store in stores.items():
+            rows = np.array_split(np.arange(len(store)), self.accelerator.num_processes)
+            losses = self._row_losses(rows[self.accelerator.process_index], ("primary",), store)[0].tolist()
+            if self.accelerator.num_processes > 1:
+                losses = gather_object(losses)
+            scale = self._row_scale(np.arange(len(store)), store)
+            key = f"{metric_key_prefix}_{name}_loss" if name else f"{metric_key_prefix}_loss"
+            metrics[key] = float(np.mean(np.asarray(losses) * scale))
+        if self._environment is not None:
+            results = self._play()
+            metrics.update({f"{metric_key_prefix}_{name}": value for name, value in results.items()})
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _play(self) -> dict[str, float]:
+        from boost_trl.environments.policies import GenerationPolicy
+        from boost_trl.environments.rollout import evaluate_policy
+
+        self.model.eval()
+        policy = GenerationPolicy(
+            self.policy(), self.processing_class, max_new_tokens=self.args.max_new_tokens, seed=self.args.seed
+        )
+        results = evaluate_policy(
+            policy,
+            self._environment,
+            self._eval_tasks,
+            num_games=self.args.eval_games,
+            seed=self.args.seed,
+            progress=not self.args.disable_tqdm,
+        )
+        self.model.train()
+        return {name: value for name, value in results.items() if isinstance(value, int | float)}
+
+    # Saving
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir if output_dir is not None else self.args.output_dir)
+        if state_dict is not None:
+            prefix = "backbone."
+            state_dict = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+        self.model.backbone.save_pretrained(folder, state_dict=state_dict)
+        self.model.primary.save_pretrained(folder)
+        if self.reweighter is not None:
+            self.reweighter.head.save_pretrained(folder)
+        self.processing_class.save_pretrained(folder)
+        write_table(self.example_weights().data.table, folder / "example_weights.parquet")
+        if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
+            save_training_state(self, folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        load_training_state(self, folder)
+        if self.args.train_backbone:
+            super()._load_from_checkpoint(resume_from_checkpoint, model=self.model.backbone)
+        self.model.primary.load_state_dict(ValueHeads.from_pretrained(folder).state_dict())
+        if self.reweighter is not None:
+            self.reweighter.head.load_state_dict(ReweightingHead.from_pretrained(folder).state_dict())
+
+    # Optimizer
+
+    def create_optimizer(self, model=None):
+        if self.optimizer is None:
+            super().create_optimizer(model)
+            split_groups_by_role(self.optimizer, self.model if model is None else model)
+        return self.optimizer
+
+
+def _collate_indices(features: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+    return {"index": torch.tensor([feature["index"] for feature in features])}
+
+
+def _named(eval_dataset) -> dict[str, Dataset]:
+    if eval_dataset is None:
+        return {}
+    return dict(eval_dataset) if isinstance(eval_dataset, dict) else {"": eval_dataset}
+
+
+def _load(model, args, processing_class, quantization_config, peft_config):
+    """The causal LM (with its adapter) and its tokenizer."""
+    if isinstance(model, str):
+        options = dict(args.model_init_kwargs or {})
+        if quantization_config is not None:
+            options["quantization_config"] = quantization_config
+        model = AutoModelForCausalLM.from_pretrained(model, **options)
+    elif quantization_config is not None or args.model_init_kwargs:
+        raise ValueError("`quantization_config` and `model_init_kwargs` apply to a model given by name")
+    if peft_config is not None:
+        from peft import get_peft_model, prepare_model_for_kbit_training
+
+        if not args.train_backbone:
+            raise ValueError("`peft_config` adds an adapter to train, but `train_backbone` is false; choose one")
+        if getattr(model, "is_quantized", False):
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        model = get_peft_model(model, peft_config)
+    if processing_class is None:
+        processing_class = AutoTokenizer.from_pretrained(base_causal_lm(model).config._name_or_path)
+    return model, processing_class
+
+
+def _value_heads_config(model: nn.Module, args: BilevelOfflineRLConfig, store: TrajectoryStore) -> ValueHeadsConfig:
+    """Shapes from the model, normalisation constants from the training set's returns."""
+    vocab_size, hidden_size = output_matrix(model).shape
+    shift, scale = 0.0, 1.0
+    if args.normalize_returns:
+        returns = store.action_returns.astype(np.float64)
+        spread = float(returns.std())
+        scale = spread if spread > 1e-8 else 1.0
+        # V(s') = 0 after the end ties ILQL's zero to the environment's, so only MC may shift.
+        shift = float(returns.mean()) if args.algorithm == "mc" else 0.0
+    return ValueHeadsConfig(
+        algorithm=args.algorithm,
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        num_q_heads=1 if args.algorithm == "mc" else 2,
+        bias=args.value_head_bias,
+        rank=args.value_head_rank,
+        with_targets=args.algorithm == "ilql" and args.target_update_rate is not None,
+        return_shift=shift,
+        return_scale=scale,
+        train_backbone=args.train_backbone,
+        base_model_name_or_path=base_causal_lm(model).config._name_or_path or None,
+    )

@@ -1,0 +1,71 @@
+"""The order of phases within an outer iteration, and the penalty strength over training (SPEC §4)."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Phase(str, Enum):
+    """What a policy update trains."""
+
+    AUXILIARY = "auxiliary"
+    PRIMARY = "primary"
+    VANILLA = "vanilla"
+
+
+@dataclass(frozen=True)
+class BilevelSchedule:
+    """An outer iteration is `auxiliary_steps` updates of ψ (phase 1), θ ← ψ (phase 2), `primary_steps` updates of θ
+    (phase 3), then the updates of φ (phase 4). Steps count policy updates, from 0.
+
+    Args:
+        auxiliary_steps (`int`): K_ψ; 0 together with `bilevel=False`.
+        primary_steps (`int`): K_θ.
+        max_steps (`int`): policy updates in all.
+        alpha_init, alpha_final (`float`): α moves linearly between them ...
+        alpha_ramp (`float`): ... over this share of training.
+    """
+
+    auxiliary_steps: int
+    primary_steps: int
+    max_steps: int
+    alpha_init: float = 1.0
+    alpha_final: float = 1.0
+    alpha_ramp: float = 0.5
+    bilevel: bool = True
+
+    @property
+    def cycle(self) -> int:
+        return self.auxiliary_steps + self.primary_steps
+
+    def phase(self, step: int) -> Phase:
+        """The phase of policy update `step`."""
+        if not self.bilevel:
+            return Phase.VANILLA
+        return Phase.AUXILIARY if step % self.cycle < self.auxiliary_steps else Phase.PRIMARY
+
+    def synchronizes_after(self, step: int) -> bool:
+        """Whether phase 2 follows policy update `step`."""
+        return self.bilevel and step % self.cycle == self.auxiliary_steps - 1
+
+    def reweights_after(self, step: int) -> bool:
+        """Whether phase 4 follows policy update `step`."""
+        return self.bilevel and step % self.cycle == self.cycle - 1
+
+    def averages_after(self, step: int, share: float) -> bool:
+        """Whether the parameters after policy update `step` enter the average over the last `share` of training.
+
+        The bilevel methods average θ at the ends of phase 3 only; the last of them always counts.
+        """
+        if share == 0:
+            return False
+        start = self.max_steps - share * self.max_steps
+        if not self.bilevel:
+            return step + 1 > start
+        last_end = self.max_steps - self.max_steps % self.cycle
+        return self.reweights_after(step) and (step + 1 > start or step + 1 == last_end)
+
+    def alpha(self, step: int) -> float:
+        """α at policy update `step`."""
+        ramp = self.alpha_ramp * self.max_steps
+        progress = min(1.0, step / ramp) if ramp > 0 else 1.0
+        return self.alpha_init + (self.alpha_final - self.alpha_init) * progress

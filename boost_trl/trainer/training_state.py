@@ -1,0 +1,89 @@
+"""What a checkpoint needs beside the model and Trainer's own files, for an exact resume: safetensors and JSON, no pickle."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+if TYPE_CHECKING:
+    from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
+
+TENSORS_NAME = "bilevel_state.safetensors"
+VALUES_NAME = "bilevel_state.json"
+# A checkpoint continues only the run that these agree with.
+_MUST_AGREE = {
+    "algorithm": "algorithm",
+    "method": "method",
+    "reweighting": "reweighting",
+    "auxiliary_steps": "auxiliary_steps",
+    "primary_steps": "primary_steps",
+}
+
+
+def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> None:
+    """Write ψ, the running averages, φ's Adam and every loader's position."""
+    tensors: dict[str, torch.Tensor] = {}
+    if trainer.model.auxiliary is not None:
+        tensors.update({f"auxiliary.{name}": value for name, value in trainer.model.auxiliary.state_dict().items()})
+    tensors.update({f"average.{name}": value for name, value in trainer.parameter_average.means.items()})
+    if trainer.reweighter is not None:
+        for index, state in trainer.reweighter.optimizer.state_dict()["state"].items():
+            tensors.update({f"reweighting_optimizer.{index}.{name}": value for name, value in state.items()})
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / TENSORS_NAME)
+    (folder / VALUES_NAME).write_text(json.dumps(_values(trainer), indent=2) + "\n")
+
+
+def _values(trainer: "BilevelOfflineRLTrainer") -> dict[str, Any]:
+    return {
+        **{key: getattr(trainer.args, field) for key, field in _MUST_AGREE.items()},
+        "data_fingerprint": trainer.data_fingerprint,
+        "averaged": trainer.parameter_average.count,
+        "positions": {name: sampler.position for name, sampler in trainer.samplers.items()},
+        "num_tokens": trainer.num_tokens,
+    }
+
+
+def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> None:
+    """Continue where `save_training_state` left off.
+
+    Raises:
+        ValueError: if the checkpoint belongs to another algorithm, method, schedule or dataset, or lacks its state.
+    """
+    if not (folder / VALUES_NAME).is_file():
+        raise ValueError(f"{folder} has no {VALUES_NAME}: it is not a checkpoint of BilevelOfflineRLTrainer")
+    values, present = json.loads((folder / VALUES_NAME).read_text()), _values(trainer)
+    for key in _MUST_AGREE:
+        if values[key] != present[key]:
+            raise ValueError(
+                f"{folder} was written with `{key}={values[key]!r}`, this run has {present[key]!r}; set it to the "
+                "checkpoint's value to continue that run, or start without `resume_from_checkpoint`"
+            )
+    if values["data_fingerprint"] != present["data_fingerprint"]:
+        raise ValueError(
+            f"{folder} was written with other training or validation data (or another tokenizer, chat template or "
+            "`max_length`); resume with the same ones"
+        )
+    tensors = load_file(folder / TENSORS_NAME)
+
+    def under(prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    if trainer.model.auxiliary is not None:
+        trainer.model.auxiliary.load_state_dict(under("auxiliary."))
+    trainer.parameter_average.count = values["averaged"]
+    trainer.parameter_average.means = {
+        name: value.to(trainer.args.device) for name, value in under("average.").items()
+    }
+    if trainer.reweighter is not None:
+        optimizer = trainer.reweighter.optimizer
+        states: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in under("reweighting_optimizer.").items():
+            index, key = name.split(".", 1)
+            states.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    for name, position in values["positions"].items():
+        trainer.samplers[name].position = position
+    trainer.num_tokens = values["num_tokens"]

@@ -1,0 +1,50 @@
+"""The reweighting head φ in training: weights of an optimizer batch, and the exact gradient of phase 4."""
+
+from collections.abc import Sequence
+
+import torch
+
+from boost_trl.losses import trajectory_weights
+from boost_trl.models.reweighting_head import ReweightingHead
+
+
+class TrajectoryReweighter:
+    """φ over cached trajectory embeddings, with its own Adam. It lives outside the wrapped model, equal on all processes.
+
+    Args:
+        head (`ReweightingHead`): w_φ.
+        embeddings (`torch.Tensor` of shape `(N, d)`): of every training trajectory.
+        learning_rate (`float`): of φ.
+    """
+
+    def __init__(self, head: ReweightingHead, embeddings: torch.Tensor, learning_rate: float):
+        self.head = head
+        self.embeddings = embeddings
+        self.optimizer = torch.optim.Adam(head.parameters(), lr=learning_rate)
+
+    @torch.no_grad()
+    def scores(self, rows: Sequence[int] | None = None) -> torch.Tensor:
+        """w_φ of `rows` (all by default), (B,)."""
+        return self.head(self.embeddings if rows is None else self.embeddings[torch.as_tensor(rows)])
+
+    def weights(self, rows: Sequence[int]) -> torch.Tensor:
+        """w̃: the softmax of the scores over one optimizer batch, (B,)."""
+        return trajectory_weights(self.scores(rows))
+
+    def update(self, rows: Sequence[int], gaps: torch.Tensor, alpha: float) -> float:
+        """One step of φ on α Σ_i w̃_i (ℓ_i(θ) − ℓ_i(ψ)) ([B] Algorithm 1, line 17; L_val has no φ).
+
+        Args:
+            rows (`Sequence[int]`): the whole optimizer batch, all processes, in the same order everywhere.
+            gaps (`torch.Tensor` of shape `(B,)`): ℓ_i(θ) − ℓ_i(ψ).
+            alpha (`float`): α.
+
+        Returns:
+            `float`: the objective before the step.
+        """
+        weights = trajectory_weights(self.head(self.embeddings[torch.as_tensor(rows)]))
+        objective = alpha * (weights * gaps.to(weights)).sum()
+        self.optimizer.zero_grad()
+        objective.backward()
+        self.optimizer.step()
+        return objective.item()

@@ -1,0 +1,165 @@
+import warnings
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from boost_trl.data.chat_templates import PLAIN_CHAT_TEMPLATE, with_action_marks
+from boost_trl.data.tokenization import check_prefix_property, tokenize_trajectories
+from boost_trl.data.trajectory_store import TrajectoryStore
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+EPISODE = [user("yes"), assistant("is it big ?"), user("no"), assistant("is it red ?"), user("no"), assistant("old ?")]
+
+
+def tokenize(tokenizer, messages, rewards, terminated=True, **options):
+    dataset = Dataset.from_list([{"messages": messages, "rewards": rewards, "terminated": terminated}])
+    return tokenize_trajectories(dataset, tokenizer, **options)[0]
+
+
+def test_action_tokens_are_the_assistants_with_their_end_marks(tiny_tokenizer):
+    episode = tokenize(tiny_tokenizer, EPISODE, [-1.0, -1.0, 0.0])
+    words = tiny_tokenizer.convert_ids_to_tokens(episode.input_ids)
+    end = tiny_tokenizer.eos_token
+    expected = [
+        "yes",
+        end,
+        "is",
+        "it",
+        "big",
+        "?",
+        end,
+        "no",
+        end,
+        "is",
+        "it",
+        "red",
+        "?",
+        end,
+        "no",
+        end,
+        "old",
+        "?",
+        end,
+    ]
+    assert words == expected
+    assert episode.action_positions.tolist() == [2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 16, 17, 18]
+    assert episode.rewards.tolist() == [0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0]
+    assert episode.returns.tolist() == [-2] * 5 + [-1] * 5 + [0] * 3
+    assert episode.bootstrap_position == -1
+
+
+def test_discount_applies_once_a_turn_or_once_a_token(tiny_tokenizer):
+    by_turn = tokenize(tiny_tokenizer, EPISODE[:4], [-1.0, 8.0], discount=0.5)
+    assert by_turn.returns.tolist() == [3.0] * 5 + [8.0] * 5
+    assert by_turn.discounts.tolist() == [1, 1, 1, 1, 0.5] * 2
+    by_token = tokenize(tiny_tokenizer, EPISODE[:4], [-1.0, 8.0], discount=0.5, discount_level="token")
+    second = [8 * 0.5**k for k in (4, 3, 2, 1, 0)]
+    last_of_first = -1 + 0.5 * second[0]
+    assert by_token.returns.tolist() == pytest.approx([last_of_first * 0.5**k for k in (4, 3, 2, 1, 0)] + second)
+    assert by_token.discounts.tolist() == [0.5] * 10
+
+
+@pytest.mark.parametrize("length, turns, bootstrap", [(18, 2, 15), (16, 2, 15), (15, 2, 13), (14, 2, 13), (13, 1, 8)])
+def test_truncation_drops_whole_turns_and_keeps_the_returns_of_the_whole_episode(
+    tiny_tokenizer, length, turns, bootstrap
+):
+    episode = tokenize(tiny_tokenizer, EPISODE, [-1.0, -1.0, 5.0], max_length=length)
+    assert len(episode.action_positions) == 5 * turns
+    assert episode.returns.tolist() == ([3.0] * 5 + [4.0] * 5)[: 5 * turns]
+    # The reply after the last kept action is read if it fits.
+    assert episode.bootstrap_position == bootstrap and len(episode.input_ids) == bootstrap + 1
+
+
+def test_a_row_without_a_whole_action_is_dropped_and_counted(tiny_tokenizer, caplog):
+    long = {"messages": [user("yes " * 30), assistant("old ?")], "rewards": [0.0], "terminated": True}
+    short = {"messages": EPISODE[:2], "rewards": [0.0], "terminated": True}
+    rows = tokenize_trajectories(Dataset.from_list([long, short]), tiny_tokenizer, max_length=20)
+    assert rows[0] is None and rows[1] is not None
+    assert "1 of 2 rows have no whole action" in caplog.text
+    with pytest.raises(ValueError, match="no row has a whole action within `max_length`=20"):
+        tokenize_trajectories(Dataset.from_list([long]), tiny_tokenizer, max_length=20)
+
+
+def test_a_cut_episode_bootstraps_after_the_reply_or_on_its_last_action(tiny_tokenizer):
+    with_reply = tokenize(tiny_tokenizer, EPISODE[:3], [-1.0], terminated=False)
+    assert with_reply.bootstrap_position == 8  # the end mark of the second "no"
+    without = tokenize(tiny_tokenizer, EPISODE[:2], [-1.0], terminated=False)
+    assert without.bootstrap_position == without.action_positions[-1] == 6
+
+
+def test_a_generation_prompt_is_part_of_the_bootstrap_state(tiny_tokenizer):
+    tokenizer = tiny_tokenizer.__class__(
+        tokenizer_object=tiny_tokenizer._tokenizer, eos_token=tiny_tokenizer.eos_token
+    )
+    tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
+    cut = tokenize(tokenizer, EPISODE[:3], [-1.0], terminated=False)
+    assert tokenizer.convert_ids_to_tokens(cut.input_ids)[-1] == "assistant:"
+    assert cut.bootstrap_position == len(cut.input_ids) - 1
+
+
+def test_templates_that_rewrite_earlier_turns_are_refused(tiny_tokenizer):
+    tokenizer = tiny_tokenizer.__class__(
+        tokenizer_object=tiny_tokenizer._tokenizer, eos_token=tiny_tokenizer.eos_token
+    )
+    tokenizer.chat_template = (
+        "{%- for m in messages %}{%- if m['role'] == 'assistant' %}{% generation %}"
+        "{{- m['content'] + ('!' if loop.last else '') + eos_token }}{% endgeneration %}"
+        "{%- else %}{{- m['content'] + eos_token }}{%- endif %}{%- endfor %}"
+    )
+    with pytest.raises(ValueError, match="rewrites earlier turns .seen at turn 1"):
+        check_prefix_property(tokenizer, EPISODE, "pool, row 0")
+
+
+def test_a_missing_or_unmarked_template_is_replaced_with_a_warning(tiny_tokenizer):
+    tokenizer = tiny_tokenizer.__class__(
+        tokenizer_object=tiny_tokenizer._tokenizer, eos_token=tiny_tokenizer.eos_token
+    )
+    tokenizer.chat_template = None
+    with pytest.warns(UserWarning, match="has no chat template; .*PLAIN_CHAT_TEMPLATE"):
+        with_action_marks(tokenizer)
+    assert tokenizer.chat_template == PLAIN_CHAT_TEMPLATE
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with pytest.warns(UserWarning, match="marks no assistant tokens"):
+        with_action_marks(tokenizer)
+    assert tokenizer.chat_template == PLAIN_CHAT_TEMPLATE
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with_action_marks(tokenizer)
+
+
+def test_a_batch_points_at_the_states_actions_and_rows_it_says(tiny_tokenizer, make_dialogues):
+    dataset = make_dialogues(12, seed=4)
+    rows = tokenize_trajectories(dataset, tiny_tokenizer)
+    store = TrajectoryStore(rows, tiny_tokenizer.pad_token_id)
+    chosen = [7, 2, 2, 11]
+    batch = store.collate(chosen)
+    flat = batch.input_ids.reshape(-1)
+    action = state = 0
+    for number, index in enumerate(chosen):
+        episode = rows[index]
+        for k, position in enumerate(episode.action_positions):
+            assert batch.row[action] == number
+            assert batch.actions[action] == episode.input_ids[position]
+            before = number * batch.input_ids.shape[1] + position - 1
+            assert batch.state_index[batch.action_index[action]] == before
+            assert flat[before] == episode.input_ids[position - 1]
+            last = k == len(episode.action_positions) - 1
+            assert batch.has_next[action] == (not last or episode.bootstrap_position >= 0)
+            if last and episode.bootstrap_position >= 0:
+                bootstrap = number * batch.input_ids.shape[1] + episode.bootstrap_position
+                assert batch.state_index[batch.action_index[action] + 1] == bootstrap
+            action += 1
+        state += len(episode.action_positions) + (episode.bootstrap_position >= 0)
+    assert len(batch.actions) == action and len(batch.state_index) == state
+    assert batch.attention_mask.sum(1).tolist() == [len(rows[index].input_ids) for index in chosen]
+    np.testing.assert_allclose(batch.returns, np.concatenate([rows[i].returns for i in chosen]), rtol=1e-6)
+    assert batch.lengths.tolist() == [len(rows[i].action_positions) for i in chosen]

@@ -1,0 +1,524 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torch import nn
+
+from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
+from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
+from boost_trl.trainer.endless_sampler import EndlessSampler
+from boost_trl.trainer.parameter_groups import innermost_optimizer
+
+
+OPTIONS = {
+    "auxiliary_steps": 2,
+    "primary_steps": 2,
+    "max_steps": 4,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-2,
+    "logging_steps": 1,
+    "report_to": "none",
+    "use_cpu": True,
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "average_last": 0.0,
+    "max_grad_norm": 0.0,
+    "states_dtype": "float32",
+}
+
+
+@pytest.fixture
+def make_trainer(tmp_path, make_tiny_model, make_dialogues, tiny_tokenizer):
+    def make(model=None, train=None, validation=None, trainer_class=BilevelOfflineRLTrainer, arguments=None, **options):
+        options = {"output_dir": str(tmp_path / "out"), "cache_dir": str(tmp_path / "cache"), **OPTIONS, **options}
+        args = BilevelOfflineRLConfig(**options)
+        bilevel = args.method != "vanilla"
+        return trainer_class(
+            make_tiny_model() if model is None else model,
+            args,
+            train_dataset=make_dialogues(32, seed=1) if train is None else train,
+            processing_class=tiny_tokenizer,
+            validation_dataset=(make_dialogues(12, seed=2) if validation is None else validation) if bilevel else None,
+            **(arguments or {}),
+        )
+
+    return make
+
+
+def logged(trainer, name):
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+# Schedule
+
+
+def test_phases_follow_each_other_by_whole_policy_updates():
+    schedule = BilevelSchedule(auxiliary_steps=3, primary_steps=2, max_steps=10, alpha_init=0.0, alpha_final=2.0)
+    phases = [schedule.phase(step) for step in range(10)]
+    assert phases == [Phase.AUXILIARY] * 3 + [Phase.PRIMARY] * 2 + [Phase.AUXILIARY] * 3 + [Phase.PRIMARY] * 2
+    assert [step for step in range(10) if schedule.synchronizes_after(step)] == [2, 7]
+    assert [step for step in range(10) if schedule.reweights_after(step)] == [4, 9]
+    assert [schedule.alpha(step) for step in range(10)] == pytest.approx([0, 0.4, 0.8, 1.2, 1.6, 2, 2, 2, 2, 2])
+
+
+def test_the_average_takes_the_last_share_and_at_least_one_end_of_phase_3():
+    schedule = BilevelSchedule(auxiliary_steps=3, primary_steps=2, max_steps=40)
+    assert [step for step in range(40) if schedule.averages_after(step, 0.25)] == [34, 39]
+    assert [step for step in range(40) if schedule.averages_after(step, 0.01)] == [39]
+    assert not any(schedule.averages_after(step, 0) for step in range(40))
+    unfinished = BilevelSchedule(auxiliary_steps=3, primary_steps=2, max_steps=42)
+    assert [step for step in range(42) if unfinished.averages_after(step, 0.01)] == [39]
+    vanilla = BilevelSchedule(auxiliary_steps=0, primary_steps=2, max_steps=8, bilevel=False)
+    assert [step for step in range(8) if vanilla.averages_after(step, 0.25)] == [6, 7]
+
+
+def test_an_endless_sampler_visits_every_row_once_a_pass_and_continues_where_it_was():
+    sampler = EndlessSampler(5, seed=3)
+    passes = [sampler.take(5) for _ in range(3)]
+    assert all(sorted(rows) == list(range(5)) for rows in passes) and passes[0] != passes[1]
+    whole = EndlessSampler(5, seed=3).take(13)
+    assert whole == sum(passes, [])[:13]
+    resumed = EndlessSampler(5, seed=3)
+    resumed.position = 7
+    assert resumed.take(6) == whole[7:13]
+
+
+# What moves and what must not
+
+
+class Recording(BilevelOfflineRLTrainer):
+    """Keeps a copy of everything that training could move, before the first and after every policy update."""
+
+    def snapshot(self):
+        optimizer = innermost_optimizer(self.optimizer)
+        moments = {
+            f"{group['role']}.{i}.{j}.{name}": value
+            for i, group in enumerate(optimizer.param_groups)
+            for j, parameter in enumerate(group["params"])
+            for name, value in optimizer.state.get(parameter, {}).items()
+        }
+        phi = {} if self.reweighting_head is None else self.reweighting_head.state_dict()
+        return copy.deepcopy({"model": self.model.state_dict(), "moments": moments, "phi": phi})
+
+    def get_batch_samples(self, *args):
+        self.history = getattr(self, "history", [])
+        self.history.append({"before": self.snapshot()})
+        return super().get_batch_samples(*args)
+
+    def _after_policy_update(self, step):
+        self.history[-1]["updated"] = self.snapshot()
+        super()._after_policy_update(step)
+        self.history[-1]["after"] = self.snapshot()
+
+
+def moved(before, after, part, prefix=""):
+    """Names under `prefix` that are not bit for bit the same."""
+    names = [name for name in after[part] if name.startswith(prefix)]
+    assert names or part == "moments", f"nothing is called {prefix} in {part}"
+    return {name for name in names if name not in before[part] or not torch.equal(before[part][name], after[part][name])}
+
+
+@pytest.mark.parametrize("algorithm", ["mc", "ilql"])
+def test_each_phase_moves_what_it_should_and_nothing_else(make_trainer, algorithm):
+    trainer = make_trainer(
+        trainer_class=Recording, algorithm=algorithm, weight_decay=0.1, max_steps=8, reweighting_learning_rate=1e-2
+    )
+    trainer.train()
+    for step, record in enumerate(trainer.history):
+        before, updated, after = record["before"], record["updated"], record["after"]
+        active, resting = ("auxiliary", "primary") if step % 4 < 2 else ("primary", "auxiliary")
+        # Every trained parameter of the active role moves; the other role, its targets and moments and φ stay.
+        active_parameters = {f"{active}.{name}" for name, _ in getattr(trainer.model, active).named_parameters()}
+        assert active_parameters <= moved(before, updated, "model", active)
+        assert moved(before, updated, "model", "backbone.")
+        assert not moved(before, updated, "model", f"{resting}.")
+        assert not moved(before, updated, "moments", f"{resting}.")
+        assert not moved(before, updated, "phi")
+        if step >= 4:
+            # Moments are warm: a zero gradient instead of none would have moved the resting heads.
+            assert any(name.endswith("exp_avg") for name in before["moments"] if name.startswith(resting))
+        if algorithm == "ilql":
+            assert f"{active}.target_q_weight" in moved(updated, after, "model", active)
+            assert step % 4 == 1 or not moved(updated, after, "model", f"{resting}.")
+
+        if step % 4 == 1:  # phase 2
+            for name, value in trainer.model.auxiliary.state_dict().items():
+                assert torch.equal(after["model"][f"primary.{name}"], after["model"][f"auxiliary.{name}"]), name
+            primary = {n.split(".", 1)[1].split(".", 1)[1]: v for n, v in after["moments"].items() if n[0] == "p"}
+            auxiliary = {n.split(".", 1)[1].split(".", 1)[1]: v for n, v in after["moments"].items() if n[0] == "a"}
+            assert primary.keys() == auxiliary.keys() and all(torch.equal(primary[n], auxiliary[n]) for n in primary)
+            assert not moved(updated, after, "model", "backbone.") and not moved(updated, after, "phi")
+        if step % 4 == 3:  # phase 4
+            assert moved(updated, after, "phi", "layers.")
+            expected = {f"primary.target_{name}" for name in ("q_weight", "q_bias")} if algorithm == "ilql" else set()
+            assert moved(updated, after, "model") == expected
+            assert not moved(updated, after, "moments")
+        elif step % 4 in (0, 2):
+            assert not moved(updated, after, "phi") and not moved(updated, after, "moments")
+
+
+def test_uniform_weights_and_vanilla_train_no_reweighting_head(make_trainer):
+    uniform = make_trainer(reweighting="uniform")
+    uniform.train()
+    assert uniform.reweighting_head is None and set(uniform.example_weights()["weight"]) == {1.0}
+    vanilla = make_trainer(method="vanilla", trainer_class=Recording)
+    vanilla.train()
+    assert vanilla.model.auxiliary is None
+    for record in vanilla.history:
+        assert moved(record["before"], record["updated"], "model", "primary.")
+    assert "validation_loss" not in vanilla.state.log_history[0]
+
+
+# One optimizer batch, however it is cut
+
+
+def trained(trainer):
+    torch.manual_seed(0)
+    trainer.train()
+    return trainer.model.state_dict(), trainer.example_weights()["weight"], logged(trainer, "loss")
+
+
+@pytest.mark.parametrize("algorithm", ["mc", "ilql"])
+@pytest.mark.parametrize("normalization", ["trajectory_mean", "token_mean", "sum"])
+def test_a_batch_is_the_same_for_every_accumulation(make_trainer, algorithm, normalization):
+    results = [
+        trained(
+            make_trainer(
+                algorithm=algorithm,
+                loss_normalization=normalization,
+                per_device_train_batch_size=size,
+                gradient_accumulation_steps=8 // size,
+                reweighting_learning_rate=1e-2,
+                max_steps=8,
+                # SGD: Adam's division would amplify rounding in near-zero gradients.
+                optim="sgd",
+                learning_rate=1e-3,
+            )
+        )
+        for size in (8, 2, 1)
+    ]
+    (parameters, weights, losses), *others = results
+    assert np.std(weights) > 1e-3
+    for other_parameters, other_weights, other_losses in others:
+        np.testing.assert_allclose(other_losses, losses, rtol=1e-5)
+        np.testing.assert_allclose(other_weights, weights, rtol=1e-4)
+        for name, value in parameters.items():
+            torch.testing.assert_close(other_parameters[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def naive_row_losses(trainer, role, rows, dataset):
+    """ℓ(τ) one row at a time, from full logits and plain formulas (Monte-Carlo returns)."""
+    tokenizer, config = trainer.processing_class, trainer.model.primary.config
+    heads = getattr(trainer.model, role)
+    losses = []
+    for row in rows:
+        example = dataset[int(row)]
+        rendered = tokenizer.apply_chat_template(
+            example["messages"], return_dict=True, return_assistant_tokens_mask=True, return_tensors="pt"
+        )
+        ids, mask = rendered["input_ids"], torch.as_tensor(rendered["assistant_masks"]).reshape(-1)
+        hidden = trainer.model.backbone(ids, output_hidden_states=True).hidden_states[-1][0]
+        q = hidden @ heads.q_weight[0].T + heads.q_bias[0]
+        turn, total, count = -1, 0.0, 0
+        for t in range(1, ids.shape[1]):
+            if mask[t] == 0:
+                continue
+            if mask[t - 1] == 0:
+                turn += 1
+            target = (sum(example["rewards"][turn:]) - config.return_shift) / config.return_scale
+            taken = q[t - 1, ids[0, t]]
+            total = total + (taken - target) ** 2 + trainer.args.cql_weight * (q[t - 1].logsumexp(0) - taken)
+            count += 1
+        losses.append(total / count)
+    return torch.stack(losses)
+
+
+def test_the_weighted_loss_and_its_gradient_are_those_of_the_definition(make_trainer, make_dialogues):
+    train, validation = make_dialogues(16, seed=5), make_dialogues(6, seed=6)
+    trainer = make_trainer(
+        train=train,
+        validation=validation,
+        auxiliary_steps=1,
+        primary_steps=1,
+        max_steps=2,
+        penalty_alpha_init=0.7,
+        penalty_alpha_final=0.7,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+        validation_batch_size=5,
+    )
+    # Unequal weights from the first step.
+    nn.init.normal_(trainer.reweighting_head.layers[-1].weight, std=1.0)
+    seen = []
+
+    class Check(Recording):
+        def _weigh_window(self, rows_of):
+            window = super()._weigh_window(rows_of)
+            seen.append((rows_of, window))
+            return window
+
+        def _record_gradient_norms(self):
+            if self._phase is Phase.PRIMARY:
+                rows = np.concatenate(seen[-1][0])
+                drawn = np.concatenate([m.rows[m.is_validation] for m in seen[-1][1]]) - len(train)
+                actual = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
+                self.model.zero_grad()
+                weights = torch.softmax(self.reweighting_head(self.reweighter.embeddings[rows]), 0).detach()
+                assert len(drawn) == 5 and weights.max() > 1.5 * weights.min()
+                lower = (weights * naive_row_losses(self, "primary", rows, train)).sum()
+                upper = naive_row_losses(self, "primary", drawn, validation).mean()
+                (upper + 0.7 * lower).backward()
+                for name, parameter in self.model.named_parameters():
+                    if name.startswith("auxiliary"):
+                        assert name not in actual or not actual[name].any()
+                    else:
+                        torch.testing.assert_close(actual[name], parameter.grad, rtol=1e-4, atol=1e-5, msg=name)
+                self.checked = (upper + 0.7 * lower).item()
+
+    trainer.__class__ = Check
+    trainer.train()
+    assert logged(trainer, "loss")[1] == pytest.approx(trainer.checked, rel=1e-5)
+    entry = [entry for entry in trainer.state.log_history if "validation_loss" in entry][0]
+    assert entry["validation_loss"] + 0.7 * entry["train_loss_weighted"] == pytest.approx(trainer.checked, rel=1e-5)
+
+
+def test_phase_4_takes_the_exact_gradient_of_the_whole_batch(make_trainer, make_dialogues):
+    train = make_dialogues(16, seed=5)
+    trainer = make_trainer(train=train, per_device_train_batch_size=3, gradient_accumulation_steps=2, max_steps=4)
+    updates = []
+    original = trainer.reweighter.update
+
+    def update(rows, gaps, alpha):
+        head = copy.deepcopy(trainer.reweighting_head)
+        trainer.model.eval()
+        with torch.no_grad():
+            expected = naive_row_losses(trainer, "primary", rows, train) - naive_row_losses(
+                trainer, "auxiliary", rows, train
+            )
+        torch.testing.assert_close(gaps, expected, rtol=1e-4, atol=1e-5)
+        scores = head(trainer.reweighter.embeddings[rows])
+        scores.retain_grad()
+        weights = torch.softmax(scores, 0)
+        (alpha * (weights * expected).sum()).backward()
+        # α w̃_i (gap_i − Σ_j w̃_j gap_j)
+        by_hand = alpha * weights * (expected - (weights * expected).sum())
+        torch.testing.assert_close(scores.grad, by_hand.detach(), rtol=1e-4, atol=1e-6)
+        original(rows, gaps, alpha)
+        for ours, theirs in zip(trainer.reweighting_head.parameters(), head.parameters()):
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6)
+        updates.append(len(rows))
+        return 0.0
+
+    trainer.reweighter.update = update
+    trainer.train()
+    assert updates == [6]
+
+
+# A frozen backbone, and its cached states
+
+
+@pytest.mark.parametrize("algorithm", ["mc", "ilql"])
+def test_cached_states_give_the_losses_of_the_full_forward(make_trainer, algorithm):
+    cached = make_trainer(algorithm=algorithm, train_backbone=False, max_steps=8)
+    before = copy.deepcopy(cached.model.backbone.state_dict())
+    full = make_trainer(algorithm=algorithm, train_backbone=False, max_steps=8)
+    full._store.states = full.train_store.states = None
+    cached.train()
+    full.train()
+    assert all(torch.equal(value, before[name]) for name, value in cached.model.backbone.state_dict().items())
+    np.testing.assert_allclose(logged(cached, "loss"), logged(full, "loss"), rtol=1e-4)
+
+
+def test_states_and_embeddings_are_reused_only_for_the_same_model_and_data(make_trainer, make_tiny_model, tmp_path):
+    def files():
+        return {path.name for path in (tmp_path / "cache").iterdir()}
+
+    make_trainer(train_backbone=False)
+    first = files()
+    make_trainer(train_backbone=False)
+    assert files() == first
+    make_trainer(train_backbone=False, model=make_tiny_model(seed=1))
+    assert len(files()) == 2 * len(first)
+
+
+def test_embeddings_are_the_last_tokens_final_states(make_trainer, make_dialogues, tiny_tokenizer):
+    train = make_dialogues(9, seed=3)
+    trainer = make_trainer(train=train)
+    for row in range(9):
+        ids = tiny_tokenizer.apply_chat_template(train[row]["messages"], return_tensors="pt", return_dict=True)
+        hidden = trainer.model.backbone(ids["input_ids"], output_hidden_states=True).hidden_states[-1][0, -1]
+        torch.testing.assert_close(trainer.reweighter.embeddings[row], hidden, rtol=1e-4, atol=1e-5)
+
+
+# Heads at the start
+
+
+@pytest.mark.parametrize("algorithm", ["mc", "ilql"])
+def test_heads_start_as_the_language_model_with_the_mean_return(make_trainer, algorithm):
+    trainer = make_trainer(algorithm=algorithm)
+    primary = trainer.model.primary
+    store = trainer.train_store
+    batch = store.collate(range(len(store)))
+    with torch.no_grad():
+        output = trainer.model(
+            action_index=batch.action_index,
+            actions=batch.actions,
+            state_index=batch.state_index,
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+        )["primary"]
+        logits = trainer.model.backbone(batch.input_ids, attention_mask=batch.attention_mask).logits
+        logits = logits.reshape(-1, logits.shape[-1])[batch.state_index][batch.action_index]
+    expected = logits.log_softmax(-1).gather(1, batch.actions[:, None])[:, 0]
+    tolerance = {"mc": 1e-4, "ilql": 0.05}[algorithm]  # ILQL's twin heads carry different noise
+    for q_taken, q_logsumexp in zip(output["q_taken"], output["q_logsumexp"]):
+        torch.testing.assert_close(q_taken - q_logsumexp, expected, rtol=0, atol=tolerance)
+    returns = (batch.returns.mean() - primary.config.return_shift) / primary.config.return_scale
+    torch.testing.assert_close(output["q_taken"].mean(1), returns.expand(len(output["q_taken"])), rtol=0, atol=1e-4)
+    if algorithm == "mc":
+        assert (store.action_returns.mean() - primary.config.return_shift) == pytest.approx(0, abs=1e-5)
+    else:
+        assert primary.config.return_shift == 0
+        assert not torch.equal(primary.q_weight[0], primary.q_weight[1])
+
+
+# Averages, results, saving
+
+
+def test_the_result_is_the_average_of_the_last_updates(make_trainer):
+    trainer = make_trainer(trainer_class=Recording, average_last=0.5, max_steps=16, auxiliary_steps=2, primary_steps=2)
+    trainer.train()
+    ends = [trainer.history[step]["after"]["model"]["primary.q_weight"] for step in (11, 15)]
+    torch.testing.assert_close(trainer.model.primary.q_weight.data, torch.stack(ends).mean(0))
+
+
+def test_example_weights_are_one_row_per_original_row(make_trainer, make_dialogues):
+    train = make_dialogues(20, seed=7)
+    rows = train.to_list()
+    rows[3]["messages"][1]["content"] = "is it " * 40
+    trainer = make_trainer(train=Dataset.from_list(rows), max_length=40, reweighting_learning_rate=0.1, max_steps=8)
+    trainer.train()
+    weights = trainer.example_weights()
+    assert weights["index"] == list(range(20)) and weights["source"] == train["source"]
+    assert weights["weight"][3] == 0 and weights["score"][3] is None
+    used = [weight for row, weight in enumerate(weights["weight"]) if weights["score"][row] is not None]
+    assert np.mean(used) == pytest.approx(1, abs=1e-5) and np.std(used) > 1e-3
+    scores = np.array([score for score in weights["score"] if score is not None])
+    np.testing.assert_allclose(used, len(used) * np.exp(scores) / np.exp(scores).sum(), rtol=1e-4)
+
+
+def test_logs_name_both_levels_and_the_weights(make_trainer):
+    trainer = make_trainer(algorithm="ilql", max_steps=4)
+    trainer.train()
+    expected = {
+        *("loss", "train_loss_weighted", "validation_loss", "td_loss", "cql_loss", "expectile_loss", "mean_q", "mean_v"),
+        *("phase", "penalty_alpha", "effective_sample_size", "weight_entropy", "largest_weight"),
+        *("weight_offline", "weight_synthetic", "grad_norm_backbone", "grad_norm_primary", "num_tokens"),
+    }
+    assert expected <= trainer.state.log_history[3].keys()
+    assert trainer.state.log_history[3]["reweighting_objective"] != 0
+
+
+@pytest.mark.parametrize("algorithm", ["mc", "ilql"])
+@pytest.mark.parametrize("interrupted_after", [1, 3, 5, 6, 8])
+def test_resuming_in_any_phase_equals_an_uninterrupted_run(make_trainer, tmp_path, algorithm, interrupted_after):
+    options = {
+        "algorithm": algorithm,
+        "max_steps": 12,
+        "average_last": 0.7,
+        "reweighting_learning_rate": 1e-2,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "weight_decay": 0.1,
+    }
+    straight = make_trainer(output_dir=str(tmp_path / "run"), **options)
+    straight.train()
+    resumed = make_trainer(output_dir=str(tmp_path / "other"), **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"run/checkpoint-{interrupted_after}"))
+    assert logged(resumed, "loss") == logged(straight, "loss")
+    assert logged(resumed, "num_tokens") == logged(straight, "num_tokens")
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert straight.example_weights()["weight"] == resumed.example_weights()["weight"]
+
+
+def test_a_checkpoint_of_another_run_is_refused(make_trainer, make_dialogues, tmp_path):
+    make_trainer(save_strategy="steps", save_steps=4).train()
+    checkpoint = str(tmp_path / "out/checkpoint-4")
+    for options, complaint in [
+        ({"algorithm": "ilql"}, "algorithm='mc'"),
+        ({"reweighting": "uniform"}, "reweighting='learned'"),
+        ({"train": make_dialogues(32, seed=9)}, "other training or validation data"),
+    ]:
+        with pytest.raises(ValueError, match=complaint):
+            make_trainer(**options).train(resume_from_checkpoint=checkpoint)
+
+
+def test_the_output_folder_opens_with_plain_transformers(make_trainer, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from boost_trl import ReweightingHead, ValueHeads
+
+    trainer = make_trainer()
+    trainer.train()
+    trainer.save_model()
+    folder = tmp_path / "out"
+    ids = torch.tensor([[3, 4, 5]])
+    reloaded = AutoModelForCausalLM.from_pretrained(folder)
+    torch.testing.assert_close(reloaded(ids).logits, trainer.model.backbone.eval()(ids).logits)
+    assert AutoTokenizer.from_pretrained(folder).chat_template == trainer.processing_class.chat_template
+    assert torch.equal(ValueHeads.from_pretrained(folder).q_weight, trainer.model.primary.q_weight)
+    embeddings = trainer.reweighter.embeddings
+    assert torch.equal(ReweightingHead.from_pretrained(folder)(embeddings), trainer.reweighter.scores())
+    assert Dataset.from_parquet(str(folder / "example_weights.parquet")).to_dict() == trainer.example_weights().to_dict()
+    assert not list(folder.glob("*.bin")) and not list(folder.glob("*.pt"))
+
+
+# Bad input
+
+
+def test_bad_arguments_are_refused_before_training(make_trainer, make_dialogues, make_tiny_model, tiny_tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="pass `validation_dataset="):
+        BilevelOfflineRLTrainer(
+            make_tiny_model(),
+            BilevelOfflineRLConfig(str(tmp_path), use_cpu=True),
+            train_dataset=make_dialogues(4),
+            processing_class=tiny_tokenizer,
+        )
+    with pytest.raises(ValueError, match="never sees validation data"):
+        BilevelOfflineRLTrainer(
+            make_tiny_model(),
+            BilevelOfflineRLConfig(str(tmp_path), use_cpu=True, method="vanilla"),
+            train_dataset=make_dialogues(4),
+            processing_class=tiny_tokenizer,
+            validation_dataset=make_dialogues(4),
+        )
+    with pytest.raises(ValueError, match="`compute_metrics` has no meaning"):
+        make_trainer(arguments={"compute_metrics": print})
+    with pytest.raises(ValueError, match="`max_steps`=3 ends before"):
+        make_trainer(max_steps=3)
+    with pytest.raises(ValueError, match="validation_dataset is empty"):
+        make_trainer(validation=make_dialogues(4).select([]))
+    with pytest.raises(ValueError, match="requires a gradient although"):
+        make_trainer(model=make_tiny_model().requires_grad_(False))
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ({"algorithm": "dqn"}, "`algorithm` is 'dqn'"),
+        ({"method": "bilevel"}, "`method` is 'bilevel'"),
+        ({"discount": 1.5}, "`discount` is 1.5"),
+        ({"expectile": 0.0}, "`expectile` is 0.0"),
+        ({"primary_steps": 0}, "`primary_steps` is 0"),
+        ({"cql_weight": -1.0}, "`cql_weight` is -1.0"),
+        ({"penalty_alpha_init": 0.0, "penalty_alpha_final": 0.0}, "phase 4 needs some α"),
+        ({"reweighting_alpha": 0.0}, "phase 4 needs some α"),
+        ({"reweighting_steps": 0}, "choose `reweighting='uniform'`"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(tmp_path, options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        BilevelOfflineRLConfig(str(tmp_path), use_cpu=True, **options)
