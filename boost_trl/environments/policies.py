@@ -92,10 +92,10 @@ class GenerationPolicy:
         if not self._stop_ids and not self._stop_text:
             raise ValueError("neither the tokenizer nor its chat template says where a turn ends; set `eos_token`")
         config.eos_token_id = sorted(self._stop_ids) or None
-        self._pad_id = next(
-            i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, *self._stop_ids, 0) if i is not None
-        )
-        config.pad_token_id = self._pad_id
+        pad = tokenizer.pad_token_id
+        self._pad_id = min(self._stop_ids, default=0) if pad is None else pad
+        # Rows that have ended go on with a stop token: models warn of pad tokens that no mask hides.
+        config.pad_token_id = min(self._stop_ids, default=self._pad_id)
         self.generation_config = config
 
         self._positions = getattr(model.config, "max_position_embeddings", None)  # models with no limit have none

@@ -1,6 +1,7 @@
 """Playing many games at once: all of them advance in lockstep, one batched policy call per turn."""
 
 import copy
+import json
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -242,9 +243,9 @@ def _rows(games: list[_Game], source: str) -> list[dict[str, Any]]:
     rows = [game.row(source) for game in games]
     columns = dict.fromkeys(key for row in rows for key in row)
     if not any(row["task"]["data"] for row in rows):
-        # Parquet has no struct without fields.
+        # Parquet has no struct without fields; as text, rows also concatenate with those of other environments.
         for row in rows:
-            del row["task"]["data"]
+            row["task"]["data"] = "{}"
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
@@ -275,13 +276,15 @@ def _known_tasks(tasks: Sequence[Task | str | dict[str, Any]], env: Environment)
 
 
 def as_task(task: Task | dict[str, Any]) -> Task:
-    """The task that a dataset's `task` column holds; a `Task` is returned as it is."""
+    """The task that a dataset's `task` column holds, with `data` as a struct or as JSON; a `Task` is returned as it is."""
     if isinstance(task, Task):
         return task
     known = {f.name for f in fields(Task)}
     task = {key: value for key, value in task.items() if key in known and value is not None}
+    data = task.get("data", {})
+    data = json.loads(data) if isinstance(data, str) else data
     # A dataset column holds the union of all tasks' fields, with none where a task has no such field.
-    task["data"] = {key: value for key, value in task.get("data", {}).items() if value is not None}
+    task["data"] = {key: value for key, value in data.items() if value is not None}
     if not {"id", "category"} <= task.keys():
         raise ValueError(f"a task needs `id` and `category`, but this one has only {sorted(task)}")
     return Task(**task)

@@ -93,7 +93,8 @@ def generate_synthetic(
     """One synthetic trajectory per row of `dataset`, continued from the row's first observation and action.
 
     The model writes observation and action in turn until the rules call the episode over. Each turn is conditioned on
-    an example trajectory, drawn from the other rows, and on the history so far.
+    an example trajectory, drawn from the other rows, and on the history so far. What does not fit the model's context is
+    left out: first the example, then the oldest turns.
 
     Args:
         model (`PreTrainedModel`): the language model that will be fine-tuned; it plays both roles.
@@ -193,7 +194,7 @@ class _Episode:
             for role, prompt in (("assistant", rules.agent_prompt), ("user", rules.environment_prompt)):
                 self._system[role] = {"role": "system", "content": prompt(seed_row["task"]) + lines}
         elif example is not None:
-            self._context = tokenizer.apply_chat_template(example, tokenize=False)
+            self._context = _rendered_example(tokenizer, example)
 
     def prompt(self, role: str) -> tuple[list[Message], str]:
         """Conversation and context from which the turn of `role` is written."""
@@ -218,14 +219,12 @@ class _Episode:
             "terminated": outcome.terminated,
             "category": self.seed_row["category"],
             "source": "synthetic",
-            "task": self.seed_row["task"].to_dict() if self.seed_row["task"] else None,
+            "task": self.seed_row["task_column"],
             "score": float(outcome.score),
             "success": outcome.success,
             "parent": self.index,
         }
         to_trajectory(row, self.index, "rewards_from_text of the synthetic rules")
-        if row["task"] and not row["task"]["data"]:
-            del row["task"]["data"]  # Parquet has no struct without fields
         return row
 
 
@@ -234,6 +233,18 @@ def _write_turns(policy: GenerationPolicy, episodes: list[_Episode], limit: int)
         conversations, contexts = zip(*(episode.prompt(policy.role) for episode in episodes))
         for episode, reply in zip(episodes, policy.reply(conversations, contexts)):
             episode.add(policy.role, reply, limit)
+
+
+def _rendered_example(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
+    """The example as the template writes it.
+
+    Where a template opens turns with nothing, only their order tells whose turn it is, and the first observation of
+    the history would read as the answer to an example's last action: that action is left out.
+    """
+    opening = tokenizer.apply_chat_template(messages[:1], tokenize=False)
+    if opening.startswith(messages[0]["content"]) and messages[-1]["role"] == "assistant":
+        messages = messages[:-1]
+    return tokenizer.apply_chat_template(messages, tokenize=False)
 
 
 def _transcript(messages: Sequence[Message]) -> str:
@@ -256,7 +267,7 @@ def _rules(env: Environment | SyntheticRules | str) -> SyntheticRules:
 def _seed_row(row: dict[str, Any], index: int, prompt_style: str) -> dict[str, Any]:
     messages = [{"role": m["role"], "content": m["content"]} for m in to_trajectory(row, index)["messages"]]
     first_action = next(i for i, message in enumerate(messages) if message["role"] == "assistant")
-    task = row.get("task")
+    column = task = row.get("task")
     if task is None and prompt_style == "paper":
         raise ValueError(f"dataset, row {index}, column `task`: is missing; the environment's role prompt needs it")
     if task is not None:
@@ -265,6 +276,7 @@ def _seed_row(row: dict[str, Any], index: int, prompt_style: str) -> dict[str, A
         "messages": messages,
         "prefix": messages[: first_action + 1],
         "task": task,
+        "task_column": column,
         "category": row.get("category"),
     }
 

@@ -9,7 +9,7 @@ from toy_game import GuessNumber
 from boost_trl import evaluate_policy, rollout
 from boost_trl.data.trajectories import validate_trajectories
 from boost_trl.environments import rollout as rollout_module
-from boost_trl.environments.base import Environment
+from boost_trl.environments.base import Environment, Task
 
 
 def count_up(conversations):
@@ -139,6 +139,21 @@ def test_saved_tasks_play_again(tmp_path):
         Dataset.from_list([json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]),
     ):
         assert rollout(count_up, env, saved["task"], progress=False).to_list() == rows.to_list()
+
+
+def test_tasks_without_data_are_saved_too(tmp_path):
+    class Plain(GuessNumber):
+        def tasks(self, categories=None):
+            return [Task("0", "even")]
+
+        def step(self, action):
+            observation, reward, terminated, truncated, info = "Right.", 0.0, True, False, self._info(True)
+            return observation, reward, terminated, truncated, info
+
+    rows = play(count_up, Plain(), ["0"])
+    rows.to_parquet(tmp_path / "rows.parquet")
+    saved = Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert play(count_up, Plain(), saved["task"]).to_list() == rows.to_list()
 
 
 def test_bad_arguments_are_named():

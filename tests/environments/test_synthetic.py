@@ -159,6 +159,16 @@ def test_plain_prompts_are_one_other_row_and_the_history(rows):
     assert model.prompts[0][0] == history
 
 
+def test_without_turn_headers_an_example_ends_with_an_observation(rows):
+    bare = "{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
+    model, tokenizer = author_model(bare, "<eos>", author=lambda prompt, end: "Right." + end)
+    synthesize(model, tokenizer, rows.select([1, 1]))
+    system = "Guess a number from 0 to 9."
+    example = [system, "It is odd.", "0", "Higher.", "9", "Lower.", "9", "Lower.", "9", "Lower."]
+    history = [system, "It is odd.", "0"]
+    assert model.prompts[0][0] == "".join(text + "<eos>" for text in example + history)
+
+
 def test_paper_prompts_are_the_role_the_example_and_the_history(rows):
     model, tokenizer = author_model()
     synthesize(model, tokenizer, rows, prompt_style="paper")
