@@ -32,7 +32,7 @@ class CarDealer:
         max_utterances (`int`, *optional*, defaults to `50`):
             Turns of both sides; an even number. `max_steps` is half of it.
         world (`str`, *optional*, defaults to `"full"`):
-            `"full"`: sentences and dollars. `"small"`: short forms from about ninety words, for models trained from
+            `"full"`: sentences and dollars. `"small"`: short forms from 110 words, for models trained from
             zero; prices are percents of the sticker price, segment and one wish are announced.
         buyers_per_brand (`int`, *optional*, defaults to `64`):
             Tasks per category.

@@ -1,7 +1,7 @@
 """From words to moves and back, in both worlds.
 
 The full world speaks sentences and dollars. The small world has one short form for every act, a vocabulary of about
-ninety words (prices are whole percents of the sticker price), and announces segment, minimum price and one wish.
+110 words (prices are whole percents of the sticker price), and announces segment, minimum price and one wish.
 """
 
 import random
@@ -193,5 +193,5 @@ def small_vocabulary() -> list[str]:
     """Every word of the small world (texts split at blanks), sorted; for a word-level tokenizer."""
     words = {word for text in _SMALL.values() for word in text.split() if not word.startswith("{")}
     words |= {"minimum", ";", "?", *FEATURES, *(segment.name for segment in SEGMENTS)}
-    words |= {brand.lower() for brand in BRANDS} | {str(price) for price in range(60, 101)}
+    words |= {brand.lower() for brand in BRANDS} | {str(price) for price in range(50, 111)}
     return sorted(words)
