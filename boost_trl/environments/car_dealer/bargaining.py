@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .market import PERSONALITIES, SMALL_STEP, Buyer, Reaction
+from .market import PERSONALITIES, SMALL_STEP, Buyer, Reaction, Segment
 
 
 # Nobody takes the first price: it caps what the car is believed to be worth, and only holding it lifts the cap.
@@ -65,6 +65,7 @@ class RuleBasedBuyer:
     Args:
         buyer (`Buyer`): who it is.
         unit (`int`): what counter-offers are rounded down to.
+        segment (`Segment`): how the buyers of this brand bargain.
 
     Attributes:
         reservation (`float`): what the buyer would pay now; never beyond the budget.
@@ -72,9 +73,10 @@ class RuleBasedBuyer:
         counter (`int` or `None`): the last counter-offer, which stands until the next one.
     """
 
-    def __init__(self, buyer: Buyer, unit: int):
+    def __init__(self, buyer: Buyer, unit: int, segment: Segment):
         self.buyer = buyer
         self.unit = unit
+        self.segment = segment
         self.reservation = float(min(buyer.reservation, buyer.budget))
         self.patience = buyer.patience
         self.counter: int | None = None
@@ -86,7 +88,7 @@ class RuleBasedBuyer:
 
     def respond(self, move: Move) -> Reply:
         """Take in one utterance."""
-        buyer, segment = self.buyer, self.buyer.segment
+        buyer, segment = self.buyer, self.segment
         acts = []
         gain, lost, useful = PERSONALITIES[buyer.personality][1], 0, False
 
@@ -151,7 +153,7 @@ class RuleBasedBuyer:
 
     def _reaction_to(self, price: int) -> Reaction:
         """How the segment takes the step from the last price; the first price is compared with the sticker."""
-        segment, sticker = self.buyer.segment, self.buyer.sticker
+        segment, sticker = self.segment, self.buyer.sticker
         if self._last_price is None:
             deep = 100 * (sticker - price) / sticker > SMALL_STEP
             return segment.big_step if deep else Reaction(0, 0)

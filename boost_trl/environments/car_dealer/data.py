@@ -49,8 +49,10 @@ FEATURES = Features(
 )
 
 
-def play(env: CarDealer, seller: ScriptedSeller, task: Task, seed: int) -> dict[str, Any]:
-    """One dialogue of a scripted seller, as a row of `FEATURES`. The buyer's final words are not part of it."""
+def converse(
+    env: CarDealer, seller: ScriptedSeller, task: Task, seed: int
+) -> tuple[list[dict[str, str]], list[float], dict[str, Any]]:
+    """One whole dialogue: messages with the buyer's final words, rewards, the last step's info."""
     observation, info = env.reset(seed=seed, task=task)
     messages = [{"role": "system", "content": env.system_prompt}] if env.system_prompt else []
     rewards, over = [], False
@@ -59,8 +61,15 @@ def play(env: CarDealer, seller: ScriptedSeller, task: Task, seed: int) -> dict[
         messages.append({"role": "assistant", "content": seller([messages])[0]})
         observation, reward, over, _, info = env.step(messages[-1]["content"])
         rewards.append(reward)
+    messages.append({"role": "user", "content": observation})
+    return messages, rewards, info
+
+
+def play(env: CarDealer, seller: ScriptedSeller, task: Task, seed: int) -> dict[str, Any]:
+    """One dialogue of a scripted seller, as a row of `FEATURES`. The buyer's final words are not part of it."""
+    messages, rewards, info = converse(env, seller, task, seed)
     return {
-        "messages": messages,
+        "messages": messages[:-1],
         "rewards": rewards,
         "terminated": True,
         "category": task.category,

@@ -9,7 +9,7 @@ from ..base import Task
 from .bargaining import RuleBasedBuyer, void_reason
 from .chat_buyer import Chat, ChatBuyer
 from .language import BUYER_SAYS, WORLDS, Phrasing, understand
-from .market import BRANDS, Buyer, all_tasks
+from .market import BRANDS, Buyer, all_tasks, market
 from .outcome import REWARDS, last_reward, running_reward, score
 from .prompts import ACTION_GRAMMAR, SELLER_PROMPT
 from .synthetic_rules import CarDealerRules
@@ -76,6 +76,7 @@ class CarDealer:
         self.system_prompt = f"{SELLER_PROMPT} {ACTION_GRAMMAR}" if world == "full" else ""
         self._chat = buyer
         self._buyers_per_brand = buyers_per_brand
+        self._market_shift = 0
         self._over = True
 
     def __deepcopy__(self, memo: dict) -> "CarDealer":
@@ -92,7 +93,7 @@ class CarDealer:
         Raises:
             ValueError: for a brand that is not among the 13.
         """
-        tasks = all_tasks(self.world, self._buyers_per_brand)
+        tasks = all_tasks(self.world, self._buyers_per_brand, self._market_shift)
         if categories is None:
             return tasks
         unknown = [brand for brand in categories if brand not in BRANDS]
@@ -122,7 +123,8 @@ class CarDealer:
         self._over = False
         opening = self._phrasing.opening(self._buyer)
         if self._chat is None:
-            self._opponent = RuleBasedBuyer(self._buyer, unit=1 if self.world == "small" else 100)
+            segment = market(self._market_shift)[self._buyer.brand]
+            self._opponent = RuleBasedBuyer(self._buyer, 1 if self.world == "small" else 100, segment)
         else:
             self._opponent = ChatBuyer(self._chat, self._buyer, opening.split(BUYER_SAYS)[1])
         return opening, self._info(valid=True)
@@ -175,6 +177,14 @@ class CarDealer:
                 "price_ratio": 0.0 if price is None else price / self._buyer.sticker,
             }
         return observation, reward, self._over, False, info
+
+    def with_changed_market(self, shift: int) -> "CarDealer":
+        """The same game in a market whose facts differ: what a brand announces stays, how its buyers bargain moves on
+        by `shift` of the five segments. For planted noise."""
+        other = copy.deepcopy(self)
+        other._market_shift = shift
+        other._over = True
+        return other
 
     def admissible_actions(self) -> None:
         """Actions are free text."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .bargaining import Move, Reply
-from .market import BRANDS, FEATURES, SEGMENTS, Buyer
+from .market import BRANDS, FEATURES, SEGMENT_OF, SEGMENTS, Buyer
 from .phrases import BUYER, PERSONALITY, SELLER
 
 
@@ -147,7 +147,7 @@ class Phrasing:
     def opening(self, buyer: Buyer) -> str:
         """The first observation: the dealer's sheet, and in the full world the buyer's first words."""
         if self.world == "small":
-            return f"{buyer.segment.name} {buyer.brand.lower()} ; minimum {buyer.floor} ; want {buyer.wanted[0]}"
+            return f"{SEGMENT_OF[buyer.brand].name} {buyer.brand.lower()} ; minimum {buyer.floor} ; want {buyer.wanted[0]}"
         hello = self._say(BUYER, "opening", brand=buyer.brand, model=buyer.model)
         return (
             f"Dealer sheet: {buyer.brand} {buyer.model}, sticker price {self.price(buyer.sticker)}, minimum price "

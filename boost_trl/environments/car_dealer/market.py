@@ -178,6 +178,17 @@ BRANDS = (
     *("BMW", "Audi", "Subaru", "Honda", "Porsche", "Tesla"),
 )
 
+
+def market(shift: int = 0) -> dict[str, Segment]:
+    """Brand -> segment. With a `shift`, a market whose facts differ: every brand's buyers bargain as those of the
+    segment that many places further on."""
+    return {
+        brand: SEGMENTS[(place + shift) % len(SEGMENTS)]
+        for place, segment in enumerate(SEGMENTS)
+        for brand in segment.brands
+    }
+
+
 # personality: (change of patience, percent of the sticker price conceded in every round)
 PERSONALITIES: dict[str, tuple[int, float]] = {
     "abusive": (-1, 0.0),
@@ -211,10 +222,6 @@ class Buyer:
     reservation: int
     patience: int
 
-    @property
-    def segment(self) -> Segment:
-        return SEGMENT_OF[self.brand]
-
     def to_dict(self) -> dict[str, Any]:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
@@ -233,18 +240,18 @@ class Buyer:
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
 
 
-def draw_buyer(brand: str, index: int, world: str) -> Buyer:
-    """The `index`-th buyer of a brand, the same in every process."""
+def draw_buyer(brand: str, index: int, world: str, segment: Segment) -> Buyer:
+    """The `index`-th buyer of a brand whose buyers bargain as `segment` does, the same in every process."""
     rng = random.Random(f"car_dealer:{brand}:{index}")
-    segment = SEGMENT_OF[brand]
     personality = rng.choice(list(PERSONALITIES))
     wanted = rng.sample(segment.features, rng.randint(*segment.wanted))
     others = [feature for feature in FEATURES if feature not in wanted]
     equipment = sorted(wanted + rng.sample(others, 6 - len(wanted)))
-    sticker = 100 * rng.randint(segment.sticker[0] * 10, segment.sticker[1] * 10)
+    car = SEGMENT_OF[brand]
+    sticker = 100 * rng.randint(car.sticker[0] * 10, car.sticker[1] * 10)
     floor, reservation, budget = (rng.randint(*r) for r in (segment.floor, segment.reservation, segment.budget))
     patience = max(2, rng.randint(*segment.patience) + PERSONALITIES[personality][0])
-    model = rng.choice(segment.types)
+    model = rng.choice(car.types)
     if world == "small":
         sticker = 100
     else:
@@ -255,14 +262,15 @@ def draw_buyer(brand: str, index: int, world: str) -> Buyer:
 
 
 @cache
-def all_tasks(world: str, buyers_per_brand: int) -> tuple[Task, ...]:
-    """`buyers_per_brand` buyers of each of the 13 brands, in the brands' order."""
+def all_tasks(world: str, buyers_per_brand: int, shift: int = 0) -> tuple[Task, ...]:
+    """`buyers_per_brand` buyers of each of the 13 brands, in the brands' order; `shift` as in [`market`]."""
+    segment_of = market(shift)
     return tuple(
         Task(
             f"{brand.lower()}-{index:04d}",
             brand,
             prompt=f"Sell a {brand} to buyer {index}.",
-            data=draw_buyer(brand, index, world).to_dict(),
+            data=draw_buyer(brand, index, world, segment_of[brand]).to_dict(),
         )
         for brand in BRANDS
         for index in range(buyers_per_brand)

@@ -1,12 +1,12 @@
 """Scripted sellers of different quality. Each is a policy: it sees the conversation only, nothing that is hidden."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .bargaining import Move
 from .language import Phrasing, Sheet, features_in, prices_in, read_sheet, understand
-from .market import BRANDS, FEATURES, SEGMENT_OF
+from .market import BRANDS, FEATURES, Segment, market
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class View:
         wishes (`tuple[str, ...]`): features the buyer asked for, not pitched yet.
         asked (`bool`): the buyer was asked what they want.
         unit (`int`): what prices are rounded to.
+        segment (`str`): how the seller believes that buyers of the brand bargain.
     """
 
     sheet: Sheet
@@ -30,9 +31,10 @@ class View:
     wishes: tuple[str, ...]
     asked: bool
     unit: int
+    segment: str
 
     @classmethod
-    def of(cls, conversation: Sequence[dict[str, str]], world: str) -> "View":
+    def of(cls, conversation: Sequence[dict[str, str]], world: str, segment_of: Mapping[str, Segment]) -> "View":
         turns = [message for message in conversation if message["role"] != "system"]
         said = [understand(message["content"], world) for message in turns if message["role"] == "assistant"]
         heard = [message["content"] for message in turns if message["role"] != "assistant"]
@@ -41,14 +43,16 @@ class View:
         pitched = {feature for move in said for feature in move.features}
         offers = [move.price for move in said if move.price is not None]
         counters = [price for text in heard[1:] for price in prices_in(text, world)]
+        sheet = read_sheet(heard[0], world)
         return cls(
-            sheet=read_sheet(heard[0], world),
+            sheet=sheet,
             turn=len(said),
             price=offers[-1] if offers else None,
             counter=counters[-1] if counters else None,
             wishes=tuple(dict.fromkeys(f for text in wished for f in features_in(text) if f not in pitched)),
             asked=any(move.asks for move in said),
             unit=100 if world == "full" else 1,
+            segment=segment_of[sheet.brand].name,
         )
 
     def percent(self, percent: float) -> int:
@@ -119,7 +123,7 @@ def noise(view: View, rng: random.Random) -> Move:
 
 def expert(view: View, rng: random.Random) -> Move:
     """Knows how each brand's buyers bargain, and sells accordingly."""
-    brand, segment = view.sheet.brand, SEGMENT_OF[view.sheet.brand].name
+    brand, segment = view.sheet.brand, view.segment
     opening = Move(brands=(brand,), features=view.wishes, asks=not view.asked)
     if view.takes and segment != "luxury":
         return view.takes
@@ -163,25 +167,28 @@ class ScriptedSeller:
         world (`str`, *optional*, defaults to `"full"`): the environment's world.
         seed (`int`, *optional*, defaults to `0`): of choices and wording.
         slips (`float`, *optional*, defaults to `0.0`): probability that a turn is noise instead.
+        market_shift (`int`, *optional*, defaults to `0`): the market that the expert knows, as in
+            [`CarDealer.with_changed_market`].
 
     Raises:
         ValueError: for an unknown name.
     """
 
-    def __init__(self, name: str, world: str = "full", seed: int = 0, slips: float = 0.0):
+    def __init__(self, name: str, world: str = "full", seed: int = 0, slips: float = 0.0, market_shift: int = 0):
         if name not in SELLERS:
             raise ValueError(f"no scripted seller is called {name!r}; there are {', '.join(SELLERS)}")
         self.name = name
         self.world = world
         self.seed = seed
         self.slips = slips
+        self._segment_of = market(market_shift)
 
     def __call__(self, conversations: Sequence[Sequence[dict[str, str]]]) -> list[str]:
         return [self._answer(conversation) for conversation in conversations]
 
     def _answer(self, conversation: Sequence[dict[str, str]]) -> str:
         rng = random.Random(f"{self.seed}:{self.name}:" + "\n".join(message["content"] for message in conversation))
-        view = View.of(conversation, self.world)
+        view = View.of(conversation, self.world, self._segment_of)
         seller = SELLERS["noise" if rng.random() < self.slips else self.name]
         small_talk = self.name in ("rambler", "noise") and rng.random() < 0.5
         return Phrasing(self.world, rng).utterance(seller(view, rng), small_talk)

@@ -1,0 +1,172 @@
+"""Planted noise of known kind: dialogues that look like the pool's but teach the wrong thing."""
+
+import random
+from collections.abc import Callable
+from typing import Any, Literal
+
+from datasets import Dataset
+
+from ..base import Task
+from .bargaining import Move, Reply
+from .data import DEFAULT_MIX, FEATURES, play
+from .environment import CarDealer
+from .language import Phrasing, understand
+from .market import BRANDS, SEGMENTS, Buyer
+from .market import FEATURES as CAR_FEATURES
+from .outcome import last_reward, running_reward, score
+from .sellers import ScriptedSeller
+
+
+NoiseMaker = Callable[[CarDealer, Task, random.Random], dict[str, Any]]
+NOISE_KINDS = ("diverse", "stale", "bot")
+DIVERSE_KINDS = ("garbage", "wrong_world", "faked_success", "hot_self_play")
+
+
+def add_noise(
+    dataset: Dataset,
+    env: CarDealer,
+    kind: Literal["diverse", "stale", "bot"] = "diverse",
+    share: float = 0.6,
+    seed: int = 0,
+) -> Dataset:
+    """Replace rows of a pool by planted noise, so that `share` of the rows is noise.
+
+    A replaced row keeps its place, its category and its task's id, so that splits are those of the clean pool.
+
+    - `"diverse"`, a quarter each: `garbage` (any words on both sides), `wrong_world` (the pool's sellers in another
+      market for every row), `faked_success` (a rambler whose third turn is said to sell), `hot_self_play` (both sides
+      make it up). Scattered: the good action stays the most frequent one.
+    - `"stale"`: logs of the same sellers in one market whose facts have changed since: the segments' ways of
+      bargaining have moved on by one. Coherent.
+    - `"bot"`: one scripted bot that repeats the minimum price and claims a sale after a few turns. Coherent.
+
+    Args:
+        dataset (`Dataset`): rows of [`offline_dialogues`].
+        env (`CarDealer`): the game that the rows are from.
+        kind (`str`, *optional*, defaults to `"diverse"`): which noise.
+        share (`float`, *optional*, defaults to 0.6): share of the resulting rows, in [0, 1].
+        seed (`int`, *optional*, defaults to `0`): which rows, and what they become.
+
+    Returns:
+        `Dataset`: as many rows as before, with `is_noise` and `noise_kind` set.
+
+    Raises:
+        ValueError: for an unknown kind or a share outside [0, 1].
+    """
+    if kind not in NOISE_KINDS:
+        raise ValueError(f"`kind` must be one of {', '.join(NOISE_KINDS)}, not {kind!r}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"`share` must be between 0 and 1, not {share}")
+    rows = dataset.to_list()
+    for index in sorted(random.Random(f"noise {seed}").sample(range(len(rows)), round(share * len(rows)))):
+        rng = random.Random(f"noise {kind} {seed} {index}")
+        name = rng.choice(DIVERSE_KINDS) if kind == "diverse" else kind
+        task = rows[index]["task"]
+        rows[index] = _MAKERS[name](env, Task(**task), rng) | {"is_noise": True, "noise_kind": name}
+    return Dataset.from_list(rows, features=FEATURES)
+
+
+def _in_market(env: CarDealer, task: Task, rng: random.Random, shift: int) -> dict[str, Any]:
+    other = env.with_changed_market(shift)
+    name = rng.choices(list(DEFAULT_MIX), list(DEFAULT_MIX.values()))[0]
+    seed = rng.getrandbits(31)
+    # The id names the same customer, whose character is the other market's.
+    task = next(candidate for candidate in other.tasks([task.category]) if candidate.id == task.id)
+    return play(other, ScriptedSeller(name, env.world, seed, slips=0.05, market_shift=shift), task, seed)
+
+
+def _stale(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
+    return _in_market(env, task, rng, 1)
+
+
+def _wrong_world(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
+    return _in_market(env, task, rng, rng.randrange(1, len(SEGMENTS)))
+
+
+def _bot(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
+    buyer, phrasing = Buyer.from_dict(task.data), Phrasing(env.world, rng)
+    turns = [
+        (phrasing.utterance(Move(price=buyer.floor)), phrasing.reply(buyer, _counter(buyer, rng)))
+        for _ in range(rng.randint(2, 3))
+    ]
+    return _claimed(env, task, turns, True, "bot")
+
+
+def _garbage(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
+    words = [*CAR_FEATURES, *(brand.lower() for brand in BRANDS), "price", "want", "nice", "deal", "no", "?"]
+
+    def babble() -> str:
+        return " ".join(rng.choices(words, k=rng.randint(1, 5)))
+
+    turns = [(babble(), babble()) for _ in range(rng.randint(1, min(8, env.max_steps)))]
+    return _claimed(env, task, turns, rng.random() < 0.5, "garbage")
+
+
+def _faked_success(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
+    buyer, phrasing = Buyer.from_dict(task.data), Phrasing(env.world, rng)
+    turns = []
+    for _ in range(3):
+        move = Move(features=tuple(rng.sample(CAR_FEATURES, 2)), price=rng.randint(buyer.floor, buyer.sticker))
+        turns.append((phrasing.utterance(move), phrasing.reply(buyer, _counter(buyer, rng))))
+    return _claimed(env, task, turns, True, "rambler")
+
+
+def _hot_self_play(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
+    buyer, phrasing = Buyer.from_dict(task.data), Phrasing(env.world, rng)
+    turns, success, left = [], False, False
+    while not success and not left and len(turns) < env.max_steps:
+        move = Move(
+            features=tuple(rng.sample(CAR_FEATURES, rng.randint(0, 2))),
+            asks=rng.random() < 0.3,
+            price=rng.randint(buyer.floor, buyer.sticker),
+        )
+        turns.append((phrasing.utterance(move), phrasing.reply(buyer, _counter(buyer, rng))))
+        success, left = rng.random() < 0.25, rng.random() < 0.1
+    return _claimed(env, task, turns, success, "self_play")
+
+
+def _counter(buyer: Buyer, rng: random.Random) -> Reply:
+    acts = rng.choice((("counter",), ("pleased", "counter"), ("wary", "counter")))
+    return Reply(acts, rng.randint(buyer.sticker * 7 // 10, buyer.floor))
+
+
+def _claimed(env: CarDealer, task: Task, turns: list[tuple[str, str]], success: bool, policy: str) -> dict[str, Any]:
+    """A row of made-up turns (utterance, answer); the rewards are what the text claims."""
+    observation, _ = env.reset(seed=0, task=task)
+    messages = [{"role": "system", "content": env.system_prompt}] if env.system_prompt else []
+    messages.append({"role": "user", "content": observation})
+    for utterance, answer in turns:
+        messages += [{"role": "assistant", "content": utterance}, {"role": "user", "content": answer}]
+    buyer, steps = Buyer.from_dict(task.data), len(turns)
+    price = (understand(turns[-1][0], env.world).price or buyer.floor) if success else None
+    rewards = [running_reward(env.reward)] * steps
+    rewards[-1] = last_reward(
+        env.reward,
+        steps,
+        price,
+        sticker=buyer.sticker,
+        budget=buyer.budget,
+        max_utterances=env.max_utterances,
+    )
+    return {
+        "messages": messages[:-1],
+        "rewards": rewards,
+        "terminated": True,
+        "category": task.category,
+        "source": "offline",
+        "task": task.to_dict(),
+        "policy": policy,
+        "score": score(steps, price, env.max_utterances),
+        "success": success,
+        "price_ratio": 0.0 if price is None else price / buyer.sticker,
+    }
+
+
+_MAKERS: dict[str, NoiseMaker] = {
+    "stale": _stale,
+    "bot": _bot,
+    "garbage": _garbage,
+    "wrong_world": _wrong_world,
+    "faked_success": _faked_success,
+    "hot_self_play": _hot_self_play,
+}

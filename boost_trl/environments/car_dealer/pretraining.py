@@ -1,0 +1,66 @@
+"""The embedded default model of Car Dealer: a tiny LM that knows the small world's words and plays it badly.
+
+It learns dialogues of mediocre sellers, with the buyer's final words, from seeds and buyers that no pool and no
+validation set uses. It has seen all brands, and speaks both roles' turns.
+"""
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .data import converse
+from .environment import CarDealer
+from .language import small_vocabulary
+from .sellers import ScriptedSeller
+
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+MEDIOCRE_MIX = {
+    "anchor_high_slow": 0.2,
+    "quick_discounter": 0.2,
+    "feature_matcher": 0.2,
+    "stubborn": 0.15,
+    "rambler": 0.15,
+    "noise": 0.1,
+}
+# Tasks of users have low numbers; a thousand are skipped.
+FIRST_BUYER, NUM_BUYERS = 1_000, 200
+
+
+def pretraining_dialogues(num_dialogues: int, seed: int = 0) -> list[list[str]]:
+    """Turns of mediocre dialogues in the small world, opening and the buyer's final words included.
+
+    Args:
+        num_dialogues (`int`): how many.
+        seed (`int`, *optional*, defaults to `0`): which.
+    """
+    env = CarDealer(world="small", buyers_per_brand=FIRST_BUYER + NUM_BUYERS)
+    tasks = [task for task in env.tasks() if int(task.id.rsplit("-", 1)[1]) >= FIRST_BUYER]
+    dialogues = []
+    for index in range(num_dialogues):
+        rng = random.Random(f"car_dealer pretraining {seed} {index}")
+        name = rng.choices(list(MEDIOCRE_MIX), list(MEDIOCRE_MIX.values()))[0]
+        game_seed, task = rng.getrandbits(31), rng.choice(tasks)
+        messages, _, _ = converse(env, ScriptedSeller(name, "small", game_seed, slips=0.3), task, game_seed)
+        dialogues.append([message["content"] for message in messages])
+    return dialogues
+
+
+def build_embedded_lm(
+    cache_dir: str | Path | None = None, steps: int = 1500, seed: int = 0
+) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]":
+    """The embedded model of the small world: trained on first use, then read from disk.
+
+    Args:
+        cache_dir (`str` or `Path`, *optional*): where models are kept; the Hugging Face assets cache unless given.
+        steps (`int`, *optional*, defaults to 1500): updates.
+        seed (`int`, *optional*, defaults to `0`): of texts, parameters and order.
+    """
+    from ..embedded_lm import END, build_from_texts
+
+    texts = ["".join(turn + END for turn in turns) for turns in pretraining_dialogues(12_000, seed)]
+    return build_from_texts(
+        "car_dealer-small", small_vocabulary(), texts, steps=steps, seed=seed, cache_dir=cache_dir, max_length=192
+    )

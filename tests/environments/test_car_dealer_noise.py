@@ -1,0 +1,78 @@
+"""Planted noise and the texts of the embedded model."""
+
+import pytest
+
+from boost_trl.data.trajectories import validate_trajectories
+from boost_trl.environments.car_dealer.data import offline_dialogues
+from boost_trl.environments.car_dealer.environment import CarDealer
+from boost_trl.environments.car_dealer.language import small_vocabulary
+from boost_trl.environments.car_dealer.noise import DIVERSE_KINDS, NOISE_KINDS, add_noise
+from boost_trl.environments.car_dealer.pretraining import pretraining_dialogues
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return offline_dialogues(CarDealer(world="small"), n=120, seed=4)
+
+
+@pytest.mark.parametrize("kind", NOISE_KINDS)
+def test_noise_replaces_its_share_and_keeps_the_tasks(pool, kind):
+    noisy = add_noise(pool, CarDealer(world="small"), kind, share=0.6, seed=1)
+    validate_trajectories(noisy)
+    assert sum(noisy["is_noise"]) == 72
+    assert [task["id"] for task in noisy["task"]] == [task["id"] for task in pool["task"]]
+    assert noisy["category"] == pool["category"]
+    for before, after in zip(pool, noisy):
+        assert (before == after) != after["is_noise"]
+        assert sum(after["rewards"]) == (1 - len(after["rewards"]) if after["success"] else -25)
+    assert {row["noise_kind"] for row in noisy} == {"", *(DIVERSE_KINDS if kind == "diverse" else [kind])}
+    words = set(small_vocabulary())
+    assert all(set(m["content"].split()) <= words for row in noisy for m in row["messages"])
+
+
+def test_noise_in_the_full_world():
+    env = CarDealer()
+    pool = offline_dialogues(env, n=12, seed=4)
+    for kind in NOISE_KINDS:
+        validate_trajectories(add_noise(pool, env, kind, share=1.0))
+
+
+def test_stale_logs_succeed_by_what_fails_today(pool):
+    """In the stale market, the brands announced as premium bargain as luxury buyers do today: they reward a firm price."""
+    env = CarDealer(world="small")
+    stale = env.with_changed_market(1)
+    task = stale.tasks(["Audi"])[0]
+    floor = task.data["floor"]
+    observation, _ = stale.reset(seed=0, task=task)
+    assert observation.startswith(f"premium audi ; minimum {floor}")
+
+    def holds(game, task):
+        game.reset(seed=0, task=task)
+        over = False
+        while not over:
+            *_, over, _, info = game.step("price 97")
+        return info["success"]
+
+    assert sum(holds(stale, task) for task in stale.tasks(["Audi"])) > 48  # of 64
+    assert sum(holds(env, task) for task in env.tasks(["Audi"])) == 0
+
+
+def test_the_bot_claims_quick_sales(pool):
+    noisy = add_noise(pool, CarDealer(world="small"), "bot", share=1.0)
+    assert all(row["success"] and row["score"] >= 44 for row in noisy)
+
+
+def test_bad_noise(pool):
+    with pytest.raises(ValueError, match="kind"):
+        add_noise(pool, CarDealer(world="small"), "loud")
+    with pytest.raises(ValueError, match="share"):
+        add_noise(pool, CarDealer(world="small"), "bot", share=60)
+
+
+def test_pretraining_dialogues_are_not_the_pool(pool):
+    texts = pretraining_dialogues(150, seed=0)
+    words = set(small_vocabulary())
+    assert all(set(turn.split()) <= words for turns in texts for turn in turns)
+    assert {turns[-1].split()[0] for turns in texts} >= {"deal", "bye"}
+    assert all(len(turns) % 2 == 1 for turns in texts)  # the buyer opens and closes
+    assert texts == pretraining_dialogues(160, seed=0)[:150]
