@@ -1,0 +1,301 @@
+"""Configuration of [`BilevelSFTSelfRefineTrainer`]."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from transformers import TrainingArguments
+from trl import SFTConfig
+
+from boost_trl.selection import PenaltySchedule, Selector
+from boost_trl.selection.selector import OPTIMIZERS, SELECTORS, WEIGHT_SCALES
+
+
+@dataclass
+class BilevelSFTSelfRefineConfig(SFTConfig):
+    r"""
+    Configuration class for the [`BilevelSFTSelfRefineTrainer`].
+
+    It holds what is added to [`~trl.SFTConfig`]; all arguments of that class keep their names and defaults. Without a
+    validation set only `weight_column` has any effect.
+
+    With ρ the penalty of the current epoch and γ = ρ/(1−ρ), one step on the model θ follows
+
+        γ · (Σ_b w_b Σ_t ℓ_bt) / N_pool + (validation loss),
+
+    where N_pool counts the pool's tokens of the whole optimizer batch and w = N·softmax(ω) are the learned weights.
+
+    Parameters:
+        > Parameters that control the weights
+
+        selector (`str`, *optional*, defaults to `"bds"`):
+            How the weights are learned. `"bds"`: bilevel data selection; `"bmo"` and `"bmo_exact"`: bilevel
+            multi-objective; `"rank"`: keeps the rows of lowest loss; `"mixing"`: no weights, (1−ρ)·validation +
+            ρ·pool with ρ = `rho_init` throughout; `"uniform"`: all weights 1 on the schedule of ρ (the control).
+        selector_optimizer (`str`, *optional*, defaults to `"sparse"`):
+            Optimizer of the logits for `"bds"`: `"sparse"` moves the visited rows only, `"adam"` (the paper's) and
+            `"sgd"` move all rows.
+        selector_learning_rate (`float`, *optional*):
+            Step size of the logits. Defaults to 1.0 (sparse and sgd), 1e-4 (adam) and 0.5 (bmo).
+        selector_max_step (`float`, *optional*, defaults to `1.0`):
+            Largest change of one logit in one step of the sparse optimizer.
+        selector_baseline (`str`, *optional*):
+            `"token"`: a row's loss is measured against a running mean loss of each of its tokens, so that hard words
+            are not mistaken for bad rows. `None`: the raw loss, as in the papers.
+        selector_loss_at (`str`, *optional*, defaults to `"current"`):
+            `"current"`: the selector sees the losses of the training forward; `"updated"`: those after the model's
+            step (one more forward).
+        selection_loss (`str`, *optional*, defaults to `"mean"`):
+            A row's loss as the selector sees it: the mean over its tokens, or their `"sum"` (the paper's equation 1,
+            which punishes long answers).
+        weight_scale (`str`, *optional*, defaults to `"mean_one"`):
+            `"mean_one"`: weights N·softmax(ω); `"simplex"`: softmax(ω) itself, the paper's, which makes the pool's
+            gradient 1/N of the validation set's.
+        bmo_tau (`float`, *optional*, defaults to `1.0`):
+            Temperature τ of `"bmo"` and `"bmo_exact"`.
+        bmo_refresh_steps (`int`, *optional*, defaults to `100`):
+            Optimizer steps between two passes of `"bmo_exact"` over the whole pool.
+        keep_fraction (`float`, *optional*, defaults to `0.5`):
+            Share of rows that `"rank"` keeps at the end.
+        rank_refresh_steps (`int`, *optional*):
+            Optimizer steps between two rankings of `"rank"`. Defaults to a twentieth of an epoch.
+        min_effective_sample_size (`float`, *optional*, defaults to `0.01`):
+            A warning is given when the effective sample size falls below this share of the rows.
+
+        > Parameters that control the penalty
+
+        rho_init (`float`, *optional*, defaults to `0.1`):
+            ρ in the first epoch: the pool's share of the loss.
+        rho_increment (`float`, *optional*, defaults to `0.1`):
+            Added to ρ at each new epoch.
+        normalize_penalty (`bool`, *optional*, defaults to `False`):
+            Divide the loss by 1 + γ, so that it is ρ·pool + (1−ρ)·validation.
+
+        > Parameters that control the validation set
+
+        validation_loss (`str`, *optional*, defaults to `"sft"`):
+            Loss on the validation set: `"sft"`, or `"dpo"` for rows with `prompt`, `chosen` and `rejected`. From
+            Python also a callable `(model, inputs) -> losses` that returns one loss per row (a scalar stands for the
+            mean of the rows).
+        validation_batch_size (`int`, *optional*):
+            Validation rows per device and micro-batch. Defaults to `per_device_train_batch_size`.
+        dpo_beta (`float`, *optional*, defaults to `0.1`):
+            β of `validation_loss="dpo"`.
+
+        > Parameters that control the data
+
+        weight_column (`str`, *optional*, defaults to `"weight"`):
+            Column of fixed weights: a row's loss is multiplied by it, rows of weight 0 are left out. Used wherever
+            the column exists; `None` ignores it.
+        label_column (`str`, *optional*):
+            Boolean column, true for good rows: the AUC of the learned weights against it is logged.
+        example_id_column (`str`, *optional*):
+            Streaming data only: column of row numbers from 0 to `num_examples - 1`, all different.
+        num_examples (`int`, *optional*):
+            Streaming data only: number of rows, needed with `example_id_column`.
+        source_column (`str`, *optional*, defaults to `"source"`):
+            Streaming data without row numbers: column by which rows share a weight.
+        source_names (`list[str]`, *optional*):
+            Streaming data without row numbers: all values of `source_column`.
+    """
+
+    selector: str = field(
+        default="bds",
+        metadata={
+            "help": "How example weights are learned: 'bds', 'bmo', 'bmo_exact', 'rank', 'mixing' (no weights, fixed "
+            "rho) or 'uniform' (no weights, the schedule of rho).",
+            "choices": list(SELECTORS),
+        },
+    )
+    selector_optimizer: str = field(
+        default="sparse",
+        metadata={
+            "help": "Optimizer of the selector's logits for 'bds': 'sparse' moves visited rows only, 'adam' and 'sgd' "
+            "move all rows.",
+            "choices": list(OPTIMIZERS),
+        },
+    )
+    selector_learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Step size of the selector's logits. Defaults to 1.0 (sparse, sgd), 1e-4 (adam), 0.5 (bmo)."
+        },
+    )
+    selector_max_step: float = field(
+        default=1.0,
+        metadata={"help": "Largest change of one logit in one step of the sparse optimizer."},
+    )
+    selector_baseline: str | None = field(
+        default=None,
+        metadata={
+            "help": "'token' measures a row's loss against a running mean loss of each of its tokens. None uses the raw "
+            "loss.",
+            "choices": ["token"],
+        },
+    )
+    selector_loss_at: str = field(
+        default="current",
+        metadata={
+            "help": "Whether the selector sees the losses before ('current') or after ('updated', one more forward) the "
+            "model's step.",
+            "choices": ["current", "updated"],
+        },
+    )
+    selection_loss: str = field(
+        default="mean",
+        metadata={
+            "help": "A row's loss as the selector sees it: 'mean' or 'sum' over its tokens.",
+            "choices": ["mean", "sum"],
+        },
+    )
+    weight_scale: str = field(
+        default="mean_one",
+        metadata={
+            "help": "'mean_one': weights of mean one over the rows. 'simplex': weights of sum one.",
+            "choices": list(WEIGHT_SCALES),
+        },
+    )
+    bmo_tau: float = field(default=1.0, metadata={"help": "Temperature of 'bmo' and 'bmo_exact'."})
+    bmo_refresh_steps: int = field(
+        default=100,
+        metadata={"help": "Optimizer steps between two passes of 'bmo_exact' over the whole pool."},
+    )
+    keep_fraction: float = field(default=0.5, metadata={"help": "Share of rows that 'rank' keeps at the end."})
+    rank_refresh_steps: int | None = field(
+        default=None,
+        metadata={
+            "help": "Optimizer steps between two rankings of 'rank'. Defaults to a twentieth of an epoch.",
+        },
+    )
+    min_effective_sample_size: float = field(
+        default=0.01,
+        metadata={"help": "Warn when the effective sample size of the weights falls below this share of the rows."},
+    )
+    rho_init: float = field(
+        default=0.1,
+        metadata={"help": "The pool's share of the loss in the first epoch."},
+    )
+    rho_increment: float = field(default=0.1, metadata={"help": "Added to rho at each new epoch."})
+    normalize_penalty: bool = field(
+        default=False,
+        metadata={"help": "Divide the loss by 1 + gamma, so that the two levels' coefficients sum to one."},
+    )
+    validation_loss: str = field(
+        default="sft",
+        metadata={
+            "help": "Loss on the validation set: 'sft', or 'dpo' for rows with prompt, chosen and rejected.",
+        },
+    )
+    validation_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Validation rows per device and micro-batch. Defaults to `per_device_train_batch_size`.",
+        },
+    )
+    dpo_beta: float = field(default=0.1, metadata={"help": "Beta of the 'dpo' validation loss."})
+    weight_column: str | None = field(
+        default="weight",
+        metadata={
+            "help": "Column of fixed example weights, used wherever it exists. Rows of weight 0 are left out.",
+        },
+    )
+    label_column: str | None = field(
+        default=None,
+        metadata={"help": "Boolean column, true for good rows: the AUC of the weights against it is logged."},
+    )
+    example_id_column: str | None = field(
+        default=None,
+        metadata={"help": "Streaming data: column of row numbers from 0 to `num_examples` - 1."},
+    )
+    num_examples: int | None = field(
+        default=None,
+        metadata={"help": "Streaming data: number of rows, needed with `example_id_column`."},
+    )
+    source_column: str = field(
+        default="source",
+        metadata={"help": "Streaming data without row numbers: column by which rows share a weight."},
+    )
+    source_names: list[str] | None = field(
+        default=None,
+        metadata={"help": "Streaming data without row numbers: all values of `source_column`."},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("selector", "selector_optimizer", "selector_loss_at", "selection_loss", "weight_scale"):
+            _check_choice(self, name)
+        if self.selector_baseline is not None:
+            _check_choice(self, "selector_baseline")
+        if not callable(self.validation_loss) and self.validation_loss not in ("sft", "dpo"):
+            raise ValueError(
+                f"`validation_loss` must be 'sft', 'dpo' or, from Python, a callable; got {self.validation_loss!r}."
+            )
+        for name in ("validation_batch_size", "bmo_refresh_steps", "rank_refresh_steps", "num_examples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        if self.dpo_beta <= 0:
+            raise ValueError(f"`dpo_beta` must be positive, got {self.dpo_beta}.")
+        if self.selector_baseline is not None and self.selection_loss == "sum":
+            raise ValueError("`selector_baseline='token'` needs `selection_loss='mean'`: it is a mean loss per token.")
+        # With `max_steps` the number of epochs is known only once the data is; the trainer checks it then.
+        self.penalty_schedule(self.num_train_epochs if self.max_steps <= 0 else 1)
+
+    def penalty_schedule(self, num_epochs: float) -> PenaltySchedule:
+        """
+        ρ and γ over `num_epochs` epochs.
+
+        Raises:
+            ValueError: if ρ leaves [0, 1), or [0, 1] with `selector="mixing"`.
+        """
+        return PenaltySchedule(
+            num_epochs,
+            rho_init=self.rho_init,
+            rho_increment=self.rho_increment,
+            mixing=self.selector == "mixing",
+            normalize=self.normalize_penalty,
+        )
+
+    def make_selector(self, num_examples: int, dataset_fingerprint: str | None) -> Selector:
+        """
+        The selector of these settings over N rows.
+
+        Raises:
+            ValueError: for a setting out of its range.
+        """
+        return Selector(
+            num_examples,
+            selector=self.selector,
+            selector_optimizer=self.selector_optimizer,
+            selector_learning_rate=self.selector_learning_rate,
+            selector_max_step=self.selector_max_step,
+            bmo_tau=self.bmo_tau,
+            keep_fraction=self.keep_fraction,
+            rank_refresh_steps=self.rank_refresh_steps,
+            weight_scale=self.weight_scale,
+            min_effective_sample_size=self.min_effective_sample_size,
+            dataset_fingerprint=dataset_fingerprint,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As [`~transformers.TrainingArguments.to_dict`]; a callable `validation_loss` becomes its name."""
+        values = super().to_dict()
+        values["validation_loss"] = loss_name(self.validation_loss)
+        return values
+
+    @classmethod
+    def from_training_arguments(cls, args: TrainingArguments) -> "BilevelSFTSelfRefineConfig":
+        """The same settings as `args`, of any class of training arguments, with our own fields at their defaults."""
+        return cls(**{f.name: getattr(args, f.name) for f in fields(args) if f.init})
+
+
+def loss_name(loss: str | Callable) -> str:
+    """`"sft"`, `"dpo"` or the name of a callable."""
+    return loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__)
+
+
+def _check_choice(config: BilevelSFTSelfRefineConfig, name: str) -> None:
+    choices = type(config).__dataclass_fields__[name].metadata["choices"]
+    value = getattr(config, name)
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}; got {value!r}.")

@@ -1,0 +1,623 @@
+"""SFTTrainer with example weights learned from a validation set."""
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.logging import get_logger
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BitsAndBytesConfig,
+    DataCollator,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_utils import EvalPrediction, has_length
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.utils import get_config_model_id
+
+from boost_trl.selection import TokenBaseline, weights_auc
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig, loss_name
+from boost_trl.trainer.sft_checks import check_loss_can_be_weighted, check_parallelism
+from boost_trl.trainer.sft_example_ids import (
+    EXAMPLE_ID,
+    ROW_IN_BATCH,
+    ExampleIdCollator,
+    hide_ids_in_labels,
+    ids_of_predictions,
+    take_ids_from_labels,
+)
+from boost_trl.trainer.sft_pool import Pool, StreamedPool, column_names
+from boost_trl.trainer.sft_row_losses import RowLosses
+from boost_trl.trainer.sft_validation import make_validation_loss
+
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
+
+
+logger = get_logger(__name__)
+
+STATE_NAME = "bilevel_state.safetensors"
+EXAMPLE_WEIGHTS_NAME = "example_weights.parquet"
+_VALIDATION = "_validation"
+_IS_COUNTED = "_is_counted"
+
+
+class BilevelSFTSelfRefineTrainer(SFTTrainer):
+    """
+    [`~trl.SFTTrainer`] that learns how much each training example should count, by watching a small trusted validation
+    set.
+
+    Without `validation_dataset`, and without a `weight` column in the training data, it trains exactly as
+    [`~trl.SFTTrainer`] does. With one, each step minimises the weighted loss of the training batch times γ plus the loss
+    of a validation batch, and the weights follow the rule that `args.selector` names; see
+    [`BilevelSFTSelfRefineConfig`]. A `weight` column alone multiplies each row's loss by a fixed number.
+
+    Example:
+
+    ```python
+    >>> from boost_trl import BilevelSFTSelfRefineTrainer
+    >>> from datasets import load_dataset
+
+    >>> trainer = BilevelSFTSelfRefineTrainer(
+    ...     model="Qwen/Qwen2.5-0.5B-Instruct",
+    ...     train_dataset=load_dataset("tatsu-lab/alpaca", split="train"),
+    ...     validation_dataset=load_dataset("json", data_files="trusted.jsonl", split="train"),
+    ... )
+    >>> trainer.train()
+    >>> trainer.example_weights().sort("weight")[:10]
+    ```
+
+    Args:
+        validation_dataset ([`~datasets.Dataset`], *optional*):
+            Trusted rows in any format that `train_dataset` may have, or preference rows with
+            `args.validation_loss="dpo"`. Training uses it; keep another set for evaluation.
+        kwargs:
+            All arguments of [`~trl.SFTTrainer`], in its order.
+
+    Raises:
+        ValueError: before training, for data or options that cannot be weighted; at a step, for a loss that is not
+            finite.
+    """
+
+    _tag_names = ["trl", "sft", "bilevel-sft-self-refine"]
+    _name = "Bilevel SFT Self-Refine"
+    _paper = {
+        "title": "A Unified Understanding of Offline Data Selection and Online Self-refining Generation for "
+        "Post-training LLMs",
+        "citation": """\
+@article{xiao2025unified,
+    title        = {{A Unified Understanding of Offline Data Selection and Online Self-refining Generation for Post-training LLMs}},
+    author       = {Quan Xiao and Tianyi Chen},
+    year         = 2025,
+}""",
+    }
+
+    def __init__(
+        self,
+        model: "str | PreTrainedModel | PeftModel",
+        args: SFTConfig | TrainingArguments | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset
+        | IterableDataset
+        | DatasetDict
+        | IterableDatasetDict
+        | dict[str, Dataset | IterableDataset]
+        | None = None,
+        processing_class: PreTrainedTokenizerBase | ProcessorMixin | None = None,
+        compute_loss_func: Callable | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        quantization_config: "BitsAndBytesConfig | None" = None,
+        peft_config: "PeftConfig | None" = None,
+        formatting_func: Callable[[dict], str] | None = None,
+        *,
+        validation_dataset: Dataset | None = None,
+    ):
+        if args is None:
+            model_name = model if isinstance(model, str) else get_config_model_id(model.config)
+            args = BilevelSFTSelfRefineConfig(f"{model_name.split('/')[-1]}-SFT")
+        elif not isinstance(args, BilevelSFTSelfRefineConfig):
+            args = BilevelSFTSelfRefineConfig.from_training_arguments(args)
+        validation_loss = args.validation_loss
+        if callable(validation_loss):
+            # Arguments are saved with the model, functions are not.
+            args = copy.copy(args)
+            args.validation_loss = loss_name(validation_loss)
+
+        self.pool = _make_pool(train_dataset, args, learned=validation_dataset is not None)
+        if self.pool is not None:
+            check_loss_can_be_weighted(args, compute_loss_func)
+            train_dataset = self.pool.identified()
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            compute_loss_func=compute_loss_func,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+            formatting_func=formatting_func,
+        )
+        self.selector = None
+        if self.pool is None:
+            return
+        learned = validation_dataset is not None
+        check_parallelism(self, self.padding_free, learned)
+        if not learned:
+            return
+        self.selector = args.make_selector(self.pool.num_examples, self.pool.fingerprint)
+        self.token_baseline = None
+        if args.selector_baseline == "token":
+            self.token_baseline = TokenBaseline(self.model.config.get_text_config().vocab_size)
+        self._row_losses = RowLosses(self.accelerator, self.token_baseline, args.selection_loss)
+        self._validation = make_validation_loss(validation_dataset, self, validation_loss)
+        self._window: _Window | None = None
+        self.add_callback(_BilevelCallback(self))
+
+    # Data
+
+    def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
+        if not packing or EXAMPLE_ID not in column_names(dataset):
+            return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
+        # Everything up to packing first: packing truncates and shuffles by itself.
+        unpacked = copy.copy(args)
+        unpacked.max_length, unpacked.shuffle_dataset = None, False
+        dataset = super()._prepare_dataset(dataset, processing_class, unpacked, False, formatting_func, dataset_name)
+        map_kwargs = {"num_proc": args.dataset_num_proc} if isinstance(dataset, Dataset) else {}
+        with args.main_process_first():
+            dataset = hide_ids_in_labels(dataset, **map_kwargs)
+        dataset = super()._prepare_dataset(dataset, processing_class, args, True, None, dataset_name)
+        with args.main_process_first():
+            return take_ids_from_labels(dataset, **map_kwargs)
+
+    def prepare_like_evaluation(self, dataset: Dataset, name: str) -> Dataset:
+        """`dataset` with TRL's own preparation, never packed, with the columns that the collator reads."""
+        if not self._skip_prepare_dataset:
+            dataset = self._prepare_dataset(
+                dataset, self.processing_class, self.args, False, self._formatting_func, name
+            )
+        return self._remove_unused_columns(dataset, description=name)
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        if self.pool is not None and EXAMPLE_ID not in self._signature_columns:
+            self._signature_columns.append(EXAMPLE_ID)
+
+    def get_train_dataloader(self):
+        if self.pool is None:
+            return super().get_train_dataloader()
+        # Swapped for this one loader, so that `data_collator` stays what TRL and the user know.
+        collator = self.data_collator
+        self.data_collator = ExampleIdCollator(collator, self.padding_free)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collator
+
+    # One optimizer batch
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
+        batches, num_items_in_batch = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.selector is not None and batches:
+            self._begin_window(batches, scaled=num_items_in_batch is not None)
+        return batches, num_items_in_batch
+
+    def _begin_window(self, batches: list[dict[str, Any]], scaled: bool) -> None:
+        self._mark_padding(batches)
+        epoch = self.state.epoch or 0.0
+        validation_coefficient, pool_coefficient = self._penalty.coefficients(epoch)
+        gamma = self._penalty.gamma(epoch)
+        self._window = _Window(batches, self._penalty.rho(epoch), gamma, pool_coefficient, validation_coefficient)
+        if self.args.selector == "bmo_exact" and self.state.global_step % self.args.bmo_refresh_steps == 0:
+            self._refresh_from_whole_pool()
+        if self.selector.updates_before_weights:
+            self._update_selector_by_extra_forward()
+        validation = self._validation.take(len(batches))
+        self._window.validation_items = self._validation.num_items(validation, scaled)
+        for batch, validation_batch in zip(batches, validation):
+            batch[_VALIDATION] = validation_batch
+
+    def _mark_padding(self, batches: list[dict[str, Any]]) -> None:
+        """Rows that the sampler repeats to fill the last batch of an epoch must not count twice in the selector."""
+        state = self.accelerator.gradient_state
+        if not state.end_of_dataloader or state.remainder <= 0 or self.pool.fingerprint is None:
+            return
+        batch = batches[-1]
+        size = self._train_batch_size
+        if self.accelerator.split_batches:
+            size //= self.accelerator.num_processes
+        rows = batch.get(ROW_IN_BATCH)
+        if rows is None:
+            rows = torch.arange(batch[EXAMPLE_ID].size(0), device=batch[EXAMPLE_ID].device)[:, None]
+        batch[_IS_COUNTED] = self.accelerator.process_index * size + rows < state.remainder
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        ids, is_counted = inputs.pop(EXAMPLE_ID, None), inputs.pop(_IS_COUNTED, None)
+        validation = inputs.pop(_VALIDATION, None)
+        inputs.pop(ROW_IN_BATCH, None)
+        if ids is None or not self.model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+        captured = []
+
+        def forward(*args, **kwargs):
+            captured.append(model(*args, **kwargs))
+            return captured[-1]
+
+        result = super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = result if return_outputs else (result, None)
+        fused = captured[0]
+        scale = 1
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            scale = self.accelerator.num_processes // self.get_tp_size()
+
+        # TRL's loss has every coefficient 1, so what is left to add is (coefficient − 1) times each token's loss: exactly
+        # zero where the coefficient is 1.
+        ids = ids_of_predictions(ids, fused.label_mask.size(1))[fused.label_mask]
+        weights = self._weights(ids)
+        coefficient = 1.0 if validation is None else self._window.pool_coefficient
+        change = torch.zeros_like(fused.log_probs).masked_scatter_(fused.label_mask, coefficient * weights - 1)
+        token_losses = -fused.log_probs
+        if self.args.loss_type == "dft":
+            token_losses = token_losses * fused.log_probs.exp().detach()
+        num_tokens = fused.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = loss + scale * (change * token_losses).sum() / torch.as_tensor(num_tokens).clamp(min=1)
+
+        if validation is not None:
+            self._add_pool_losses(fused, inputs["labels"], ids, is_counted, weights)
+            upper, count = self._validation.loss_sum(model, validation)
+            self._window.add_validation(upper.detach(), count)
+            items = count if self._window.validation_items is None else self._window.validation_items
+            loss = loss + scale * self._window.validation_coefficient * upper / torch.as_tensor(items).clamp(min=1)
+        return (loss, outputs) if return_outputs else loss
+
+    @torch.no_grad()
+    def _weights(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the losses of tokens of these rows are multiplied by, float32."""
+        rows, place = torch.unique(ids, return_inverse=True)
+        weights = torch.ones(len(rows), device=ids.device)
+        fixed = self.pool.fixed_weights(rows)
+        if fixed is not None:
+            weights = weights * fixed
+        if self.selector is not None and self.selector.is_learned:
+            weights = weights * self.selector.weights(rows)
+        return weights[place]
+
+    @torch.no_grad()
+    def _add_pool_losses(self, fused, labels, ids, is_counted, weights=None) -> None:
+        """Row losses of one micro-batch for the selector and, with `weights`, for the logs."""
+        mask = fused.label_mask
+        losses, tokens = -fused.log_probs[mask], ids_of_predictions(labels, mask.size(1))[mask]
+        if weights is not None:
+            self._window.add_pool(losses, weights)
+            if self.args.selector_loss_at == "updated" or self.selector.updates_before_weights:
+                return
+        if is_counted is not None:
+            kept = ids_of_predictions(is_counted, mask.size(1))[mask]
+            ids, losses, tokens = ids[kept], losses[kept], tokens[kept]
+        self._row_losses.add(ids, losses, tokens)
+
+    def _update_selector(self) -> None:
+        rows, losses = self._row_losses.collect()
+        gamma = self._window.gamma
+        self.selector.update(rows, losses, gamma if math.isfinite(gamma) else 0.0)
+
+    def _update_selector_by_extra_forward(self) -> None:
+        for batch in self._window.batches:
+            self._add_losses_without_gradient(batch)
+        self._update_selector()
+
+    def _refresh_from_whole_pool(self) -> None:
+        """(42)–(43): the losses of all rows under the present model."""
+        dataset = self._remove_unused_columns(self.train_dataset)
+        collator = ExampleIdCollator(self.data_collator, self.padding_free)
+        world, rank, size = self.accelerator.num_processes, self.accelerator.process_index, self._train_batch_size
+        row_losses = RowLosses(self.accelerator)
+        # Every process runs as many forwards as the others, on the last batch again where none is left for it.
+        for start in range(0, len(dataset), size * world):
+            first = start + rank * size
+            rows = range(first, min(first + size, len(dataset))) or range(len(dataset) - 1, len(dataset))
+            batch = collator([dataset[row] for row in rows])
+            if first >= len(dataset):
+                batch[_IS_COUNTED] = torch.zeros_like(batch[EXAMPLE_ID], dtype=torch.bool)
+            self._add_losses_without_gradient(batch, row_losses)
+        self.selector.refresh(*row_losses.collect())
+
+    def _add_losses_without_gradient(self, batch: dict[str, Any], row_losses: RowLosses | None = None) -> None:
+        # Evaluation mode: without dropout the losses do not depend on when they are computed, nor a resumed run on it.
+        inputs = self._prepare_inputs({k: v for k, v in batch.items() if k not in (_VALIDATION, ROW_IN_BATCH)})
+        ids, is_counted = inputs.pop(EXAMPLE_ID), inputs.pop(_IS_COUNTED, None)
+        with self.evaluation_forward() as model:
+            fused = model(**inputs, use_cache=False, fused_lm_head=True)
+        mask = fused.label_mask
+        ids = ids_of_predictions(ids, mask.size(1))
+        kept = mask if is_counted is None else mask & ids_of_predictions(is_counted, mask.size(1))
+        tokens = ids_of_predictions(inputs["labels"], mask.size(1))
+        (row_losses or self._row_losses).add(ids[kept], -fused.log_probs[kept], tokens[kept])
+
+    @contextlib.contextmanager
+    def evaluation_forward(self):
+        """The wrapped model in evaluation mode, without gradients and under the training's autocast."""
+        model = self.model_wrapped
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                yield model
+        finally:
+            model.train(was_training)
+
+    def count_items(self, batches: list[dict[str, Any]]) -> torch.Tensor | int | None:
+        """Tokens with a label in `batches` of all processes, as TRL's normaliser counts them."""
+        return self._get_num_items_in_batch(batches, self.args.device)
+
+    def _begin_training(self, train_dataloader) -> None:
+        """Fix the schedules, which need to know how long training lasts."""
+        if has_length(train_dataloader):
+            steps_per_epoch = len(train_dataloader) / self.args.gradient_accumulation_steps
+            num_epochs = self.state.max_steps / steps_per_epoch
+        else:
+            # A stream does not tell where a pass ends, so ρ stays where it starts.
+            num_epochs = 1
+            steps_per_epoch = self.pool.num_examples / self.get_total_train_batch_size(self.args)
+        self._penalty = self.args.penalty_schedule(num_epochs)
+        self.selector.set_schedule(self.state.max_steps, steps_per_epoch)
+        self._validation.begin()
+
+    def _end_window(self) -> None:
+        """Before the model's step: the levels' losses, and the selector's update where it uses the losses at θ_k."""
+        window = self._window
+        sums = window.sums
+        if self.accelerator.num_processes > 1:
+            sums = self.accelerator.reduce(sums.to(self.accelerator.device), "sum").cpu()
+        pool, weighted, tokens, validation, validation_items = sums.tolist()
+        if not math.isfinite(validation):
+            raise ValueError(
+                f"The validation loss is {validation} at step {self.state.global_step + 1}. No weight can be learned from "
+                "it: look for a learning rate that is too high, or for a bad row in `validation_dataset`."
+            )
+        metrics = {
+            "lower_loss": pool / max(tokens, 1),
+            "weighted_lower_loss": weighted / max(tokens, 1),
+            "upper_loss": validation / max(validation_items, 1),
+            "rho": window.rho,
+        }
+        if math.isfinite(window.gamma):
+            metrics["gamma"] = window.gamma
+        for name, value in metrics.items():
+            self._metrics["train"][name].append(value)
+        if self.args.selector_loss_at == "current" and not self.selector.updates_before_weights:
+            self._update_selector()
+
+    def _after_step(self) -> None:
+        if self.args.selector_loss_at == "updated" and not self.selector.updates_before_weights:
+            self._update_selector_by_extra_forward()
+        self._window.batches = []
+
+    # Results
+
+    def example_weights(self) -> Dataset:
+        """
+        What each training row counts.
+
+        Returns:
+            [`~datasets.Dataset`]: one row per original training row in its order: `index`, `weight` (mean one, times the
+            fixed weight where there is one), `score` (the logit) and, where known, `source` and `category`. For streaming
+            data one row per row number, or per source.
+
+        Raises:
+            ValueError: if this trainer has no weights.
+        """
+        if self.selector is not None:
+            weights = self.selector.weights()
+            if self.args.weight_scale == "simplex":
+                weights = weights * self.pool.num_examples
+            return self.pool.table(weights, self.selector.logits())
+        if self.pool is None or isinstance(self.pool, StreamedPool):
+            raise ValueError("This trainer has no example weights: give it a `validation_dataset`.")
+        weights = torch.ones(self.pool.num_examples)
+        return self.pool.table(weights, torch.zeros(self.pool.num_examples))
+
+    def export_selected(self, dataset: Dataset, top_fraction: float = 1.0) -> Dataset:
+        """
+        The rows of largest weight, ready for another SFT run.
+
+        Args:
+            dataset ([`~datasets.Dataset`]):
+                The training data as it was given to the trainer, or other columns of the same rows.
+            top_fraction (`float`, *optional*, defaults to `1.0`):
+                Share of the rows to keep, at least one. Rows of weight 0 are never kept.
+
+        Returns:
+            [`~datasets.Dataset`]: the kept rows in their order with a column `weight` of mean one.
+
+        Raises:
+            ValueError: for another number of rows, or a `top_fraction` outside of (0, 1].
+        """
+        if not 0 < top_fraction <= 1:
+            raise ValueError(f"`top_fraction` must be in (0, 1], got {top_fraction}.")
+        weights = torch.tensor(self.example_weights()["weight"][:])
+        if len(dataset) != len(weights):
+            raise ValueError(f"`dataset` has {len(dataset)} rows, but the weights belong to {len(weights)}.")
+        count = max(1, round(top_fraction * len(weights)))
+        order = torch.argsort(weights, descending=True, stable=True)[:count]
+        kept = order[weights[order] > 0].sort().values
+        dataset = dataset.select(kept.numpy())
+        if "weight" in dataset.column_names:
+            dataset = dataset.remove_columns("weight")
+        return dataset.add_column("weight", (weights[kept] / weights[kept].mean()).numpy())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.selector is not None and self.model.training:
+            for name, value in self._selector_metrics().items():
+                self._metrics["train"][name] = [value]
+        super().log(logs, start_time)
+
+    def _selector_metrics(self) -> dict[str, float]:
+        metrics = {
+            "selector/n_eff": self.selector.effective_sample_size(),
+            "selector/entropy": self.selector.entropy(),
+            "selector/max_weight": self.selector.largest_weight(),
+            "selector/share_seen": self.selector.share_seen(),
+        }
+        if self.pool.labels is not None:
+            auc = weights_auc(self.selector.logits().numpy(), self.pool.labels)
+            if auc is not None:
+                metrics["selector/auc"] = auc
+        return metrics
+
+    # Files
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        if self.selector is not None and self.args.should_save:
+            folder = Path(self.args.output_dir if output_dir is None else output_dir)
+            self.selector.save_pretrained(folder)
+            self.example_weights().to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+
+    def _save_epoch_weights(self) -> None:
+        if self.is_world_process_zero():
+            epoch = round(self.state.epoch or 0)
+            path = Path(self.args.output_dir, "example_weights", f"epoch-{epoch}.parquet")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.example_weights().to_parquet(path)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.selector is not None and self.args.should_save:
+            save_file(self._bilevel_state(), Path(output_dir, STATE_NAME))
+
+    def _bilevel_state(self) -> dict[str, torch.Tensor]:
+        state = self._validation.state()
+        if self.token_baseline is not None:
+            state |= {f"token_baseline.{name}": value for name, value in self.token_baseline.state_dict().items()}
+        return state
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.selector is None or checkpoint is None:
+            return
+        path = Path(checkpoint, STATE_NAME)
+        if not path.is_file():
+            raise ValueError(
+                f"{checkpoint} has no {STATE_NAME}: it was written without `validation_dataset`, or with "
+                "`save_only_model=True`, and cannot continue with learned weights."
+            )
+        self.selector.resume_from(checkpoint)
+        state = load_file(path)
+        if ("token_baseline.mean" in state) != (self.token_baseline is not None):
+            raise ValueError(f"{checkpoint} was written with another `selector_baseline`. Resume with the same one.")
+        if self.token_baseline is not None:
+            prefix = "token_baseline."
+            self.token_baseline.load_state_dict(
+                {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            )
+        self._validation.load_state(state)
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+        super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
+        path = Path(self.args.output_dir, "README.md")
+        if self.selector is not None and self.is_world_process_zero():
+            path.write_text(path.read_text(encoding="utf-8") + self._card_section(), encoding="utf-8")
+
+    def _card_section(self) -> str:
+        evaluation = [
+            entry for entry in self.state.log_history if any(k.endswith("loss") and "eval" in k for k in entry)
+        ]
+        lines = [
+            "",
+            "## Example weights",
+            "",
+            f'Each training example\'s weight was learned (`selector="{self.args.selector}"`) from a validation set of '
+            f"{len(self._validation.dataset)} rows. The weights are in `{EXAMPLE_WEIGHTS_NAME}`.",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| rows | {self.pool.num_examples} |",
+            f"| effective sample size | {self.selector.effective_sample_size():.1f} |",
+            f"| largest weight | {self.selector.largest_weight():.3g} |",
+        ]
+        if evaluation:
+            lines += ["", "## Evaluation", "", "| metric | value |", "|---|---|"]
+            lines += [f"| {k} | {v:.4g} |" for k, v in evaluation[-1].items() if k.startswith("eval_")]
+        return "\n".join(lines) + "\n"
+
+
+class _Window:
+    """What one optimizer batch needs: its batches, coefficients and sums of losses."""
+
+    def __init__(self, batches, rho: float, gamma: float, pool_coefficient: float, validation_coefficient: float):
+        self.batches = batches
+        self.rho = rho
+        self.gamma = gamma
+        self.pool_coefficient = pool_coefficient
+        self.validation_coefficient = validation_coefficient
+        self.validation_items: torch.Tensor | int | None = None
+        # pool loss, weighted pool loss, pool tokens, validation loss, validation items
+        self.sums = torch.zeros(5, dtype=torch.float64)
+
+    def add_pool(self, losses: torch.Tensor, weights: torch.Tensor) -> None:
+        losses, weights = losses.double().cpu(), weights.double().cpu()
+        self.sums[:3] += torch.stack([losses.sum(), (weights * losses).sum(), torch.tensor(losses.numel())])
+
+    def add_validation(self, loss: torch.Tensor, count: torch.Tensor | int) -> None:
+        self.sums[3:] += torch.tensor([float(loss), float(count)], dtype=torch.float64)
+
+
+class _BilevelCallback(TrainerCallback):
+    def __init__(self, trainer: BilevelSFTSelfRefineTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        self.trainer._begin_training(train_dataloader)
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.trainer._end_window()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.trainer._after_step()
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.trainer._save_epoch_weights()
+
+
+def _make_pool(dataset, args: BilevelSFTSelfRefineConfig, learned: bool) -> Pool | StreamedPool | None:
+    """The rows to weight, or `None` where nothing is weighted or TRL itself refuses the dataset."""
+    if not isinstance(dataset, (Dataset, IterableDataset)):
+        return None
+    weighted = args.weight_column is not None and args.weight_column in column_names(dataset)
+    if not learned and not weighted:
+        return None
+    if isinstance(dataset, IterableDataset):
+        return StreamedPool(dataset, args, learned)
+    if dataset.format["type"] == "custom":
+        if (args.dataset_kwargs or {}).get("skip_prepare_dataset"):
+            raise ValueError(
+                "`train_dataset` uses `with_transform`, which hides the rows that weights belong to. Materialise it with "
+                "`Dataset.map`."
+            )
+        return None
+    return Pool(dataset, args)

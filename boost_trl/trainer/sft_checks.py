@@ -1,0 +1,51 @@
+"""What cannot carry example weights, said before any training."""
+
+from transformers import Trainer
+
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+
+
+def check_loss_can_be_weighted(args: BilevelSFTSelfRefineConfig, compute_loss_func) -> None:
+    """
+    Raises:
+        ValueError: for a loss that is not a sum over tokens of TRL's own.
+    """
+    if compute_loss_func is not None:
+        raise ValueError(
+            "`compute_loss_func` returns one number for the whole batch, so examples cannot be weighted in it. Leave it "
+            "out, or train without `validation_dataset` and without a weight column."
+        )
+    if args.label_smoothing_factor > 0 and args.loss_type == "nll":
+        raise ValueError(
+            "`label_smoothing_factor` computes one number for the whole batch, so examples cannot be weighted in it. "
+            "Set it to 0."
+        )
+
+
+def check_parallelism(trainer: Trainer, padding_free: bool, learned: bool) -> None:
+    """
+    Raises:
+        ValueError: for a parallelism that splits rows in a way that weights do not follow.
+    """
+    parallelism = trainer.accelerator.parallelism_config
+    if parallelism is not None and parallelism.sp_enabled:
+        raise ValueError(
+            "Sequence parallelism (Ulysses/ALST) reduces the model's own loss across processes, so examples cannot be "
+            "weighted in it. Use `sp_size=1`."
+        )
+    if parallelism is not None and parallelism.cp_enabled:
+        if learned:
+            raise ValueError(
+                "Learned example weights need whole sequences for the validation batch; context parallelism splits them. "
+                "Use `cp_size=1`. (A fixed weight column works with it.)"
+            )
+        if padding_free:
+            raise ValueError(
+                "Context parallelism carries one weight per row of the batch only, and `padding_free` puts several "
+                "examples into one. Use `padding_free=False` or `cp_size=1`."
+            )
+    if learned and trainer.get_tp_size() > 1:
+        raise ValueError(
+            "Learned example weights are not supported with tensor parallelism, where several processes hold the same "
+            "batch. Use `tp_size=1`."
+        )

@@ -1,0 +1,235 @@
+"""The training rows that weights belong to: their numbers, fixed weights and labels."""
+
+import hashlib
+import json
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+from boost_trl.trainer.sft_example_ids import EXAMPLE_ID
+
+
+_FINGERPRINT_ROWS = 256
+
+
+class Pool:
+    """
+    The rows of a map-style training dataset, numbered from 0 in their order without those of fixed weight 0.
+
+    Args:
+        dataset ([`~datasets.Dataset`]): the training data as the user gave it.
+        args ([`BilevelSFTSelfRefineConfig`]): names the columns.
+
+    Attributes:
+        num_examples (`int`): N, the number of row numbers.
+        fingerprint (`str`): of the rows and their order.
+        labels (`np.ndarray` or `None`): (N,) bool.
+
+    Raises:
+        ValueError: for an empty dataset, a weight that is negative or not a finite number, or a label column that is
+            not boolean.
+    """
+
+    def __init__(self, dataset: Dataset, args: BilevelSFTSelfRefineConfig):
+        if len(dataset) == 0:
+            raise ValueError("`train_dataset` is empty.")
+        self.num_original = len(dataset)
+        weights = _fixed_weights(dataset, args.weight_column)
+        self._kept = None if weights is None or weights.all() else np.flatnonzero(weights)
+        if self._kept is not None:
+            weights = weights[self._kept]
+            if not len(weights):
+                raise ValueError(f"All rows have weight 0 in column '{args.weight_column}': nothing to train on.")
+            dataset = dataset.select(self._kept)
+        self.num_examples = len(dataset)
+        self._fixed = None if weights is None else torch.from_numpy(weights)
+        self.labels = _labels(dataset, args.label_column)
+        self.fingerprint = _fingerprint(dataset)
+        self._rows = dataset
+
+    @property
+    def has_fixed_weights(self) -> bool:
+        return self._fixed is not None
+
+    def identified(self) -> Dataset:
+        """The kept rows with their numbers in a column of their own."""
+        dataset = self._rows
+        if EXAMPLE_ID in dataset.column_names:  # a dataset that another trainer has prepared
+            dataset = dataset.remove_columns(EXAMPLE_ID)
+        shown = dataset.format
+        dataset = dataset.add_column(EXAMPLE_ID, np.arange(len(dataset), dtype=np.int32))
+        if shown["type"] is not None:
+            columns = [*shown["columns"], EXAMPLE_ID]
+            dataset = dataset.with_format(shown["type"], columns=columns, **shown["format_kwargs"])
+        return dataset
+
+    def fixed_weights(self, ids: torch.Tensor) -> torch.Tensor | None:
+        """The fixed weights of some rows, float32 on the device of `ids`; `None` without a weight column."""
+        return None if self._fixed is None else self._fixed[ids.cpu()].to(ids.device)
+
+    def table(self, weights: torch.Tensor, scores: torch.Tensor) -> Dataset:
+        """
+        One row per original training row: `index`, `weight`, `score` and, where known, `source` and `category`.
+
+        Args:
+            weights (`torch.Tensor`): (N,) learned weights. They are multiplied by the fixed ones.
+            scores (`torch.Tensor`): (N,) logits. Rows of fixed weight 0 get -inf.
+        """
+        weights, scores = weights.numpy(), scores.numpy()
+        if self._fixed is not None:
+            weights = weights * self._fixed.numpy()
+        if self._kept is not None:
+            dense = np.zeros(self.num_original, dtype=np.float32), np.full(self.num_original, -np.inf, np.float32)
+            dense[0][self._kept], dense[1][self._kept] = weights, scores
+            weights, scores = dense
+        columns = {"index": np.arange(self.num_original), "weight": weights, "score": scores}
+        for name in ("source", "category"):
+            if name in self._rows.column_names:
+                values = self._rows.with_format(None)[name][:]
+                if self._kept is not None:
+                    dense = [None] * self.num_original
+                    for row, value in zip(self._kept.tolist(), values):
+                        dense[row] = value
+                    values = dense
+                columns[name] = values
+        return Dataset.from_dict(columns)
+
+
+class StreamedPool:
+    """
+    The rows of a streaming dataset: numbered by a column of the user's, or sharing a weight by source.
+
+    Args:
+        dataset ([`~datasets.IterableDataset`]): the training data as the user gave it.
+        args ([`BilevelSFTSelfRefineConfig`]): names the columns.
+        learned (`bool`): whether weights are learned, or only a weight column is used.
+
+    Raises:
+        ValueError: if rows cannot be told apart, or the configuration asks for what needs a known order of rows.
+    """
+
+    labels = None
+    fingerprint = None
+    has_fixed_weights = False
+
+    def __init__(self, dataset: IterableDataset, args: BilevelSFTSelfRefineConfig, learned: bool):
+        columns = column_names(dataset)
+        self._dataset = dataset
+        self._args = args
+        self._weighted = args.weight_column is not None and args.weight_column in columns
+        self._learned = learned
+        self.has_unique_ids = learned and args.example_id_column is not None
+        if not learned:
+            return
+        if self._weighted:
+            raise ValueError(
+                f"Streaming data with a fixed '{args.weight_column}' column cannot have learned weights as well. "
+                "Set `weight_column=None`, or leave out `validation_dataset`."
+            )
+        for name, needed in (("label_column", args.label_column), ("bmo_exact", args.selector == "bmo_exact")):
+            if needed:
+                raise ValueError(f"`{name}` needs a dataset that can be read more than once: it is not streaming.")
+        if args.example_id_column is not None:
+            if args.num_examples is None:
+                raise ValueError("`example_id_column` on streaming data needs `num_examples`, the number of rows.")
+            column, self.num_examples = args.example_id_column, args.num_examples
+        else:
+            if not args.source_names:
+                raise ValueError(
+                    "Rows of streaming data cannot be told apart by themselves. Give `example_id_column` and "
+                    "`num_examples` (a column of row numbers), or `source_names` (one weight per value of "
+                    f"'{args.source_column}')."
+                )
+            if len(set(args.source_names)) != len(args.source_names):
+                raise ValueError(f"`source_names` has duplicates: {args.source_names}.")
+            column, self.num_examples = args.source_column, len(args.source_names)
+        if column not in columns:
+            raise ValueError(f"The streaming training data has no column '{column}'; it has {sorted(columns)}.")
+
+    def identified(self) -> IterableDataset:
+        """The stream with row numbers (or the bits of fixed weights) in a column of their own."""
+        if self._weighted:
+            kept = self._dataset.filter(lambda row: check_weight(row[self._args.weight_column]) > 0)
+            return kept.map(lambda row: {EXAMPLE_ID: int(np.float32(row[self._args.weight_column]).view(np.int32))})
+        return self._dataset.map(self._number)
+
+    def _number(self, row: dict) -> dict[str, int]:
+        if not self.has_unique_ids:
+            source = row[self._args.source_column]
+            if source not in self._args.source_names:
+                raise ValueError(f"The source {source!r} of a streamed row is not in `source_names`.")
+            return {EXAMPLE_ID: self._args.source_names.index(source)}
+        number = row[self._args.example_id_column]
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < self.num_examples:
+            raise ValueError(
+                f"Column '{self._args.example_id_column}' must hold row numbers from 0 to {self.num_examples - 1}, "
+                f"got {number!r}."
+            )
+        return {EXAMPLE_ID: number}
+
+    def fixed_weights(self, ids: torch.Tensor) -> torch.Tensor | None:
+        return ids.to(torch.int32).view(torch.float32) if self._weighted else None
+
+    def table(self, weights: torch.Tensor, scores: torch.Tensor) -> Dataset:
+        """One row per row number, or per source: `index`, `weight`, `score` and, by source, `source`."""
+        columns = {"index": np.arange(self.num_examples), "weight": weights.numpy(), "score": scores.numpy()}
+        if not self.has_unique_ids:
+            columns["source"] = self._args.source_names
+        return Dataset.from_dict(columns)
+
+
+def column_names(dataset: Dataset | IterableDataset) -> list[str]:
+    """The columns; a stream of unknown columns is asked for its first row."""
+    return dataset.column_names or list(next(iter(dataset)))
+
+
+def check_weight(weight, row: int | None = None) -> float:
+    """
+    A fixed weight as a float.
+
+    Raises:
+        ValueError: unless it is a finite number of at least 0.
+    """
+    valid = isinstance(weight, (int, float)) and np.isfinite(weight) and weight >= 0
+    if not valid:
+        where = "" if row is None else f" in row {row}"
+        raise ValueError(
+            f"Fixed example weights must be finite numbers of at least 0, got {weight!r}{where}. If the column does not "
+            "hold weights, set `weight_column=None`."
+        )
+    return float(weight)
+
+
+def _fixed_weights(dataset: Dataset, column: str | None) -> np.ndarray | None:
+    if column is None or column not in dataset.column_names:
+        return None
+    values = dataset.with_format(None)[column][:]
+    try:
+        weights = np.array(values, dtype=np.float32)
+        bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
+    except (TypeError, ValueError):
+        weights, bad = None, [next(row for row, value in enumerate(values) if not isinstance(value, (int, float)))]
+    if len(bad):
+        check_weight(values[bad[0]], int(bad[0]))
+    return weights
+
+
+def _labels(dataset: Dataset, column: str | None) -> np.ndarray | None:
+    if column is None:
+        return None
+    if column not in dataset.column_names:
+        raise ValueError(f"`train_dataset` has no column '{column}' (`label_column`).")
+    if str(dataset.features[column].dtype) != "bool":
+        raise ValueError(f"`label_column` '{column}' must be boolean, got {dataset.features[column].dtype}.")
+    return np.array(dataset.with_format(None)[column][:], dtype=bool)
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """A hash of the number of rows and of up to 256 of them with their places, so that another order shows."""
+    places = np.unique(np.linspace(0, len(dataset) - 1, _FINGERPRINT_ROWS).astype(int)).tolist()
+    columns = sorted(set(dataset.column_names) - {EXAMPLE_ID})
+    sample = dataset.with_format("arrow").select(places)[:].select(columns).to_pydict()
+    text = json.dumps([len(dataset), sample], sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,73 @@
+"""Losses of rows, collected over the micro-batches and processes of one optimizer batch."""
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from boost_trl.selection import TokenBaseline, row_means
+
+
+class RowLosses:
+    """
+    Sums and counts of token losses per row number, on the CPU, until [`collect`] gathers and divides them.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]): for the gathering.
+        baseline ([`~boost_trl.selection.TokenBaseline`], *optional*): subtracted from every token's loss.
+        reduction (`str`): `"mean"` or `"sum"` over a row's tokens.
+    """
+
+    def __init__(self, accelerator: Accelerator, baseline: TokenBaseline | None = None, reduction: str = "mean"):
+        self.accelerator = accelerator
+        self.baseline = baseline
+        self.reduction = reduction
+        self.reset()
+
+    def reset(self) -> None:
+        self._pieces: list[torch.Tensor] = []
+        self._token_statistics = 0
+
+    def add(self, ids: torch.Tensor, losses: torch.Tensor, tokens: torch.Tensor) -> None:
+        """
+        The losses of one micro-batch.
+
+        Args:
+            ids (`torch.Tensor`): (T,) row number of each token.
+            losses (`torch.Tensor`): (T,) its loss.
+            tokens (`torch.Tensor`): (T,) the token itself.
+        """
+        ids, losses, tokens = ids.cpu(), losses.detach().double().cpu(), tokens.cpu()
+        if self.baseline is not None:
+            self._token_statistics = self._token_statistics + self.baseline.batch_statistics(tokens, losses)
+            losses = losses - self.baseline.lookup(tokens)
+        rows, place = torch.unique(ids, return_inverse=True)
+        piece = torch.zeros(len(rows), 3, dtype=torch.float64)
+        piece[:, 0] = rows
+        piece[:, 1].index_add_(0, place, losses)
+        piece[:, 2].index_add_(0, place, torch.ones_like(losses))
+        self._pieces.append(piece)
+
+    def collect(self) -> tuple[np.ndarray, np.ndarray]:
+        """
+        The rows of all processes since the last call: their numbers, sorted and all different, and their losses C_b.
+        The same on every process, to the last bit.
+        """
+        pieces = torch.cat(self._pieces) if self._pieces else torch.zeros(0, 3, dtype=torch.float64)
+        if self.accelerator.num_processes > 1:
+            pieces = self.accelerator.pad_across_processes(pieces.to(self.accelerator.device), pad_index=-1)
+            pieces = self.accelerator.gather(pieces).cpu()
+        ids, sums, counts = pieces.numpy().T
+        ids = ids.astype(np.int64)
+        rows, losses = row_means(ids, sums, counts)
+        if self.reduction == "sum":
+            kept = ids >= 0
+            losses = losses * np.bincount(np.searchsorted(rows, ids[kept]), weights=counts[kept], minlength=len(rows))
+        if self.baseline is not None and len(rows):
+            statistics = self._token_statistics
+            if self.accelerator.num_processes > 1:
+                if not torch.is_tensor(statistics):
+                    statistics = torch.zeros(2, len(self.baseline.mean), dtype=torch.float64)
+                statistics = self.accelerator.reduce(statistics.to(self.accelerator.device), "sum").cpu()
+            losses = self.baseline.finish_batch(torch.from_numpy(losses), statistics).numpy()
+        self.reset()
+        return rows, losses

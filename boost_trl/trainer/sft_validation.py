@@ -1,0 +1,214 @@
+"""The upper level's loss L_0 on batches of a trusted validation set."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from trl import DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from boost_trl.trainer.endless_sampler import EndlessSampler
+
+
+if TYPE_CHECKING:
+    from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+
+
+VALIDATION_ROWS = "_validation_rows"
+
+
+class ValidationLoss:
+    """
+    L_0 over an endless shuffled stream of the validation set: the mean token loss of SFT.
+
+    The stream is one for the whole run: an optimizer step takes the next `batch_size` × micro-batches × processes rows,
+    whichever way they are split.
+
+    Args:
+        dataset ([`~datasets.Dataset`]): the raw validation set.
+        trainer ([`BilevelSFTSelfRefineTrainer`]): prepares the rows as it does its own.
+
+    Raises:
+        ValueError: if the set is empty, or nothing is left of it after preparation.
+        TypeError: if it is not a [`~datasets.Dataset`].
+    """
+
+    def __init__(self, dataset: Dataset, trainer: "BilevelSFTSelfRefineTrainer"):
+        self.trainer = trainer
+        self.dataset = self.prepare(dataset)
+        if len(self.dataset) == 0:
+            raise ValueError(
+                "Nothing is left of `validation_dataset` after preparation: no row has a token to learn within "
+                "`max_length`."
+            )
+        self.batch_size = trainer.args.validation_batch_size or trainer.args.per_device_train_batch_size
+        seed = trainer.args.seed if trainer.args.data_seed is None else trainer.args.data_seed
+        self.sampler = EndlessSampler(len(self.dataset), seed)
+
+    def prepare(self, dataset: Dataset) -> Dataset:
+        return self.trainer.prepare_like_evaluation(dataset, "validation")
+
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return self.trainer.data_collator(rows)
+
+    def take(self, num_batches: int) -> list[dict[str, Any]]:
+        """This process's batches for the next optimizer step, on the CPU."""
+        accelerator = self.trainer.accelerator
+        size, world, rank = self.batch_size, accelerator.num_processes, accelerator.process_index
+        rows = self.sampler.take(size * world * num_batches)
+        starts = [(number * world + rank) * size for number in range(num_batches)]
+        return [self.batch(rows[start : start + size]) for start in starts]
+
+    def batch(self, rows: list[int]) -> dict[str, Any]:
+        return {**self.collate([self.dataset[row] for row in rows]), VALIDATION_ROWS: torch.tensor(rows)}
+
+    def num_items(self, batches: list[dict[str, Any]], scaled: bool) -> torch.Tensor | int | None:
+        """What the summed losses of `batches` are divided by, over all processes; `None`: by each batch's own count."""
+        return self.trainer.count_items(batches) if scaled else None
+
+    def loss_sum(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor | int]:
+        """Summed loss of one batch and the number of its terms (tokens here, else rows)."""
+        outputs = model(**_model_inputs(inputs), use_cache=False, fused_lm_head=True)
+        return -outputs.log_probs.sum(), outputs.label_mask.sum()
+
+    def begin(self) -> None:
+        """Called when the model is ready for training."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What an exact continuation needs."""
+        return {"validation_position": torch.tensor(self.sampler.position)}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self.sampler.position = int(state["validation_position"])
+
+
+class RowwiseValidationLoss(ValidationLoss):
+    """L_0 as the mean of a loss per row."""
+
+    def num_items(self, batches, scaled):
+        if not scaled:
+            return None
+        everywhere = self.trainer.args.average_tokens_across_devices
+        return self.batch_size * len(batches) * (self.trainer.accelerator.num_processes if everywhere else 1)
+
+
+class CallableValidationLoss(RowwiseValidationLoss):
+    """L_0 from the user's `(model, inputs) -> losses`, one per row."""
+
+    def __init__(self, dataset: Dataset, trainer: "BilevelSFTSelfRefineTrainer", loss: Callable):
+        super().__init__(dataset, trainer)
+        self.loss = loss
+
+    def loss_sum(self, model, inputs):
+        losses = self.loss(model, _model_inputs(inputs))
+        if not isinstance(losses, torch.Tensor) or losses.dim() > 1 or losses.numel() not in (1, self.batch_size):
+            shape = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
+            raise ValueError(
+                f"`validation_loss` must return a tensor of one loss per row, shape ({self.batch_size},), or their mean; "
+                f"got {shape}."
+            )
+        return losses.sum() * (self.batch_size / losses.numel()), self.batch_size
+
+
+class DPOValidationLoss(RowwiseValidationLoss):
+    """
+    L_0 as the DPO loss −log σ(β (log π/π_ref (chosen) − log π/π_ref (rejected))) on preference rows.
+
+    π_ref is the model as it is before its first step; its log-probabilities are computed once and kept with checkpoints.
+    """
+
+    reference: torch.Tensor | None = None
+
+    def prepare(self, dataset):
+        trainer = self.trainer
+        missing = {"chosen", "rejected"} - set(dataset.column_names)
+        if missing:
+            raise ValueError(
+                f"validation_loss='dpo' needs rows with 'prompt', 'chosen' and 'rejected'; `validation_dataset` has no "
+                f"{sorted(missing)}, only {sorted(dataset.column_names)}."
+            )
+        self._collator = DataCollatorForPreference(
+            pad_token_id=trainer.tokenizer.pad_token_id,
+            max_length=trainer.args.max_length,
+            truncation_mode=trainer.args.truncation_mode,
+            pad_to_multiple_of=trainer.args.pad_to_multiple_of,
+        )
+        # DPOTrainer's own preparation; of its trainer it reads the tokenizer only.
+        unbound = SimpleNamespace(_tokenizer=trainer.tokenizer)
+        return DPOTrainer._prepare_dataset(unbound, dataset, trainer.processing_class, trainer.args, "validation")
+
+    def collate(self, rows):
+        return self._collator(rows)
+
+    def loss_sum(self, model, inputs):
+        chosen, rejected = self._log_probs(model, inputs).chunk(2)
+        reference = self.reference[inputs[VALIDATION_ROWS].cpu()].to(chosen.device)
+        margins = (chosen - reference[:, 0]) - (rejected - reference[:, 1])
+        losses = -F.logsigmoid(self.trainer.args.dpo_beta * margins)
+        return losses.sum(), len(losses)
+
+    @staticmethod
+    def _log_probs(model, inputs) -> torch.Tensor:
+        """(2B,) summed over the completion; chosen rows first."""
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            labels=inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100),
+            use_cache=False,
+            fused_lm_head=True,
+        )
+        # Prompt-learning adapters put virtual tokens in front.
+        return outputs.log_probs[:, -(inputs["input_ids"].size(1) - 1) :].sum(dim=1)
+
+    def begin(self):
+        if self.reference is not None:
+            return
+        log_probs = []
+        with self.trainer.evaluation_forward() as model:
+            for start in range(0, len(self.dataset), self.batch_size):
+                rows = list(range(start, min(start + self.batch_size, len(self.dataset))))
+                inputs = self.trainer._prepare_inputs(self.batch(rows))
+                log_probs.append(torch.stack(self._log_probs(model, inputs).chunk(2), dim=1).float().cpu())
+        self.reference = torch.cat(log_probs)
+
+    def state(self):
+        return {**super().state(), "reference_log_probs": self.reference}
+
+    def load_state(self, state):
+        super().load_state(state)
+        self.reference = state["reference_log_probs"]
+
+
+def make_validation_loss(
+    dataset: Dataset, trainer: "BilevelSFTSelfRefineTrainer", loss: str | Callable
+) -> ValidationLoss:
+    """
+    The upper level that `loss` names.
+
+    Raises:
+        ValueError: for an empty set, or rows of the wrong type for the loss.
+        TypeError: if `dataset` is not a [`~datasets.Dataset`].
+    """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"`validation_dataset` must be a `Dataset`, got `{type(dataset).__name__}`. A stream can be read into one "
+            "with `Dataset.from_list(list(stream))`."
+        )
+    if len(dataset) == 0:
+        raise ValueError("`validation_dataset` is empty: there is nothing to select the training data by.")
+    if callable(loss):
+        return CallableValidationLoss(dataset, trainer, loss)
+    if loss == "dpo":
+        return DPOValidationLoss(dataset, trainer)
+    if "chosen" in dataset.column_names and "rejected" in dataset.column_names:
+        raise ValueError(
+            "`validation_dataset` has preference rows ('chosen', 'rejected'): set `validation_loss='dpo'`."
+        )
+    return ValidationLoss(dataset, trainer)
+
+
+def _model_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in inputs.items() if name != VALIDATION_ROWS}
