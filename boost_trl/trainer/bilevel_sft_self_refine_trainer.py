@@ -29,6 +29,7 @@ from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefin
 from boost_trl.trainer.sft_checks import check_loss_can_be_weighted, check_parallelism
 from boost_trl.trainer.sft_example_ids import (
     EXAMPLE_ID,
+    NO_EXAMPLE,
     ROW_IN_BATCH,
     ExampleIdCollator,
     hide_ids_in_labels,
@@ -242,17 +243,34 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
     def _mark_padding(self, batches: list[dict[str, Any]]) -> None:
         """Rows that the sampler repeats to fill the last batch of an epoch must not count twice in the selector."""
-        state = self.accelerator.gradient_state
-        if not state.end_of_dataloader or state.remainder <= 0 or self.pool.fingerprint is None:
+        if isinstance(self.pool, StreamedPool):
+            if self.pool.has_unique_ids and not self.args.packing:
+                self._mark_repeated(batches)
             return
-        batch = batches[-1]
+        state = self.accelerator.gradient_state
+        if not state.end_of_dataloader or state.remainder <= 0:
+            return
         size = self._train_batch_size
         if self.accelerator.split_batches:
             size //= self.accelerator.num_processes
-        rows = batch.get(ROW_IN_BATCH)
-        if rows is None:
-            rows = torch.arange(batch[EXAMPLE_ID].size(0), device=batch[EXAMPLE_ID].device)[:, None]
-        batch[_IS_COUNTED] = self.accelerator.process_index * size + rows < state.remainder
+        first = self.accelerator.process_index * size
+        batches[-1][_IS_COUNTED] = first + _rows_in_batch(batches[-1]) < state.remainder
+
+    def _mark_repeated(self, batches: list[dict[str, Any]]) -> None:
+        # One id per row: a flattened batch holds it once per token.
+        ids = [
+            torch.unique(
+                torch.stack(torch.broadcast_tensors(_rows_in_batch(b), b[EXAMPLE_ID]), -1).flatten(0, -2), dim=0
+            )[:, 1]
+            for b in batches
+        ]
+        ids = torch.cat(ids).to(self.accelerator.device)
+        if self.accelerator.num_processes > 1:
+            ids = self.accelerator.gather(self.accelerator.pad_across_processes(ids, pad_index=NO_EXAMPLE))
+        ids = ids[ids != NO_EXAMPLE].cpu().numpy()
+        repeated = torch.from_numpy(self.pool.repeated(ids, self.accelerator.num_processes))
+        for batch in batches:
+            batch[_IS_COUNTED] = ~torch.isin(batch[EXAMPLE_ID], repeated.to(batch[EXAMPLE_ID].device))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         ids, is_counted = inputs.pop(EXAMPLE_ID, None), inputs.pop(_IS_COUNTED, None)
@@ -386,6 +404,12 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self._penalty = self.args.penalty_schedule(num_epochs)
         self.selector.set_schedule(self.state.max_steps, steps_per_epoch)
         self._validation.begin()
+        self._starts_inside_epoch = self.state.global_step > 0
+
+    def _begin_epoch(self) -> None:
+        if isinstance(self.pool, StreamedPool) and self.pool.has_unique_ids:
+            self.pool.begin_pass(from_start=not self._starts_inside_epoch)
+        self._starts_inside_epoch = False
 
     def _end_window(self) -> None:
         """Before the model's step: the levels' losses, and the selector's update where it uses the losses at θ_k."""
@@ -566,6 +590,12 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         return "\n".join(lines) + "\n"
 
 
+def _rows_in_batch(batch: dict[str, Any]) -> torch.Tensor:
+    """Which row of its batch each id belongs to, in the ids' shape."""
+    ids = batch[EXAMPLE_ID]
+    return batch.get(ROW_IN_BATCH, torch.arange(ids.size(0), device=ids.device)[:, None])
+
+
 class _Window:
     """What one optimizer batch needs: its batches, coefficients and sums of losses."""
 
@@ -593,6 +623,9 @@ class _BilevelCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         self.trainer._begin_training(train_dataloader)
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.trainer._begin_epoch()
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self.trainer._end_window()

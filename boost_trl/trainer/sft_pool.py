@@ -49,10 +49,6 @@ class Pool:
         self.fingerprint = _fingerprint(dataset)
         self._rows = dataset
 
-    @property
-    def has_fixed_weights(self) -> bool:
-        return self._fixed is not None
-
     def identified(self) -> Dataset:
         """The kept rows with their numbers in a column of their own."""
         dataset = self._rows
@@ -112,7 +108,6 @@ class StreamedPool:
 
     labels = None
     fingerprint = None
-    has_fixed_weights = False
 
     def __init__(self, dataset: IterableDataset, args: BilevelSFTSelfRefineConfig, learned: bool):
         columns = column_names(dataset)
@@ -121,6 +116,8 @@ class StreamedPool:
         self._weighted = args.weight_column is not None and args.weight_column in columns
         self._learned = learned
         self.has_unique_ids = learned and args.example_id_column is not None
+        self._seen: np.ndarray | None = None
+        self._first: np.ndarray | None = None
         if not learned:
             return
         if self._weighted:
@@ -168,6 +165,34 @@ class StreamedPool:
                 f"got {number!r}."
             )
         return {EXAMPLE_ID: number}
+
+    def begin_pass(self, from_start: bool) -> None:
+        """Forget which rows were seen. A pass that is resumed in its middle is not checked for duplicates."""
+        self._seen = np.zeros(self.num_examples, dtype=bool) if from_start else None
+        self._first = None
+
+    def repeated(self, ids: np.ndarray, num_processes: int) -> np.ndarray:
+        """
+        Row numbers of an optimizer batch that were met before in this pass only because the loader fills the last batch
+        of a pass with its first rows, as it does on several processes.
+
+        Raises:
+            ValueError: for a row number that comes twice for any other reason.
+        """
+        if self._seen is None:
+            return ids[:0]
+        rows, counts = np.unique(ids, return_counts=True)
+        twice = rows[self._seen[rows] | (counts > 1)]
+        if self._first is None:
+            self._first = rows
+        wrong = twice if num_processes == 1 else np.setdiff1d(twice, self._first)
+        if len(wrong):
+            raise ValueError(
+                f"Row number {wrong[0]} comes twice in one pass over the streaming training data. The numbers in "
+                f"'{self._args.example_id_column}' must all be different."
+            )
+        self._seen[rows] = True
+        return twice
 
     def fixed_weights(self, ids: torch.Tensor) -> torch.Tensor | None:
         return ids.to(torch.int32).view(torch.float32) if self._weighted else None

@@ -131,13 +131,13 @@ class DPOValidationLoss(RowwiseValidationLoss):
                 f"{sorted(missing)}, only {sorted(dataset.column_names)}."
             )
         self._collator = DataCollatorForPreference(
-            pad_token_id=trainer.tokenizer.pad_token_id,
+            pad_token_id=trainer._tokenizer.pad_token_id,
             max_length=trainer.args.max_length,
             truncation_mode=trainer.args.truncation_mode,
             pad_to_multiple_of=trainer.args.pad_to_multiple_of,
         )
         # DPOTrainer's own preparation; of its trainer it reads the tokenizer only.
-        unbound = SimpleNamespace(_tokenizer=trainer.tokenizer)
+        unbound = SimpleNamespace(_tokenizer=trainer._tokenizer)
         return DPOTrainer._prepare_dataset(unbound, dataset, trainer.processing_class, trainer.args, "validation")
 
     def collate(self, rows):
