@@ -141,19 +141,32 @@ def evaluate_policy(
     Raises:
         RuntimeError: if every game ended in an error; the message quotes one.
     """
-    num_games = len(tasks) if num_games is None else num_games
-    draw = random.Random(f"{seed}/tasks")
-    chosen = [*range(len(tasks))] * (num_games // max(len(tasks), 1))
-    chosen += draw.sample(range(len(tasks)), num_games - len(chosen)) if len(tasks) else []
     rows = rollout(
         policy,
         env,
-        [tasks[i] for i in chosen],
+        choose_tasks(tasks, num_games, seed),
         num_envs=num_envs,
         seed=seed,
         system_prompt=system_prompt,
         progress=progress,
     )
+    return summarize(rows)
+
+
+def choose_tasks(tasks: Sequence[Any], num_games: int | None = None, seed: int = 0) -> list[Any]:
+    """`num_games` tasks, each as often as any other up to one; what is left over is drawn without replacement."""
+    num_games = len(tasks) if num_games is None else num_games
+    if num_games < 1 or not len(tasks):
+        raise ValueError(
+            f"there must be a game to play, but num_games is {num_games} and there are {len(tasks)} tasks"
+        )
+    rounds, rest = divmod(num_games, len(tasks))
+    chosen = [*range(len(tasks))] * rounds + random.Random(f"{seed}/tasks").sample(range(len(tasks)), rest)
+    return [tasks[index] for index in chosen]
+
+
+def summarize(rows: Dataset) -> dict[str, float]:
+    """What [`evaluate_policy`] reports, of the rows that [`rollout`] returned."""
     played = [row for row in rows if row["error"] is None]
     errors = len(rows) - len(played)
     if not played:

@@ -141,6 +141,8 @@ def generate_synthetic(
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "model": model.config.name_or_path,
+        # How the rules judge a known text stands for their own options, such as the kind of reward.
+        "rules": [type(rules).__name__, *rules.rewards_from_text(seeds[0]["messages"], seeds[0]["task"])],
         "rows": hashlib.sha256(json.dumps([row["messages"] for row in seeds]).encode()).hexdigest(),
     }
     shards = None if output_path is None else _ShardFile(Path(output_path), settings, len(seeds), batch_size)
@@ -292,6 +294,7 @@ class _ShardFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             settings_path.write_text(json.dumps(settings, indent=2) + "\n")
             return
+        settings = json.loads(json.dumps(settings))
         known = json.loads(settings_path.read_text()) if settings_path.exists() else {}
         differing = [
             f"{key}={known.get(key)!r}, now {settings[key]!r}" for key in settings if known.get(key) != settings[key]

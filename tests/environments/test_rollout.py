@@ -163,6 +163,8 @@ def test_bad_arguments_are_named():
         play(count_up, GuessNumber(), ["0", "10"])
     with pytest.raises(ValueError, match="needs `id` and `category`"):
         play(count_up, GuessNumber(), [{"id": "0"}])
+    with pytest.raises(ValueError, match="num_games is 0"):
+        evaluate_policy(count_up, GuessNumber(), ["0"], num_games=0)
     with pytest.raises(ValueError, match="num_envs"):
         play(count_up, GuessNumber(), "0", num_envs=0)
     with pytest.raises(ValueError, match="one text per conversation"):

@@ -214,6 +214,14 @@ def test_a_killed_run_goes_on_where_it_stopped(rows, tmp_path):
     assert not calls  # nothing was left to do
     with pytest.raises(ValueError, match="seed=0, now 3"):
         synthesize(model, tokenizer, many, output_path=path, seed=3, **kwargs)
+
+    class Generous(GuessRules):
+        def rewards_from_text(self, messages, task):
+            outcome = super().rewards_from_text(messages, task)
+            return outcome._replace(rewards=[reward + 1 for reward in outcome.rewards])
+
+    with pytest.raises(ValueError, match="rules="):
+        synthesize(model, tokenizer, many, Generous(), output_path=path, **kwargs)
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps({"a": 1}) + "\n")
     with pytest.raises(ValueError, match=r"other\.jsonl holds rows of other settings"):

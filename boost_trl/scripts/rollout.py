@@ -1,0 +1,186 @@
+"""`boost-trl rollout`: play live games with a model, save them as trajectories, print how it did."""
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from trl import TrlParser
+
+
+@dataclass
+class RolloutArguments:
+    """What `boost-trl rollout` plays, and with whom.
+
+    Args:
+        model_name_or_path (`str`): folder or Hub id. A trainer's output with value heads plays the extracted policy.
+        env (`str`): name of the environment.
+        env_kwargs (`dict`): options of the environment, as JSON.
+        output_path (`str`): where the games are saved, `.jsonl` or `.parquet`.
+        tasks_path (`str`): dataset whose column `task` is played.
+        categories (`list[str]`): play only tasks of these.
+        num_games (`int`): one per task by default.
+        num_envs (`int`): games that play at the same time.
+        seed (`int`): of games, choice of tasks and sampling.
+        max_new_tokens (`int`): per action.
+        temperature (`float`): of sampling; 0 takes the likeliest token.
+        beta (`float`): how sharply the values steer, with value heads.
+        prior (`str`): `none` samples exp(βQ), `lm` the reference model times exp(β(Q − V)).
+        reference_model_name_or_path (`str`): the unmodified model, for `prior: lm` after full fine-tuning.
+        use_value_heads (`bool`): `false` plays the language model itself.
+        show_games (`int`): games that are printed.
+    """
+
+    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the model that plays."})
+    env: str = field(default="twenty_questions", metadata={"help": "Name of the environment."})
+    env_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Options of the environment as JSON, such as \'{"world": "full"}\'.'}
+    )
+    output_path: str | None = field(
+        default=None, metadata={"help": "Where the games are saved as trajectories: .jsonl or .parquet."}
+    )
+    tasks_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Dataset (.jsonl, .parquet or Hub id) whose column `task` is played, such as held-out rows."
+        },
+    )
+    categories: list[str] | None = field(default=None, metadata={"help": "Play only tasks of these categories."})
+    num_games: int | None = field(default=None, metadata={"help": "Games to play; one per task by default."})
+    num_envs: int = field(default=64, metadata={"help": "Games that play at the same time."})
+    seed: int = field(default=0, metadata={"help": "Seed of games, choice of tasks and sampling."})
+    max_new_tokens: int = field(default=64, metadata={"help": "Longest action."})
+    temperature: float = field(default=1.0, metadata={"help": "Of sampling; 0 takes the likeliest token."})
+    beta: float = field(default=1.0, metadata={"help": "How sharply the values steer (models with value heads)."})
+    prior: Literal["none", "lm"] = field(
+        default="none", metadata={"help": "none: exp(beta Q). lm: the unmodified model times exp(beta (Q - V))."}
+    )
+    reference_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "The unmodified model, for prior lm after full fine-tuning."}
+    )
+    use_value_heads: bool = field(
+        default=True, metadata={"help": "Play the policy of the value heads, if the model has any."}
+    )
+    show_games: int = field(default=1, metadata={"help": "Games to print."})
+
+    def __post_init__(self):
+        self.env_kwargs = parse_env_kwargs(self.env_kwargs)
+
+
+def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
+    """The command's parser, alone or as one of `subparsers`."""
+    if subparsers is not None:
+        return subparsers.add_parser(
+            "rollout", help="Play live games with a model and save them", dataclass_types=(RolloutArguments,)
+        )
+    return TrlParser((RolloutArguments,), prog=prog)
+
+
+def main(args: RolloutArguments) -> dict[str, float]:
+    """Play, save, print; returns what was printed."""
+    from transformers import GenerationConfig
+
+    from boost_trl.environments.base import make_env
+    from boost_trl.environments.policies import GenerationPolicy
+    from boost_trl.environments.rollout import choose_tasks, rollout, summarize
+
+    if args.output_path is not None:
+        check_suffix(args.output_path, (".jsonl", ".parquet"))
+    env = make_env(args.env, **args.env_kwargs)
+    if args.tasks_path is not None:
+        rows = load_rows(args.tasks_path)
+        if "task" not in rows.column_names:
+            raise ValueError(f"{args.tasks_path} has no column `task`; it has {', '.join(rows.column_names)}")
+        tasks = [task for task in rows["task"] if not args.categories or task["category"] in args.categories]
+    else:
+        tasks = env.tasks(args.categories)
+    model, tokenizer = load_model(
+        args.model_name_or_path,
+        value_heads=args.use_value_heads,
+        beta=args.beta,
+        prior=args.prior,
+        reference_model_name_or_path=args.reference_model_name_or_path,
+    )
+    config = GenerationConfig(do_sample=False, max_new_tokens=args.max_new_tokens)
+    if args.temperature > 0:
+        config = GenerationConfig(
+            do_sample=True, temperature=args.temperature, top_k=0, top_p=1.0, max_new_tokens=args.max_new_tokens
+        )
+    policy = GenerationPolicy(model, tokenizer, generation_config=config, seed=args.seed)
+    games = rollout(
+        policy, env, choose_tasks(tasks, args.num_games, args.seed), num_envs=args.num_envs, seed=args.seed
+    )
+    if args.output_path is not None:
+        save_rows(games, args.output_path)
+    for game in games.select(range(min(args.show_games, len(games)))):
+        print(f"\n{game['task']['id']} ({game['category']}), score {game['score']}")
+        for message in game["messages"]:
+            print(f"  {message['role']:>9}: {message['content']}")
+    results = summarize(games)
+    print("\n| environment | games | reward ± SE | success | turns | errors |\n|---|---|---|---|---|---|")
+    print(
+        f"| {env.name} | {results['num_games']} | {results['reward_mean']:.2f} ± {results['reward_se']:.2f} "
+        f"| {results['success_rate']:.1%} | {results['mean_turns']:.1f} | {results['errors']} |"
+    )
+    return results
+
+
+def parse_env_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:
+    """Options of an environment, from a YAML mapping or from JSON on the command line."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"env_kwargs is {value!r}, which is no JSON: {error}") from None
+    if not isinstance(value, dict | None):
+        raise ValueError(f'env_kwargs is {value!r}; it must be a mapping, such as {{"world": "full"}}')
+    return value or {}
+
+
+def load_model(name_or_path: str, *, value_heads: bool, **policy_kwargs):
+    """Model and tokenizer, on the accelerator if there is one: a [`ValuePolicy`] where there are value heads."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import cached_file
+
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    heads = value_heads and cached_file(
+        name_or_path, "value_heads_config.json", _raise_exceptions_for_missing_entries=False
+    )
+    if heads:
+        from boost_trl.models.value_policy import ValuePolicy
+
+        return ValuePolicy.from_pretrained(name_or_path, **policy_kwargs).to(device), tokenizer
+    return AutoModelForCausalLM.from_pretrained(name_or_path, dtype="auto").to(device).eval(), tokenizer
+
+
+def load_rows(path: str):
+    """A dataset from a `.jsonl` or `.parquet` file, or the training split of a Hub dataset."""
+    from pathlib import Path
+
+    from datasets import Dataset, load_dataset
+
+    if path.endswith(".jsonl"):
+        return Dataset.from_list([json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()])
+    if path.endswith(".parquet"):
+        return Dataset.from_parquet(path)
+    return load_dataset(path, split="train")
+
+
+def save_rows(rows, path: str) -> None:
+    """Write a dataset to a `.jsonl` or `.parquet` file, with the folders that it needs."""
+    from pathlib import Path
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    rows.to_json(path) if path.endswith(".jsonl") else rows.to_parquet(path)
+
+
+def check_suffix(path: str, suffixes: tuple[str, ...]) -> None:
+    """Refuse a file name before any work is done for it."""
+    if not path.endswith(suffixes):
+        raise ValueError(f"output_path is {path!r}; it must end with {' or '.join(suffixes)}")
+
+
+if __name__ == "__main__":
+    main(*make_parser().parse_args_and_config())

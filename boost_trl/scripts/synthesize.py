@@ -1,0 +1,94 @@
+"""`boost-trl synthesize`: let a model continue every trajectory of a dataset, playing both roles itself."""
+
+import argparse
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from trl import TrlParser
+
+from boost_trl.scripts.rollout import parse_env_kwargs
+
+
+@dataclass
+class SynthesizeArguments:
+    """What `boost-trl synthesize` reads, writes and how.
+
+    Args:
+        model_name_or_path (`str`): folder or Hub id of the language model that will be fine-tuned.
+        dataset (`str`): training rows: `.jsonl`, `.parquet` or Hub id.
+        output_path (`str`): `.jsonl` file; an interrupted run goes on there.
+        env (`str`): environment whose rules judge the text.
+        env_kwargs (`dict`): options of the environment, as JSON.
+        prompt_style (`str`): `plain` or `paper`.
+        example (`bool`): show an example trajectory.
+        seed, batch_size, max_turns, max_new_tokens, temperature: as in [`generate_synthetic`].
+    """
+
+    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the language model."})
+    dataset: str = field(metadata={"help": "Training rows in the trajectory format: .jsonl, .parquet or Hub id."})
+    output_path: str = field(metadata={"help": "The .jsonl file to write; an interrupted run goes on there."})
+    env: str = field(default="twenty_questions", metadata={"help": "Environment whose rules judge the text."})
+    env_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Options of the environment as JSON, such as \'{"world": "full"}\'.'}
+    )
+    prompt_style: Literal["plain", "paper"] = field(
+        default="plain",
+        metadata={"help": "plain: an example and the history. paper: role prompt and example as system prompt."},
+    )
+    example: bool = field(default=True, metadata={"help": "Show an example trajectory."})
+    seed: int = field(default=0, metadata={"help": "Seed of sampling and of the choice of examples."})
+    batch_size: int = field(default=64, metadata={"help": "Episodes that are written together."})
+    max_turns: int | None = field(default=None, metadata={"help": "Actions per episode; the rules' limit by default."})
+    max_new_tokens: int = field(default=64, metadata={"help": "Longest turn."})
+    temperature: float = field(default=1.0, metadata={"help": "Of sampling, for both roles."})
+
+    def __post_init__(self):
+        self.env_kwargs = parse_env_kwargs(self.env_kwargs)
+
+
+def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
+    """The command's parser, alone or as one of `subparsers`."""
+    if subparsers is not None:
+        return subparsers.add_parser(
+            "synthesize",
+            help="Write one synthetic trajectory per training trajectory",
+            dataclass_types=(SynthesizeArguments,),
+        )
+    return TrlParser((SynthesizeArguments,), prog=prog)
+
+
+def main(args: SynthesizeArguments):
+    """Write the rows and print what they are; returns them."""
+    from boost_trl.environments.base import make_env
+    from boost_trl.environments.synthetic import generate_synthetic
+    from boost_trl.scripts.rollout import check_suffix, load_model, load_rows
+
+    check_suffix(args.output_path, (".jsonl",))
+    env = make_env(args.env, **args.env_kwargs)
+    dataset = load_rows(args.dataset)
+    model, tokenizer = load_model(args.model_name_or_path, value_heads=False)
+    rows = generate_synthetic(
+        model,
+        tokenizer,
+        dataset,
+        env,
+        prompt_style=args.prompt_style,
+        example=args.example,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        max_turns=args.max_turns,
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        output_path=args.output_path,
+    )
+    turns = sum(len(rewards) for rewards in rows["rewards"]) / len(rows)
+    print("\n| rows | score by the text | success by the text | turns |\n|---|---|---|---|")
+    print(
+        f"| {len(rows)} | {sum(rows['score']) / len(rows):.2f} | {sum(rows['success']) / len(rows):.1%} | {turns:.1f} |"
+    )
+    print(f"saved in {args.output_path}")
+    return rows
+
+
+if __name__ == "__main__":
+    main(*make_parser().parse_args_and_config())

@@ -1,0 +1,129 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from datasets import Dataset
+
+from boost_trl.data.trajectories import validate_trajectories
+from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
+from boost_trl.environments.twenty_questions.environment import TwentyQuestions
+from boost_trl.environments.twenty_questions.players import offline_dialogues
+from boost_trl.environments.twenty_questions.pretraining import world_words
+from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
+from boost_trl.scripts import rollout, synthesize
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An untrained model of the small world, its value heads aside, and a few rows."""
+    path = tmp_path_factory.mktemp("model")
+    tokenizer = word_tokenizer(world_words(TwentyQuestions().world))
+    tiny_gpt2(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=128).save_pretrained(path / "lm")
+    tokenizer.save_pretrained(path / "lm")
+    offline_dialogues(TwentyQuestions(), 6).to_json(path / "rows.jsonl")
+    return path
+
+
+def run(script, *flags):
+    return script.main(*script.make_parser().parse_args_and_config([str(flag) for flag in flags]))
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_rollout_plays_saves_and_prints(folder, tmp_path, capsys, suffix):
+    output = tmp_path / "deep" / f"games.{suffix}"
+    flags = ["--model_name_or_path", folder / "lm", "--num_games", 5, "--max_new_tokens", 3]
+    flags += ["--env_kwargs", '{"max_questions": 2}', "--output_path", output]
+    results = run(rollout, *flags)
+    rows = rollout.load_rows(str(output))
+    validate_trajectories(rows)
+    assert len(rows) == 5 and all(len(rewards) <= 2 for rewards in rows["rewards"])
+    assert results["num_games"] == 5 and results["reward_mean"] == pytest.approx(sum(rows["score"]) / 5)
+    printed = capsys.readouterr().out
+    assert "| twenty_questions | 5 |" in printed and rows[0]["messages"][1]["content"] in printed
+
+
+def test_rollout_reads_yaml_and_flags_win(folder, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"model_name_or_path: {folder / 'lm'}\nnum_games: 4\nmax_new_tokens: 2\nenv_kwargs:\n  max_questions: 2\n"
+    )
+    assert run(rollout, "--config", config)["mean_turns"] == 2
+    assert run(rollout, "--config", config, "--num_games", 3)["num_games"] == 3
+    config.write_text(config.read_text() + "num_gmaes: 3\n")
+    with pytest.raises(ValueError, match="num_gmaes"):
+        run(rollout, "--config", config)
+
+
+def test_rollout_plays_the_tasks_of_a_dataset(folder, tmp_path):
+    rows = rollout.load_rows(str(folder / "rows.jsonl"))
+    flags = ["--model_name_or_path", folder / "lm", "--max_new_tokens", 2, "--tasks_path", folder / "rows.jsonl"]
+    run(rollout, *flags, "--output_path", tmp_path / "games.jsonl")
+    played = rollout.load_rows(str(tmp_path / "games.jsonl"))
+    assert [task["id"] for task in played["task"]] == [task["id"] for task in rows["task"]]
+    rows.remove_columns("task").to_json(tmp_path / "bare.jsonl")
+    with pytest.raises(ValueError, match="no column `task`"):
+        run(rollout, *flags, "--tasks_path", tmp_path / "bare.jsonl")
+
+
+def test_rollout_plays_the_values_of_a_model_that_has_them(folder, tmp_path):
+    # Values that want the one word "no" whatever was said.
+    lm, tokenizer = rollout.load_model(str(folder / "lm"), value_heads=True)
+    config = lm.config
+    heads = ValueHeads(
+        ValueHeadsConfig(vocab_size=config.vocab_size, hidden_size=config.n_embd, algorithm="mc", bias="token")
+    )
+    heads.initialize_random(std=0.0)
+    path = tmp_path / "trained"
+    lm.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    with torch.no_grad():
+        (bias,) = [
+            p for p in heads.parameters() if p.shape[-1] == config.vocab_size and p.numel() == config.vocab_size
+        ]
+        bias.view(-1)[tokenizer.convert_tokens_to_ids("no")] = 100.0
+    heads.save_pretrained(path)
+    flags = ["--model_name_or_path", path, "--num_games", 2, "--max_new_tokens", 2, "--show_games", 0]
+    run(rollout, *flags, "--output_path", tmp_path / "values.jsonl")
+    run(rollout, *flags, "--output_path", tmp_path / "lm.jsonl", "--no_use_value_heads")
+
+    def said(name):
+        rows = rollout.load_rows(str(tmp_path / name))
+        return {m["content"] for row in rows for m in row["messages"] if m["role"] == "assistant"}
+
+    assert said("values.jsonl") == {"no no"} != said("lm.jsonl")
+
+
+def test_synthesize_writes_a_row_per_row(folder, tmp_path, capsys):
+    output = tmp_path / "synthetic.jsonl"
+    flags = ["--model_name_or_path", folder / "lm", "--dataset", folder / "rows.jsonl", "--output_path", output]
+    flags += ["--max_new_tokens", 2, "--batch_size", 4, "--env_kwargs", '{"max_questions": 3}']
+    rows = run(synthesize, *flags)
+    validate_trajectories(rows)
+    assert len(rows) == 6 and set(rows["source"]) == {"synthetic"} and "| 6 |" in capsys.readouterr().out
+    assert (
+        Dataset.from_list([json.loads(line) for line in output.read_text().splitlines()]).to_list() == rows.to_list()
+    )
+
+
+def test_bad_arguments_are_named_before_a_model_is_loaded():
+    with pytest.raises(ValueError, match=r"output_path is 'x\.csv'"):
+        run(rollout, "--model_name_or_path", "missing", "--output_path", "x.csv")
+    with pytest.raises(ValueError, match=r"it must end with \.jsonl"):
+        run(synthesize, "--model_name_or_path", "missing", "--dataset", "d", "--output_path", "x.parquet")
+    with pytest.raises(ValueError, match="no JSON"):
+        run(rollout, "--model_name_or_path", "missing", "--env_kwargs", "{max: 3}")
+    with pytest.raises(ValueError, match="must be a mapping"):
+        run(rollout, "--model_name_or_path", "missing", "--env_kwargs", "[3]")
+    with pytest.raises(ValueError, match="no environment is called 'chess'"):
+        run(rollout, "--model_name_or_path", "missing", "--env", "chess")
+
+
+def test_help_loads_no_torch():
+    code = (
+        "import sys; from boost_trl.scripts import rollout, synthesize; "
+        "rollout.make_parser().format_help(); synthesize.make_parser().format_help(); "
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
