@@ -4,7 +4,6 @@ import copy
 from pathlib import Path
 
 import torch
-from peft import PeftConfig, PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM, Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -69,7 +68,7 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
     ):
         _check_options(prior, heads)
         lm = base_causal_lm(causal_lm)
-        if isinstance(causal_lm, PeftModel) and causal_lm.active_peft_config.is_prompt_learning:
+        if lm is not causal_lm and causal_lm.active_peft_config.is_prompt_learning:
             raise ValueError(
                 f"adapters of type {causal_lm.active_peft_config.peft_type.value} put learned prompts before the input, "
                 "which value heads do not support; use LoRA or another adapter of the weights"
@@ -80,12 +79,7 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
                 f"the value heads are for (vocab_size, hidden_size) {config.vocab_size, config.hidden_size}, the "
                 f"language model has {head_shape}; they belong to {config.base_model_name_or_path or 'another model'}"
             )
-        if (
-            prior == "lm"
-            and reference_model is None
-            and not isinstance(causal_lm, PeftModel)
-            and config.train_backbone
-        ):
+        if prior == "lm" and reference_model is None and lm is causal_lm and config.train_backbone:
             raise ValueError(
                 "prior='lm' needs the language model as it was before training, and this backbone was trained: name it "
                 "with reference_model_name_or_path (or pass reference_model), or use prior='none'"
@@ -144,6 +138,9 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         if find_adapter_config_file(path, **hub) is None:
             causal_lm = AutoModelForCausalLM.from_pretrained(path, **hub, **model_kwargs)
         else:
+            # Here, because it takes seconds to import and only adapters need it.
+            from peft import PeftConfig, PeftModel
+
             # Not AutoPeftModelForCausalLM: it cuts a padded vocabulary down to the tokenizer's.
             adapter = PeftConfig.from_pretrained(path, **hub)
             base = AutoModelForCausalLM.from_pretrained(
@@ -186,7 +183,11 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
     @property
     def _has_own_reference(self) -> bool:
         """Whether π_ref needs a forward pass of its own."""
-        return self.prior == "lm" and (self.reference_model is not None or isinstance(self.causal_lm, PeftModel))
+        return self.prior == "lm" and (self.reference_model is not None or self._has_adapter)
+
+    @property
+    def _has_adapter(self) -> bool:
+        return base_causal_lm(self.causal_lm) is not self.causal_lm
 
     def forward(
         self,
@@ -296,7 +297,7 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
                 "prior='lm' folds only where the reference is the same forward pass, that is with a frozen, unmodified "
                 "backbone (train_backbone=False) and no reference model; prior='none' folds"
             )
-        if isinstance(self.causal_lm, PeftModel):
+        if self._has_adapter:
             if hasattr(self.config, "quantization_config"):
                 raise ValueError(
                     "an adapter cannot be merged exactly into quantised weights: load the policy without quantisation"
