@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 _CHOICES = {
     "algorithm": ("mc", "ilql"),
-    "method": ("boost", "vanilla"),
+    "method": ("boost", "validated", "vanilla"),
     "reweighting": ("learned", "uniform"),
     "discount_level": ("turn", "token"),
     "loss_normalization": ("trajectory_mean", "token_mean", "sum"),
@@ -16,6 +16,7 @@ _CHOICES = {
     "value_head_init": ("lm_head", "random"),
     "policy_prior": ("none", "lm"),
     "states_dtype": ("bfloat16", "float32"),
+    "score_validation": ("high_return", "all"),
 }
 
 
@@ -35,6 +36,8 @@ class BilevelOfflineRLConfig(TrainingArguments):
       `penalty_alpha_init`, `penalty_alpha_final`, `penalty_alpha_ramp`, `reweighting_alpha`, `validation_batch_size`
     > Parameters that control the reweighting head: `reweighting_learning_rate`, `reweighting_head_depth`,
       `reweighting_head_size`, `standardize_embeddings`
+    > Parameters that control validated reweighting: `validation_share`, `target_effective_fraction`, `score_validation`,
+      `score_steps`, `score_batch_size`, `score_learning_rate`, `guard`
     > Parameters that control the backbone: `train_backbone`, `states_dtype`, `cache_dir`, `model_init_kwargs`
     > Parameters that control the result: `average_last`, `beta`, `policy_prior`, `reference_model_name_or_path`,
       `eval_games`, `max_new_tokens`
@@ -54,14 +57,15 @@ class BilevelOfflineRLConfig(TrainingArguments):
     method: str = field(
         default="boost",
         metadata={
-            "help": "'boost': bilevel schedule with an auxiliary policy, needs a validation dataset. 'vanilla': plain "
-            "offline RL on the training dataset, no validation dataset."
+            "help": "'boost': bilevel schedule with an auxiliary policy, needs a validation dataset. 'validated': rows "
+            "are scored before training by what a validation dataset teaches, drawn by weight and mixed with its rows. "
+            "'vanilla': plain offline RL on the training dataset, no validation dataset."
         },
     )
     reweighting: str = field(
         default="learned",
         metadata={
-            "help": "'learned' trajectory weights, or 'uniform': the same schedule with equal weights (control)."
+            "help": "'learned' trajectory weights, or 'uniform': the same training with equal weights (control)."
         },
     )
 
@@ -155,6 +159,49 @@ class BilevelOfflineRLConfig(TrainingArguments):
         default=True, metadata={"help": "Standardise trajectory embeddings per dimension over the training set."}
     )
 
+    validation_share: float = field(
+        default=0.2,
+        metadata={
+            "help": "method='validated': share of every optimizer batch that is drawn from validation, in [0, 1)."
+        },
+    )
+    target_effective_fraction: float = field(
+        default=0.4,
+        metadata={
+            "help": "method='validated': effective sample size of the weights over the number of rows, in (0, 1]; with "
+            "`guard` one candidate among others."
+        },
+    )
+    score_validation: str = field(
+        default="high_return",
+        metadata={
+            "help": "method='validated': validation rows that scores are learned from, the half with the highest "
+            "returns ('high_return') or 'all'; with `guard` one candidate among others."
+        },
+    )
+    score_steps: int = field(
+        default=400,
+        metadata={
+            "help": "method='validated': updates of each fit of value heads for scoring and for the guard; they are no "
+            "policy updates."
+        },
+    )
+    score_batch_size: int = field(default=64, metadata={"help": "Trajectories per update of these fits."})
+    score_learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "First learning rate of these fits (Adam, falling to 0); by default 0.5 over the mean L1 norm of the "
+            "hidden states, so that the first step moves a Q value by at most about 0.5."
+        },
+    )
+    guard: bool = field(
+        default=True,
+        metadata={
+            "help": "method='validated': choose between several ways to weigh the rows, uniform weights among them, by "
+            "two-fold cross-validation on the validation dataset."
+        },
+    )
+
     train_backbone: bool = field(
         default=True,
         metadata={
@@ -208,6 +255,12 @@ class BilevelOfflineRLConfig(TrainingArguments):
         for name in ("discount", "penalty_alpha_ramp", "average_last"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in [0, 1]")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"`validation_share` is {self.validation_share}; it must lie in [0, 1)")
+        if not 0 < self.target_effective_fraction <= 1:
+            raise ValueError(f"`target_effective_fraction` is {self.target_effective_fraction}; it must lie in (0, 1]")
+        if self.score_learning_rate is not None and self.score_learning_rate <= 0:
+            raise ValueError(f"`score_learning_rate` is {self.score_learning_rate}; it must be positive, or none")
         if not 0 < self.expectile < 1:
             raise ValueError(f"`expectile` is {self.expectile}; it must lie in (0, 1)")
         if self.target_update_rate is not None and not 0 < self.target_update_rate <= 1:
@@ -218,6 +271,8 @@ class BilevelOfflineRLConfig(TrainingArguments):
             "max_length",
             "reweighting_head_depth",
             "reweighting_head_size",
+            "score_steps",
+            "score_batch_size",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1")
@@ -234,6 +289,11 @@ class BilevelOfflineRLConfig(TrainingArguments):
             self.penalty_alpha_final = max(self.penalty_alpha_init, 1.0)
         if self.reweighting_learning_rate is None:
             self.reweighting_learning_rate = 0.1 * self.learning_rate
+        if self.scores_rows and self.cql_weight == 0:
+            raise ValueError(
+                "`method='validated'` scores rows by the policy part of the loss, which `cql_weight=0` does not train: "
+                "raise it, or choose `reweighting='uniform'`"
+            )
         if self.learns_weights:
             largest = max(self.penalty_alpha_init, self.penalty_alpha_final)
             if (self.reweighting_alpha if self.reweighting_alpha is not None else largest) == 0:
@@ -246,10 +306,20 @@ class BilevelOfflineRLConfig(TrainingArguments):
 
     @property
     def is_bilevel(self) -> bool:
-        """Whether there is an auxiliary policy and a validation dataset."""
+        """Whether there is an auxiliary policy, and training goes through the phases of the bilevel schedule."""
         return self.method == "boost"
 
     @property
+    def uses_validation(self) -> bool:
+        """Whether training needs a validation dataset."""
+        return self.method != "vanilla"
+
+    @property
     def learns_weights(self) -> bool:
-        """Whether a reweighting head is trained."""
+        """Whether a reweighting head is trained along with the policies."""
         return self.method == "boost" and self.reweighting == "learned"
+
+    @property
+    def scores_rows(self) -> bool:
+        """Whether rows are scored and weighed before training."""
+        return self.method == "validated" and self.reweighting == "learned"

@@ -6,6 +6,7 @@ connects them to `transformers.Trainer`: a window (the micro-batches between two
 weighed as a whole in `get_batch_samples`, before its first backward.
 """
 
+import copy
 import logging
 from collections import defaultdict
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from pyarrow.parquet import write_table
 from torch import nn
@@ -37,11 +38,12 @@ from boost_trl.models.hidden_states import base_causal_lm
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
-
 from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
 from boost_trl.trainer.endless_sampler import EndlessSampler
+from boost_trl.trainer.head_fitting import HeadFitter
+from boost_trl.trainer.mixture_draws import MixtureDraws
 from boost_trl.trainer.parameter_average import ParameterAverage
 from boost_trl.trainer.parameter_groups import (
     ROLES,
@@ -53,24 +55,29 @@ from boost_trl.trainer.parameter_groups import (
 )
 from boost_trl.trainer.training_state import load_training_state, save_training_state
 from boost_trl.trainer.trajectory_reweighter import TrajectoryReweighter
+from boost_trl.trainer.validated_reweighting import ValidatedWeights, fit_reweighting_head, validated_weights
 from boost_trl.trainer.value_head_initialization import initialize_value_heads, output_matrix
-from boost_trl.trainer.value_objective import sum_by_row, token_losses
+from boost_trl.trainer.value_objective import row_scale, sum_by_row, token_losses
 
 
 logger = logging.getLogger(__name__)
 
-_SAMPLER_SEED_OFFSETS = {"validation": 1, "reweighting": 2}
+_SAMPLER_SEED_OFFSETS = {"validation": 1, "reweighting": 2, "mixture": 3}
 
 
 @dataclass
 class MicroBatch:
-    """Training rows and, in phase 3, validation rows of one micro-batch, with what multiplies each row's token sum."""
+    """Training and validation rows of one micro-batch, with what multiplies each row's token sum.
+
+    `train_share` and `validation_share` are what it counts for in the window's mean loss over rows of either kind.
+    """
 
     rows: np.ndarray
     coefficients: np.ndarray
     is_validation: np.ndarray
     alpha: float
-    windows_share: float
+    train_share: float
+    validation_share: float
 
 
 class _BilevelCallback(TrainerCallback):
@@ -78,6 +85,9 @@ class _BilevelCallback(TrainerCallback):
 
     def __init__(self, trainer: "BilevelOfflineRLTrainer"):
         self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.trainer._begin_mixture()
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self.trainer._record_gradient_norms()
@@ -160,12 +170,12 @@ class BilevelOfflineRLTrainer(Trainer):
             args = BilevelOfflineRLConfig("bilevel-offline-rl")
         if train_dataset is None:
             raise ValueError("`train_dataset` is required")
-        if args.is_bilevel and validation_dataset is None:
+        if args.uses_validation and validation_dataset is None:
             raise ValueError(
                 f"`method={args.method!r}` is guided by a validation set: pass `validation_dataset=`, or set "
                 "`method='vanilla'` to train without one"
             )
-        if not args.is_bilevel and validation_dataset is not None:
+        if not args.uses_validation and validation_dataset is not None:
             raise ValueError("`method='vanilla'` never sees validation data: leave `validation_dataset` out")
 
         model, processing_class = _load(model, args, processing_class, quantization_config, peft_config)
@@ -177,7 +187,7 @@ class BilevelOfflineRLTrainer(Trainer):
         }
         training = tokenize_trajectories(train_dataset, tokenizer, name="train_dataset", **self._tokenize_options)
         validation = []
-        if args.is_bilevel:
+        if args.uses_validation:
             validation = tokenize_trajectories(
                 validation_dataset, tokenizer, name="validation_dataset", **self._tokenize_options
             )
@@ -185,8 +195,13 @@ class BilevelOfflineRLTrainer(Trainer):
         # Training rows first, so that a training row has the same number in both; a micro-batch may mix the two.
         self._store = TrajectoryStore([*training, *validation], tokenizer.pad_token_id)
         self._num_validation = len(self._store) - len(self.train_store)
+        if args.scores_rows and args.guard and self._num_validation < 4:
+            raise ValueError(
+                f"the guard cuts `validation_dataset` in two folds, which {self._num_validation} usable rows do not allow: "
+                "add rows, or set `guard=False`"
+            )
         self.data_fingerprint = self._store.fingerprint()
-        self._raw_train_dataset = train_dataset
+        self.trajectories = train_dataset
 
         if not args.train_backbone:
             model.requires_grad_(False)
@@ -207,6 +222,8 @@ class BilevelOfflineRLTrainer(Trainer):
         self.num_tokens = 0
         self._phase = Phase.PRIMARY if args.is_bilevel else Phase.VANILLA
         self.reweighter: TrajectoryReweighter | None = None
+        self.validated: ValidatedWeights | None = None
+        self._fitted_head: ReweightingHead | None = None
         super().__init__(
             model=wrapper,
             args=args,
@@ -273,6 +290,11 @@ class BilevelOfflineRLTrainer(Trainer):
         if not self.args.learns_weights:
             return
         embeddings = trajectory_embeddings(self.model.backbone, self.train_store, self._cache_dir)
+        self.reweighter = TrajectoryReweighter(
+            self._new_reweighting_head(embeddings), embeddings, self.args.reweighting_learning_rate
+        )
+
+    def _new_reweighting_head(self, embeddings: torch.Tensor) -> ReweightingHead:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.args.seed)
             head = ReweightingHead(
@@ -280,12 +302,55 @@ class BilevelOfflineRLTrainer(Trainer):
             )
         if self.args.standardize_embeddings:
             head.fit_standardization(embeddings)
-        self.reweighter = TrajectoryReweighter(head, embeddings, self.args.reweighting_learning_rate)
+        return head
 
     @property
     def reweighting_head(self) -> ReweightingHead | None:
-        """w_φ, when weights are learned."""
-        return None if self.reweighter is None else self.reweighter.head
+        """w_φ, when weights are learned; for `method="validated"` fitted to ln w, so that it gives the relative weight
+        of rows that were never scored."""
+        return self._fitted_head if self.reweighter is None else self.reweighter.head
+
+    @property
+    def validated_report(self) -> dict[str, Any] | None:
+        """What validated reweighting decided and why (see `validated_weights`); known once training has started."""
+        return None if self.validated is None else self.validated.report
+
+    def _score_rows(self) -> None:
+        """Weights for `method="validated"`, from the states of the unmodified backbone, which are then let go."""
+        backbone, store = self.model.backbone, copy.copy(self._store)
+        with self.accelerator.main_process_first():
+            if store.states is None:
+                store.states = action_states(backbone, store, getattr(torch, self.args.states_dtype), self._cache_dir)
+            embeddings = trajectory_embeddings(backbone, self.train_store, self._cache_dir)
+        fitter = HeadFitter(copy.deepcopy(self.model.primary).to(self.args.device), store, self.args)
+        validated = validated_weights(fitter, len(self.train_store))
+        if self.accelerator.num_processes > 1:
+            # Every process did the same work; the last digits may still differ between devices.
+            validated = broadcast_object_list([validated])[0]
+        self.validated = validated
+        self._fitted_head = self._new_reweighting_head(embeddings)
+        fit_reweighting_head(self._fitted_head, embeddings, validated.log_weights(), seed=self.args.seed)
+        if self.args.should_save:
+            validated.save_report(Path(self.args.output_dir))
+        logger.info(f"validated reweighting: {validated.report['winner']}, because {validated.report['reason']}")
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
+        # Before the model is wrapped; a checkpoint brings its weights along.
+        if self.args.scores_rows and self.validated is None and not resume_from_checkpoint:
+            self._score_rows()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _begin_mixture(self) -> None:
+        if self.args.method != "validated":
+            return
+        self._mixture = MixtureDraws(
+            np.ones(len(self.train_store)) if self.validated is None else self.validated.weights,
+            self._num_validation,
+            self.args.validation_share,
+            self.args.seed + _SAMPLER_SEED_OFFSETS["mixture"],
+        )
+        if self.validated is not None and self.state.global_step == 0:
+            self.log(self.validated.summary())
 
     def _initialize_heads(self) -> None:
         initialize_value_heads(
@@ -324,6 +389,8 @@ class BilevelOfflineRLTrainer(Trainer):
         schedule, step = self.schedule, self.state.global_step
         self._phase = schedule.phase(step)
         freeze_all_but(self.optimizer, ("backbone", "auxiliary" if self._phase is Phase.AUXILIARY else "primary"))
+        if self.args.method == "validated":
+            return self._mix_window([len(rows) for rows in rows_of])
         alpha = schedule.alpha(step) if self._phase is Phase.PRIMARY else 1.0
 
         mine = np.concatenate(rows_of)
@@ -358,21 +425,40 @@ class BilevelOfflineRLTrainer(Trainer):
                 coefficients=np.concatenate([piece, validation_coefficient]),
                 is_validation=np.repeat([False, True], [len(rows), len(validation)]),
                 alpha=alpha,
-                windows_share=share,
+                train_share=share,
+                validation_share=share if self._phase is Phase.PRIMARY else 0.0,
             )
             for rows, piece, validation, validation_coefficient in zip(
                 rows_of, pieces, validation_pieces, validation_coefficients
             )
         ]
 
+    def _mix_window(self, sizes: list[int]) -> list[MicroBatch]:
+        """`method="validated"`: rows drawn by weight and validation rows, all counting equally. The loader's rows only
+        say how many there are."""
+        everyone = gather_object([sizes]) if self.accelerator.num_processes > 1 else [sizes]
+        window = self._mixture.rows(self.state.global_step, sum(map(sum, everyone)))
+        coefficients = self._row_scale(window) / len(window)
+        start = sum(map(sum, everyone[: self.accelerator.process_index]))
+        borders = start + np.cumsum([0, *sizes])
+        micro_batches = []
+        for first, last in zip(borders, borders[1:]):
+            is_validation = window[first:last] >= len(self.train_store)
+            micro_batches.append(
+                MicroBatch(
+                    rows=window[first:last],
+                    coefficients=coefficients[first:last],
+                    is_validation=is_validation,
+                    alpha=1.0,
+                    train_share=(~is_validation).sum() / len(window),
+                    validation_share=is_validation.sum() / len(window),
+                )
+            )
+        return micro_batches
+
     def _row_scale(self, rows: np.ndarray, store: TrajectoryStore | None = None) -> np.ndarray:
         """What turns a row's token sum into ℓ(τ), under `loss_normalization`."""
-        counts = (store or self._store).action_counts[rows]
-        if self.args.loss_normalization == "trajectory_mean":
-            return 1 / counts
-        if self.args.loss_normalization == "token_mean":
-            return np.full(len(rows), len(rows) / counts.sum())
-        return np.ones(len(rows))
+        return row_scale((store or self._store).action_counts[rows], self.args.loss_normalization)
 
     def _forward(self, model: nn.Module, batch: TrajectoryBatch, roles: tuple[str, ...]) -> dict:
         """Token losses by role."""
@@ -484,10 +570,10 @@ class BilevelOfflineRLTrainer(Trainer):
 
     def _record_losses(self, micro_batch: MicroBatch, batch: TrajectoryBatch, losses: dict, per_row) -> None:
         validation = torch.as_tensor(micro_batch.is_validation, device=per_row.device)
-        share = micro_batch.windows_share
+        share = micro_batch.train_share
         self._record("train_loss_weighted", per_row[~validation].sum() / (micro_batch.alpha or 1.0), share)
-        if self._phase is Phase.PRIMARY:
-            self._record("validation_loss", per_row[validation].sum(), share)
+        if self.args.uses_validation:
+            self._record("validation_loss", per_row[validation].sum(), micro_batch.validation_share)
         if self._phase is not Phase.VANILLA:
             self._record("phase", {Phase.AUXILIARY: 1.0, Phase.PRIMARY: 3.0}[self._phase] * share, share)
             self._record("penalty_alpha", self.schedule.alpha(self.state.global_step) * share, share)
@@ -520,27 +606,36 @@ class BilevelOfflineRLTrainer(Trainer):
             logs["num_tokens"] = tokens.item()
             self._totals.clear()
             logs.update(self.weight_statistics())
+        if "train_runtime" in logs and self.validated is not None:
+            logs["scoring_runtime"] = self.validated.report["seconds"]
         super().log(logs, start_time)
 
     @torch.no_grad()
     def weight_statistics(self) -> dict[str, float]:
         """n_eff = 1/Σw̃², entropy and largest weight (times N) of the softmax over the whole training set, and the mean
         weight (times N) by `source`. Empty when weights are not learned."""
-        if self.reweighter is None:
+        if self.reweighter is None and self.validated is None:
             return {}
-        weights = trajectory_weights(self.reweighter.scores())
+        weights = torch.from_numpy(self._scores_and_weights()[1])
         statistics = {
             "effective_sample_size": effective_sample_size(weights).item(),
             "weight_entropy": weight_entropy(weights).item(),
             "largest_weight": weights.max().item() * len(weights),
         }
-        if "source" in self._raw_train_dataset.column_names:
-            sources = np.asarray(self._raw_train_dataset["source"])[self.train_store.original_row]
+        if "source" in self.trajectories.column_names:
+            sources = np.asarray(self.trajectories["source"])[self.train_store.original_row]
             for source in sorted({source for source in sources if source is not None}):
                 statistics[f"weight_{source}"] = weights[torch.from_numpy(sources == source)].mean().item() * len(
                     weights
                 )
         return statistics
+
+    def _scores_and_weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the training rows that are used, (N,) each; the weights sum to one."""
+        if self.validated is not None:
+            return self.validated.scores, self.validated.weights
+        scores = torch.zeros(len(self.train_store)) if self.reweighter is None else self.reweighter.scores().cpu()
+        return scores.numpy(), trajectory_weights(scores).numpy()
 
     # Results
 
@@ -549,11 +644,12 @@ class BilevelOfflineRLTrainer(Trainer):
 
         Returns:
             `Dataset` with `index`, `weight` (N·w̃, mean 1 over the rows that are used; 0 for a row without a whole action
-            within `max_length`), `score` (w_φ, `None` for such a row), and `source` and `category` where known.
+            within `max_length`), `score` (w_φ, or f for `method="validated"`; `None` for such a row), and `source` and
+            `category` where known.
         """
-        dataset, store = self._raw_train_dataset, self.train_store
-        scores = torch.zeros(len(store)) if self.reweighter is None else self.reweighter.scores().cpu()
-        weights = trajectory_weights(scores).numpy() * len(store)
+        dataset, store = self.trajectories, self.train_store
+        scores, weights = self._scores_and_weights()
+        weights = weights * len(store)
         columns: dict[str, list] = {
             "index": list(range(len(dataset))),
             "weight": [0.0] * len(dataset),
@@ -642,8 +738,10 @@ class BilevelOfflineRLTrainer(Trainer):
             state_dict = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
         self.model.backbone.save_pretrained(folder, state_dict=state_dict)
         self.model.primary.save_pretrained(folder)
-        if self.reweighter is not None:
-            self.reweighter.head.save_pretrained(folder)
+        if self.reweighting_head is not None:
+            self.reweighting_head.save_pretrained(folder)
+        if self.validated is not None:
+            self.validated.save_report(folder)
         self.processing_class.save_pretrained(folder)
         write_table(self.example_weights().data.table, folder / "example_weights.parquet")
         if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
@@ -657,6 +755,8 @@ class BilevelOfflineRLTrainer(Trainer):
         self.model.primary.load_state_dict(ValueHeads.from_pretrained(folder).state_dict())
         if self.reweighter is not None:
             self.reweighter.head.load_state_dict(ReweightingHead.from_pretrained(folder).state_dict())
+        elif self.args.scores_rows:
+            self._fitted_head = ReweightingHead.from_pretrained(folder)
 
     # Optimizer
 

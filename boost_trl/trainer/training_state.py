@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from boost_trl.trainer.validated_reweighting import ValidatedWeights
+
 
 if TYPE_CHECKING:
     from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
@@ -20,11 +22,12 @@ _MUST_AGREE = {
     "reweighting": "reweighting",
     "auxiliary_steps": "auxiliary_steps",
     "primary_steps": "primary_steps",
+    "validation_share": "validation_share",
 }
 
 
 def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> None:
-    """Write ψ, the running averages, φ's Adam and every loader's position."""
+    """Write ψ, the running averages, φ's Adam, weights scored before training and every loader's position."""
     tensors: dict[str, torch.Tensor] = {}
     if trainer.model.auxiliary is not None:
         tensors.update({f"auxiliary.{name}": value for name, value in trainer.model.auxiliary.state_dict().items()})
@@ -32,6 +35,8 @@ def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
     if trainer.reweighter is not None:
         for index, state in trainer.reweighter.optimizer.state_dict()["state"].items():
             tensors.update({f"reweighting_optimizer.{index}.{name}": value for name, value in state.items()})
+    if trainer.validated is not None:
+        tensors.update(trainer.validated.tensors())
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / TENSORS_NAME)
     (folder / VALUES_NAME).write_text(json.dumps(_values(trainer), indent=2) + "\n")
 
@@ -84,6 +89,8 @@ def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
             index, key = name.split(".", 1)
             states.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    if trainer.args.scores_rows:
+        trainer.validated = ValidatedWeights.load(folder, tensors)
     for name, position in values["positions"].items():
         trainer.samplers[name].position = position
     trainer.num_tokens = values["num_tokens"]

@@ -1,5 +1,6 @@
 """From the heads' outputs to one loss per action token, in normalised returns."""
 
+import numpy as np
 import torch
 
 from boost_trl.data.trajectory_store import TrajectoryBatch
@@ -59,6 +60,16 @@ def token_losses(
         extra = {"v": values.detach()[batch.action_index] * heads.return_scale + heads.return_shift}
     q = q_taken.detach().amin(dim=0) * heads.return_scale + heads.return_shift
     return {"loss": sum(parts.values()), **parts, "q": q, **extra}
+
+
+def row_scale(action_counts: np.ndarray, normalization: str) -> np.ndarray:
+    """What turns each row's token sum into ℓ(τ) under `loss_normalization`, given the action tokens of all rows of the
+    batch, (B,)."""
+    if normalization == "trajectory_mean":
+        return 1 / action_counts
+    if normalization == "token_mean":
+        return np.full(len(action_counts), len(action_counts) / action_counts.sum())
+    return np.ones(len(action_counts))
 
 
 def sum_by_row(values: torch.Tensor, batch: TrajectoryBatch) -> torch.Tensor:

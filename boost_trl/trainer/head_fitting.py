@@ -1,0 +1,117 @@
+"""Short fits of value heads on the cached states of a frozen backbone, in plain PyTorch."""
+
+import copy
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from boost_trl.data.trajectory_store import TrajectoryBatch, TrajectoryStore
+from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
+from boost_trl.models.value_heads import ValueHeads
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.parameter_average import ParameterAverage
+from boost_trl.trainer.value_objective import row_scale, sum_by_row, token_losses
+
+
+# The mean over this last share of the updates is the result of a fit.
+AVERAGED_SHARE = 0.25
+# How far the first Adam step may move a Q value; what a learning rate of 1e-2 does on a model of width 64.
+FIRST_STEP = 0.5
+_LOGITS_PER_BATCH = 2**22
+
+
+class HeadFitter:
+    """Fits value heads with the loss of training: `score_steps` updates of Adam, a learning rate that falls linearly to
+    zero, parameters averaged over the last quarter.
+
+    Args:
+        initial (`ValueHeads`): where every fit starts; stays as it is.
+        store (`TrajectoryStore`): trajectories with cached `states`.
+        args (`BilevelOfflineRLConfig`): the loss, `score_steps`, `score_batch_size` and `score_learning_rate`.
+    """
+
+    def __init__(self, initial: ValueHeads, store: TrajectoryStore, args: BilevelOfflineRLConfig):
+        self.initial = initial
+        self.store = store
+        self.args = args
+        self.device = initial.q_bias.device
+        self.learning_rate = args.score_learning_rate
+        if self.learning_rate is None:
+            # Adam moves every entry of W by the learning rate, so Q(s, a) by at most that times ‖h‖₁.
+            sample = store.states[:: max(1, len(store.states) // 4096)].float()
+            self.learning_rate = FIRST_STEP / sample.abs().sum(dim=1).mean().item()
+        self.num_fits = 0
+
+    def fit(self, rows_of: Callable[[int], np.ndarray]) -> ValueHeads:
+        """Heads fitted to the batches `rows_of(step)`, every row of a batch counting equally."""
+        args, steps = self.args, self.args.score_steps
+        heads = copy.deepcopy(self.initial).requires_grad_(True)
+        policy = PolicyWithValueHeads(nn.Identity(), heads)
+        parameters = dict(heads.named_parameters())
+        optimizer = torch.optim.Adam(parameters.values(), lr=self.learning_rate)
+        average = ParameterAverage()
+        previous = None
+        for step in range(steps):
+            rows = rows_of(step)
+            if rows is not previous:
+                batch = self.store.collate(rows).to(self.device)
+                scale = row_scale(self.store.action_counts[rows], args.loss_normalization) / len(rows)
+                token_scale = torch.from_numpy(scale).float().to(self.device)[batch.row]
+                previous = rows
+            optimizer.param_groups[0]["lr"] = self.learning_rate * (1 - step / steps)
+            (self._token_losses(policy, batch)["loss"] * token_scale).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if args.algorithm == "ilql" and args.target_update_rate is not None:
+                heads.update_targets(args.target_update_rate)
+            if step >= (1 - AVERAGED_SHARE) * steps:
+                average.add(parameters)
+        average.apply_to(parameters)
+        self.num_fits += 1
+        return heads.requires_grad_(False)
+
+    @torch.no_grad()
+    def policy_losses(self, heads: ValueHeads, rows: np.ndarray) -> np.ndarray:
+        """The policy part of every row's loss: mean over its action tokens (and over the Q heads) of
+        logsumexp Q(s,·) − Q(s,a), in nats, without `cql_weight`; float64, (len(rows),)."""
+        pieces = []
+        for batch in self._batches(rows):
+            q_taken, q_logsumexp = heads.q_statistics(batch.states[batch.action_index], batch.actions)
+            losses = (q_logsumexp - q_taken).mean(dim=0)
+            pieces.append((sum_by_row(losses, batch) / batch.lengths).double().cpu().numpy())
+        return np.concatenate(pieces)
+
+    @torch.no_grad()
+    def accuracy(self, heads: ValueHeads, rows: np.ndarray) -> float:
+        """The share of the action tokens of `rows` that equal argmax_a Q(s, a), Q the minimum of the heads."""
+        correct = total = 0
+        for batch in self._batches(rows):
+            best = heads.q_logits(batch.states[batch.action_index]).argmax(dim=-1)
+            correct += int((best == batch.actions).sum())
+            total += len(best)
+        return correct / total
+
+    def _token_losses(self, policy: PolicyWithValueHeads, batch: TrajectoryBatch) -> dict[str, torch.Tensor]:
+        output = policy(
+            action_index=batch.action_index,
+            actions=batch.actions,
+            state_index=batch.state_index,
+            states=batch.states,
+        )
+        return token_losses(
+            output["primary"],
+            batch,
+            self.initial.config,
+            cql_weight=self.args.cql_weight,
+            expectile=self.args.expectile,
+            half_squared_error=self.args.half_squared_error,
+        )
+
+    def _batches(self, rows: np.ndarray) -> Iterator[TrajectoryBatch]:
+        """Consecutive `rows`, as many at a time as their logits leave room for."""
+        tokens = max(1, _LOGITS_PER_BATCH // self.initial.config.vocab_size)
+        borders = np.cumsum(self.store.action_counts[rows]) // tokens
+        for piece in np.split(rows, np.flatnonzero(np.diff(borders)) + 1):
+            yield self.store.collate(piece).to(self.device)

@@ -1,0 +1,285 @@
+r"""Validated reweighting: weights of training rows from a small trusted set, used only where held-out rows agree.
+
+1. ψ: heads fitted to the pool; θ: heads fitted to validation rows (its high-return half, or all of it).
+2. Score: \\( f_i = -\ell_i(\theta) + \tfrac12 \ell_i(\psi) \\), ℓ the policy part of the loss (mean cross-entropy per
+   token). The half keeps what the pool as a whole makes likely, which pure excess loss would punish.
+3. Temper: \\( w = \mathrm{softmax}(k f) \\), k such that the effective sample size is a given share of the pool.
+4. Guard: two-fold cross-validation chooses among several such weights and uniform ones.
+
+All fits are on the cached states of the frozen backbone. Training itself (rows drawn by w, mixed with validation rows) is
+in [`BilevelOfflineRLTrainer`]; its draws are in `mixture_draws.py`.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from boost_trl.models.reweighting_head import ReweightingHead
+from boost_trl.models.value_heads import ValueHeads
+from boost_trl.trainer.head_fitting import HeadFitter
+from boost_trl.trainer.mixture_draws import MixtureDraws
+
+
+REPORT_NAME = "validated_reweighting.json"
+_WEIGHTS_KEY, _SCORES_KEY = "validated.weights", "validated.scores"
+# exp(-k · gap) is 0 in float64 beyond this, so a larger k changes nothing.
+_LARGEST_EXPONENT = 745.0
+_SEED_OFFSETS = {"pool": 11, "validation": 12, "mixture": 13, "folds": 14}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to weigh the pool.
+
+    Args:
+        score_validation (`str`, *optional*): what θ is fitted to, `"high_return"` or `"all"`; `None`: uniform weights.
+        fraction (`float`, *optional*, defaults to `1.0`): effective sample size over N.
+    """
+
+    score_validation: str | None = None
+    fraction: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return "uniform" if self.score_validation is None else f"{self.score_validation}@{self.fraction:g}"
+
+
+UNIFORM = Candidate()
+CANDIDATES = (UNIFORM, Candidate("high_return", 0.7), Candidate("high_return", 0.4), Candidate("all", 0.4))
+
+
+@dataclass
+class ValidatedWeights:
+    """Weights of the pool and how they came about.
+
+    Args:
+        weights (`np.ndarray` of shape `(N,)`): w, float64, sums to one.
+        scores (`np.ndarray` of shape `(N,)`): f.
+        report (`dict`): see [`validated_weights`].
+    """
+
+    weights: np.ndarray
+    scores: np.ndarray
+    report: dict[str, Any]
+
+    def log_weights(self) -> np.ndarray:
+        """ln w up to a constant: k f with mean zero, (N,)."""
+        return self.report["tempering"] * (self.scores - self.scores.mean())
+
+    def summary(self) -> dict[str, float]:
+        """The numbers of the report that belong in a log."""
+        accuracies = {f"guard_accuracy_{entry['name']}": entry["accuracy"] for entry in self.report["candidates"]}
+        return {"scoring_runtime": self.report["seconds"], "tempering": self.report["tempering"], **accuracies}
+
+    def save_report(self, folder: Path) -> None:
+        """Write the report as `validated_reweighting.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / REPORT_NAME).write_text(json.dumps(self.report, indent=2) + "\n")
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Weights and scores as a checkpoint keeps them, beside the report."""
+        return {_WEIGHTS_KEY: torch.from_numpy(self.weights), _SCORES_KEY: torch.from_numpy(self.scores)}
+
+    @classmethod
+    def load(cls, folder: Path, tensors: dict[str, torch.Tensor]) -> "ValidatedWeights":
+        """From a checkpoint's folder and its tensors."""
+        report = json.loads((folder / REPORT_NAME).read_text())
+        return cls(tensors[_WEIGHTS_KEY].numpy(), tensors[_SCORES_KEY].numpy(), report)
+
+
+def temper(scores: np.ndarray, fraction: float) -> tuple[np.ndarray, float]:
+    r"""\\( w = \mathrm{softmax}(k f) \\) with \\( 1/\sum_i w_i^2 = \text{fraction} \cdot N \\), by bisection on k ≥ 0.
+
+    The effective sample size falls from N at k = 0 to the number of rows that share the highest score. A target below
+    that is out of reach: the result is then uniform over those rows, and over all rows where all scores are equal.
+
+    Args:
+        scores (`np.ndarray` of shape `(N,)`): f, finite.
+        fraction (`float`): in (0, 1].
+
+    Returns:
+        `tuple`: weights (N,), float64, and k.
+    """
+    gaps = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(gaps).all():
+        raise ValueError(f"the score of row {int(np.argmin(np.isfinite(gaps)))} is not finite")
+    gaps = gaps.max() - gaps
+    positive = gaps[gaps > 0]
+    if len(positive) == 0 or fraction >= 1:
+        return np.full(len(gaps), 1 / len(gaps)), 0.0
+
+    def weights(k: float) -> np.ndarray:
+        unnormalised = np.exp(-k * gaps)
+        return unnormalised / unnormalised.sum()
+
+    low, high = 0.0, _LARGEST_EXPONENT / float(positive.min())
+    target = fraction * len(gaps)
+    if 1 / np.square(weights(high)).sum() >= target:
+        return weights(high), high
+    # Relative precision is enough: k spans many orders of magnitude.
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if 1 / np.square(weights(middle)).sum() > target else (low, middle)
+    return weights(high), high
+
+
+def high_return_half(returns: np.ndarray) -> np.ndarray:
+    """Indices of the top ⌈n/2⌉ returns, ties by row order, ascending."""
+    order = np.argsort(-np.asarray(returns, dtype=np.float64), kind="stable")
+    return np.sort(order[: -(-len(order) // 2)])
+
+
+def choose_candidate(accuracies: dict[str, list[float]]) -> tuple[str, str]:
+    """The name of the candidate with the highest mean accuracy, and why. Ties go to uniform, then to the first.
+
+    Args:
+        accuracies (`dict[str, list[float]]`): per candidate, one accuracy per fold; `"uniform"` among them.
+    """
+    means = {name: float(np.mean(values)) for name, values in accuracies.items()}
+    uniform = means["uniform"]
+    best = max((name for name in means if name != "uniform"), key=means.__getitem__)
+    if means[best] > uniform:
+        return (
+            best,
+            f"{best} has the highest mean accuracy on the held-out folds, {means[best]:.4f}; uniform: {uniform:.4f}",
+        )
+    return (
+        "uniform",
+        f"no candidate beats uniform weights on the held-out folds: {uniform:.4f}; {best}: {means[best]:.4f}",
+    )
+
+
+def fit_to_pool(fitter: HeadFitter, num_pool: int, seed: int) -> ValueHeads:
+    """ψ: heads fitted to rows 0..num_pool-1 with uniform weights."""
+    draws = MixtureDraws(np.ones(num_pool), 0, 0.0, seed + _SEED_OFFSETS["pool"])
+    size = min(fitter.args.score_batch_size, num_pool)
+    return fitter.fit(lambda step: draws.rows(step, size))
+
+
+def validated_weights(fitter: HeadFitter, num_pool: int) -> ValidatedWeights:
+    """Score the pool, temper the scores and, with `args.guard`, choose by cross-validation whether to use them at all.
+
+    With the guard each candidate is judged so: scores come from one fold of validation, heads are fitted to the mixture
+    of weighted pool rows and that fold, and the share of argmax actions is taken on the high-return half of the other
+    fold. Each fit is `args.score_steps` updates. The candidates are uniform weights, `CANDIDATES` and, if it is none
+    of these, the configured (`args.score_validation`, `args.target_effective_fraction`); without the guard the latter
+    is used.
+
+    Args:
+        fitter (`HeadFitter`): over a store with the pool's rows 0..num_pool-1 first, then all validation rows.
+        num_pool (`int`): N.
+
+    Returns:
+        `ValidatedWeights`, with a report of `winner`, `reason`, `candidates` (per candidate `name`, `score_validation`,
+        `target_effective_fraction`, `fold_accuracies`, `accuracy`), `tempering` (k), `effective_sample_size`,
+        `num_rows`, `num_validation_rows`, `learning_rate`, `score_steps`, `fits` and `seconds`. Where uniform weights
+        win, the scores are still those of the configured setting.
+    """
+    return _ValidatedReweighting(fitter, num_pool).run()
+
+
+class _ValidatedReweighting:
+    def __init__(self, fitter: HeadFitter, num_pool: int):
+        self.fitter, self.args, self.num_pool = fitter, fitter.args, num_pool
+        self.pool = np.arange(num_pool)
+        self.validation = np.arange(num_pool, len(fitter.store))
+        self.returns = fitter.store.row_returns()
+        self.configured = Candidate(self.args.score_validation, self.args.target_effective_fraction)
+
+    def run(self) -> ValidatedWeights:
+        start = time.perf_counter()
+        auxiliary = fit_to_pool(self.fitter, self.num_pool, self.args.seed)
+        self.pool_losses = self.fitter.policy_losses(auxiliary, self.pool)
+        accuracies: dict[str, list[float]] = {}
+        winner, reason = self.configured, "the guard is off"
+        if self.args.guard:
+            candidates = {candidate.name: candidate for candidate in (*CANDIDATES, self.configured)}
+            accuracies = self._cross_validate(list(candidates.values()))
+            name, reason = choose_candidate(accuracies)
+            winner = candidates[name]
+        scored_by = self.configured if winner is UNIFORM else winner
+        scores = self._scores(self.validation, scored_by.score_validation)
+        weights, tempering = temper(scores, winner.fraction)
+        report = {
+            "winner": winner.name,
+            "reason": reason,
+            "candidates": [
+                {
+                    "name": candidates[name].name,
+                    "score_validation": candidates[name].score_validation,
+                    "target_effective_fraction": candidates[name].fraction,
+                    "fold_accuracies": values,
+                    "accuracy": float(np.mean(values)),
+                }
+                for name, values in accuracies.items()
+            ],
+            "tempering": tempering,
+            "effective_sample_size": float(1 / np.square(weights).sum()),
+            "num_rows": self.num_pool,
+            "num_validation_rows": len(self.validation),
+            "learning_rate": self.fitter.learning_rate,
+            "score_steps": self.args.score_steps,
+            "fits": self.fitter.num_fits,
+            "seconds": time.perf_counter() - start,
+        }
+        return ValidatedWeights(weights, scores, report)
+
+    def _cross_validate(self, candidates: list[Candidate]) -> dict[str, list[float]]:
+        order = np.random.default_rng(self.args.seed + _SEED_OFFSETS["folds"]).permutation(self.validation)
+        folds = [np.sort(fold) for fold in np.array_split(order, 2)]
+        accuracies: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
+        for fold, held_out in (folds, folds[::-1]):
+            kinds = {candidate.score_validation for candidate in candidates} - {None}
+            scores = {None: np.zeros(self.num_pool), **{kind: self._scores(fold, kind) for kind in sorted(kinds)}}
+            judged_on = held_out[high_return_half(self.returns[held_out])]
+            for candidate in candidates:
+                weights, _ = temper(scores[candidate.score_validation], candidate.fraction)
+                heads = self._fit_to_mixture(weights, fold)
+                accuracies[candidate.name].append(self.fitter.accuracy(heads, judged_on))
+        return accuracies
+
+    def _scores(self, validation: np.ndarray, kind: str) -> np.ndarray:
+        """f of every pool row, θ fitted to `validation`."""
+        rows = validation[high_return_half(self.returns[validation])] if kind == "high_return" else validation
+        size = self.args.score_batch_size
+        if len(rows) <= size:
+            primary = self.fitter.fit(lambda step: rows)
+        else:
+            draws = MixtureDraws(np.ones(len(rows)), 0, 0.0, self.args.seed + _SEED_OFFSETS["validation"])
+            primary = self.fitter.fit(lambda step: rows[draws.rows(step, size)])
+        return 0.5 * self.pool_losses - self.fitter.policy_losses(primary, self.pool)
+
+    def _fit_to_mixture(self, weights: np.ndarray, fold: np.ndarray) -> ValueHeads:
+        """Training proper in small: the same seed for all candidates, so that they differ by their weights only."""
+        draws = MixtureDraws(weights, len(fold), self.args.validation_share, self.args.seed + _SEED_OFFSETS["mixture"])
+        numbers = np.concatenate([self.pool, fold])
+        return self.fitter.fit(lambda step: numbers[draws.rows(step, self.args.score_batch_size)])
+
+
+def fit_reweighting_head(
+    head: ReweightingHead, embeddings: torch.Tensor, targets: np.ndarray, *, seed: int, steps: int = 400
+) -> None:
+    """Fit w_φ in place to the log-weights of scored rows by least squares, so that the softmax of its scores weighs rows
+    that were never scored.
+
+    Args:
+        head (`ReweightingHead`): with its standardisation.
+        embeddings (`torch.Tensor` of shape `(N, d)`): of the scored rows.
+        targets (`np.ndarray` of shape `(N,)`): ln w with mean zero; only differences matter.
+        seed (`int`): of the batches.
+        steps (`int`, *optional*, defaults to 400): updates of up to 256 rows.
+    """
+    targets = torch.from_numpy(targets).float()
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(steps):
+        rows = torch.randint(len(targets), (min(256, len(targets)),), generator=generator)
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
+        (head(embeddings[rows]) - targets[rows]).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
