@@ -1,0 +1,140 @@
+"""
+Supervised fine-tuning with example weights learned from a validation set: the script behind `boost-trl sft-self-refine`,
+shaped like TRL's `trl sft`.
+
+```
+python -m boost_trl.scripts.sft_self_refine \
+    --model_name_or_path Qwen/Qwen2-0.5B \
+    --dataset_name trl-lib/Capybara \
+    --validation_dataset_name trusted.jsonl \
+    --learning_rate 2.0e-5 --num_train_epochs 3 \
+    --output_dir Qwen2-0.5B-selected
+```
+"""
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trl import ScriptArguments
+
+
+_FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+@dataclass
+class SFTSelfRefineScriptArguments(ScriptArguments):
+    """
+    Script arguments of `boost-trl sft-self-refine`: those of [`~trl.ScriptArguments`] and the validation set's.
+
+    Args:
+        validation_dataset_name (`str`, *optional*):
+            Trusted data: a dataset of the Hub, a folder, or a JSON, CSV or Parquet file. Without it and without
+            `dataset_validation_split` this is plain supervised fine-tuning.
+        validation_dataset_config (`str`, *optional*):
+            Configuration of `validation_dataset_name`.
+        dataset_validation_split (`str`, *optional*):
+            Split to use: of `validation_dataset_name` (by default `"train"`) or else of the training dataset.
+    """
+
+    validation_dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Trusted data: a dataset of the Hub, a folder, or a JSON, CSV or Parquet file."},
+    )
+    validation_dataset_config: str | None = field(
+        default=None, metadata={"help": "Configuration of `validation_dataset_name`."}
+    )
+    dataset_validation_split: str | None = field(
+        default=None,
+        metadata={
+            "help": "Split of `validation_dataset_name` (by default 'train') or else of the training dataset to learn "
+            "the weights from."
+        },
+    )
+
+
+def load_named_dataset(name: str, config: str | None = None, streaming: bool = False):
+    """`datasets.load_dataset`, which also takes the path of one JSON, CSV or Parquet file."""
+    from datasets import load_dataset
+
+    file_type = _FILE_TYPES.get(Path(name).suffix.lower())
+    if file_type is not None:
+        return load_dataset(file_type, data_files=name, streaming=streaming)
+    return load_dataset(name, name=config, streaming=streaming)
+
+
+def load_validation_dataset(script_args: SFTSelfRefineScriptArguments, dataset):
+    """The validation set that `script_args` names, or `None`."""
+    if script_args.validation_dataset_name is not None:
+        splits = load_named_dataset(script_args.validation_dataset_name, script_args.validation_dataset_config)
+        return _split(splits, script_args.dataset_validation_split or "train", script_args.validation_dataset_name)
+    if script_args.dataset_validation_split is not None:
+        return _split(dataset, script_args.dataset_validation_split, script_args.dataset_name or "datasets")
+    return None
+
+
+def _split(dataset, name: str, where: str):
+    if name not in dataset:
+        raise ValueError(f"{where} has no split '{name}'; it has {sorted(dataset)}. Set `--dataset_validation_split`.")
+    return dataset[name]
+
+
+def main(script_args, training_args, model_args, dataset_args):
+    from trl import get_dataset, get_peft_config, get_quantization_config
+
+    from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+
+    model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "trust_remote_code": training_args.trust_remote_code,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+    }
+    training_args.model_init_kwargs = {**model_init_kwargs, **(training_args.model_init_kwargs or {})}
+
+    if dataset_args.datasets:
+        dataset = get_dataset(dataset_args)
+    elif script_args.dataset_name:
+        dataset = load_named_dataset(
+            script_args.dataset_name, script_args.dataset_config, script_args.dataset_streaming
+        )
+    else:
+        raise ValueError("Either `datasets` or `dataset_name` must be provided.")
+
+    trainer = BilevelSFTSelfRefineTrainer(
+        model=model_args.model_name_or_path,
+        args=training_args,
+        train_dataset=dataset[script_args.dataset_train_split],
+        eval_dataset=dataset[script_args.dataset_test_split] if training_args.eval_strategy != "no" else None,
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+        validation_dataset=load_validation_dataset(script_args, dataset),
+    )
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    trainer.save_model(training_args.output_dir)
+    trainer.accelerator.print(f"Model saved to {training_args.output_dir}.")
+    if training_args.push_to_hub:
+        trainer.push_to_hub(dataset_name=script_args.dataset_name)
+        trainer.accelerator.print(f"Model pushed to the Hub in https://huggingface.co/{trainer.hub_model_id}.")
+    trainer.end()
+
+
+def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
+    from trl import DatasetMixtureConfig, ModelConfig, TrlParser
+
+    from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+
+    dataclass_types = (SFTSelfRefineScriptArguments, BilevelSFTSelfRefineConfig, ModelConfig, DatasetMixtureConfig)
+    if subparsers is not None:
+        return subparsers.add_parser(
+            "sft-self-refine",
+            help="Supervised fine-tuning with example weights learned from a validation set",
+            dataclass_types=dataclass_types,
+        )
+    return TrlParser(dataclass_types, prog=prog)
+
+
+if __name__ == "__main__":
+    parser = make_parser()
+    script_args, training_args, model_args, dataset_args = parser.parse_args_and_config(fail_with_unknown_args=False)
+    main(script_args, training_args, model_args, dataset_args)

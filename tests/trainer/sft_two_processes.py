@@ -1,0 +1,63 @@
+"""Run by `test_sft_distributed.py` on several processes: trains a few settings and writes what each process ends with."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from sft_tiny import make_args, make_model, make_rows, make_tokenizer
+
+from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+
+
+SETTINGS = {
+    "bds": {"selector_baseline": "token", "gradient_accumulation_steps": 2, "max_steps": 4},
+    "bmo_exact": {"selector": "bmo_exact", "bmo_refresh_steps": 2, "max_steps": 3, "gradient_checkpointing": True},
+    "updated": {"selector_loss_at": "updated", "max_steps": 3},
+    "tail": {"rows": 13, "max_steps": -1, "num_train_epochs": 1},
+    "packed": {"packing": True, "max_length": 16, "max_steps": 2},
+}
+
+
+def train(folder, name, num_processes):
+    settings = dict(SETTINGS[name])
+    rows = settings.pop("rows", 24)
+    trainer = BilevelSFTSelfRefineTrainer(
+        make_model(attention_dropout=0.0),
+        make_args(
+            folder,
+            per_device_train_batch_size=6 // num_processes,
+            validation_batch_size=4 // num_processes,
+            ddp_backend="gloo" if num_processes > 1 else None,
+            seed=1,
+            **settings,
+        ),
+        train_dataset=make_rows(rows),
+        processing_class=make_tokenizer(),
+        validation_dataset=make_rows(7),
+    )
+    updates = []
+    update = trainer.selector.update
+    trainer.selector.update = lambda ids, losses, gamma: (updates.append(ids.tolist()), update(ids, losses, gamma))
+    trainer.train()
+    return {
+        "logits": trainer.selector.logits().tolist(),
+        "updates": updates,
+        "parameters": [float(p.detach().double().norm()) for p in trainer.model.parameters()],
+        "logs": [
+            {k: entry[k] for k in ("loss", "upper_loss", "lower_loss", "grad_norm")}
+            for entry in trainer.state.log_history
+            if "upper_loss" in entry and "grad_norm" in entry
+        ],
+    }
+
+
+def main(folder):
+    results = {name: train(folder, name, 2) for name in SETTINGS}
+    rank = torch.distributed.get_rank()
+    Path(folder, f"rank{rank}.json").write_text(json.dumps(results))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

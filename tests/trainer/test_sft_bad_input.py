@@ -1,0 +1,149 @@
+"""What cannot be weighted, and data or settings that make no sense, are refused before any training."""
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+from datasets import Dataset
+from sft_tiny import make_args, make_model, make_rows, make_tokenizer
+
+from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.sft_checks import check_parallelism
+
+
+def make_trainer(folder, dataset=None, validation=None, args=None, **kwargs):
+    return BilevelSFTSelfRefineTrainer(
+        make_model(),
+        make_args(folder, **(args or {})),
+        train_dataset=make_rows() if dataset is None else dataset,
+        processing_class=make_tokenizer(),
+        validation_dataset=validation,
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"selector": "best"}, "`selector` must be one of"),
+        ({"selector_baseline": "word"}, "`selector_baseline` must be one of"),
+        ({"selector_loss_at": "never"}, "`selector_loss_at` must be one of"),
+        ({"selector_baseline": "token", "selection_loss": "sum"}, "needs `selection_loss='mean'`"),
+        ({"validation_loss": "ppo"}, "`validation_loss` must be"),
+        ({"validation_batch_size": 0}, "`validation_batch_size` must be at least 1"),
+        ({"bmo_refresh_steps": 0}, "`bmo_refresh_steps` must be at least 1"),
+        ({"dpo_beta": 0.0}, "`dpo_beta` must be positive"),
+        ({"rho_init": 1.0}, r"must be in \[0, 1\)"),
+        ({"rho_init": -0.1}, r"must be in \[0, 1\)"),
+        ({"rho_init": 0.5, "rho_increment": 0.3, "max_steps": -1, "num_train_epochs": 3}, "in epoch 3"),
+        ({"selector": "mixing", "rho_init": 1.5}, "for direct mixing"),
+    ],
+)
+def test_settings(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        make_args(tmp_path, **settings)
+
+
+def test_a_penalty_that_reaches_one_within_max_steps(tmp_path):
+    trainer = make_trainer(tmp_path, validation=make_rows(3), args={"rho_increment": 0.5, "max_steps": 15})
+    with pytest.raises(ValueError, match="in epoch 3"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize(
+    ("validation", "args", "error", "message"),
+    [
+        (Dataset.from_dict({"text": []}), {}, ValueError, "`validation_dataset` is empty"),
+        (make_rows(3).to_iterable_dataset(), {}, TypeError, "must be a `Dataset`"),
+        (make_rows(3), {"validation_loss": "dpo"}, ValueError, "has no .'chosen', 'rejected'."),
+        (Dataset.from_list([{"prompt": "w1", "chosen": "w2", "rejected": "w3"}]), {}, ValueError, "preference rows"),
+        (
+            Dataset.from_list([{"input_ids": [4, 5, 6], "labels": [-100, -100, 6]}]),
+            {"max_length": 2},
+            ValueError,
+            "Nothing is left of `validation_dataset`",
+        ),
+    ],
+)
+def test_validation_sets(validation, args, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        make_trainer(tmp_path, validation=validation, args=args)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0, -1.0], "got -1.0 in row 1"),
+        ([1.0, float("nan")], "got nan in row 1"),
+        ([None, 1.0], "got None in row 0"),
+        (["heavy", "light"], "got 'heavy' in row 0"),
+        ([0.0, 0.0], "All rows have weight 0"),
+    ],
+)
+def test_weight_columns(weights, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, make_rows(2, {"weight": weights}))
+
+
+def test_a_weight_column_of_another_meaning_can_be_ignored(tmp_path):
+    make_trainer(
+        tmp_path, make_rows(4, {"weight": ["heavy"] * 4}), args={"weight_column": None, "max_steps": 1}
+    ).train()
+
+
+@pytest.mark.parametrize(("labels", "message"), [(None, "no column 'good'"), ([1, 0, 1], "must be boolean")])
+def test_label_columns(labels, message, tmp_path):
+    dataset = make_rows(3, {} if labels is None else {"good": labels})
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, dataset, make_rows(2), {"label_column": "good"})
+
+
+def test_losses_of_the_whole_batch_cannot_be_weighted(tmp_path):
+    with pytest.raises(ValueError, match="`compute_loss_func`"):
+        make_trainer(tmp_path, validation=make_rows(3), compute_loss_func=lambda *args, **kwargs: 0)
+    with pytest.raises(ValueError, match="`label_smoothing_factor`"):
+        make_trainer(tmp_path, make_rows(2, {"weight": [1.0, 2.0]}), args={"label_smoothing_factor": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("enabled", "tp_size", "padding_free", "learned", "message"),
+    [
+        ("sp", 1, False, False, "`sp_size=1`"),
+        ("cp", 1, False, True, "Learned example weights need whole sequences"),
+        ("cp", 1, True, False, "one weight per row"),
+        ("cp", 1, False, False, None),
+        ("tp", 2, False, True, "`tp_size=1`"),
+        ("tp", 2, False, False, None),
+    ],
+)
+def test_parallelism(enabled, tp_size, padding_free, learned, message):
+    config = SimpleNamespace(sp_enabled=enabled == "sp", cp_enabled=enabled == "cp")
+    trainer = SimpleNamespace(accelerator=SimpleNamespace(parallelism_config=config), get_tp_size=lambda: tp_size)
+    expected = pytest.raises(ValueError, match=message) if message else contextlib.nullcontext()
+    with expected:
+        check_parallelism(trainer, padding_free, learned)
+
+
+@pytest.mark.parametrize("where", ["train", "validation"])
+def test_losses_that_are_not_finite(where, tmp_path):
+    trainer = make_trainer(tmp_path, validation=make_rows(3), args={"per_device_train_batch_size": 13})
+    with torch.no_grad():
+        trainer.model.lm_head.weight[5] = float("nan") if where == "train" else 0.0
+    if where == "validation":
+        trainer._validation.loss_sum = lambda model, inputs: (next(model.parameters()).sum() * float("nan"), 1)
+    before = trainer.model.model.embed_tokens.weight.clone()
+    with pytest.raises(ValueError, match="The (validation )?loss (of row 0 )?is nan at"):
+        trainer.train()
+    assert torch.equal(trainer.model.model.embed_tokens.weight, before)  # stopped before the step
+
+
+def test_a_collator_that_merges_rows(tmp_path):
+    def merge(features):
+        ids = torch.tensor([sum((list(feature["input_ids"]) for feature in features), [])])
+        return {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
+
+    trainer = make_trainer(tmp_path, make_rows(4, {"weight": [1.0, 2.0, 1.0, 1.0]}), data_collator=merge)
+    with pytest.raises(ValueError, match="returned 1 rows for 3 examples"):
+        trainer.train()

@@ -1,0 +1,47 @@
+"""Two real processes learn what one does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sft_two_processes import SETTINGS, train
+
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    script = Path(__file__).with_name("sft_two_processes.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    subprocess.run([*launcher, str(script), str(folder)], check=True, env=environment, timeout=300)
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_both_processes_hold_the_same_weights_to_the_last_bit(name, ranks):
+    assert ranks[0][name]["logits"] == ranks[1][name]["logits"]
+    assert ranks[0][name]["parameters"] == ranks[1][name]["parameters"]
+    assert ranks[0][name]["updates"] == ranks[1][name]["updates"]
+
+
+@pytest.mark.parametrize("name", ["bds", "bmo_exact", "updated", "packed"])
+def test_two_processes_learn_what_one_does(name, ranks, tmp_path):
+    one = train(tmp_path, name, 1)
+    two = ranks[0][name]
+    assert one["updates"] == two["updates"]
+    assert two["logits"] == pytest.approx(one["logits"], rel=1e-4, abs=1e-5)
+    assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-4)
+    for mine, yours in zip(one["logs"], two["logs"], strict=True):
+        assert yours == pytest.approx(mine, rel=1e-4)
+
+
+def test_rows_repeated_to_fill_the_last_batch_count_once(ranks):
+    updates = ranks[0]["tail"]["updates"]
+    assert [len(ids) for ids in updates] == [6, 6, 1]  # 13 rows in batches of six: five of the last are repeats
+    assert sorted(sum(updates, [])) == list(range(13))

@@ -1,0 +1,108 @@
+"""The upper level: DPO as TRL computes it, a loss of the user's, and the endless stream of batches."""
+
+import pytest
+import torch
+from datasets import Dataset
+from sft_tiny import GradientNorms, make_args, make_model, make_rows, make_tokenizer, sentence
+from trl import DPOConfig, DPOTrainer
+
+from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+
+
+def preferences(count=6):
+    return Dataset.from_list(
+        [
+            {"prompt": sentence(i, 3) + " ", "chosen": sentence(i + 1, 4), "rejected": sentence(i + 9, 2 + i % 3)}
+            for i in range(count)
+        ]
+    )
+
+
+def make_trainer(folder, validation, model=None, **overrides):
+    return BilevelSFTSelfRefineTrainer(
+        make_model(attention_dropout=0.0) if model is None else model,
+        make_args(folder, **{"max_steps": 1, "max_grad_norm": 0, **overrides}),
+        train_dataset=make_rows(),
+        processing_class=make_tokenizer(),
+        validation_dataset=validation,
+        callbacks=[GradientNorms()],
+    )
+
+
+def test_dpo_equals_trls(tmp_path):
+    ours = make_trainer(tmp_path, preferences(), validation_loss="dpo", dpo_beta=0.3, max_length=7)
+    ours.model_wrapped = ours.model
+    ours._validation.begin()
+    with torch.no_grad():
+        for parameter in ours.model.parameters():
+            parameter.mul_(1.05)
+    moved = make_model(attention_dropout=0.0)
+    moved.load_state_dict(ours.model.state_dict())
+    theirs = DPOTrainer(
+        moved,
+        make_model(attention_dropout=0.0),
+        make_args(tmp_path, DPOConfig, beta=0.3, max_length=7, per_device_train_batch_size=6),
+        train_dataset=preferences(),
+        processing_class=make_tokenizer(),
+    )
+    rows = list(theirs.train_dataset)
+    expected = theirs.compute_loss(theirs.model, theirs._prepare_inputs(theirs.data_collator(rows)))
+    total, count = ours._validation.loss_sum(ours.model, ours._validation.batch(list(range(6))))
+    assert torch.equal(total / count, expected)
+    assert abs(float(expected) - 0.6931) > 1e-3  # the policy is no longer its reference
+
+
+def test_dpo_starts_at_log_two_and_pushes_the_chosen_answer_up(tmp_path):
+    trainer = make_trainer(tmp_path, preferences(), validation_loss="dpo", rho_init=0.0, max_steps=12)
+    trainer.train()
+    losses = [entry["upper_loss"] for entry in trainer.state.log_history if "upper_loss" in entry]
+    assert losses[0] == pytest.approx(0.693147, abs=1e-6)
+    assert losses[-1] < 0.6
+
+
+def test_callable_per_row(tmp_path):
+    """A callable that computes SFT's own loss row by row: the mean of row means over the optimizer batch."""
+
+    def row_means(model, inputs):
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, :-1]
+        labels = inputs["labels"][:, 1:]
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+        return losses.sum(1) / (labels != -100).sum(1)
+
+    validation = make_rows(4)
+    trainer = make_trainer(
+        tmp_path,
+        validation,
+        validation_loss=row_means,
+        rho_init=0.0,
+        validation_batch_size=2,
+        gradient_accumulation_steps=2,
+    )
+    assert trainer.args.validation_loss.endswith("row_means")
+    trainer.train()
+    trainer.save_model()  # arguments are pickled: a function in them could not be
+    model = make_model(attention_dropout=0.0)
+    batch = trainer.data_collator(list(trainer._validation.dataset))
+    row_means(model, batch).mean().backward()
+    recorded = trainer.callback_handler.callbacks
+    recorded = next(callback for callback in recorded if isinstance(callback, GradientNorms)).steps[0]
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(recorded[name], parameter.grad, rtol=2e-4, atol=1e-7)
+
+
+def test_a_callable_of_the_wrong_shape_is_refused(tmp_path):
+    trainer = make_trainer(tmp_path, make_rows(4), validation_loss=lambda model, inputs: torch.zeros(7))
+    with pytest.raises(ValueError, match="one loss per row"):
+        trainer.train()
+
+
+def test_validation_rows_come_equally_often(tmp_path):
+    trainer = make_trainer(tmp_path, make_rows(4), validation_batch_size=3, gradient_accumulation_steps=2, max_steps=4)
+    taken = []
+    take = trainer._validation.sampler.take
+    trainer._validation.sampler.take = lambda count: taken.extend(rows := take(count)) or rows
+    trainer.train()
+    # Steps of 6 rows, but 3 where an epoch ends with one micro-batch: 13 rows are five micro-batches of three.
+    assert len(taken) == 6 + 6 + 3 + 6
+    assert all(sorted(taken[i : i + 4]) == [0, 1, 2, 3] for i in range(0, 20, 4))
+    assert len({tuple(taken[i : i + 4]) for i in range(0, 20, 4)}) > 1
