@@ -76,3 +76,20 @@ def test_pretraining_dialogues_are_not_the_pool(pool):
     assert {turns[-1].split()[0] for turns in texts} >= {"deal", "bye"}
     assert all(len(turns) % 2 == 1 for turns in texts)  # the buyer opens and closes
     assert texts == pretraining_dialogues(160, seed=0)[:150]
+
+
+def test_a_model_plays_both_roles_and_a_live_game(pool):
+    from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
+    from boost_trl.environments.rollout import rollout
+    from boost_trl.environments.synthetic import generate_synthetic
+
+    env = CarDealer(world="small", max_utterances=6)
+    tokenizer = word_tokenizer(small_vocabulary())
+    model = tiny_gpt2(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=128)
+    few = pool.select(range(4))
+    synthetic = generate_synthetic(model, tokenizer, few, env, max_new_tokens=4, progress=False)
+    validate_trajectories(synthetic)
+    for row, parent in zip(synthetic, few):
+        assert row["messages"][:2] == parent["messages"][:2] and row["category"] == parent["category"]
+    played = rollout((model, tokenizer), env, env.tasks(["Tesla"])[:3], progress=False)
+    assert played["error"] == [None] * 3 and {sum(rewards) for rewards in played["rewards"]} <= {-3.0, -2.0, -1.0}

@@ -49,18 +49,18 @@ def pretraining_dialogues(num_dialogues: int, seed: int = 0) -> list[list[str]]:
 
 
 def build_embedded_lm(
-    cache_dir: str | Path | None = None, steps: int = 1500, seed: int = 0
+    cache_dir: str | Path | None = None, steps: int = 800, seed: int = 0
 ) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]":
     """The embedded model of the small world: trained on first use, then read from disk.
 
     Args:
         cache_dir (`str` or `Path`, *optional*): where models are kept; the Hugging Face assets cache unless given.
-        steps (`int`, *optional*, defaults to 1500): updates.
+        steps (`int`, *optional*, defaults to 800): updates.
         seed (`int`, *optional*, defaults to `0`): of texts, parameters and order.
     """
     from ..embedded_lm import END, build_from_texts
 
     texts = ["".join(turn + END for turn in turns) for turns in pretraining_dialogues(12_000, seed)]
     return build_from_texts(
-        "car_dealer-small", small_vocabulary(), texts, steps=steps, seed=seed, cache_dir=cache_dir, max_length=192
+        "car_dealer-small", small_vocabulary(), texts, steps=steps, seed=seed, cache_dir=cache_dir, max_length=160
     )
