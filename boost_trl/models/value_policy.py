@@ -298,7 +298,7 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
                 "backbone (train_backbone=False) and no reference model; prior='none' folds"
             )
         if self._has_adapter:
-            if hasattr(self.config, "quantization_config"):
+            if any(parameter.element_size() == 1 for parameter in self.causal_lm.parameters()):
                 raise ValueError(
                     "an adapter cannot be merged exactly into quantised weights: load the policy without quantisation"
                 )

@@ -27,7 +27,7 @@ class TinyModels:
         else:
             sizes = {"hidden_size": DIM, "intermediate_size": 32, "num_hidden_layers": 2}
             sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1}
-            model = LlamaForCausalLM(LlamaConfig(**sizes, **shared | config))
+            model = LlamaForCausalLM(LlamaConfig(**shared | sizes | config))
         return model.eval()
 
     @staticmethod

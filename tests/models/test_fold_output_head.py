@@ -2,6 +2,7 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    BitsAndBytesConfig,
     CohereConfig,
     CohereForCausalLM,
     Gemma2Config,
@@ -104,6 +105,15 @@ def test_an_output_head_with_bias(bias, prior, tiny, tmp_path):
     folds(ValuePolicy(lm, tiny.value_heads(bias=bias, train_backbone=False), prior=prior), tmp_path)
 
 
+def test_half_precision_rounds_the_head_only(tiny):
+    lm = tiny.language_model("llama", initializer_range=0.1).bfloat16()
+    policy = ValuePolicy(lm, tiny.value_heads()).eval()
+    model = policy.to_causal_lm()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    expected = policy(IDS).logits.log_softmax(-1)
+    torch.testing.assert_close(model(IDS).logits.float().log_softmax(-1), expected, rtol=0, atol=0.05)
+
+
 class TestRefusals:
     def test_minimum_of_two_heads(self, tiny):
         with pytest.raises(ValueError, match="minimum.*heads='mean'.* or heads='first'"):
@@ -130,3 +140,15 @@ class TestRefusals:
         with pytest.raises(ValueError, match="Gemma2ForCausalLM.*final_logit_softcapping"):
             policy.to_causal_lm()
         assert torch.equal(policy(IDS).logits, before)
+
+    def test_adapter_on_quantized_weights(self, tiny, tmp_path):
+        pytest.importorskip("bitsandbytes")
+        sizes = {"hidden_size": 64, "intermediate_size": 128, "num_key_value_heads": 2}
+        lm = tiny.language_model("llama", **sizes)
+        lm.save_pretrained(tmp_path)
+        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+        lm = AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=quantization)
+        policy = ValuePolicy(tiny.lora(lm), tiny.value_heads(hidden_size=64))
+        assert policy.generate(IDS, max_new_tokens=2, do_sample=False).shape[1] > IDS.shape[1]
+        with pytest.raises(ValueError, match="quantised weights"):
+            policy.to_causal_lm()
