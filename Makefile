@@ -20,10 +20,11 @@ $(STAMP): setup.py constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/python examples/twenty_questions.py
+	@# DeepSpeed, if installed, warns at import unless it is told the device.
+	@DS_ACCELERATOR=cpu $(BIN)/python examples/twenty_questions.py
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

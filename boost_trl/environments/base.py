@@ -10,7 +10,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
+
 _BUILT_IN = {
+    "car_dealer": "boost_trl.environments.car_dealer.environment:CarDealer",
     "twenty_questions": "boost_trl.environments.twenty_questions.environment:TwentyQuestions",
 }
 ENTRY_POINT_GROUP = "boost_trl.environments"

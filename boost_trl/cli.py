@@ -1,0 +1,59 @@
+"""The `boost-trl` command. Heavy modules load only for the command that is run, so that `--help` is fast."""
+
+import sys
+from importlib import import_module
+
+
+COMMANDS = {
+    "offline-rl": ("boost_trl.scripts.offline_rl", "train on trajectories with learned weights (BilevelOfflineRLTrainer)"),
+    "sft-self-refine": (
+        "boost_trl.scripts.sft_self_refine",
+        "fine-tune on instructions with learned weights (BilevelSFTSelfRefineTrainer)",
+    ),
+    "synthesize": ("boost_trl.scripts.synthesize", "let a model continue training dialogues, playing both roles"),
+    "rollout": ("boost_trl.scripts.rollout", "play live games with a model and save them"),
+}
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: boost-trl COMMAND [--config FILE.yaml] [OPTIONS]",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`boost-trl COMMAND --help` lists a command's options. On several processes:",
+            "  accelerate launch -m boost_trl.cli COMMAND [OPTIONS]",
+        ]
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 2 for an unknown command or bad arguments."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(import_module("boost_trl").__version__)
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"boost-trl: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    script = import_module(COMMANDS[name][0])
+    parser = script.make_parser(prog=f"boost-trl {name}")
+    try:
+        parsed = parser.parse_args_and_config(rest)
+        script.main(*parsed)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"boost-trl {name}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

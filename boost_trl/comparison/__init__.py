@@ -1,0 +1,1 @@
+"""Comparing methods: the same pool, policy updates and games for the paper's methods and the controls."""

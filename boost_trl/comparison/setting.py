@@ -1,0 +1,69 @@
+"""What every method of a comparison shares: model, data, games."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from datasets import Dataset, concatenate_datasets
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from boost_trl.data.trajectories import to_trajectory
+from boost_trl.environments.base import Environment, Task
+
+
+_COLUMNS = ("messages", "rewards", "terminated", "category", "source", "is_noise", "noise_kind")
+
+
+@dataclass
+class Setting:
+    """One world with its model, data and tasks.
+
+    Args:
+        model (`PreTrainedModel`), tokenizer (`PreTrainedTokenizerBase`): what every method starts from.
+        make_env (`Callable`): makes a game.
+        offline (`Dataset`): training rows; `is_noise` marks planted noise where it is known.
+        synthetic (`Dataset`): one row per offline row.
+        validation (`Dataset`): the small trusted set.
+        evaluation (`Dataset`): held-out rows, for the loss.
+        validation_tasks, evaluation_tasks (`list[Task]`): what is played to choose β, and to report.
+        max_new_tokens (`int`): of one action.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    make_env: Callable[[], Environment]
+    offline: Dataset
+    synthetic: Dataset
+    validation: Dataset
+    evaluation: Dataset
+    validation_tasks: Sequence[Task]
+    evaluation_tasks: Sequence[Task]
+    max_new_tokens: int = 64
+
+    def __post_init__(self):
+        self.offline = _common_columns(self.offline, "offline")
+        self.synthetic = _common_columns(self.synthetic, "synthetic")
+        self.validation = _common_columns(self.validation, "offline")
+        self.evaluation = _common_columns(self.evaluation, "offline")
+
+    @property
+    def pool(self) -> Dataset:
+        """Offline and synthetic rows."""
+        return concatenate_datasets([self.offline, self.synthetic])
+
+    @property
+    def has_planted_noise(self) -> bool:
+        return any(self.offline["is_noise"])
+
+
+def _common_columns(dataset: Dataset, source: str) -> Dataset:
+    rows = [
+        {
+            **to_trajectory(row, index, source),
+            "category": row.get("category"),
+            "source": source,
+            "is_noise": bool(row.get("is_noise", False)),
+            "noise_kind": row.get("noise_kind") or "",
+        }
+        for index, row in enumerate(dataset)
+    ]
+    return Dataset.from_list(rows).select_columns(list(_COLUMNS))
