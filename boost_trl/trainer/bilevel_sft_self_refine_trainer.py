@@ -36,9 +36,11 @@ from boost_trl.trainer.sft_example_ids import (
     ids_of_predictions,
     take_ids_from_labels,
 )
-from boost_trl.trainer.sft_pool import Pool, StreamedPool, column_names
+from boost_trl.trainer.sft_model_card import EXAMPLE_WEIGHTS_NAME, card_section
+from boost_trl.trainer.sft_pool import StreamedPool, column_names, make_pool, select_top_rows
 from boost_trl.trainer.sft_row_losses import RowLosses
 from boost_trl.trainer.sft_validation import make_validation_loss
+from boost_trl.trainer.sft_window import BilevelCallback, Window
 
 
 if TYPE_CHECKING:
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 STATE_NAME = "bilevel_state.safetensors"
-EXAMPLE_WEIGHTS_NAME = "example_weights.parquet"
 _VALIDATION = "_validation"
 _IS_COUNTED = "_is_counted"
 
@@ -139,7 +140,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             args = copy.copy(args)
             args.validation_loss = loss_name(validation_loss)
 
-        self.pool = _make_pool(train_dataset, args, learned=validation_dataset is not None)
+        self.pool = make_pool(train_dataset, args, learned=validation_dataset is not None)
         if self.pool is not None:
             check_loss_can_be_weighted(args, compute_loss_func)
             train_dataset = self.pool.identified()
@@ -173,8 +174,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             self.token_baseline = TokenBaseline(self.model.config.get_text_config().vocab_size)
         self._row_losses = RowLosses(self.accelerator, self.token_baseline, args.selection_loss)
         self._validation = make_validation_loss(validation_dataset, self, validation_loss)
-        self._window: _Window | None = None
-        self.add_callback(_BilevelCallback(self))
+        self._window: Window | None = None
+        self.add_callback(BilevelCallback(self))
 
     # Data
 
@@ -231,7 +232,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         epoch = self.state.epoch or 0.0
         validation_coefficient, pool_coefficient = self._penalty.coefficients(epoch)
         gamma = self._penalty.gamma(epoch)
-        self._window = _Window(batches, self._penalty.rho(epoch), gamma, pool_coefficient, validation_coefficient)
+        self._window = Window(batches, self._penalty.rho(epoch), gamma, pool_coefficient, validation_coefficient)
         if self.args.selector == "bmo_exact" and self.state.global_step % self.args.bmo_refresh_steps == 0:
             self._refresh_from_whole_pool()
         if self.selector.updates_before_weights:
@@ -481,18 +482,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         Raises:
             ValueError: for another number of rows, or a `top_fraction` outside of (0, 1].
         """
-        if not 0 < top_fraction <= 1:
-            raise ValueError(f"`top_fraction` must be in (0, 1], got {top_fraction}.")
-        weights = torch.tensor(self.example_weights()["weight"][:])
-        if len(dataset) != len(weights):
-            raise ValueError(f"`dataset` has {len(dataset)} rows, but the weights belong to {len(weights)}.")
-        count = max(1, round(top_fraction * len(weights)))
-        order = torch.argsort(weights, descending=True, stable=True)[:count]
-        kept = order[weights[order] > 0].sort().values
-        dataset = dataset.select(kept.numpy())
-        if "weight" in dataset.column_names:
-            dataset = dataset.remove_columns("weight")
-        return dataset.add_column("weight", (weights[kept] / weights[kept].mean()).numpy())
+        return select_top_rows(dataset, self.example_weights()["weight"][:], top_fraction)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.selector is not None and self.model.training:
@@ -565,92 +555,11 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
         path = Path(self.args.output_dir, "README.md")
         if self.selector is not None and self.is_world_process_zero():
-            path.write_text(path.read_text(encoding="utf-8") + self._card_section(), encoding="utf-8")
-
-    def _card_section(self) -> str:
-        evaluation = [
-            entry for entry in self.state.log_history if any(k.endswith("loss") and "eval" in k for k in entry)
-        ]
-        lines = [
-            "",
-            "## Example weights",
-            "",
-            f'Each training example\'s weight was learned (`selector="{self.args.selector}"`) from a validation set of '
-            f"{len(self._validation.dataset)} rows. The weights are in `{EXAMPLE_WEIGHTS_NAME}`.",
-            "",
-            "| | |",
-            "|---|---|",
-            f"| rows | {self.pool.num_examples} |",
-            f"| effective sample size | {self.selector.effective_sample_size():.1f} |",
-            f"| largest weight | {self.selector.largest_weight():.3g} |",
-        ]
-        if evaluation:
-            lines += ["", "## Evaluation", "", "| metric | value |", "|---|---|"]
-            lines += [f"| {k} | {v:.4g} |" for k, v in evaluation[-1].items() if k.startswith("eval_")]
-        return "\n".join(lines) + "\n"
+            section = card_section(self.selector, len(self._validation.dataset), self.state.log_history)
+            path.write_text(path.read_text(encoding="utf-8") + section, encoding="utf-8")
 
 
 def _rows_in_batch(batch: dict[str, Any]) -> torch.Tensor:
     """Which row of its batch each id belongs to, in the ids' shape."""
     ids = batch[EXAMPLE_ID]
     return batch.get(ROW_IN_BATCH, torch.arange(ids.size(0), device=ids.device)[:, None])
-
-
-class _Window:
-    """What one optimizer batch needs: its batches, coefficients and sums of losses."""
-
-    def __init__(self, batches, rho: float, gamma: float, pool_coefficient: float, validation_coefficient: float):
-        self.batches = batches
-        self.rho = rho
-        self.gamma = gamma
-        self.pool_coefficient = pool_coefficient
-        self.validation_coefficient = validation_coefficient
-        self.validation_items: torch.Tensor | int | None = None
-        # pool loss, weighted pool loss, pool tokens, validation loss, validation items
-        self.sums = torch.zeros(5, dtype=torch.float64)
-
-    def add_pool(self, losses: torch.Tensor, weights: torch.Tensor) -> None:
-        losses, weights = losses.double().cpu(), weights.double().cpu()
-        self.sums[:3] += torch.stack([losses.sum(), (weights * losses).sum(), torch.tensor(losses.numel())])
-
-    def add_validation(self, loss: torch.Tensor, count: torch.Tensor | int) -> None:
-        self.sums[3:] += torch.tensor([float(loss), float(count)], dtype=torch.float64)
-
-
-class _BilevelCallback(TrainerCallback):
-    def __init__(self, trainer: BilevelSFTSelfRefineTrainer):
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        self.trainer._begin_training(train_dataloader)
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.trainer._begin_epoch()
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        self.trainer._end_window()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.trainer._after_step()
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        self.trainer._save_epoch_weights()
-
-
-def _make_pool(dataset, args: BilevelSFTSelfRefineConfig, learned: bool) -> Pool | StreamedPool | None:
-    """The rows to weight, or `None` where nothing is weighted or TRL itself refuses the dataset."""
-    if not isinstance(dataset, (Dataset, IterableDataset)):
-        return None
-    weighted = args.weight_column is not None and args.weight_column in column_names(dataset)
-    if not learned and not weighted:
-        return None
-    if isinstance(dataset, IterableDataset):
-        return StreamedPool(dataset, args, learned)
-    if dataset.format["type"] == "custom":
-        if (args.dataset_kwargs or {}).get("skip_prepare_dataset"):
-            raise ValueError(
-                "`train_dataset` uses `with_transform`, which hides the rows that weights belong to. Materialise it with "
-                "`Dataset.map`."
-            )
-        return None
-    return Pool(dataset, args)

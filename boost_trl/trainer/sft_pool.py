@@ -258,3 +258,41 @@ def _fingerprint(dataset: Dataset) -> str:
     sample = dataset.with_format("arrow").select(places)[:].select(columns).to_pydict()
     text = json.dumps([len(dataset), sample], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def select_top_rows(dataset: Dataset, weights: list[float], top_fraction: float) -> Dataset:
+    """
+    The share `top_fraction` of rows with the largest weights, in their order, with a column `weight` of mean one.
+
+    Raises:
+        ValueError: for another number of rows than weights, or a `top_fraction` outside of (0, 1].
+    """
+    if not 0 < top_fraction <= 1:
+        raise ValueError(f"`top_fraction` must be in (0, 1], got {top_fraction}.")
+    if len(dataset) != len(weights):
+        raise ValueError(f"`dataset` has {len(dataset)} rows, but the weights belong to {len(weights)}.")
+    weights = np.array(weights, dtype=np.float32)
+    order = np.argsort(-weights, kind="stable")[: max(1, round(top_fraction * len(weights)))]
+    kept = np.sort(order[weights[order] > 0])
+    if "weight" in dataset.column_names:
+        dataset = dataset.remove_columns("weight")
+    return dataset.select(kept).add_column("weight", weights[kept] / weights[kept].mean())
+
+
+def make_pool(dataset, args: BilevelSFTSelfRefineConfig, learned: bool) -> Pool | StreamedPool | None:
+    """The rows to weight, or `None` where nothing is weighted or TRL itself refuses the dataset."""
+    if not isinstance(dataset, (Dataset, IterableDataset)):
+        return None
+    weighted = args.weight_column is not None and args.weight_column in column_names(dataset)
+    if not learned and not weighted:
+        return None
+    if isinstance(dataset, IterableDataset):
+        return StreamedPool(dataset, args, learned)
+    if dataset.format["type"] == "custom":
+        if (args.dataset_kwargs or {}).get("skip_prepare_dataset"):
+            raise ValueError(
+                "`train_dataset` uses `with_transform`, which hides the rows that weights belong to. Materialise it with "
+                "`Dataset.map`."
+            )
+        return None
+    return Pool(dataset, args)

@@ -1,0 +1,31 @@
+"""What the model card says about the weights."""
+
+from boost_trl.selection import Selector
+
+
+EXAMPLE_WEIGHTS_NAME = "example_weights.parquet"
+_NOT_RESULTS = ("_runtime", "_per_second", "_num_tokens")
+
+
+def card_section(selector: Selector, num_validation_rows: int, log_history: list[dict[str, float]]) -> str:
+    """Markdown: the method, the effective sample size and the last value of every evaluation metric."""
+    lines = [
+        "",
+        "## Example weights",
+        "",
+        f'Each training example\'s weight was learned (`selector="{selector.selector}"`) from a validation set of '
+        f"{num_validation_rows} rows. The weights are in `{EXAMPLE_WEIGHTS_NAME}`.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| rows | {selector.num_examples} |",
+        f"| effective sample size | {selector.effective_sample_size():.1f} |",
+        f"| largest weight | {selector.largest_weight():.3g} |",
+    ]
+    evaluation = {}
+    for entry in log_history:
+        evaluation |= {k: v for k, v in entry.items() if k.startswith("eval_") and not k.endswith(_NOT_RESULTS)}
+    if evaluation:
+        lines += ["", "## Evaluation", "", "| metric | value |", "|---|---|"]
+        lines += [f"| {name} | {value:.4g} |" for name, value in evaluation.items()]
+    return "\n".join(lines) + "\n"
