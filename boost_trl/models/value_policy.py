@@ -283,8 +283,8 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
 
         Raises:
             ValueError: if the policy is not one linear map of the hidden state: the minimum of several heads, a reference
-                other than the same forward pass, a token bias without a place in the architecture, bent logits, or an
-                adapter on quantised weights.
+                other than the same forward pass, a token bias without a place in the architecture, bent logits, or a
+                quantised model.
         """
         several = self.value_heads.config.num_q_heads > 1
         if several and self.heads == "min":
@@ -297,14 +297,14 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
                 "prior='lm' folds only where the reference is the same forward pass, that is with a frozen, unmodified "
                 "backbone (train_backbone=False) and no reference model; prior='none' folds"
             )
+        if any(parameter.element_size() == 1 for parameter in self.causal_lm.parameters()):
+            raise ValueError(
+                "a quantised model cannot fold: an adapter does not merge into it exactly, and a copy may not reload as "
+                "it was; load the policy without quantisation"
+            )
+        model = copy.deepcopy(self.causal_lm)
         if self._has_adapter:
-            if any(parameter.element_size() == 1 for parameter in self.causal_lm.parameters()):
-                raise ValueError(
-                    "an adapter cannot be merged exactly into quantised weights: load the policy without quantisation"
-                )
-            model = copy.deepcopy(self.causal_lm).merge_and_unload()
-        else:
-            model = copy.deepcopy(self.causal_lm)
+            model = model.merge_and_unload()
         weight, bias = self.value_heads.folded(self.heads if several else "first")
         device = model.get_output_embeddings().weight.device
         weight, bias = self.beta * weight.to(device), self.beta * bias.to(device)

@@ -141,7 +141,7 @@ class TestRefusals:
             policy.to_causal_lm()
         assert torch.equal(policy(IDS).logits, before)
 
-    def test_adapter_on_quantized_weights(self, tiny, tmp_path):
+    def test_quantized_weights(self, tiny, tmp_path):
         pytest.importorskip("bitsandbytes")
         sizes = {"hidden_size": 64, "intermediate_size": 128, "num_key_value_heads": 2}
         lm = tiny.language_model("llama", **sizes)
@@ -150,5 +150,5 @@ class TestRefusals:
         lm = AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=quantization)
         policy = ValuePolicy(tiny.lora(lm), tiny.value_heads(hidden_size=64))
         assert policy.generate(IDS, max_new_tokens=2, do_sample=False).shape[1] > IDS.shape[1]
-        with pytest.raises(ValueError, match="quantised weights"):
+        with pytest.raises(ValueError, match="quantised"):
             policy.to_causal_lm()
