@@ -325,9 +325,10 @@ class ValueHeads(PretrainedHead):
 
 
 def _project(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`hidden @ weight.T` in the weight's dtype, whatever autocast would prefer; a 1-D weight gives one number per state."""
+    """`hidden @ weight.T` in at least float32, whatever autocast would prefer and whatever an engine cast the heads to."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
     with torch.autocast(hidden.device.type, enabled=False):
-        return nn.functional.linear(hidden.to(weight.dtype), weight)
+        return nn.functional.linear(hidden.to(dtype), weight.to(dtype))
 
 
 def _noise(like: torch.Tensor, std: float, generator: torch.Generator | None) -> torch.Tensor:

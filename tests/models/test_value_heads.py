@@ -101,6 +101,17 @@ def test_low_precision_states_and_autocast_give_float32_values():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("rank", [None, 3])
+def test_heads_that_an_engine_cast_to_bfloat16_still_compute_in_float32(rank):
+    heads = make_heads("ilql", dtype=torch.bfloat16, with_targets=True, rank=rank)
+    exact = make_heads("ilql", dtype=torch.float32, with_targets=True, rank=rank)
+    exact.load_state_dict(heads.state_dict())
+    hidden, actions = states(dtype=torch.bfloat16)
+    for name, arguments in (("q_statistics", (actions,)), ("target_q", (actions,)), ("values", ()), ("q_logits", ())):
+        got, expected = getattr(heads, name)(hidden, *arguments), getattr(exact, name)(hidden, *arguments)
+        torch.testing.assert_close(got, expected)
+
+
 def test_q_logits_keep_leading_dimensions():
     heads = make_heads("ilql")
     hidden = states(12)[0]
