@@ -20,6 +20,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalPrediction, has_length
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.utils import get_config_model_id
@@ -511,11 +512,12 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             folder = Path(self.args.output_dir if output_dir is None else output_dir)
             self.selector.save_pretrained(folder)
             self.example_weights().to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+            if _internal_call and output_dir is None:  # for a push: the pickled arguments stay here
+                (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
     def _save_epoch_weights(self) -> None:
         if self.is_world_process_zero():
-            epoch = round(self.state.epoch or 0)
-            path = Path(self.args.output_dir, "example_weights", f"epoch-{epoch}.parquet")
+            path = Path(self.args.output_dir, "example_weights", f"epoch-{math.ceil(self.state.epoch or 0)}.parquet")
             path.parent.mkdir(parents=True, exist_ok=True)
             self.example_weights().to_parquet(path)
 

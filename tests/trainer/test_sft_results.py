@@ -129,6 +129,15 @@ def test_files(run):
     assert {"trl", "sft"} <= set(trainer.model.model_tags)
 
 
+def test_a_push_leaves_the_pickled_arguments_out(run):
+    trainer, folder, _ = run
+    assert (folder / "training_args.bin").is_file()
+    trainer.save_model(_internal_call=True)  # as `push_to_hub` does
+    assert not (folder / "training_args.bin").exists()
+    trainer.save_model()
+    assert (folder / "training_args.bin").is_file()
+
+
 def test_export_selected_trains_again(run, tmp_path):
     trainer, _, _ = run
     weights = trainer.example_weights()["weight"][:]
