@@ -118,8 +118,8 @@ def _findings(runs: Sequence[MethodResult]) -> list[str]:
         if difference is not None:
             label = METHODS[control].label
             lines.append(f"BOOST − {label}: {difference[0]:+.2f} ± {difference[1]:.2f}.")
-    if lines and len({id(run) for run in runs if run.method == runs[0].method}) == 1:
-        lines.append("One world only, so differences have no standard error over worlds; `--seeds 0 1 2` gives them.")
+    if lines and sum(run.method == runs[0].method for run in runs) == 1:
+        lines.append("One world only: the errors are over games and say nothing about other worlds; try `--seeds 0 1 2`.")
     return lines
 
 

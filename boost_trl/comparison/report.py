@@ -42,15 +42,17 @@ def aggregate(runs: Sequence[MethodResult]) -> list[dict[str, Any]]:
 
 
 def paired_difference(runs: Sequence[MethodResult], method: str, control: str) -> tuple[float, float] | None:
-    """Mean ± SE over worlds of (reward of `method` − reward of `control`); runs of one world stand together.
+    """Mean ± SE of (reward of `method` − reward of `control`), paired by world; for one world the SE is over games.
 
     `None` if one of them was not run.
     """
-    ours, theirs = ([run.reward_mean for run in runs if run.method == name] for name in (method, control))
+    ours, theirs = ([run for run in runs if run.method == name] for name in (method, control))
     if not ours or len(ours) != len(theirs):
         return None
-    differences = np.subtract(ours, theirs)
-    return float(differences.mean()), standard_error(differences)
+    differences = [a.reward_mean - b.reward_mean for a, b in zip(ours, theirs)]
+    if len(differences) == 1:
+        return differences[0], float(np.hypot(ours[0].reward_se, theirs[0].reward_se))
+    return float(np.mean(differences)), standard_error(differences)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
