@@ -3,8 +3,10 @@
 from .catalogue import Catalogue
 from .environment import WebShop
 from .generate import generate_catalogue
+from .gym_shop import WebShopGym
 from .offline import offline_trajectories
 from .reward import purchase_reward
+from .site import WebShopHTTP
 from .small import generate_small_catalogue
 from .text import spacy_nouns
 
@@ -12,6 +14,8 @@ from .text import spacy_nouns
 __all__ = [
     "Catalogue",
     "WebShop",
+    "WebShopGym",
+    "WebShopHTTP",
     "generate_catalogue",
     "generate_small_catalogue",
     "offline_trajectories",

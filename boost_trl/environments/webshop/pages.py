@@ -155,9 +155,10 @@ def compact_text(page: Page, options: Mapping[str, str]) -> str:
     body = nodes[2:]
     if page.kind == "results":
         rows = [body[start + 1 : start + 4] for start in range(0, len(body) - 1, 3)]
-        return " | ".join(f"{rank} {title.text} {price.text}" for rank, (_, title, price) in enumerate(rows, 1))
+        listed = (f"{rank} {title.text} {price.text}" for rank, (_, title, price) in enumerate(rows, 1))
+        return " | ".join(listed) or "nothing found"
     if page.kind != "item":
-        return " | ".join(node.text.strip() for node in body)
+        return " | ".join(node.text.strip() for node in body) or "nothing here"
     at_title = next(at for at in range(len(body)) if body[at + 1].text.startswith("Price: "))
     lines = [f"{body[at_title].text} {body[at_title + 1].text.removeprefix('Price: ')}"]
     for node in body[:at_title]:

@@ -127,7 +127,11 @@ class Oracle(Expert):
         goal = self.env.goal
         target = self.env.catalogue.by_asin[goal["asin"]]
         yield f"search[{target['Title'].lower()}]"
-        yield f"click[{self.number_of(goal['asin'])}]"
+        pages_left = 3
+        while (name := self.name_of(goal["asin"])) is None and pages_left:
+            pages_left -= 1
+            yield "click[next >]"
+        yield f"click[{name or self.products()[0][0]}]"
         wanted = goal["goal_options"].values() if isinstance(goal["goal_options"], dict) else goal["goal_options"]
         for values in self.options().values():
             value = next((value for value in values if value in wanted), None)
@@ -136,9 +140,9 @@ class Oracle(Expert):
                 yield f"click[{value}]"
         yield "click[buy now]"
 
-    def number_of(self, asin: str) -> str:
+    def name_of(self, asin: str) -> str | None:
         shown = [node.text for node in self.env.page.nodes if node.kind == "asin"]
-        return self.products()[shown.index(asin)][0] if asin in shown else self.products()[0][0]
+        return self.products()[shown.index(asin)][0] if asin in shown else None
 
 
 class Hasty(Shopper):

@@ -24,7 +24,7 @@ _KINDS = {
     "Beauty – Hair": "comb dryer wig",
     "Garden – Tools": "hose spade rake",
 }
-_ATTRIBUTES = ("light", "strong", "soft", "cheap", "quiet", "round")
+_ATTRIBUTES = ("light", "strong", "soft", "warm", "quiet", "round")
 _COLOURS = ("red", "blue", "green", "black")
 _SIZES = ("small", "medium", "large")
 _PRODUCTS_PER_KIND = 8

@@ -26,7 +26,7 @@ _FUNCTION_WORDS = frozenset(
     a an the and or nor but if of in on at by to from for with without into onto over under up down out off as per than
     then so that this these those it its is are was were be been being am do does did has have had can could will would
     should may might must not no yes all any each every both more most other some such only own same very just also too
-    your you our we i my their them they his her he she who which what when where how new easy
+    your you our we i my their them they his her he she who which what when where how
     """.split()
 )
 _SPLIT = re.compile(r"[\s\-–—/]+")

@@ -1,0 +1,92 @@
+"""The original WebShop's own gym environment, in this process, as one of ours."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, Literal
+
+from ..base import Task
+from . import pages
+from .html_page import read_html
+from .records import category_label
+from .shop import Shop, reward_parts, select_tasks
+
+
+class WebShopGym(Shop):
+    """
+    Wraps the original's `WebAgentTextEnv` (`gym.make("WebAgentTextEnv-v0", …)`), which its owner has installed.
+
+    Its goals, by number, are the tasks. Build it once and share its `server` among copies: loading takes long.
+
+    Args:
+        env (`gym.Env`): with `reset(session=…)`, `step(action)`, `state`, `session` and `server`, as the original has.
+        observation, max_steps, discount, max_searches, leak_reward:
+            As in [`WebShop`], defaults of the full shop.
+
+    Raises:
+        ValueError: if `env` is no such environment.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        observation: Literal["text_rich", "text", "compact"] = "text_rich",
+        max_steps: int = 15,
+        discount: float = 0.99,
+        max_searches: int | None = None,
+        leak_reward: bool = False,
+    ):
+        super().__init__(observation, max_steps, discount, max_searches, leak_reward)
+        env = env if hasattr(env, "server") else getattr(env, "unwrapped", env)
+        if not hasattr(env, "server"):
+            raise ValueError(f"{type(env).__name__} is not the original's WebAgentTextEnv: it has no server")
+        self.env = env
+        self._tasks = [
+            Task(
+                f"fixed_{number}", category_label(goal["product_category"]), goal["instruction_text"], {"goal": number}
+            )
+            for number, goal in enumerate(env.server.goals)
+        ]
+        self._by_id = {task.id: task for task in self._tasks}
+
+    def tasks(self, categories: Sequence[str] | None = None) -> list[Task]:
+        """One task per goal of the server, in its order."""
+        return select_tasks(self._tasks, categories)
+
+    def _find_task(self, task: Task | str | None, seed: int | None) -> Task:
+        if task is None:
+            return Random(seed).choice(self._tasks)
+        task_id = task if isinstance(task, str) else task.id
+        if task_id not in self._by_id:
+            raise ValueError(f"no task is called {task_id!r}; tasks are fixed_0 to fixed_{len(self._tasks) - 1}")
+        return self._by_id[task_id]
+
+    def _enter(self) -> None:
+        self.env.reset(session=self.task.data["goal"])
+        self._read("index")
+
+    def _search(self, words: str) -> None:
+        self.env.step(f"search[{words}]")
+        self._read("results")
+
+    def _click(self, name: str, node: pages.Node) -> None:
+        # The original knows products by their code, also where we number them.
+        _, score, done, _ = self.env.step(f"click[{node.text if node.kind == 'asin' else name}]")
+        if done:
+            self.reward_parts = reward_parts(score, self._session.get("verbose_info", {}))
+        self._read("done" if done else self._kind_after(name))
+
+    @property
+    def _session(self) -> dict[str, Any]:
+        return self.env.server.user_sessions[self.env.session]
+
+    def _kind_after(self, name: str) -> str:
+        url = self.env.state["url"]
+        for part, kind in (("/search_results/", "results"), ("/item_page/", "item"), ("/item_sub_page/", name)):
+            if part in url:
+                return kind
+        return "index"
+
+    def _read(self, kind: str) -> None:
+        self.options, self.visited = dict(self._session["options"]), set(self._session["asins"])
+        self.page = read_html(self.env.state["html"]).as_page(kind, self.options)

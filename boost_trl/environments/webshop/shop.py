@@ -1,0 +1,195 @@
+"""What every shop has in common, embedded or remote: the action grammar, rewards, limits and observations."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from ..base import Task
+from . import pages
+
+
+_ACTION = re.compile(r"(.+)\[(.+)\]")
+
+_RULES = """You are shopping. Each turn you see the text of the current page and answer with exactly one action.
+search[words]: search the shop with a few keywords.
+click[name]: click a button, a product or an option of the current page.
+Find the product that the instruction describes, click the options it asks for, then click[Buy Now]."""
+
+
+class Shop(ABC):
+    """
+    Rewards are 0 until the purchase, which pays `discount**(step - 1) * score` and ends the episode. `info` of the last
+    step has `score` (undiscounted; 0 if nothing was bought), `discounted_score` and `success` (score 1); that of a
+    purchase has `reward_parts` as well.
+
+    A subclass opens pages: it sets `page`, and, on the page after a purchase, `reward_parts` with at least `reward`.
+
+    Args:
+        observation (`str`): `"text_rich"`, `"text"` or `"compact"`.
+        max_steps (`int`): actions until the episode is cut.
+        discount (`float`): per step before the purchase.
+        max_searches (`int` or `None`): further searches are no-ops.
+        leak_reward (`bool`): whether the last page shows the score.
+    """
+
+    name = "webshop"
+
+    def __init__(
+        self,
+        observation: Literal["text_rich", "text", "compact"],
+        max_steps: int,
+        discount: float,
+        max_searches: int | None,
+        leak_reward: bool,
+    ):
+        if observation not in ("text_rich", "text", "compact"):
+            raise ValueError(f"observation {observation!r} is not one of 'text_rich', 'text', 'compact'")
+        if max_steps < 1 or (max_searches is not None and max_searches < 1):
+            raise ValueError(f"max_steps and max_searches must be at least 1, got {max_steps} and {max_searches}")
+        if not 0 < discount <= 1:
+            raise ValueError(f"discount must be in (0, 1], got {discount}")
+        self.observation_mode, self.max_steps, self.discount = observation, max_steps, discount
+        self.max_searches, self.leak_reward = max_searches, leak_reward
+        self.system_prompt = "" if observation == "compact" else _RULES
+        self.task: Task | None = None
+        self.page: pages.Page | None = None
+        self.options: dict[str, str] = {}
+        self.visited: set[str] = set()
+        self.reward_parts: dict[str, Any] = {}
+        self._clickables: dict[str, pages.Node] = {}
+        self._steps = self._searches = 0
+        self._over = True
+
+    @abstractmethod
+    def tasks(self, categories: Sequence[str] | None = None) -> Sequence[Task]:
+        """All tasks, or those of `categories`, in a fixed order."""
+
+    @abstractmethod
+    def _find_task(self, task: Task | str | None, seed: int | None) -> Task:
+        """The task that `reset` is asked for."""
+
+    @abstractmethod
+    def _enter(self) -> None:
+        """Open the first page of `self.task`."""
+
+    @abstractmethod
+    def _search(self, words: str) -> None:
+        """Open the results for `words`."""
+
+    @abstractmethod
+    def _click(self, name: str, node: pages.Node) -> None:
+        """Follow what is called `name` on the current page."""
+
+    def reset(self, *, seed: int | None = None, task: Task | str | None = None) -> tuple[str, dict[str, Any]]:
+        """Start an episode. Without a `task`, `seed` draws one (no seed: a fresh draw).
+
+        Raises:
+            ValueError: if the task is unknown or belongs to another shop.
+        """
+        self.task = self._find_task(task, seed)
+        self._steps = self._searches = 0
+        self._over = False
+        self.reward_parts = {}
+        self._enter()
+        self._list_clickables()
+        return self._observation(), self._info(valid=True)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Do `search[words]` or `click[name]`; anything else changes nothing, and `info["error"]` says why.
+
+        Raises:
+            RuntimeError: if the episode is over.
+        """
+        if self._over:
+            raise RuntimeError("the episode is over; call reset() first")
+        self._steps += 1
+        error = self._act(action)
+        bought = self.page.kind == "done"
+        cut = not bought and self._steps >= self.max_steps
+        self._over = bought or cut
+        info = self._info(valid=error is None)
+        if error is not None:
+            info["error"] = error
+        reward = 0.0
+        if self._over:
+            score = self.reward_parts["reward"] if bought else 0.0
+            reward = self.discount ** (self._steps - 1) * score
+            info |= {"score": score, "discounted_score": reward, "success": score == 1.0}
+        if bought:
+            info["reward_parts"] = dict(self.reward_parts)
+        return self._observation(), reward, bought, cut, info
+
+    def admissible_actions(self) -> list[str]:
+        """Every click of the current page and, where there is a search bar, `search[<words>]` as a pattern."""
+        if self._over:
+            return []
+        clicks = [f"click[{name}]" for name in self._clickables if name != "search"]
+        return ["search[<words>]", *clicks] if self.page.kind == "index" else clicks
+
+    def close(self) -> None:
+        self._over = True
+
+    def _info(self, valid: bool) -> dict[str, Any]:
+        return {
+            "valid": valid,
+            "task_id": self.task.id,
+            "category": self.task.category,
+            "step": self._steps,
+            "page": self.page.kind,
+        }
+
+    def _act(self, action: str) -> str | None:
+        """Perform the action, or say why it cannot be."""
+        match = _ACTION.match(action) if isinstance(action, str) else None
+        if match is None:
+            return "an action is search[words] or click[name]"
+        verb, argument = match[1], match[2].lower()
+        if verb == "search":
+            if self.max_searches is not None and self._searches >= self.max_searches:
+                return f"no more than {self.max_searches} searches are allowed"
+            self._searches += 1
+            self._search(argument)
+        elif verb != "click":
+            return f"there is no action {verb!r}; use search[words] or click[name]"
+        elif argument not in self._clickables or argument == "search":
+            return f"nothing on this page is called {argument!r}"
+        else:
+            self._click(argument, self._clickables[argument])
+        self._list_clickables()
+        return None
+
+    def _list_clickables(self) -> None:
+        self._clickables = self.page.clickables()
+        if self.observation_mode == "compact":
+            products = (node for node in self.page.nodes if node.kind == "asin")
+            others = {name: node for name, node in self._clickables.items() if node.kind != "asin"}
+            self._clickables = others | {str(rank): node for rank, node in enumerate(products, 1)}
+
+    def _observation(self) -> str:
+        page = self.page
+        if page.kind == "done" and not self.leak_reward:
+            page = pages.done_page("", {}, None)
+        if self.observation_mode == "text":
+            return pages.simple_text(page)
+        if self.observation_mode == "text_rich":
+            return pages.rich_text(page, self.visited)
+        return pages.compact_text(page, self.options)
+
+
+def select_tasks(tasks: list[Task], categories: Sequence[str] | None) -> list[Task]:
+    """`tasks`, or those of `categories`.
+
+    Raises:
+        ValueError: if a category has no task.
+    """
+    wanted = None if categories is None else set(categories)
+    unknown = sorted((wanted or set()) - {task.category for task in tasks})
+    if unknown:
+        raise ValueError(f"no task has category {unknown[0]!r}")
+    return [task for task in tasks if wanted is None or task.category in wanted]
+
+
+def reward_parts(score: float, details: Mapping[str, Any]) -> dict[str, Any]:
+    """The original's score and reward details as [`purchase_reward`] has them."""
+    return {"reward": score, **{part: details.get(part) for part in ("r_type", "r_att", "r_option", "r_price")}}
