@@ -1,6 +1,7 @@
 """The final hidden states of a causal LM, with or without its adapters."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -18,6 +19,24 @@ def final_hidden_states(model: nn.Module, input_ids: torch.Tensor, attention_mas
     return decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
 
 
-def adapters_disabled(model: nn.Module):
+@contextmanager
+def adapters_disabled(model: nn.Module) -> Iterator[None]:
     """A context in which `model` is the unmodified pretrained LM: adapters off with PEFT, nothing to do otherwise."""
-    return model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
+    if not hasattr(model, "disable_adapter"):
+        yield
+        return
+    with trainability_kept(model), model.disable_adapter():
+        yield
+
+
+@contextmanager
+def trainability_kept(model: nn.Module) -> Iterator[None]:
+    """A context that leaves every parameter's `requires_grad` as it was: whenever PEFT switches adapters, it makes the
+    active one trainable and all others not."""
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            if parameter.requires_grad is not flag:
+                parameter.requires_grad_(flag)

@@ -1,10 +1,16 @@
 """One module that owns the backbone and all value heads, so that a single wrapped forward serves a training step."""
 
+import dataclasses
+
 import torch
 from torch import nn
 
-from boost_trl.models.hidden_states import final_hidden_states
+from boost_trl.models.hidden_states import final_hidden_states, trainability_kept
 from boost_trl.models.value_heads import ValueHeads
+
+
+# The names that PEFT knows θ's and ψ's adapters by; PEFT saves only "default" without a subfolder.
+ADAPTER_NAMES = {"primary": "default", "auxiliary": "auxiliary"}
 
 
 class PolicyWithValueHeads(nn.Module):
@@ -16,16 +22,27 @@ class PolicyWithValueHeads(nn.Module):
         backbone (`PreTrainedModel` or `PeftModel`): a causal LM.
         primary (`ValueHeads`): θ.
         auxiliary (`ValueHeads`, *optional*): ψ, with the shapes of `primary`.
+        separate_adapters (`bool`, *optional*, defaults to `False`): give ψ an adapter of its own, a copy of the adapter
+            `"default"` of `backbone`, which is then θ's alone. Nothing of the backbone is shared but its frozen weights.
     """
 
     # Trainer reads this of the model when it resumes.
     _keys_to_ignore_on_save = None
 
-    def __init__(self, backbone: nn.Module, primary: ValueHeads, auxiliary: ValueHeads | None = None):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        primary: ValueHeads,
+        auxiliary: ValueHeads | None = None,
+        separate_adapters: bool = False,
+    ):
         super().__init__()
         self.backbone = backbone
         self.primary = primary
         self.auxiliary = auxiliary
+        self.separate_adapters = separate_adapters
+        if separate_adapters:
+            self._add_auxiliary_adapter()
 
     @property
     def config(self):
@@ -38,6 +55,40 @@ class PolicyWithValueHeads(nn.Module):
     def heads(self) -> dict[str, ValueHeads]:
         """The value heads there are, by role."""
         return {role: getattr(self, role) for role in ("primary", "auxiliary") if getattr(self, role) is not None}
+
+    def role_of(self, parameter_name: str) -> str:
+        """Whose a parameter is, `"primary"` (θ), `"auxiliary"` (ψ) or `"backbone"` (shared), by its name."""
+        part, *rest = parameter_name.split(".")
+        if part != "backbone" or not self.separate_adapters:
+            return part
+        return "auxiliary" if ADAPTER_NAMES["auxiliary"] in rest else "primary"
+
+    def auxiliary_adapter(self) -> dict[str, nn.Parameter]:
+        """The parameters of ψ's own adapter, by name; empty where it has none."""
+        return {
+            name: parameter
+            for name, parameter in self.backbone.named_parameters(prefix="backbone")
+            if self.role_of(name) == "auxiliary"
+        }
+
+    def _add_auxiliary_adapter(self) -> None:
+        own, other = ADAPTER_NAMES["primary"], ADAPTER_NAMES["auxiliary"]
+        # Initialisations such as PiSSA's would change the shared weights a second time.
+        config = dataclasses.replace(self.backbone.peft_config[own], init_lora_weights=True)
+        with torch.random.fork_rng(devices=[]):
+            self.backbone.add_adapter(other, config)
+        parameters = dict(self.backbone.named_parameters(prefix="backbone"))
+        with torch.no_grad():
+            for name, parameter in self.auxiliary_adapter().items():
+                source = parameters[".".join(own if part == other else part for part in name.split("."))]
+                parameter.copy_(source)
+                parameter.requires_grad_(source.requires_grad)
+
+    def use_adapter_of(self, role: str) -> None:
+        """Let the backbone be the one of `role`. Nothing to do where both policies share it."""
+        if self.separate_adapters and self.backbone.active_adapter != ADAPTER_NAMES[role]:
+            with trainability_kept(self.backbone):
+                self.backbone.set_adapter(ADAPTER_NAMES[role])
 
     def activation_checkpointing_enable(self, **kwargs) -> None:
         self.backbone.activation_checkpointing_enable(**kwargs)
@@ -63,15 +114,20 @@ class PolicyWithValueHeads(nn.Module):
 
         Returns:
             `dict`: by role, a dict with `q_taken` and `q_logsumexp` (K, N), and for ILQL `values` (M,) and `target_q`
-            (K, N); under the key `"anchor"`, a zero that depends on every trainable parameter of the other heads, so
-            that DDP sees all of them in every backward.
+            (K, N); under the key `"anchor"`, a zero that depends on every trainable parameter of the other policy, so
+            that DDP sees all of them in every backward. Of two policies with adapters of their own, the last in `roles`
+            stays the backbone's.
         """
-        if states is None:
-            hidden = final_hidden_states(self.backbone, input_ids, attention_mask)
-            states = hidden.reshape(-1, hidden.shape[-1])[state_index]
-        before_action = states[action_index]
+        shared = states
         output = {}
         for role in roles:
+            states = shared
+            if states is None:
+                self.use_adapter_of(role)
+                hidden = final_hidden_states(self.backbone, input_ids, attention_mask)
+                states = hidden.reshape(-1, hidden.shape[-1])[state_index]
+                shared = None if self.separate_adapters else states
+            before_action = states[action_index]
             heads = getattr(self, role)
             q_taken, q_logsumexp = heads.q_statistics(before_action, actions)
             output[role] = {"q_taken": q_taken, "q_logsumexp": q_logsumexp}
@@ -79,10 +135,9 @@ class PolicyWithValueHeads(nn.Module):
                 output[role]["values"] = heads.values(states)
                 output[role]["target_q"] = heads.target_q(before_action, actions)
         unused = [
-            parameter.reshape(-1)[0]
-            for role, heads in self.heads().items()
-            if role not in roles
-            for parameter in heads.parameters()
+            parameter.reshape(-1)[0].float()
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad and self.role_of(name) not in (*roles, "backbone")
         ]
         output["anchor"] = {
             "zero": 0.0 * torch.stack(unused).sum() if unused else states.new_zeros((), dtype=torch.float32)

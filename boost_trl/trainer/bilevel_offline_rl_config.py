@@ -10,6 +10,7 @@ _CHOICES = {
     "algorithm": ("mc", "ilql"),
     "method": ("boost", "validated", "vanilla"),
     "reweighting": ("learned", "uniform"),
+    "auxiliary_policy": ("heads", "adapter"),
     "discount_level": ("turn", "token"),
     "loss_normalization": ("trajectory_mean", "token_mean", "sum"),
     "value_head_bias": ("scalar", "token"),
@@ -27,7 +28,7 @@ class BilevelOfflineRLConfig(TrainingArguments):
     Only what differs from or adds to [`~transformers.TrainingArguments`] is listed; each field's help says what it does
     (`python -c "import boost_trl; help(boost_trl.BilevelOfflineRLConfig)"`, or `boost-trl offline-rl --help`).
 
-    > Parameters that choose the method: `algorithm`, `method`, `reweighting`
+    > Parameters that choose the method: `algorithm`, `method`, `reweighting`, `auxiliary_policy`
     > Parameters that control the data: `max_length`, `discount`, `discount_level`
     > Parameters that control the value loss: `cql_weight`, `expectile`, `target_update_rate`, `half_squared_error`,
       `loss_normalization`, `normalize_returns`
@@ -66,6 +67,14 @@ class BilevelOfflineRLConfig(TrainingArguments):
         default="learned",
         metadata={
             "help": "'learned' trajectory weights, or 'uniform': the same training with equal weights (control)."
+        },
+    )
+
+    auxiliary_policy: str = field(
+        default="heads",
+        metadata={
+            "help": "What the auxiliary policy ψ has of its own: value 'heads' on a backbone shared with the primary "
+            "policy (the paper), or a LoRA 'adapter' as well, which takes a forward pass per policy in phase 4."
         },
     )
 
@@ -293,6 +302,10 @@ class BilevelOfflineRLConfig(TrainingArguments):
             raise ValueError(
                 "`method='validated'` scores rows by the policy part of the loss, which `cql_weight=0` does not train: "
                 "raise it, or choose `reweighting='uniform'`"
+            )
+        if self.auxiliary_policy == "adapter" and not self.is_bilevel:
+            raise ValueError(
+                f"`method={self.method!r}` has no auxiliary policy to give an adapter; leave `auxiliary_policy` at 'heads'"
             )
         if self.learns_weights:
             largest = max(self.penalty_alpha_init, self.penalty_alpha_final)

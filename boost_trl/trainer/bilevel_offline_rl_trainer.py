@@ -27,14 +27,14 @@ from transformers import (
     Trainer,
     TrainerCallback,
 )
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, set_seed
 
 from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.data.state_cache import action_states, trajectory_embeddings
 from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.data.trajectory_store import TrajectoryBatch, TrajectoryStore
 from boost_trl.losses import effective_sample_size, trajectory_weights, weight_entropy
-from boost_trl.models.hidden_states import base_causal_lm
+from boost_trl.models.hidden_states import base_causal_lm, trainability_kept
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
@@ -49,7 +49,6 @@ from boost_trl.trainer.parameter_groups import (
     ROLES,
     freeze_all_but,
     innermost_optimizer,
-    role_of,
     split_groups_by_role,
     synchronize_primary,
 )
@@ -210,9 +209,13 @@ class BilevelOfflineRLTrainer(Trainer):
                 "no parameter of the model requires a gradient although `train_backbone` is true: pass `peft_config`, "
                 "set `train_backbone=False`, or unfreeze the model with `model.requires_grad_(True)`"
             )
+        _freeze_output_head(model)
         heads_config = _value_heads_config(model, args, self.train_store)
         wrapper = PolicyWithValueHeads(
-            model, ValueHeads(heads_config), ValueHeads(heads_config) if args.is_bilevel else None
+            model,
+            ValueHeads(heads_config),
+            ValueHeads(heads_config) if args.is_bilevel else None,
+            separate_adapters=args.auxiliary_policy == "adapter",
         )
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = False
@@ -275,7 +278,8 @@ class BilevelOfflineRLTrainer(Trainer):
         name = "eval_dataset" if name == "" else f"eval_dataset[{name!r}]"
         rows = tokenize_trajectories(dataset, self.processing_class, name=name, **self._tokenize_options)
         store = TrajectoryStore(rows, self.processing_class.pad_token_id)
-        self._cache_states(store)
+        with self.accelerator.main_process_first():
+            self._cache_states(store)
         return store
 
     def _cache_states(self, store: TrajectoryStore) -> None:
@@ -397,6 +401,7 @@ class BilevelOfflineRLTrainer(Trainer):
         everyone = gather_object([mine.tolist()]) if self.accelerator.num_processes > 1 else [mine.tolist()]
         window = np.concatenate([np.asarray(rows) for rows in everyone])
         my_start = sum(len(rows) for rows in everyone[: self.accelerator.process_index])
+        self.num_tokens += int(self._store.input_lengths[window].sum())
         if self.reweighter is not None:
             weights = self.reweighter.weights(window).numpy()
         else:
@@ -415,6 +420,7 @@ class BilevelOfflineRLTrainer(Trainer):
             shares = shares[first : first + len(rows_of)]
             validation_pieces = [drawn[share] for share in shares]
             validation_coefficients = [validation_scale[share] for share in shares]
+            self.num_tokens += int(self._store.input_lengths[drawn].sum())
         else:
             validation_coefficients = validation_pieces
 
@@ -438,6 +444,7 @@ class BilevelOfflineRLTrainer(Trainer):
         say how many there are."""
         everyone = gather_object([sizes]) if self.accelerator.num_processes > 1 else [sizes]
         window = self._mixture.rows(self.state.global_step, sum(map(sum, everyone)))
+        self.num_tokens += int(self._store.input_lengths[window].sum())
         coefficients = self._row_scale(window) / len(window)
         start = sum(map(sum, everyone[: self.accelerator.process_index]))
         borders = start + np.cumsum([0, *sizes])
@@ -515,35 +522,41 @@ class BilevelOfflineRLTrainer(Trainer):
                 self._update_reweighting_head(step)
         if schedule.averages_after(step, self.args.average_last):
             self.parameter_average.add(self._averaged_parameters())
+        # Whoever looks at the model between updates (evaluation, saving, callbacks) means θ.
+        self.model.use_adapter_of("primary")
 
     def _averaged_parameters(self) -> dict[str, nn.Parameter]:
         return {
             name: parameter
             for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad and role_of(name) != "auxiliary"
+            if parameter.requires_grad and self.model.role_of(name) != "auxiliary"
         }
 
     def _use_averaged_parameters(self) -> None:
         self.parameter_average.apply_to(self._averaged_parameters())
 
     @torch.no_grad()
-    def _row_losses(self, rows: np.ndarray, roles: tuple[str, ...], store: TrajectoryStore) -> torch.Tensor:
-        """ℓ(τ) of `rows` under each role, without dropout, (len(roles), B), on the CPU. Every process enters it."""
+    def _row_losses(self, rows: np.ndarray, roles: tuple[str, ...], store: TrajectoryStore) -> np.ndarray:
+        """ℓ(τ) of `rows` under each role, without dropout, (len(roles), B). Every process passes the same rows, computes
+        its share of them and gets all losses."""
         model = self.model_wrapped
         model.eval()
         size = self.args.per_device_train_batch_size
-        # All processes run the same number of forwards, or collective hooks would wait for ever.
-        pieces = np.array_split(rows, max(1, -(-len(rows) // size))) if len(rows) else [rows]
-        sums = []
-        for piece in pieces:
-            if len(piece) == 0:
-                continue
-            batch = store.collate(piece).to(self.args.device)
+        share = -(-len(rows) // self.accelerator.num_processes)
+        mine = rows[self.accelerator.process_index * share :][:share]
+        losses: list[list[float]] = []
+        for start in range(0, share, size):
+            piece = mine[start : start + size]
+            # All processes run the same number of forwards, or those that wrappers make collective would wait for ever.
+            batch = store.collate(piece if len(piece) else rows[:1]).to(self.args.device)
             with self.compute_loss_context_manager():
                 output = self._forward(model, batch, roles)
-            sums.append(torch.stack([sum_by_row(output[role]["loss"], batch) for role in roles]).cpu())
+            sums = torch.stack([sum_by_row(output[role]["loss"], batch) for role in roles])
+            losses += sums.T.tolist()[: len(piece)]
         model.train()
-        return torch.cat(sums, dim=1) if sums else torch.empty(len(roles), 0)
+        if self.accelerator.num_processes > 1:
+            losses = gather_object(losses)
+        return np.asarray(losses).T * self._row_scale(rows, store)
 
     @torch.enable_grad()
     def _update_reweighting_head(self, step: int) -> None:
@@ -551,12 +564,8 @@ class BilevelOfflineRLTrainer(Trainer):
         processes = self.accelerator.num_processes
         size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * processes
         window = np.asarray(self.samplers["reweighting"].take(size))
-        mine = np.array_split(window, processes)[self.accelerator.process_index]
-        losses = self._row_losses(mine, ("primary", "auxiliary"), self._store)
-        gaps = (losses[0] - losses[1]).tolist()
-        if processes > 1:
-            gaps = gather_object(gaps)
-        gaps = torch.tensor(gaps) * torch.from_numpy(self._row_scale(window)).float()
+        losses = self._row_losses(window, ("primary", "auxiliary"), self._store)
+        gaps = torch.from_numpy(losses[0] - losses[1]).float()
         alpha = self.args.reweighting_alpha
         alpha = self.schedule.alpha(step) if alpha is None else alpha
         objective = self.reweighter.update(window, gaps, alpha)
@@ -581,7 +590,6 @@ class BilevelOfflineRLTrainer(Trainer):
             label = {"q": "mean_q", "v": "mean_v"}.get(name, f"{name}_loss")
             if name != "loss":
                 self._record(label, value.detach().sum(), len(value))
-        self.num_tokens += int(self._store.input_lengths[micro_batch.rows].sum())
 
     def _record_gradient_norms(self) -> None:
         """Per role, after clipping; only for the step that will be logged."""
@@ -599,11 +607,10 @@ class BilevelOfflineRLTrainer(Trainer):
         if "loss" in logs and self._totals:
             names = sorted(self._totals)
             totals = torch.tensor([[float(x) for x in self._totals[name]] for name in names], device=self.args.device)
-            tokens = torch.tensor(float(self.num_tokens), device=self.args.device)
             if self.accelerator.num_processes > 1:
-                totals, tokens = self.accelerator.reduce(totals), self.accelerator.reduce(tokens)
+                totals = self.accelerator.reduce(totals)
             logs.update({name: (total / count).item() for name, (total, count) in zip(names, totals) if count > 0})
-            logs["num_tokens"] = tokens.item()
+            logs["num_tokens"] = self.num_tokens
             self._totals.clear()
             logs.update(self.weight_statistics())
         if "train_runtime" in logs and self.validated is not None:
@@ -694,13 +701,9 @@ class BilevelOfflineRLTrainer(Trainer):
             stores = {name: self._make_eval_store(dataset, name) for name, dataset in _named(eval_dataset).items()}
         metrics = {}
         for name, store in stores.items():
-            rows = np.array_split(np.arange(len(store)), self.accelerator.num_processes)
-            losses = self._row_losses(rows[self.accelerator.process_index], ("primary",), store)[0].tolist()
-            if self.accelerator.num_processes > 1:
-                losses = gather_object(losses)
-            scale = self._row_scale(np.arange(len(store)), store)
+            losses = self._row_losses(np.arange(len(store)), ("primary",), store)[0]
             key = f"{metric_key_prefix}_{name}_loss" if name else f"{metric_key_prefix}_loss"
-            metrics[key] = float(np.mean(np.asarray(losses) * scale))
+            metrics[key] = float(losses.mean())
         if self._environment is not None:
             results = self._play()
             metrics.update({f"{metric_key_prefix}_{name}": value for name, value in results.items()})
@@ -709,22 +712,33 @@ class BilevelOfflineRLTrainer(Trainer):
         return metrics
 
     def _play(self) -> dict[str, float]:
+        """Statistics of `eval_games` games; each process plays its share of them."""
         from boost_trl.environments.policies import GenerationPolicy
-        from boost_trl.environments.rollout import evaluate_policy
+        from boost_trl.environments.rollout import choose_tasks, rollout, summarize
 
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        tasks = _all_tasks(self._environment) if self._eval_tasks is None else self._eval_tasks
+        tasks = choose_tasks(tasks, self.args.eval_games, self.args.seed)[rank::processes]
+        # A rank with the seed of another would play its dice.
+        seed = self.args.seed + rank
         self.model.eval()
         policy = GenerationPolicy(
-            self.policy(), self.processing_class, max_new_tokens=self.args.max_new_tokens, seed=self.args.seed
+            self.policy(), self.processing_class, max_new_tokens=self.args.max_new_tokens, seed=seed
         )
-        results = evaluate_policy(
-            policy,
-            self._environment,
-            self._eval_tasks,
-            num_games=self.args.eval_games,
-            seed=self.args.seed,
-            progress=not self.args.disable_tqdm,
-        )
+        games = []
+        if tasks:
+            games = rollout(
+                policy,
+                self._environment,
+                tasks,
+                seed=seed,
+                progress=rank == 0 and not self.args.disable_tqdm,
+            )
+            games = games.select_columns(["score", "success", "rewards", "error"]).to_list()
         self.model.train()
+        if processes > 1:
+            games = gather_object(games)
+        results = summarize(Dataset.from_list(games))
         return {name: value for name, value in results.items() if isinstance(value, int | float)}
 
     # Saving
@@ -736,7 +750,10 @@ class BilevelOfflineRLTrainer(Trainer):
         if state_dict is not None:
             prefix = "backbone."
             state_dict = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
-        self.model.backbone.save_pretrained(folder, state_dict=state_dict)
+        adapters = (
+            {} if base_causal_lm(self.model.backbone) is self.model.backbone else {"selected_adapters": ["default"]}
+        )
+        self.model.backbone.save_pretrained(folder, state_dict=state_dict, **adapters)
         self.model.primary.save_pretrained(folder)
         if self.reweighting_head is not None:
             self.reweighting_head.save_pretrained(folder)
@@ -751,7 +768,8 @@ class BilevelOfflineRLTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         load_training_state(self, folder)
         if self.args.train_backbone:
-            super()._load_from_checkpoint(resume_from_checkpoint, model=self.model.backbone)
+            with trainability_kept(self.model.backbone):
+                super()._load_from_checkpoint(resume_from_checkpoint, model=self.model.backbone)
         self.model.primary.load_state_dict(ValueHeads.from_pretrained(folder).state_dict())
         if self.reweighter is not None:
             self.reweighter.head.load_state_dict(ReweightingHead.from_pretrained(folder).state_dict())
@@ -771,6 +789,16 @@ def _collate_indices(features: list[dict[str, int]]) -> dict[str, torch.Tensor]:
     return {"index": torch.tensor([feature["index"] for feature in features])}
 
 
+def _all_tasks(environment) -> list:
+    from boost_trl.environments.base import Environment, make_env
+
+    if isinstance(environment, str):
+        environment = make_env(environment)
+    elif isinstance(environment, type) or not isinstance(environment, Environment):
+        environment = environment()
+    return environment.tasks()
+
+
 def _named(eval_dataset) -> dict[str, Dataset]:
     if eval_dataset is None:
         return {}
@@ -779,24 +807,72 @@ def _named(eval_dataset) -> dict[str, Dataset]:
 
 def _load(model, args, processing_class, quantization_config, peft_config):
     """The causal LM (with its adapter) and its tokenizer."""
+    options = dict(args.model_init_kwargs or {})
     if isinstance(model, str):
-        options = dict(args.model_init_kwargs or {})
-        if quantization_config is not None:
-            options["quantization_config"] = quantization_config
-        model = AutoModelForCausalLM.from_pretrained(model, **options)
-    elif quantization_config is not None or args.model_init_kwargs:
+        # As TRL's trainers: float32 unless asked otherwise, not the type of the file.
+        model = AutoModelForCausalLM.from_pretrained(
+            model, **{"dtype": "float32", **options}, quantization_config=quantization_config
+        )
+    elif quantization_config is not None or options:
         raise ValueError("`quantization_config` and `model_init_kwargs` apply to a model given by name")
+    is_quantized = hasattr(base_causal_lm(model), "hf_quantizer")
     if peft_config is not None:
-        from peft import get_peft_model, prepare_model_for_kbit_training
+        from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 
-        if not args.train_backbone:
-            raise ValueError("`peft_config` adds an adapter to train, but `train_backbone` is false; choose one")
-        if getattr(model, "is_quantized", False):
+        if isinstance(model, PeftModel):
+            raise ValueError("the model has an adapter already: leave `peft_config` out, or merge the adapter first")
+        if is_quantized:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        # An adapter starts at random.
+        set_seed(args.seed)
         model = get_peft_model(model, peft_config)
+    _check_adapter(model, args, is_quantized)
     if processing_class is None:
-        processing_class = AutoTokenizer.from_pretrained(base_causal_lm(model).config._name_or_path)
+        name = base_causal_lm(model).config._name_or_path
+        if not name:
+            raise ValueError("`processing_class` is required: this model has no name to load a tokenizer by")
+        known = {
+            key: options[key] for key in ("revision", "trust_remote_code", "token", "cache_dir") if key in options
+        }
+        processing_class = AutoTokenizer.from_pretrained(name, **known)
     return model, processing_class
+
+
+def _check_adapter(model: nn.Module, args: BilevelOfflineRLConfig, is_quantized: bool) -> None:
+    if base_causal_lm(model) is model:
+        if args.auxiliary_policy == "adapter":
+            raise ValueError("`auxiliary_policy='adapter'` needs an adapter: pass `peft_config=LoraConfig(...)`")
+        if is_quantized and args.train_backbone:
+            raise ValueError(
+                "quantised weights cannot be trained: pass `peft_config` to train an adapter on them, or set "
+                "`train_backbone=False`"
+            )
+        return
+    adapter = model.active_peft_config
+    if not args.train_backbone:
+        raise ValueError(
+            "the model has an adapter, but `train_backbone` is false, which trains heads on an unmodified LM: leave "
+            "`peft_config` out, or merge the adapter first (`model.merge_and_unload()`)"
+        )
+    if adapter.is_prompt_learning:
+        raise ValueError(
+            f"adapters of type {adapter.peft_type.value} put learned prompts before the input, which value heads do not "
+            "support: use LoRA or another adapter of the weights"
+        )
+    if model.active_adapter != "default":
+        raise ValueError(
+            f"the active adapter is called {model.active_adapter!r}, and PEFT would save it in a subfolder: load it with "
+            "`adapter_name='default'`"
+        )
+    if args.auxiliary_policy == "adapter" and adapter.peft_type.value != "LORA":
+        raise ValueError(f"`auxiliary_policy='adapter'` needs a LoRA adapter, not {adapter.peft_type.value}")
+
+
+def _freeze_output_head(model: nn.Module) -> None:
+    """Vocabulary logits are never computed: an output head of its own gets no gradient, for which DDP would wait."""
+    lm = base_causal_lm(model)
+    if lm.get_output_embeddings().weight is not lm.get_input_embeddings().weight:
+        lm.get_output_embeddings().requires_grad_(False)
 
 
 def _value_heads_config(model: nn.Module, args: BilevelOfflineRLConfig, store: TrajectoryStore) -> ValueHeadsConfig:

@@ -1,4 +1,4 @@
-"""Backbone, θ heads and ψ heads as optimizer groups that a phase can freeze, and the copy θ ← ψ."""
+"""Backbone, θ and ψ as optimizer groups that a phase can freeze, and the copy θ ← ψ."""
 
 import torch
 
@@ -8,17 +8,12 @@ from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 ROLES = ("backbone", "primary", "auxiliary")
 
 
-def role_of(parameter_name: str) -> str:
-    """The role of a parameter of [`PolicyWithValueHeads`], by its name."""
-    return parameter_name.split(".", 1)[0]
-
-
 def split_groups_by_role(optimizer: torch.optim.Optimizer, model: PolicyWithValueHeads) -> None:
     """Split every parameter group by role, and drop the gradients of frozen groups before each step.
 
     Zero gradients would still move Adam by its moments and by weight decay; absent ones do not.
     """
-    roles = {parameter: role_of(name) for name, parameter in model.named_parameters()}
+    roles = {parameter: model.role_of(name) for name, parameter in model.named_parameters()}
     groups = []
     for group in optimizer.param_groups:
         for role in ROLES:
@@ -51,7 +46,8 @@ def freeze_all_but(optimizer, roles: tuple[str, ...]) -> None:
 
 @torch.no_grad()
 def synchronize_primary(model: PolicyWithValueHeads, optimizer) -> None:
-    """θ ← ψ: heads, target heads, Adam moments and step counts ([B] Algorithm 1, line 9)."""
+    """θ ← ψ: heads, target heads, adapters where each policy has its own, Adam moments and step counts ([B] Algorithm 1,
+    line 9)."""
     model.primary.copy_from(model.auxiliary)
     inner = innermost_optimizer(optimizer)
     primary, auxiliary = (

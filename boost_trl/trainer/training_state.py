@@ -20,6 +20,7 @@ _MUST_AGREE = {
     "algorithm": "algorithm",
     "method": "method",
     "reweighting": "reweighting",
+    "auxiliary_policy": "auxiliary_policy",
     "auxiliary_steps": "auxiliary_steps",
     "primary_steps": "primary_steps",
     "validation_share": "validation_share",
@@ -31,6 +32,7 @@ def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
     tensors: dict[str, torch.Tensor] = {}
     if trainer.model.auxiliary is not None:
         tensors.update({f"auxiliary.{name}": value for name, value in trainer.model.auxiliary.state_dict().items()})
+        tensors.update({f"auxiliary_adapter.{name}": p for name, p in trainer.model.auxiliary_adapter().items()})
     tensors.update({f"average.{name}": value for name, value in trainer.parameter_average.means.items()})
     if trainer.reweighter is not None:
         for index, state in trainer.reweighter.optimizer.state_dict()["state"].items():
@@ -78,6 +80,9 @@ def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
 
     if trainer.model.auxiliary is not None:
         trainer.model.auxiliary.load_state_dict(under("auxiliary."))
+        adapter = under("auxiliary_adapter.")
+        for name, parameter in trainer.model.auxiliary_adapter().items():
+            parameter.data.copy_(adapter[name])
     trainer.parameter_average.count = values["averaged"]
     trainer.parameter_average.means = {
         name: value.to(trainer.args.device) for name, value in under("average.").items()
