@@ -65,7 +65,7 @@ def test_the_best_seller_of_one_segment_is_wrong_in_another(world):
         assert min(table[winner][other][0] for other in best) < 5
         assert table["expert"][segment][0] > 38
     # Headroom: the naive sellers leave a lot to the one who reads the brand.
-    assert table["expert"]["all"][0] > 42 > 32 > max(table[name]["all"][0] for name in one_trick)
+    assert table["expert"]["all"][0] > 41 > 32 > max(table[name]["all"][0] for name in one_trick)
     assert table["noise"]["all"][0] < 2 and table["rambler"]["all"][0] < 2
 
 

@@ -7,7 +7,7 @@ from boost_trl.environments.car_dealer.data import offline_dialogues
 from boost_trl.environments.car_dealer.environment import CarDealer
 from boost_trl.environments.car_dealer.language import small_vocabulary
 from boost_trl.environments.car_dealer.noise import DIVERSE_KINDS, NOISE_KINDS, add_noise
-from boost_trl.environments.car_dealer.pretraining import pretraining_dialogues
+from boost_trl.environments.car_dealer.pretraining import pretraining_dialogues, wish_lists
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,8 @@ def test_pretraining_dialogues_are_not_the_pool(pool):
     assert {turns[-1].split()[0] for turns in texts} >= {"deal", "bye"}
     assert all(len(turns) % 2 == 1 for turns in texts)  # the buyer opens and closes
     assert texts == pretraining_dialogues(160, seed=0)[:150]
+    for want, has in wish_lists(20):
+        assert want.split()[1:] == has.split()[1:] and set(want.split() + has.split()) <= words
 
 
 def test_a_model_plays_both_roles_and_a_live_game(pool):

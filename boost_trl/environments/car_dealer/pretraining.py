@@ -1,7 +1,7 @@
 """The embedded default model of Car Dealer: a tiny LM that knows the small world's words and plays it badly.
 
 It learns dialogues of mediocre sellers, with the buyer's final words, from seeds and buyers that no pool and no
-validation set uses. It has seen all brands, and speaks both roles' turns.
+validation set uses, and to name wishes again. It has seen all brands, and speaks both roles' turns.
 """
 
 import random
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .data import converse
 from .environment import CarDealer
 from .language import small_vocabulary
+from .market import FEATURES
 from .sellers import ScriptedSeller
 
 
@@ -48,6 +49,18 @@ def pretraining_dialogues(num_dialogues: int, seed: int = 0) -> list[list[str]]:
     return dialogues
 
 
+def wish_lists(num_lists: int, seed: int = 0) -> list[list[str]]:
+    """Wishes, named again one for one: what a seller who wants to answer a wish has to be able to say.
+
+    Args:
+        num_lists (`int`): how many.
+        seed (`int`, *optional*, defaults to `0`): which.
+    """
+    rng = random.Random(f"car_dealer wishes {seed}")
+    lists = [" ".join(rng.sample(FEATURES, rng.randint(1, 3))) for _ in range(num_lists)]
+    return [[f"want {wishes}", f"has {wishes}"] for wishes in lists]
+
+
 def build_embedded_lm(
     cache_dir: str | Path | None = None, steps: int = 800, seed: int = 0
 ) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]":
@@ -60,7 +73,9 @@ def build_embedded_lm(
     """
     from ..embedded_lm import END, build_from_texts
 
-    texts = ["".join(turn + END for turn in turns) for turns in pretraining_dialogues(12_000, seed)]
+    episodes = pretraining_dialogues(12_000, seed) + wish_lists(6_000, seed)
+    random.Random(seed).shuffle(episodes)
+    texts = ["".join(turn + END for turn in turns) for turns in episodes]
     return build_from_texts(
         "car_dealer-small", small_vocabulary(), texts, steps=steps, seed=seed, cache_dir=cache_dir, max_length=160
     )

@@ -124,7 +124,8 @@ def noise(view: View, rng: random.Random) -> Move:
 def expert(view: View, rng: random.Random) -> Move:
     """Knows how each brand's buyers bargain, and sells accordingly."""
     brand, segment = view.sheet.brand, view.segment
-    opening = Move(brands=(brand,), features=view.wishes, asks=not view.asked)
+    # A model trained from zero cannot name a brand that it was never shown selling.
+    opening = Move(brands=(brand,) if view.unit > 1 else (), features=view.wishes, asks=not view.asked)
     if view.takes and segment != "luxury":
         return view.takes
     if segment == "economy":
