@@ -210,7 +210,7 @@ class BilevelOfflineRLTrainer(Trainer):
                 "set `train_backbone=False`, or unfreeze the model with `model.requires_grad_(True)`"
             )
         _freeze_output_head(model)
-        heads_config = _value_heads_config(model, args, self.train_store)
+        heads_config = value_heads_config(model, args, self.train_store)
         wrapper = PolicyWithValueHeads(
             model,
             ValueHeads(heads_config),
@@ -875,7 +875,7 @@ def _freeze_output_head(model: nn.Module) -> None:
         lm.get_output_embeddings().requires_grad_(False)
 
 
-def _value_heads_config(model: nn.Module, args: BilevelOfflineRLConfig, store: TrajectoryStore) -> ValueHeadsConfig:
+def value_heads_config(model: nn.Module, args: BilevelOfflineRLConfig, store: TrajectoryStore) -> ValueHeadsConfig:
     """Shapes from the model, normalisation constants from the training set's returns."""
     vocab_size, hidden_size = output_matrix(model).shape
     shift, scale = 0.0, 1.0

@@ -50,7 +50,7 @@ class HeadFitter:
         heads = copy.deepcopy(self.initial).requires_grad_(True)
         policy = PolicyWithValueHeads(nn.Identity(), heads)
         parameters = dict(heads.named_parameters())
-        optimizer = torch.optim.Adam(parameters.values(), lr=self.learning_rate)
+        optimizer = torch.optim.Adam(parameters.values(), lr=self.learning_rate, fused=True)
         average = ParameterAverage()
         previous = None
         for step in range(steps):
