@@ -238,6 +238,10 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             raise ValueError(f"`dpo_beta` must be positive, got {self.dpo_beta}.")
         if self.selector_baseline is not None and self.selection_loss == "sum":
             raise ValueError("`selector_baseline='token'` needs `selection_loss='mean'`: it is a mean loss per token.")
+        if self.selector == "bmo" and self.selector_loss_at == "updated":
+            raise ValueError(
+                "selector='bmo' weights a batch by its losses before the step: `selector_loss_at='current'`."
+            )
         # With `max_steps` the number of epochs is known only once the data is; the trainer checks it then.
         self.penalty_schedule(self.num_train_epochs if self.max_steps <= 0 else 1)
 

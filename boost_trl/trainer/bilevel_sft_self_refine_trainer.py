@@ -296,8 +296,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
         # TRL's loss has every coefficient 1, so what is left to add is (coefficient − 1) times each token's loss: exactly
         # zero where the coefficient is 1.
-        ids = ids_of_predictions(ids, fused.label_mask.size(1))[fused.label_mask]
-        weights = self._weights(ids)
+        weights = self._weights(ids_of_predictions(ids, fused.label_mask.size(1))[fused.label_mask])
         coefficient = 1.0 if validation is None else self._window.pool_coefficient
         change = torch.zeros_like(fused.log_probs).masked_scatter_(fused.label_mask, coefficient * weights - 1)
         token_losses = -fused.log_probs
@@ -307,7 +306,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         loss = loss + scale * (change * token_losses).sum() / torch.as_tensor(num_tokens).clamp(min=1)
 
         if validation is not None:
-            self._add_pool_losses(fused, inputs["labels"], ids, is_counted, weights)
+            self._window.add_pool(-fused.log_probs[fused.label_mask].detach(), weights)
+            if self._sees_losses_of_training:
+                self._add_row_losses(fused, inputs["labels"], ids, is_counted, self._row_losses)
             upper, count = self._validation.loss_sum(model, validation)
             self._window.add_validation(upper.detach(), count)
             items = count if self._window.validation_items is None else self._window.validation_items
@@ -326,19 +327,20 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             weights = weights * self.selector.weights(rows)
         return weights[place]
 
+    @property
+    def _sees_losses_of_training(self) -> bool:
+        """Whether the selector's losses are those of the training forward, or need one of their own."""
+        return self.args.selector_loss_at == "current" and not self.selector.updates_before_weights
+
     @torch.no_grad()
-    def _add_pool_losses(self, fused, labels, ids, is_counted, weights=None) -> None:
-        """Row losses of one micro-batch for the selector and, with `weights`, for the logs."""
-        mask = fused.label_mask
-        losses, tokens = -fused.log_probs[mask], ids_of_predictions(labels, mask.size(1))[mask]
-        if weights is not None:
-            self._window.add_pool(losses, weights)
-            if self.args.selector_loss_at == "updated" or self.selector.updates_before_weights:
-                return
+    def _add_row_losses(self, fused, labels, ids, is_counted, row_losses: RowLosses) -> None:
+        kept = fused.label_mask
+        width = kept.size(1)
         if is_counted is not None:
-            kept = ids_of_predictions(is_counted, mask.size(1))[mask]
-            ids, losses, tokens = ids[kept], losses[kept], tokens[kept]
-        self._row_losses.add(ids, losses, tokens)
+            kept = kept & ids_of_predictions(is_counted, width)
+        row_losses.add(
+            ids_of_predictions(ids, width)[kept], -fused.log_probs[kept], ids_of_predictions(labels, width)[kept]
+        )
 
     def _update_selector(self) -> None:
         rows, losses = self._row_losses.collect()
@@ -347,7 +349,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
     def _update_selector_by_extra_forward(self) -> None:
         for batch in self._window.batches:
-            self._add_losses_without_gradient(batch)
+            self._add_losses_without_gradient(batch, self._row_losses)
         self._update_selector()
 
     def _refresh_from_whole_pool(self) -> None:
@@ -355,7 +357,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         dataset = self._remove_unused_columns(self.train_dataset)
         collator = ExampleIdCollator(self.data_collator, self.padding_free)
         world, rank, size = self.accelerator.num_processes, self.accelerator.process_index, self._train_batch_size
-        row_losses = RowLosses(self.accelerator)
+        row_losses = RowLosses(self.accelerator, self.token_baseline, self.args.selection_loss)
         # Every process runs as many forwards as the others, on the last batch again where none is left for it.
         for start in range(0, len(dataset), size * world):
             first = start + rank * size
@@ -364,19 +366,15 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             if first >= len(dataset):
                 batch[_IS_COUNTED] = torch.zeros_like(batch[EXAMPLE_ID], dtype=torch.bool)
             self._add_losses_without_gradient(batch, row_losses)
-        self.selector.refresh(*row_losses.collect())
+        self.selector.refresh(*row_losses.collect(learn_baseline=False))
 
-    def _add_losses_without_gradient(self, batch: dict[str, Any], row_losses: RowLosses | None = None) -> None:
+    def _add_losses_without_gradient(self, batch: dict[str, Any], row_losses: RowLosses) -> None:
         # Evaluation mode: without dropout the losses do not depend on when they are computed, nor a resumed run on it.
         inputs = self._prepare_inputs({k: v for k, v in batch.items() if k not in (_VALIDATION, ROW_IN_BATCH)})
         ids, is_counted = inputs.pop(EXAMPLE_ID), inputs.pop(_IS_COUNTED, None)
         with self.evaluation_forward() as model:
             fused = model(**inputs, use_cache=False, fused_lm_head=True)
-        mask = fused.label_mask
-        ids = ids_of_predictions(ids, mask.size(1))
-        kept = mask if is_counted is None else mask & ids_of_predictions(is_counted, mask.size(1))
-        tokens = ids_of_predictions(inputs["labels"], mask.size(1))
-        (row_losses or self._row_losses).add(ids[kept], -fused.log_probs[kept], tokens[kept])
+        self._add_row_losses(fused, inputs["labels"], ids, is_counted, row_losses)
 
     @contextlib.contextmanager
     def evaluation_forward(self):
@@ -397,7 +395,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
     def _begin_training(self, train_dataloader) -> None:
         """Fix the schedules, which need to know how long training lasts."""
         if has_length(train_dataloader):
-            steps_per_epoch = len(train_dataloader) / self.args.gradient_accumulation_steps
+            steps_per_epoch = math.ceil(len(train_dataloader) / self.args.gradient_accumulation_steps)
             num_epochs = self.state.max_steps / steps_per_epoch
         else:
             # A stream does not tell where a pass ends, so ρ stays where it starts.
@@ -435,11 +433,11 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             metrics["gamma"] = window.gamma
         for name, value in metrics.items():
             self._metrics["train"][name].append(value)
-        if self.args.selector_loss_at == "current" and not self.selector.updates_before_weights:
+        if self._sees_losses_of_training:
             self._update_selector()
 
     def _after_step(self) -> None:
-        if self.args.selector_loss_at == "updated" and not self.selector.updates_before_weights:
+        if self.args.selector_loss_at == "updated":
             self._update_selector_by_extra_forward()
         self._window.batches = []
 

@@ -47,10 +47,13 @@ class RowLosses:
         piece[:, 2].index_add_(0, place, torch.ones_like(losses))
         self._pieces.append(piece)
 
-    def collect(self) -> tuple[np.ndarray, np.ndarray]:
+    def collect(self, learn_baseline: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """
         The rows of all processes since the last call: their numbers, sorted and all different, and their losses C_b.
         The same on every process, to the last bit.
+
+        Args:
+            learn_baseline (`bool`): whether the baseline takes these tokens in, as it does an optimizer batch.
         """
         pieces = torch.cat(self._pieces) if self._pieces else torch.zeros(0, 3, dtype=torch.float64)
         if self.accelerator.num_processes > 1:
@@ -62,7 +65,7 @@ class RowLosses:
         if self.reduction == "sum":
             kept = ids >= 0
             losses = losses * np.bincount(np.searchsorted(rows, ids[kept]), weights=counts[kept], minlength=len(rows))
-        if self.baseline is not None and len(rows):
+        if self.baseline is not None and learn_baseline and len(rows):
             statistics = self._token_statistics
             if self.accelerator.num_processes > 1:
                 if not torch.is_tensor(statistics):

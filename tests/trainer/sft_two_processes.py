@@ -19,8 +19,25 @@ SETTINGS = {
 }
 
 
+ZERO = {
+    f"zero{stage}": {
+        "deepspeed": {
+            "zero_optimization": {"stage": stage},
+            "train_micro_batch_size_per_gpu": "auto",
+            "gradient_accumulation_steps": "auto",
+            "gradient_clipping": "auto",
+        },
+        "gradient_accumulation_steps": 2,
+        "max_steps": 4,
+    }
+    for stage in (2, 3)
+}
+
+
 def train(folder, name, num_processes):
-    settings = dict(SETTINGS[name])
+    settings = dict({**SETTINGS, **ZERO}[name])
+    if num_processes == 1:
+        settings.pop("deepspeed", None)
     rows = settings.pop("rows", 24)
     trainer = BilevelSFTSelfRefineTrainer(
         make_model(attention_dropout=0.0),
@@ -52,12 +69,12 @@ def train(folder, name, num_processes):
     }
 
 
-def main(folder):
-    results = {name: train(folder, name, 2) for name in SETTINGS}
+def main(folder, *names):
+    results = {name: train(folder, name, 2) for name in names}
     rank = torch.distributed.get_rank()
     Path(folder, f"rank{rank}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

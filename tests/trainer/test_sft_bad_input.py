@@ -30,6 +30,7 @@ def make_trainer(folder, dataset=None, validation=None, args=None, **kwargs):
         ({"selector_baseline": "word"}, "`selector_baseline` must be one of"),
         ({"selector_loss_at": "never"}, "`selector_loss_at` must be one of"),
         ({"selector_baseline": "token", "selection_loss": "sum"}, "needs `selection_loss='mean'`"),
+        ({"selector": "bmo", "selector_loss_at": "updated"}, "weights a batch by its losses before the step"),
         ({"validation_loss": "ppo"}, "`validation_loss` must be"),
         ({"validation_batch_size": 0}, "`validation_batch_size` must be at least 1"),
         ({"bmo_refresh_steps": 0}, "`bmo_refresh_steps` must be at least 1"),
@@ -50,6 +51,18 @@ def test_a_penalty_that_reaches_one_within_max_steps(tmp_path):
     with pytest.raises(ValueError, match="in epoch 3"):
         trainer.train()
     assert trainer.state.global_step == 0
+
+
+def test_an_epoch_that_ends_with_a_short_batch_is_one_epoch(tmp_path):
+    """13 rows are five micro-batches and three steps; nine steps are three epochs, in which rho ends at 0.69."""
+    trainer = make_trainer(
+        tmp_path,
+        validation=make_rows(3),
+        args={"rho_init": 0.05, "rho_increment": 0.32, "gradient_accumulation_steps": 2, "max_steps": 9},
+    )
+    trainer.train()
+    rhos = [entry["rho"] for entry in trainer.state.log_history if "rho" in entry]
+    assert rhos == pytest.approx([0.05] * 3 + [0.37] * 3 + [0.69] * 3)
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,23 @@ import sys
 from pathlib import Path
 
 import pytest
-from sft_two_processes import SETTINGS, train
+from sft_two_processes import SETTINGS, ZERO, train
 
 
 pytestmark = pytest.mark.distributed
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two")
+def launch(folder, *names):
     script = Path(__file__).with_name("sft_two_processes.py")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launcher, str(script), str(folder)], check=True, env=environment, timeout=300)
+    subprocess.run([*launcher, str(script), str(folder), *names], check=True, env=environment, timeout=300)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    return launch(tmp_path_factory.mktemp("two"), *SETTINGS)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -32,8 +35,10 @@ def test_both_processes_hold_the_same_weights_to_the_last_bit(name, ranks):
 
 @pytest.mark.parametrize("name", ["bds", "bmo_exact", "updated", "packed"])
 def test_two_processes_learn_what_one_does(name, ranks, tmp_path):
-    one = train(tmp_path, name, 1)
-    two = ranks[0][name]
+    assert_equal(train(tmp_path, name, 1), ranks[0][name])
+
+
+def assert_equal(one, two):
     assert one["updates"] == two["updates"]
     assert two["logits"] == pytest.approx(one["logits"], rel=1e-4, abs=1e-5)
     assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-4)
@@ -45,3 +50,12 @@ def test_rows_repeated_to_fill_the_last_batch_count_once(ranks):
     updates = ranks[0]["tail"]["updates"]
     assert [len(ids) for ids in updates] == [6, 6, 1]  # 13 rows in batches of six: five of the last are repeats
     assert sorted(sum(updates, [])) == list(range(13))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZERO)
+def test_deepspeed_learns_what_one_process_does(name, tmp_path):
+    """Two forwards and one backward a micro-batch; with ZeRO-3 every rank runs as many forwards as the others."""
+    two = launch(tmp_path, name)
+    assert two[0][name]["logits"] == two[1][name]["logits"]
+    assert_equal(train(tmp_path, name, 1), two[0][name])

@@ -225,6 +225,37 @@ def test_bmo_weights_a_batch_by_its_own_losses(tmp_path):
     torch.testing.assert_close(trainer.selector.weights(), weights, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("reduction", "baseline"), [("mean", None), ("sum", None), ("mean", "token")])
+def test_exact_bmo_reads_the_whole_pool(reduction, baseline, tmp_path):
+    """(42)-(43) before the first step, the unvisited rows included."""
+    trainer = BilevelSFTSelfRefineTrainer(
+        make_model(attention_dropout=0.0),
+        make_args(
+            tmp_path,
+            max_steps=1,
+            selector="bmo_exact",
+            selection_loss=reduction,
+            selector_baseline=baseline,
+            packing=True,
+            max_length=11,
+        ),
+        train_dataset=contradicting_rows(),
+        processing_class=make_tokenizer(),
+        validation_dataset=validation_rows(),
+    )
+    unpacked = trainer.prepare_like_evaluation(contradicting_rows(), "again")
+    losses = []
+    with torch.no_grad():
+        for example in unpacked:
+            ids, labels = torch.tensor([example["input_ids"]]), torch.tensor(example["labels"])[1:]
+            log_probs = make_model(attention_dropout=0.0)(input_ids=ids).logits[0, :-1].log_softmax(-1)
+            kept = labels != -100
+            loss = -log_probs[kept, labels[kept]]
+            losses.append(loss.sum() if reduction == "sum" else loss.mean())
+    trainer.train()
+    torch.testing.assert_close(trainer.selector.logits(), -torch.stack(losses), rtol=1e-4, atol=1e-5)
+
+
 def test_collapse_warns(tmp_path, caplog):
     trainer = BilevelSFTSelfRefineTrainer(
         make_model(),
