@@ -1,0 +1,160 @@
+"""Run by `test_offline_rl_distributed.py` on several processes: trains a few settings and writes what each process ends
+with."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
+from boost_trl.environments.base import Task
+from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
+
+
+WORDS = "user: assistant: yes no maybe is it big red hot tall small old ? .".split()
+# Batches of 8 rows in 2 micro-batches (of 2 per process, when there are two) unless a setting says otherwise.
+SETTINGS = {
+    "mc": {"algorithm": "mc", "activation_checkpointing": True, "architecture": "llama"},
+    "ilql": {"algorithm": "ilql", "activation_checkpointing": True, "validation_batch_size": 3},
+    "frozen": {"algorithm": "ilql", "train_backbone": False, "states_dtype": "float32"},
+    "adapters": {"algorithm": "mc", "activation_checkpointing": True, "auxiliary_policy": "adapter"},
+    "validated": {
+        "method": "validated",
+        "score_steps": 12,
+        "states_dtype": "float32",
+        "validation_share": 0.25,
+        "max_steps": 4,
+    },
+    "token_mean": {"algorithm": "mc", "loss_normalization": "token_mean", "max_grad_norm": 0.5},
+}
+
+
+class GuessAWord:
+    """Won by saying "red"; the answer to anything else is "no"."""
+
+    name = "guess_a_word"
+    system_prompt = None
+    max_steps = 2
+
+    def tasks(self, categories=None):
+        return [Task(str(number), "word") for number in range(4)]
+
+    def reset(self, *, seed=None, task=None):
+        self.count = 0
+        return "yes .", {}
+
+    def step(self, action):
+        self.count += 1
+        success = "red" in action
+        over = success or self.count == self.max_steps
+        return "no .", -1.0, over, False, {"success": success, "score": float(success)}
+
+    def admissible_actions(self):
+        return WORDS
+
+    def close(self):
+        pass
+
+
+def make_rows(count, seed):
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        messages, rewards = [], []
+        for _ in range(draw.randint(1, 3)):
+            messages.append({"role": "user", "content": draw.choice(["yes .", "no .", "maybe yes ."])})
+            words = draw.sample(["big", "red", "hot", "tall", "small", "old"], draw.randint(1, 2))
+            messages.append({"role": "assistant", "content": " ".join(["is it", *words, "?"])})
+            rewards.append(-draw.random())
+        rows.append({"messages": messages, "rewards": rewards, "terminated": draw.random() < 0.7})
+    return Dataset.from_list(rows)
+
+
+def make_model(tokenizer, architecture):
+    if architecture == "gpt2":
+        return tiny_gpt2(tokenizer, hidden_size=16, num_layers=2, num_heads=2)
+    torch.manual_seed(0)
+    # Its output head is its own, which no forward of the trainer uses.
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=False, **sizes))
+
+
+def make_trainer(folder, name, num_processes, **options):
+    settings = {**SETTINGS[name], **options}
+    architecture = settings.pop("architecture", "gpt2")
+    tokenizer = word_tokenizer(WORDS)
+    arguments = {}
+    if "auxiliary_policy" in settings:
+        arguments["peft_config"] = LoraConfig(r=2, target_modules=["c_attn", "c_fc"], task_type="CAUSAL_LM")
+    defaults = {
+        "auxiliary_steps": 2,
+        "primary_steps": 2,
+        "max_steps": 8,
+        "per_device_train_batch_size": 4 // num_processes,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 1e-2,
+        # Large enough that Adam does not blow up the rounding of gradients that should be zero.
+        "adam_epsilon": 1e-3,
+        "reweighting_learning_rate": 1e-2,
+        "average_last": 0.5,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "eval_games": 5,
+        "max_new_tokens": 4,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "ddp_backend": "gloo" if num_processes > 1 else None,
+        "seed": 1,
+        "cache_dir": str(Path(folder, f"cache-{num_processes}")),
+    }
+    return BilevelOfflineRLTrainer(
+        make_model(tokenizer, architecture),
+        BilevelOfflineRLConfig(str(Path(folder, f"{name}-{num_processes}")), **{**defaults, **settings}),
+        train_dataset=make_rows(24, seed=1),
+        eval_dataset=make_rows(5, seed=3),
+        processing_class=tokenizer,
+        validation_dataset=make_rows(7, seed=2),
+        environment=GuessAWord(),
+        **arguments,
+    )
+
+
+def train(folder, name, num_processes, resume=None, **options):
+    """(JSON values, tensors) that the process ends with."""
+    trainer = make_trainer(folder, name, num_processes, **options)
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model()
+    tensors = dict(trainer.model.state_dict())
+    if trainer.reweighting_head is not None:
+        tensors |= {f"phi.{key}": value for key, value in trainer.reweighting_head.state_dict().items()}
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    values = {
+        "logs": [{k: v for k, v in entry.items() if isinstance(v, int | float)} for entry in history],
+        "weights": list(trainer.example_weights()["weight"]),
+        "evaluation": trainer.evaluate(),
+    }
+    return values, {key: value.detach().clone().contiguous() for key, value in tensors.items()}
+
+
+def main(folder):
+    results = {name: train(folder, name, 2) for name in SETTINGS}
+    results["saving"] = train(folder, "ilql", 2, save_strategy="steps", save_steps=3)
+    checkpoint = str(Path(folder, "ilql-2", "checkpoint-3"))
+    results["resumed"] = train(folder, "ilql", 2, resume=checkpoint)
+    rank = torch.distributed.get_rank()
+    for name, (_, tensors) in results.items():
+        save_file(tensors, Path(folder, f"{name}-rank{rank}.safetensors"))
+    values = {name: values for name, (values, _) in results.items()}
+    Path(folder, f"rank{rank}.json").write_text(json.dumps(values))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
