@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def load_catalogue(name: str, seed: int = 0) -> Catalogue:
     if folder.is_dir():
         try:
             return read_catalogue(folder)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             logger.warning("the cached shop in %s cannot be read (%s); it is made again", folder, error)
     catalogue = _generate(name, seed)
     try:

@@ -194,8 +194,10 @@ def _make_asin(number: int, rng: Random) -> str:
 
 
 def _make_goal(product: dict[str, Any], attributes: Sequence[str], price: float, rng: Random) -> dict[str, Any]:
-    wanted = rng.sample(attributes, min(len(attributes), rng.choice((1, 1, 2, 2, 3))))
     chosen = {name: rng.choice(values) for name, values in product["options"].items() if rng.random() < 0.75}
+    # Nearly everything of its kind would meet a single wish.
+    counts = (1, 1, 2, 2, 3) if chosen else (2, 2, 3)
+    wanted = rng.sample(attributes, min(len(attributes), rng.choice(counts)))
     bound, words = draw_price_bound(price, rng)
     goal = make_goal(
         product,

@@ -1,0 +1,177 @@
+"""Adapters to the original: its site over HTTP and its gym environment show and pay what the embedded shop does."""
+
+import random
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from original_webshop import OriginalGym, OriginalSite
+
+from boost_trl.environments.base import Environment
+from boost_trl.environments.rollout import rollout
+from boost_trl.environments.webshop import WebShop, WebShopGym, WebShopHTTP, generate_catalogue
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    catalogue = generate_catalogue(0, 370, 5)
+    odd = ["a & b <c>", '24"x36"', "it's", "50% off #2?", "é + blue", "red | blue"]
+    for number, product in enumerate(catalogue.products):
+        if number % 2:
+            product["options"] = {"type": odd[: 2 + number % 5], **product["options"]}
+            product["Title"] += ' & <More> "quoted"'
+        if number % 3 == 0:
+            product["BulletPoints"] = ["", " spaced ", "two\nlines & <b>bold</b>"]
+        if number % 5 == 0:
+            product["Description"] = ""
+    return catalogue
+
+
+@pytest.fixture(scope="module")
+def site(catalogue):
+    with OriginalSite(catalogue) as site:
+        yield site
+
+
+def make_shop(kind, catalogue, site, **options):
+    if kind == "gym":
+        return WebShopGym(OriginalGym(catalogue), **options)
+    return WebShopHTTP(site.url, catalogue=catalogue, **options)
+
+
+@pytest.mark.parametrize("kind", ["http", "gym"])
+@pytest.mark.parametrize("observation", ["text", "text_rich", "compact"])
+def test_plays_as_the_embedded_shop(kind, observation, catalogue, site):
+    ours = WebShop(catalogue, observation=observation, max_steps=14)
+    theirs = make_shop(kind, catalogue, site, observation=observation, max_steps=14)
+    assert isinstance(theirs, Environment)
+    pages, endings = 0, set()
+    for episode in range(12):
+        rng = random.Random(episode)
+        number = rng.randrange(len(catalogue.goals))
+        observed, info = ours.reset(task=ours.tasks()[number])
+        answered, answered_info = theirs.reset(task=f"fixed_{number}")
+        assert answered_info["category"] == info["category"]
+        over = False
+        while not over:
+            pages += 1
+            assert answered == observed
+            assert theirs.admissible_actions() == ours.admissible_actions()
+            action = rng.choice(ours.admissible_actions())
+            if action == "search[<words>]":
+                action = f"search[{' '.join(rng.sample(ours.goal['instruction_text'].split(), 3))}]"
+            if rng.random() < 0.1:
+                action = rng.choice(["click[nothing]", "think[hm]", "search[]"])
+            observed, *outcome, info = ours.step(action)
+            answered, *answered_outcome, answered_info = theirs.step(action)
+            assert answered_outcome == outcome
+            keys = ("valid", "page", "step", "score", "success", "reward_parts")
+            assert {key: answered_info.get(key) for key in keys} == {key: info.get(key) for key in keys}
+            over = any(outcome[1:])
+        assert answered == observed
+        endings.add(info["page"] == "done")
+    assert endings == {True, False}
+    assert pages > 60
+
+
+def test_the_site_sees_a_browser(catalogue, site):
+    shop = WebShopHTTP(site.url + "/", num_goals=3)
+    assert [(task.id, task.category) for task in shop.tasks()] == [(f"fixed_{n}", "webshop") for n in range(3)]
+    site.requests.clear()
+    shop.reset(task="fixed_1")
+    shop.step("search[red/blue hat]")
+    asin = re.search(r"B0\w{8}", shop.step("click[next >]")[0]).group()
+    shop.step(f"click[{asin}]")
+    assert shop.visited == {asin}
+    methods, paths = zip(*site.requests)
+    session = paths[0].strip("/")
+    assert methods == ("GET", "POST", "GET", "POST", "GET")
+    assert session.startswith("fixed") and session.endswith("_1")
+    assert [path.split("/")[1] for path in paths[1:]] == [session, "search_results", "search_results", "item_page"]
+    assert site.goals[session] == catalogue.goals[1]
+    shop.reset(task="fixed_1")
+    assert site.requests[-1][1].strip("/") != session
+
+
+def test_leaked_score(catalogue, site):
+    shop = WebShopHTTP(site.url, catalogue=catalogue, leak_reward=True, observation="text")
+    shop.reset(seed=0)
+    asin = re.search(r"B0\w{8}", shop.step(f"search[{shop.task.prompt}]")[0]).group()
+    shop.step(f"click[{asin}]")
+    last, *_, info = shop.step("click[buy now]")
+    assert f"Your score (min 0.0, max 1.0) [SEP] {info['score']}" in last
+
+
+def test_rollout_over_http(catalogue, site):
+    shop = WebShopHTTP(site.url, catalogue=catalogue)
+
+    def policy(conversations):
+        moves = ["search[easy clean soap]", None, "click[buy now]"]
+        replies = []
+        for messages in conversations:
+            turn = sum(message["role"] == "assistant" for message in messages)
+            listed = re.search(r"\[button\] (B0\w{8})", messages[-1]["content"])
+            replies.append(moves[turn] or f"click[{listed[1]}]")
+        return replies
+
+    rows = rollout(policy, shop, shop.tasks()[:6], num_envs=3, progress=False)
+    assert rows["error"] == [None] * 6
+    assert all(rows["terminated"])
+    assert all(0 <= score <= 1 for score in rows["score"])
+
+
+@pytest.mark.parametrize("kind", ["http", "gym"])
+def test_tasks(kind, catalogue, site):
+    shop = make_shop(kind, catalogue, site)
+    assert len(shop.tasks()) == len(catalogue.goals)
+    category = shop.tasks()[0].category
+    assert {task.category for task in shop.tasks([category])} == {category}
+    assert shop.reset(seed=3) == shop.reset(seed=3)
+    with pytest.raises(ValueError, match="no task is called 'fixed_9999'"):
+        shop.reset(task="fixed_9999")
+    with pytest.raises(ValueError, match="no task has category 'Toys'"):
+        shop.tasks(["Toys"])
+
+
+def test_no_site():
+    shop = WebShopHTTP("http://127.0.0.1:9", timeout=5)
+    with pytest.raises(ConnectionError, match="no WebShop site answers at http://127.0.0.1:9/"):
+        shop.reset(seed=0)
+
+
+def test_the_site_fails(site):
+    shop = WebShopHTTP(site.url, num_goals=10**6)
+    with pytest.raises(ConnectionError, match="answered 500"):
+        shop.reset(task="fixed_999999")
+
+
+def test_something_else_answers():
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html><body><p>It works!</p></body></html>")
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Other)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        with pytest.raises(ValueError, match="no page of WebShop.*It works!"):
+            WebShopHTTP(f"http://127.0.0.1:{server.server_port}").reset(seed=0)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("url", "goals"), [("localhost:3000", 5), ("http://localhost", 0)])
+def test_bad_arguments(url, goals):
+    with pytest.raises(ValueError, match="base_url|num_goals"):
+        WebShopHTTP(url, num_goals=goals)
+
+
+def test_another_gym_environment_is_refused():
+    with pytest.raises(ValueError, match="object is not the original's WebAgentTextEnv"):
+        WebShopGym(object())

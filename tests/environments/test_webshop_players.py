@@ -1,0 +1,122 @@
+"""Scripted shoppers and the offline data that they leave."""
+
+from collections import defaultdict
+from statistics import mean
+
+import pytest
+
+from boost_trl.data.trajectories import validate_trajectories
+from boost_trl.environments.base import Task
+from boost_trl.environments.webshop import WebShop, generate_catalogue, generate_small_catalogue, offline_trajectories
+from boost_trl.environments.webshop.players import DEFAULT_MIX, PLAYERS
+
+
+@pytest.fixture(scope="module")
+def shops():
+    return {
+        "full": WebShop(generate_catalogue(0, 3700, 12)),
+        "text": WebShop(generate_catalogue(0, 370, 5), observation="text"),
+        "small": WebShop(generate_small_catalogue(), observation="compact", results_per_page=3, max_steps=8),
+    }
+
+
+@pytest.fixture(scope="module")
+def rows(shops):
+    return {
+        name: offline_trajectories(shop, 500, seed=0, mix=dict.fromkeys(PLAYERS, 1)) for name, shop in shops.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["full", "text", "small"])
+def test_rows_are_trajectories(rows, shops, name):
+    data = rows[name]
+    validate_trajectories(data)
+    assert {"messages", "rewards", "terminated", "category", "source", "task", "policy", "score", "success"} <= set(
+        data.column_names
+    )
+    assert set(data["source"]) == {"offline"}
+    assert set(data["policy"]) == set(PLAYERS)
+    roles = {message["role"] for messages in data["messages"] for message in messages}
+    assert roles == ({"user", "assistant"} if name == "small" else {"system", "user", "assistant"})
+
+
+@pytest.mark.parametrize("name", ["full", "small"])
+def test_rows_are_what_the_shop_answers(rows, shops, name):
+    shop = shops[name]
+    for row in rows[name].select(range(0, 500, 10)):
+        said = [message["content"] for message in row["messages"] if message["role"] != "system"]
+        observation, info = shop.reset(task=Task(**row["task"]))
+        rewards = []
+        for at in range(0, len(said) - 1, 2):
+            assert said[at] == observation
+            observation, reward, terminated, truncated, info = shop.step(said[at + 1])
+            rewards.append(reward)
+        assert (terminated, truncated) == (row["terminated"], not row["terminated"])
+        assert truncated == (said[-1] == observation)
+        assert rewards == row["rewards"]
+        assert info["category"] == row["category"]
+
+
+@pytest.mark.parametrize("name", ["full", "small"])
+def test_rewards_are_discounted_scores(rows, name):
+    for row in rows[name]:
+        assert sum(row["rewards"]) == pytest.approx(0.99 ** (len(row["rewards"]) - 1) * row["score"])
+        assert row["success"] == (row["score"] == 1.0)
+        assert row["terminated"] or row["score"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["full", "small"])
+def test_shoppers_differ_in_quality(rows, name):
+    returns = defaultdict(list)
+    for row in rows[name]:
+        returns[row["policy"]].append(row["score"])
+    score = {policy: mean(scores) for policy, scores in returns.items()}
+    assert score["oracle"] >= 0.97
+    assert score["expert"] > score["wrong_option"] + 0.05
+    assert score["expert"] > score["hasty"] + 0.1 > score["random"] + 0.3
+    assert score["random"] < 0.35
+    assert score["broken"] < 0.4
+
+
+def test_the_default_mix_leaves_room_both_ways(shops):
+    data = offline_trajectories(shops["full"], 400)
+    assert 0.4 < mean(data["score"]) < 0.75
+    assert 0.1 < mean(data["success"]) < 0.5
+    assert sum(DEFAULT_MIX.values()) == pytest.approx(1)
+
+
+def test_broken_shoppers_do_what_bad_synthetic_data_does(rows):
+    actions = [
+        message["content"]
+        for row in rows["full"]
+        if row["policy"] == "broken"
+        for message in row["messages"]
+        if message["role"] == "assistant"
+    ]
+    assert any(action.startswith("think[") for action in actions)
+    assert sum(action.startswith("search[") for action in actions) > 1
+
+
+def test_everything_follows_from_the_seed(shops):
+    shop = shops["small"]
+    one, same, other = (offline_trajectories(shop, 40, seed=seed) for seed in (1, 1, 2))
+    assert one.to_list() == same.to_list() != other.to_list()
+
+
+def test_all_tasks_are_played_before_one_is_played_again(shops):
+    data = offline_trajectories(shops["small"], 480, mix={"hasty": 1})
+    assert len({task["id"] for task in data["task"]}) == 480
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mix": {"genius": 1}}, "no shopper is called 'genius'"),
+        ({"mix": {"expert": -1, "hasty": 2}}, "at least 0"),
+        ({"mix": {}}, "at least 0"),
+        ({"n": 0}, "n must be positive"),
+    ],
+)
+def test_bad_arguments(shops, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        offline_trajectories(shops["small"], **({"n": 5} | arguments))
