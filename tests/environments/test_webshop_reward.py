@@ -1,10 +1,12 @@
 """The reward against hand-worked cases and brute force. Facts about the original are those of its own test suite."""
 
 import random
+import sys
+from types import SimpleNamespace
 
 import pytest
 
-from boost_trl.environments.webshop import purchase_reward
+from boost_trl.environments.webshop import purchase_reward, spacy_nouns
 from boost_trl.environments.webshop.reward import type_reward
 from boost_trl.environments.webshop.text import COLOURS, colour_word, fuzzy_equal, title_nouns
 
@@ -250,3 +252,36 @@ def test_fuzzy_equality_by_brute_force():
 @pytest.mark.parametrize(("left", "right", "equal"), [("café", "caf", True), ("", "", False), ("!!", "!!", False)])
 def test_fuzzy_equality_of_odd_text(left, right, equal):
     assert fuzzy_equal(left, right) is equal
+
+
+def fake_spacy(monkeypatch, load):
+    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=load))
+
+
+def test_nouns_by_a_tagger(monkeypatch):
+    tags = {"Soft": "ADJ", "Wool": "PROPN", "Hat": "NOUN", "hat": "NOUN"}
+    seen = []
+
+    def load(name, exclude):
+        def tag(title):
+            seen.append(title)
+            return [SimpleNamespace(text=word, pos_=tags[word]) for word in title.split()]
+
+        return tag
+
+    fake_spacy(monkeypatch, load)
+    nouns = spacy_nouns()
+    assert nouns("Soft Wool Hat hat") == nouns("Soft Wool Hat hat") == ("wool", "hat", "hat")
+    assert len(seen) == 1
+
+
+def test_no_tagger(monkeypatch):
+    def load(name, exclude):
+        raise OSError
+
+    fake_spacy(monkeypatch, load)
+    with pytest.raises(ValueError, match="spaCy has no pipeline 'nowhere'"):
+        spacy_nouns("nowhere")
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(ImportError, match="webshop-spacy"):
+        spacy_nouns()
