@@ -815,7 +815,11 @@ def _load(model, args, processing_class, quantization_config, peft_config):
         )
     elif quantization_config is not None or options:
         raise ValueError("`quantization_config` and `model_init_kwargs` apply to a model given by name")
-    is_quantized = hasattr(base_causal_lm(model), "hf_quantizer")
+    is_quantized = getattr(base_causal_lm(model), "is_quantized", False)
+    for module in model.modules():
+        # On a CPU bitsandbytes repacks 4-bit weights at the first evaluation, and the repacked ones have no backward.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     if peft_config is not None:
         from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 

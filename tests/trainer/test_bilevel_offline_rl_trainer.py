@@ -4,51 +4,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from offline_rl_tiny import Recording, logged, moved, naive_row_losses
 from torch import nn
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
 from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
 from boost_trl.trainer.endless_sampler import EndlessSampler
-from boost_trl.trainer.parameter_groups import innermost_optimizer
-
-
-OPTIONS = {
-    "auxiliary_steps": 2,
-    "primary_steps": 2,
-    "max_steps": 4,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 1e-2,
-    "logging_steps": 1,
-    "report_to": "none",
-    "use_cpu": True,
-    "save_strategy": "no",
-    "disable_tqdm": True,
-    "average_last": 0.0,
-    "max_grad_norm": 0.0,
-    "states_dtype": "float32",
-}
-
-
-@pytest.fixture
-def make_trainer(tmp_path, make_tiny_model, make_dialogues, tiny_tokenizer):
-    def make(model=None, train=None, validation=None, trainer_class=BilevelOfflineRLTrainer, arguments=None, **options):
-        options = {"output_dir": str(tmp_path / "out"), "cache_dir": str(tmp_path / "cache"), **OPTIONS, **options}
-        args = BilevelOfflineRLConfig(**options)
-        bilevel = args.method != "vanilla"
-        return trainer_class(
-            make_tiny_model() if model is None else model,
-            args,
-            train_dataset=make_dialogues(32, seed=1) if train is None else train,
-            processing_class=tiny_tokenizer,
-            validation_dataset=(make_dialogues(12, seed=2) if validation is None else validation) if bilevel else None,
-            **(arguments or {}),
-        )
-
-    return make
-
-
-def logged(trainer, name):
-    return [entry[name] for entry in trainer.state.log_history if name in entry]
 
 
 # Schedule
@@ -88,38 +49,6 @@ def test_an_endless_sampler_visits_every_row_once_a_pass_and_continues_where_it_
 # What moves and what must not
 
 
-class Recording(BilevelOfflineRLTrainer):
-    """Keeps a copy of everything that training could move, before the first and after every policy update."""
-
-    def snapshot(self):
-        optimizer = innermost_optimizer(self.optimizer)
-        moments = {
-            f"{group['role']}.{i}.{j}.{name}": value
-            for i, group in enumerate(optimizer.param_groups)
-            for j, parameter in enumerate(group["params"])
-            for name, value in optimizer.state.get(parameter, {}).items()
-        }
-        phi = {} if self.reweighting_head is None else self.reweighting_head.state_dict()
-        return copy.deepcopy({"model": self.model.state_dict(), "moments": moments, "phi": phi})
-
-    def get_batch_samples(self, *args):
-        self.history = getattr(self, "history", [])
-        self.history.append({"before": self.snapshot()})
-        return super().get_batch_samples(*args)
-
-    def _after_policy_update(self, step):
-        self.history[-1]["updated"] = self.snapshot()
-        super()._after_policy_update(step)
-        self.history[-1]["after"] = self.snapshot()
-
-
-def moved(before, after, part, prefix=""):
-    """Names under `prefix` that are not bit for bit the same."""
-    names = [name for name in after[part] if name.startswith(prefix)]
-    assert names or part == "moments", f"nothing is called {prefix} in {part}"
-    return {name for name in names if name not in before[part] or not torch.equal(before[part][name], after[part][name])}
-
-
 @pytest.mark.parametrize("algorithm", ["mc", "ilql"])
 def test_each_phase_moves_what_it_should_and_nothing_else(make_trainer, algorithm):
     trainer = make_trainer(
@@ -144,7 +73,7 @@ def test_each_phase_moves_what_it_should_and_nothing_else(make_trainer, algorith
             assert step % 4 == 1 or not moved(updated, after, "model", f"{resting}.")
 
         if step % 4 == 1:  # phase 2
-            for name, value in trainer.model.auxiliary.state_dict().items():
+            for name in trainer.model.auxiliary.state_dict():
                 assert torch.equal(after["model"][f"primary.{name}"], after["model"][f"auxiliary.{name}"]), name
             primary = {n.split(".", 1)[1].split(".", 1)[1]: v for n, v in after["moments"].items() if n[0] == "p"}
             auxiliary = {n.split(".", 1)[1].split(".", 1)[1]: v for n, v in after["moments"].items() if n[0] == "a"}
@@ -206,33 +135,6 @@ def test_a_batch_is_the_same_for_every_accumulation(make_trainer, algorithm, nor
         np.testing.assert_allclose(other_weights, weights, rtol=1e-4)
         for name, value in parameters.items():
             torch.testing.assert_close(other_parameters[name], value, rtol=1e-4, atol=1e-5, msg=name)
-
-
-def naive_row_losses(trainer, role, rows, dataset):
-    """ℓ(τ) one row at a time, from full logits and plain formulas (Monte-Carlo returns)."""
-    tokenizer, config = trainer.processing_class, trainer.model.primary.config
-    heads = getattr(trainer.model, role)
-    losses = []
-    for row in rows:
-        example = dataset[int(row)]
-        rendered = tokenizer.apply_chat_template(
-            example["messages"], return_dict=True, return_assistant_tokens_mask=True, return_tensors="pt"
-        )
-        ids, mask = rendered["input_ids"], torch.as_tensor(rendered["assistant_masks"]).reshape(-1)
-        hidden = trainer.model.backbone(ids, output_hidden_states=True).hidden_states[-1][0]
-        q = hidden @ heads.q_weight[0].T + heads.q_bias[0]
-        turn, total, count = -1, 0.0, 0
-        for t in range(1, ids.shape[1]):
-            if mask[t] == 0:
-                continue
-            if mask[t - 1] == 0:
-                turn += 1
-            target = (sum(example["rewards"][turn:]) - config.return_shift) / config.return_scale
-            taken = q[t - 1, ids[0, t]]
-            total = total + (taken - target) ** 2 + trainer.args.cql_weight * (q[t - 1].logsumexp(0) - taken)
-            count += 1
-        losses.append(total / count)
-    return torch.stack(losses)
 
 
 def test_the_weighted_loss_and_its_gradient_are_those_of_the_definition(make_trainer, make_dialogues):
@@ -413,7 +315,16 @@ def test_logs_name_both_levels_and_the_weights(make_trainer):
     trainer = make_trainer(algorithm="ilql", max_steps=4)
     trainer.train()
     expected = {
-        *("loss", "train_loss_weighted", "validation_loss", "td_loss", "cql_loss", "expectile_loss", "mean_q", "mean_v"),
+        *(
+            "loss",
+            "train_loss_weighted",
+            "validation_loss",
+            "td_loss",
+            "cql_loss",
+            "expectile_loss",
+            "mean_q",
+            "mean_v",
+        ),
         *("phase", "penalty_alpha", "effective_sample_size", "weight_entropy", "largest_weight"),
         *("weight_offline", "weight_synthetic", "grad_norm_backbone", "grad_norm_primary", "num_tokens"),
     }
@@ -472,14 +383,18 @@ def test_the_output_folder_opens_with_plain_transformers(make_trainer, tmp_path)
     assert torch.equal(ValueHeads.from_pretrained(folder).q_weight, trainer.model.primary.q_weight)
     embeddings = trainer.reweighter.embeddings
     assert torch.equal(ReweightingHead.from_pretrained(folder)(embeddings), trainer.reweighter.scores())
-    assert Dataset.from_parquet(str(folder / "example_weights.parquet")).to_dict() == trainer.example_weights().to_dict()
+    assert (
+        Dataset.from_parquet(str(folder / "example_weights.parquet")).to_dict() == trainer.example_weights().to_dict()
+    )
     assert not list(folder.glob("*.bin")) and not list(folder.glob("*.pt"))
 
 
 # Bad input
 
 
-def test_bad_arguments_are_refused_before_training(make_trainer, make_dialogues, make_tiny_model, tiny_tokenizer, tmp_path):
+def test_bad_arguments_are_refused_before_training(
+    make_trainer, make_dialogues, make_tiny_model, tiny_tokenizer, tmp_path
+):
     with pytest.raises(ValueError, match="pass `validation_dataset="):
         BilevelOfflineRLTrainer(
             make_tiny_model(),
