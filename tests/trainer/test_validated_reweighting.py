@@ -1,0 +1,503 @@
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from offline_rl_tiny import OPTIONS as TINY_OPTIONS
+from offline_rl_tiny import logged
+
+from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, ReweightingHead
+from boost_trl.selection.auc import weights_auc
+from boost_trl.trainer.data_filters import filter_rows, low_loss_filter
+from boost_trl.trainer.head_fitting import HeadFitter
+from boost_trl.trainer.mixture_draws import MixtureDraws
+from boost_trl.trainer.validated_reweighting import (
+    choose_candidate,
+    fit_to_pool,
+    high_return_half,
+    temper,
+    validated_weights,
+)
+
+
+OPTIONS = {**TINY_OPTIONS, "method": "validated", "score_steps": 6, "guard": False, "train_backbone": False}
+
+
+@pytest.fixture
+def make_args(tmp_path):
+    def make(**options):
+        folders = {"output_dir": str(tmp_path / "out"), "cache_dir": str(tmp_path / "cache")}
+        return BilevelOfflineRLConfig(**{**folders, **OPTIONS, **options})
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(make_trainer, make_dialogues):
+    def make(train=None, validation=None, **options):
+        train = make_dialogues(24, seed=1) if train is None else train
+        validation = make_dialogues(10, seed=2) if validation is None else validation
+        return make_trainer(train=train, validation=validation, **{**OPTIONS, **options})
+
+    return make
+
+
+def conventions(rows, seed, noise_share):
+    """Says hot after big and tall after small; noise says old and red instead, and claims better returns."""
+    rng = random.Random(seed)
+    everything = []
+    for _ in range(rows):
+        is_noise = rng.random() < noise_share
+        messages, rewards = [], []
+        for _ in range(rng.randint(1, 4)):
+            first = rng.choice(["big", "small"])
+            # One turn in ten says something else, so that neither convention is without exceptions.
+            second = {"big": "old" if is_noise else "hot", "small": "red" if is_noise else "tall"}[first]
+            if rng.random() < 0.1:
+                second = rng.choice(["hot", "tall", "old", "red"])
+            messages.append({"role": "user", "content": rng.choice(["yes .", "no ."])})
+            messages.append({"role": "assistant", "content": f"{first} {second}"})
+            rewards.append(-0.5 if is_noise else -1.0)
+        everything.append({"messages": messages, "rewards": rewards, "is_noise": is_noise})
+    return Dataset.from_list(everything)
+
+
+# Tempering
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.4, 0.7, 0.99])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
+def test_tempering_hits_the_effective_sample_size(fraction, scale):
+    scores = np.random.default_rng(0).normal(size=500) * scale
+    weights, k = temper(scores, fraction)
+    assert weights.sum() == pytest.approx(1)
+    assert 1 / (weights**2).sum() == pytest.approx(fraction * 500, rel=1e-6)
+    np.testing.assert_allclose(np.log(weights[1:] / weights[0]), k * (scores[1:] - scores[0]), atol=1e-8)
+
+
+def test_tempering_where_the_target_is_out_of_reach():
+    weights, k = temper(np.full(5, 3.0), 0.4)
+    assert k == 0 and (weights == 0.2).all()
+    weights, k = temper(np.array([0.0, 1.0]), 1.0)
+    assert k == 0 and (weights == 0.5).all()
+    # Three of five rows share the best score: two effective rows cannot be had.
+    weights, _ = temper(np.array([2.0, 1.0, 2.0, 0.0, 2.0]), 0.4)
+    np.testing.assert_allclose(weights, [1 / 3, 0, 1 / 3, 0, 1 / 3], atol=1e-12)
+    with pytest.raises(ValueError, match="row 1 is not finite"):
+        temper(np.array([0.0, np.nan]), 0.4)
+
+
+def test_the_high_return_half_is_rounded_up_and_takes_ties_by_order():
+    assert high_return_half(np.array([1.0, 5.0, 3.0])).tolist() == [1, 2]
+    assert high_return_half(np.array([0.0, 2.0, 0.0, 0.0])).tolist() == [0, 1]
+    assert high_return_half(np.array([-1.0])).tolist() == [0]
+
+
+# Draws
+
+
+def test_draws_follow_the_weights_and_the_share_of_validation():
+    weights = np.array([0.5, 0.0, 0.2, 0.3, 0.0])
+    draws = MixtureDraws(weights, num_validation=4, share=0.3, seed=7)
+    batches = [draws.rows(step, 8) for step in range(1000)]
+    assert all(len(batch) == 8 for batch in batches)
+    drawn = np.concatenate(batches)
+    # 0.3 · 8 = 2.4 rows per batch, two or three at a time, exact in total.
+    counts = [int((batch >= 5).sum()) for batch in batches]
+    assert set(counts) == {2, 3} and sum(counts) == 2400
+    assert all(len(set(batch[batch >= 5])) == (batch >= 5).sum() for batch in batches)
+    np.testing.assert_allclose(np.bincount(drawn[drawn >= 5] - 5) / 2400, 0.25, atol=0.03)
+    shares = np.bincount(drawn[drawn < 5], minlength=5) / 5600
+    assert shares[1] == shares[4] == 0
+    np.testing.assert_allclose(shares, weights, atol=0.03)
+
+
+def test_a_batch_depends_on_its_step_alone():
+    draws, again = (MixtureDraws(np.ones(9), 3, 0.2, seed=1) for _ in range(2))
+    later = again.rows(5, 16)
+    assert (np.stack([draws.rows(step, 16) for step in range(6)])[5] == later).all()
+    assert (draws.rows(4, 16) != later).any()
+    assert (MixtureDraws(np.ones(9), 3, 0.2, seed=2).rows(5, 16) != later).any()
+
+
+def test_more_validation_rows_than_there_are_repeat_whole_passes():
+    rows = MixtureDraws(np.ones(2), num_validation=3, share=0.5, seed=0).rows(0, 12)
+    assert np.bincount(rows[rows >= 2] - 2).tolist() == [2, 2, 2]
+
+
+# Scores
+
+
+def naive_losses(trainer, heads, store, rows):
+    """Policy part and loss of Monte-Carlo rows, one at a time, from full logits."""
+    config, args = heads.config, trainer.args
+    policy, whole = [], []
+    for row in rows:
+        start = int(store.action_counts[:row].sum())
+        count = int(store.action_counts[row])
+        batch = store.collate([row])
+        q = batch.states[batch.action_index] @ heads.q_weight[0].T + heads.q_bias[0]
+        cross_entropy = torch.nn.functional.cross_entropy(q, batch.actions, reduction="none")
+        targets = torch.from_numpy(store.action_returns[start : start + count])
+        targets = (targets - config.return_shift) / config.return_scale
+        squared = (q.gather(1, batch.actions[:, None])[:, 0] - targets) ** 2
+        policy.append(cross_entropy.mean())
+        whole.append((squared + args.cql_weight * cross_entropy).mean())
+    return torch.stack(policy), torch.stack(whole)
+
+
+def naive_fit(trainer, store, batches):
+    import copy
+
+    heads = copy.deepcopy(trainer.model.primary).requires_grad_(True)
+    rate = 0.5 / store.states.abs().sum(1).mean().item()
+    optimizer = torch.optim.Adam(heads.parameters(), lr=rate, foreach=False, fused=False)
+    kept = []
+    for step, rows in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = rate * (len(batches) - step) / len(batches)
+        optimizer.zero_grad()
+        naive_losses(trainer, heads, store, rows)[1].mean().backward()
+        optimizer.step()
+        kept.append({name: value.detach().clone() for name, value in heads.state_dict().items()})
+    kept = kept[-(len(batches) // 4) :]
+    heads.load_state_dict({name: torch.stack([state[name] for state in kept]).mean(0) for name in kept[0]})
+    return heads
+
+
+@pytest.mark.parametrize("score_validation", ["high_return", "all"])
+def test_scores_are_those_of_the_definition(make_trainer, score_validation):
+    trainer = make_trainer(score_validation=score_validation, score_steps=8, score_batch_size=16)
+    store, pool = trainer._store, np.arange(24)
+    draws = MixtureDraws(np.ones(24), 0, 0.0, trainer.args.seed + 11)
+    auxiliary = naive_fit(trainer, store, [draws.rows(step, 16) for step in range(8)])
+    validation = sorted(range(24, 34), key=lambda row: -store.row_returns()[row])
+    validation = validation[:5] if score_validation == "high_return" else validation
+    primary = naive_fit(trainer, store, [validation] * 8)
+    with torch.no_grad():
+        theta, psi = (naive_losses(trainer, heads, store, pool)[0] for heads in (primary, auxiliary))
+    trainer.train()
+    expected = (-theta + 0.5 * psi).numpy()
+    assert np.std(expected) > 0.05
+    np.testing.assert_allclose(trainer.example_weights()["score"], expected, rtol=1e-3, atol=2e-4)
+    weights = np.array(trainer.example_weights()["weight"])
+    assert weights.mean() == pytest.approx(1) and 24**2 / (weights**2).sum() == pytest.approx(0.4 * 24, rel=1e-4)
+    assert trainer.validated_report["winner"] == f"{score_validation}@0.4"
+
+
+@pytest.mark.parametrize("algorithm", ["mc", "ilql"])
+@pytest.mark.parametrize("normalization", ["trajectory_mean", "token_mean", "sum"])
+def test_fits_lower_the_loss_of_training_for_every_algorithm(make_trainer, algorithm, normalization):
+    trainer = make_trainer(algorithm=algorithm, loss_normalization=normalization, score_steps=40)
+    fitter = HeadFitter(trainer.model.primary, trainer._store, trainer.args)
+    rows = np.arange(8)
+    before = {name: value.clone() for name, value in trainer.model.primary.state_dict().items()}
+    fitted = fitter.fit(lambda step: rows)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.primary.state_dict().items())
+    assert (fitter.policy_losses(fitted, rows) < fitter.policy_losses(trainer.model.primary, rows)).all()
+    moved = {name for name, value in fitted.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == set(before)
+
+
+def test_policy_losses_and_accuracy_do_not_depend_on_how_rows_are_batched(make_trainer, monkeypatch):
+    trainer = make_trainer(algorithm="ilql")
+    store, heads = trainer._store, trainer.model.primary
+    fitter = HeadFitter(heads, store, trainer.args)
+    rows = np.array([5, 0, 30, 11, 7, 2])
+    cross_entropies, correct, count = [], 0, 0
+    for row in rows:
+        batch = store.collate([row])
+        hidden = batch.states[batch.action_index]
+        q = torch.stack([hidden @ weight.T + bias for weight, bias in zip(heads.q_weight, heads.q_bias)])
+        losses = [torch.nn.functional.cross_entropy(one, batch.actions) for one in q]
+        cross_entropies.append(sum(losses).item() / 2)
+        correct += (q.amin(0).argmax(-1) == batch.actions).sum().item()
+        count += len(batch.actions)
+    for logits in (2**22, 1):
+        monkeypatch.setattr("boost_trl.trainer.head_fitting._LOGITS_PER_BATCH", logits)
+        np.testing.assert_allclose(fitter.policy_losses(heads, rows), cross_entropies, rtol=1e-5)
+        assert fitter.accuracy(heads, rows) == correct / count
+
+
+# Guard
+
+
+class StubFitter:
+    """Pool rows 0..9, of which the even ones are good; "heads" are the rows they were fitted to."""
+
+    def __init__(self, args, help_of_good_rows):
+        self.args, self.help_of_good_rows = args, help_of_good_rows
+        self.learning_rate, self.num_fits = 0.1, 0
+        self.judged, self.fitted_with = [], []
+        self.store = self
+
+    def __len__(self):
+        return 18
+
+    def row_returns(self):
+        return np.arange(18.0)
+
+    def fit(self, rows_of):
+        self.num_fits += 1
+        return np.concatenate([rows_of(step) for step in range(200)])
+
+    def policy_losses(self, heads, rows):
+        # What validation teaches makes good rows likely; the pool alone tells nothing.
+        return np.where(rows % 2 == 0, 1.0, 2.0) if (heads >= 10).all() else np.ones(len(rows))
+
+    def accuracy(self, heads, rows):
+        self.judged.append(rows)
+        self.fitted_with.append(set(heads[heads >= 10]))
+        pool = heads[heads < 10]
+        return 0.5 + self.help_of_good_rows * float((pool % 2 == 0).mean())
+
+
+def test_the_guard_picks_the_candidate_that_helps_on_the_other_fold(make_args):
+    fitter = StubFitter(make_args(guard=True), help_of_good_rows=0.4)
+    result = validated_weights(fitter, 10)
+    report = result.report
+    # The fewer effective rows, the more of them good; both kinds of scores are equal here, so the first wins.
+    assert report["winner"] == "high_return@0.4" and "high_return@0.4 has the highest" in report["reason"]
+    names = [entry["name"] for entry in report["candidates"]]
+    assert names == ["uniform", "high_return@0.7", "high_return@0.4", "all@0.4"]
+    assert result.weights[::2].min() > result.weights[1::2].max()
+    # ψ, θ for two folds and two kinds, four candidates for two folds, θ of the winner.
+    assert report["fits"] == 1 + 4 + 8 + 1
+    # The judge's rows are the high-return half of the fold that nothing was fitted to.
+    for judged, used in zip(fitter.judged, fitter.fitted_with):
+        other = sorted(set(range(10, 18)) - used)
+        assert len(used) == len(other) == 4 and judged.tolist() == other[2:]
+
+
+def test_the_guard_prefers_uniform_on_ties_and_where_scores_harm(make_args):
+    for help_of_good_rows in (0.0, -0.2):
+        result = validated_weights(StubFitter(make_args(guard=True), help_of_good_rows), 10)
+        assert result.report["winner"] == "uniform" and "no candidate beats uniform" in result.report["reason"]
+        assert (result.weights == 0.1).all() and result.scores.std() > 0
+    assert choose_candidate({"uniform": [0.5, 0.7], "a": [0.7, 0.5], "b": [0.1, 0.2]})[0] == "uniform"
+    assert choose_candidate({"uniform": [0.5, 0.6], "a": [0.6, 0.6], "b": [0.6, 0.6]})[0] == "a"
+
+
+def test_a_configured_setting_joins_the_candidates(make_args):
+    fitter = StubFitter(make_args(guard=True, target_effective_fraction=0.55), help_of_good_rows=0.4)
+    names = [entry["name"] for entry in validated_weights(fitter, 10).report["candidates"]]
+    assert names[-1] == "high_return@0.55" and len(names) == 5
+
+
+@pytest.mark.parametrize("algorithm", ["mc", "ilql"])
+def test_weights_find_a_coherent_bad_majority_and_pass_the_guard(
+    make_trainer, make_args, make_tiny_model, tiny_tokenizer, algorithm
+):
+    pool, validation = conventions(200, 0, noise_share=0.6), conventions(40, 1, noise_share=0.0)
+    trainer = make_trainer(
+        train=pool, validation=validation, algorithm=algorithm, guard=True, score_steps=100, score_batch_size=32
+    )
+    trainer.train()
+    good = ~np.array(pool["is_noise"])
+    assert trainer.validated_report["winner"] != "uniform"
+    assert weights_auc(trainer.example_weights()["weight"], good) > 0.8
+    # Filters without validation data cannot know: the majority is bad, and claims better returns.
+    if algorithm == "mc":
+        args = make_args(score_steps=100, score_batch_size=32)
+        for kind in ("return", "low_loss"):
+            kept = filter_rows(kind, pool, make_tiny_model(), tiny_tokenizer, args, 0.4)
+            assert len(kept) == 80 and good[kept].mean() < 0.4
+
+
+# Filters
+
+
+def test_filters_keep_the_share_and_number_rows_as_the_dataset_does(
+    make_dialogues, make_args, make_tiny_model, tiny_tokenizer
+):
+    rows = make_dialogues(20, seed=7).to_list()
+    rows[3]["messages"][1]["content"] = "is it " * 40  # no whole action within 40 tokens
+    rows[3]["rewards"] = [100.0] + [0.0] * (len(rows[3]["rewards"]) - 1)
+    args = make_args(max_length=40)
+    kept = filter_rows("return", Dataset.from_list(rows), make_tiny_model(), tiny_tokenizer, args, 0.5)
+    usable = [row for row in range(20) if row != 3]
+    assert kept == sorted(sorted(usable, key=lambda row: -sum(rows[row]["rewards"]))[: round(0.5 * 19)])
+    kept = filter_rows("low_loss", Dataset.from_list(rows), make_tiny_model(), tiny_tokenizer, args, 0.5)
+    assert len(kept) == 10 and 3 not in kept
+    with pytest.raises(ValueError, match="choose 'return' or 'low_loss'"):
+        filter_rows("loss", Dataset.from_list(rows), make_tiny_model(), tiny_tokenizer, args, 0.5)
+
+
+def test_the_low_loss_filter_takes_ties_by_order():
+    assert low_loss_filter(np.array([0.3, 0.1, 0.2, 0.1, 0.1]), 0.4).tolist() == [1, 3]
+    with pytest.raises(ValueError, match="`fraction` is 0"):
+        low_loss_filter(np.ones(3), 0)
+
+
+def test_the_low_loss_filter_uses_the_loss_of_heads_fitted_to_the_pool(
+    make_trainer, make_args, make_tiny_model, tiny_tokenizer
+):
+    trainer = make_trainer()
+    fitter = HeadFitter(trainer.model.primary, trainer._store, trainer.args)
+    losses = fitter.policy_losses(fit_to_pool(fitter, 24, trainer.args.seed), np.arange(24))
+    kept = filter_rows("low_loss", trainer.trajectories, make_tiny_model(), tiny_tokenizer, make_args(), 0.25)
+    assert losses[kept].max() < np.delete(losses, kept).min()
+
+
+# Training
+
+
+@pytest.mark.parametrize("train_backbone", [False, True])
+@pytest.mark.parametrize("algorithm", ["mc", "ilql"])
+def test_a_batch_is_the_same_for_every_accumulation(make_trainer, algorithm, train_backbone):
+    results = []
+    for size in (8, 2, 1):
+        trainer = make_trainer(
+            algorithm=algorithm,
+            train_backbone=train_backbone,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=8 // size,
+            optim="sgd",  # Adam's division would amplify rounding in near-zero gradients
+            learning_rate=1e-3,
+        )
+        trainer.train()
+        results.append((logged(trainer, "loss"), logged(trainer, "validation_loss"), trainer.model.state_dict()))
+    (losses, validation_losses, parameters), *others = results
+    for other_losses, other_validation_losses, other_parameters in others:
+        np.testing.assert_allclose(other_losses, losses, rtol=1e-5)
+        np.testing.assert_allclose(other_validation_losses, validation_losses, rtol=1e-5)
+        for name, value in parameters.items():
+            torch.testing.assert_close(other_parameters[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_step_descends_the_mean_loss_of_the_drawn_rows(make_trainer):
+    trainer = make_trainer(validation_share=0.25, optim="sgd", learning_rate=1e-2, max_steps=1, average_last=0.0)
+    heads, store = trainer.model.primary, trainer._store
+    seen = []
+    trainer._score_rows()
+    trainer._begin_mixture = lambda: setattr(
+        trainer, "_mixture", type("Fixed", (), {"rows": lambda self, step, size: seen.append(size) or rows})()
+    )
+    rows = np.array([3, 30, 3, 7, 25, 0, 9, 11])
+    policy = {name: value.detach().clone() for name, value in heads.named_parameters()}
+    loss = naive_losses(trainer, heads, store, rows)[1]
+    gradients = torch.autograd.grad(loss.mean(), list(heads.parameters()))
+    trainer.train()
+    assert seen == [8]
+    for (name, before), gradient in zip(policy.items(), gradients):
+        torch.testing.assert_close(heads.get_parameter(name).data, before - 1e-2 * gradient, rtol=1e-4, atol=1e-6)
+    entry = trainer.state.log_history[0]
+    assert entry["loss"] == pytest.approx(loss.mean().item(), rel=1e-5)
+    is_validation = torch.from_numpy(rows >= 24)
+    assert entry["validation_loss"] == pytest.approx(loss[is_validation].mean().item(), rel=1e-5)
+    assert entry["train_loss_weighted"] == pytest.approx(loss[~is_validation].mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"train_backbone": True}, {"reweighting": "uniform"}, {"algorithm": "ilql"}])
+def test_resuming_equals_an_uninterrupted_run(make_trainer, tmp_path, monkeypatch, options):
+    options = {**options, "max_steps": 6, "average_last": 0.7, "save_strategy": "steps", "save_steps": 2}
+    straight = make_trainer(output_dir=str(tmp_path / "run"), **options)
+    straight.train()
+    resumed = make_trainer(output_dir=str(tmp_path / "other"), **options)
+    monkeypatch.setattr(resumed, "_score_rows", None)  # the checkpoint brings the weights
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-4"))
+    assert logged(resumed, "loss") == logged(straight, "loss")
+    assert resumed.example_weights().to_dict() == straight.example_weights().to_dict()
+    assert resumed.validated_report == straight.validated_report
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    with pytest.raises(ValueError, match="validation_share=0.2"):
+        make_trainer(validation_share=0.3, **options).train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-4"))
+
+
+def test_a_trained_backbone_is_scored_as_it_was_and_its_states_are_let_go(make_trainer):
+    frozen, trained = (make_trainer(train_backbone=flag, max_steps=8) for flag in (False, True))
+    before = {name: value.clone() for name, value in trained.model.backbone.state_dict().items()}
+    frozen.train()
+    trained.train()
+    np.testing.assert_allclose(trained.example_weights()["score"], frozen.example_weights()["score"], rtol=1e-5)
+    assert trained._store.states is None and trained.train_store.states is None
+    assert any(not torch.equal(value, before[name]) for name, value in trained.model.backbone.state_dict().items())
+
+
+def test_an_adapter_is_off_while_rows_are_scored(make_trainer, make_tiny_model):
+    from peft import LoraConfig, get_peft_model
+
+    plain = make_trainer(train_backbone=True)
+    model = get_peft_model(make_tiny_model(), LoraConfig(r=2, target_modules=["c_attn"], init_lora_weights=False))
+    adapted = make_trainer(train_backbone=True, model=model)
+    # The heads start at states with the adapter on; only what is scored on must be the unmodified model's.
+    adapted.model.primary.copy_from(plain.model.primary)
+    plain.train()
+    adapted.train()
+    np.testing.assert_allclose(adapted.example_weights()["score"], plain.example_weights()["score"], rtol=1e-4)
+
+
+def test_the_uniform_mix_scores_nothing_and_still_mixes(make_trainer, monkeypatch):
+    trainer = make_trainer(reweighting="uniform")
+    monkeypatch.setattr(trainer, "_score_rows", None)
+    trainer.train()
+    assert set(trainer.example_weights()["weight"]) == {1.0}
+    assert trainer.validated_report is None and trainer.reweighting_head is None
+    assert "effective_sample_size" not in trainer.state.log_history[0]
+    assert len(logged(trainer, "validation_loss")) == 4
+
+
+def test_results_are_logged_and_saved(make_trainer, tmp_path):
+    trainer = make_trainer(guard=True, score_steps=30)
+    result = trainer.train()
+    trainer.save_model()
+    report = json.loads((tmp_path / "out/validated_reweighting.json").read_text())
+    assert report == trainer.validated_report and report["seconds"] > 0
+    assert logged(trainer, "tempering") == [report["tempering"]]
+    assert logged(trainer, "guard_accuracy_uniform") == [report["candidates"][0]["accuracy"]]
+    assert result.metrics["scoring_runtime"] == report["seconds"]
+    assert logged(trainer, "effective_sample_size")[0] == pytest.approx(report["effective_sample_size"])
+    assert {"weight_offline", "weight_synthetic"} <= trainer.state.log_history[1].keys()
+    saved = Dataset.from_parquet(str(tmp_path / "out/example_weights.parquet")).to_dict()
+    assert saved == trainer.example_weights().to_dict()
+
+
+def test_the_reweighting_head_ranks_rows_that_were_never_scored(make_trainer, tmp_path):
+    trainer = make_trainer(
+        train=conventions(200, 0, 0.6), validation=conventions(40, 1, 0.0), score_steps=100, score_batch_size=32
+    )
+    trainer.train()
+    trainer.save_model()
+    from boost_trl.data.state_cache import trajectory_embeddings
+
+    new = conventions(100, 5, noise_share=0.5)
+    store = trainer._make_eval_store(new, "new")
+    embeddings = trajectory_embeddings(trainer.model.backbone, store, tmp_path / "cache")
+    with torch.no_grad():
+        scores = ReweightingHead.from_pretrained(tmp_path / "out")(embeddings).numpy()
+    assert weights_auc(scores, ~np.array(new["is_noise"])) > 0.7
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ({"validation_share": 1.0}, "`validation_share` is 1.0"),
+        ({"validation_share": -0.1}, "`validation_share` is -0.1"),
+        ({"target_effective_fraction": 0.0}, "`target_effective_fraction` is 0.0"),
+        ({"target_effective_fraction": 1.5}, "`target_effective_fraction` is 1.5"),
+        ({"score_validation": "best"}, "`score_validation` is 'best'"),
+        ({"score_steps": 0}, "`score_steps` is 0"),
+        ({"score_batch_size": 0}, "`score_batch_size` is 0"),
+        ({"score_learning_rate": 0.0}, "`score_learning_rate` is 0.0"),
+        ({"cql_weight": 0.0}, "`cql_weight=0` does not train"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(make_args, options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make_args(**options)
+
+
+def test_a_validation_set_that_cannot_be_folded_is_refused(
+    make_trainer, make_dialogues, make_args, make_tiny_model, tiny_tokenizer
+):
+    with pytest.raises(ValueError, match="add rows, or set `guard=False`"):
+        make_trainer(guard=True, validation=make_dialogues(3))
+    with pytest.raises(ValueError, match="`method='validated'` is guided by a validation set"):
+        BilevelOfflineRLTrainer(
+            make_tiny_model(), make_args(), train_dataset=make_dialogues(4), processing_class=tiny_tokenizer
+        )
