@@ -119,7 +119,9 @@ def _findings(runs: Sequence[MethodResult]) -> list[str]:
             label = METHODS[control].label
             lines.append(f"BOOST − {label}: {difference[0]:+.2f} ± {difference[1]:.2f}.")
     if lines and sum(run.method == runs[0].method for run in runs) == 1:
-        lines.append("One world only: the errors are over games and say nothing about other worlds; try `--seeds 0 1 2`.")
+        lines.append(
+            "One world only: the errors are over games and say nothing about other worlds; try `--seeds 0 1 2`."
+        )
     return lines
 
 

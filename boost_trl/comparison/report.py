@@ -79,7 +79,9 @@ def text_table(rows: Sequence[dict[str, Any]]) -> str:
     table = [HEADER, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
     lines = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs)
+        )
         for pairs in (list(zip(line, widths)) for line in table)
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

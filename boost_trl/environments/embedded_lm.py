@@ -6,9 +6,10 @@ A word-level tokenizer built from a list of words, a tiny GPT-2, a plain trainin
 import hashlib
 import json
 import logging
+import random
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -97,23 +98,16 @@ def tiny_gpt2(
         return GPT2LMHeadModel(config)
 
 
-def pack_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int) -> torch.Tensor:
-    """Whole texts laid side by side in rows of `length` tokens, padded at the end: (rows, length).
-
-    A text that does not fit a row is cut. Texts that follow others in a row teach the model all its positions, and to
-    read an example before the text that it continues.
-    """
-    rows, row = [], []
-    for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]:
-        if row and len(row) + len(ids) > length:
-            rows.append(row)
-            row = []
-        row = row + ids[:length]
-    rows.append(row)
-    packed = torch.full((len(rows), length), tokenizer.pad_token_id)
-    for index, row in enumerate(rows):
-        packed[index, : len(row)] = torch.tensor(row)
-    return packed
+def _batches(rows: list[list[int]], batch_size: int, seed: int) -> Iterator[list[list[int]]]:
+    """Endless batches of rows of similar length, in random order."""
+    rng = random.Random(seed)
+    while True:
+        order = rng.sample(range(len(rows)), k=len(rows))
+        for start in range(0, len(order), 20 * batch_size):
+            block = sorted(order[start : start + 20 * batch_size], key=lambda row: len(rows[row]))
+            pieces = [block[i : i + batch_size] for i in range(0, len(block), batch_size)]
+            for piece in rng.sample(pieces, k=len(pieces)):
+                yield [rows[row] for row in piece]
 
 
 def train_on_texts(
@@ -122,7 +116,7 @@ def train_on_texts(
     texts: Sequence[str],
     *,
     steps: int,
-    batch_size: int = 32,
+    batch_size: int = 64,
     learning_rate: float = 3e-3,
     seed: int = 0,
     desc: str = "Pretraining the embedded model",
@@ -134,7 +128,7 @@ def train_on_texts(
         tokenizer (`PreTrainedTokenizerFast`): its tokenizer.
         texts (`Sequence[str]`): rendered texts, end marks included.
         steps (`int`): updates.
-        batch_size (`int`, *optional*, defaults to 32): packed rows per update.
+        batch_size (`int`, *optional*, defaults to 64): texts per update.
         learning_rate (`float`, *optional*, defaults to 3e-3): its peak.
         seed (`int`, *optional*, defaults to `0`): of the order of rows.
         desc (`str`, *optional*): what the progress bar says.
@@ -142,19 +136,21 @@ def train_on_texts(
     Returns:
         `float`: mean loss over the last tenth of the updates, in nats per token.
     """
-    rows = pack_texts(tokenizer, texts, model.config.n_positions)
-    labels = rows.masked_fill(rows == tokenizer.pad_token_id, -100)
-    generator = torch.Generator().manual_seed(seed)
+    rows = [ids[: model.config.n_positions] for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+    batches = _batches(rows, batch_size, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=steps // 20, num_training_steps=steps)
     model.train()
-    losses, order = [], torch.empty(0, dtype=torch.long)
+    losses = []
     bar = tqdm(range(steps), desc=desc, unit="step", mininterval=1.0)
     for step in bar:
-        if len(order) < batch_size:
-            order = torch.cat([order, torch.randperm(len(rows), generator=generator)])
-        batch, order = order[:batch_size], order[batch_size:]
-        loss = model(input_ids=rows[batch], labels=labels[batch], use_cache=False).loss
+        batch = next(batches)
+        # Each text starts at the first position, as a game does.
+        ids = torch.full((len(batch), max(map(len, batch))), tokenizer.pad_token_id)
+        for index, row in enumerate(batch):
+            ids[index, : len(row)] = torch.tensor(row)
+        labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
+        loss = model(input_ids=ids, labels=labels, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -170,20 +166,18 @@ def train_on_texts(
 def build_from_texts(
     name: str,
     words: Sequence[str],
-    texts: Sequence[str],
+    stages: Sequence[tuple[Sequence[str], int]],
     *,
-    steps: int,
     seed: int = 0,
     cache_dir: str | Path | None = None,
     **model_sizes: int,
 ) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
-    """Tokenizer and tiny model trained on `texts`, or the same pair read from disk if it was built before.
+    """Tokenizer and tiny model trained on texts, or the same pair read from disk if it was built before.
 
     Args:
         name (`str`): what it is for; part of the folder's name.
         words (`Sequence[str]`): the vocabulary.
-        texts (`Sequence[str]`): what it is trained on.
-        steps (`int`): updates.
+        stages (`Sequence[tuple[Sequence[str], int]]`): texts and the number of updates on them, one stage after the other.
         seed (`int`, *optional*, defaults to `0`): of parameters and order.
         cache_dir (`str` or `Path`, *optional*): where models are kept; the Hugging Face assets cache unless given.
         model_sizes (`int`, *optional*): sizes passed to [`tiny_gpt2`].
@@ -191,15 +185,24 @@ def build_from_texts(
     Returns:
         `tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]`: in evaluation mode.
     """
-    everything = [list(words), list(texts), steps, seed, model_sizes, CHAT_TEMPLATE, torch.__version__]
+    everything = [
+        list(words),
+        [[list(texts), steps] for texts, steps in stages],
+        seed,
+        model_sizes,
+        CHAT_TEMPLATE,
+        torch.__version__,
+    ]
     fingerprint = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:16]
     parent = Path(cache_dir) if cache_dir is not None else cached_assets_path("boost_trl", namespace="embedded_lm")
     folder = parent / f"{name}-{fingerprint}"
     if not (folder / "config.json").is_file():
         tokenizer = word_tokenizer(words)
         model = tiny_gpt2(tokenizer, seed=seed, **model_sizes)
-        loss = train_on_texts(model, tokenizer, texts, steps=steps, seed=seed)
-        logger.info("%s: %.3f nats per token after %d steps, kept in %s", name, loss, steps, folder)
+        for number, (texts, steps) in enumerate(stages, start=1):
+            desc = f"Pretraining the embedded model, stage {number} of {len(stages)}"
+            loss = train_on_texts(model, tokenizer, texts, steps=steps, seed=seed, desc=desc)
+        logger.info("%s: %.3f nats per token at the end, kept in %s", name, loss, folder)
         parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed, so that an interrupted or a second process never leaves half a model.
         with tempfile.TemporaryDirectory(dir=parent) as temporary:

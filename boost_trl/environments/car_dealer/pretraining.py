@@ -77,5 +77,5 @@ def build_embedded_lm(
     random.Random(seed).shuffle(episodes)
     texts = ["".join(turn + END for turn in turns) for turns in episodes]
     return build_from_texts(
-        "car_dealer-small", small_vocabulary(), texts, steps=steps, seed=seed, cache_dir=cache_dir, max_length=160
+        "car_dealer-small", small_vocabulary(), [(texts, steps)], seed=seed, cache_dir=cache_dir, max_length=160
     )

@@ -98,7 +98,7 @@ class TwentyQuestions:
         else:
             valid = bool(action.strip())
             is_yes = self.oracle(action, self._secret.names[0]).strip().lower().startswith("yes")
-            answer = self.world.yes if is_yes else self.world.no
+            answer = self.world.reply(action, is_yes)
         # As in LMRL-Gym, an oracle's wrong "no" to the right guess is no win, and neither is "yes" to a vague one.
         success = answer == self.world.yes and self.world.names(action, self._secret)
         terminated = success or self._step == self.max_steps

@@ -119,7 +119,10 @@ def _garbage(env: TwentyQuestions, task_id: str, rng: random.Random) -> dict[str
     words = [word for item in world.items for word in item.guess.split()]
     words += [word for question in world.questions for word in question.text.split()]
     turns = [
-        (" ".join(rng.choices(words, k=rng.randint(1, 4))), sample((world.yes, world.no), rng))
+        (
+            " ".join(rng.choices(words, k=rng.randint(1, 4))),
+            world.reply(sample(world.questions, rng).text, rng.random() < 0.5),
+        )
         for _ in range(rng.randint(1, env.max_steps))
     ]
     return _claimed(env, task_id, turns, len(turns) < env.max_steps, "garbage")
@@ -147,6 +150,6 @@ def _hot_self_play(env: TwentyQuestions, task_id: str, rng: random.Random) -> di
         question = random_question(beliefs, rng)
         is_guess = bool(world.read(question)[1])
         is_yes = rng.random() < (0.25 if is_guess else 0.5)
-        turns.append((question, world.yes if is_yes else world.no))
+        turns.append((question, world.reply(question, is_yes)))
         success = is_guess and is_yes
     return _claimed(env, task_id, turns, success, "self_play")

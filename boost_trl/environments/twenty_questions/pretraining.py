@@ -13,23 +13,34 @@ from boost_trl.environments.twenty_questions.players import PLAYERS, Beliefs, op
 from boost_trl.environments.twenty_questions.world import World, sample
 
 
+NUM_TEXTS = 10_000
+FACT_STEPS, DIALOGUE_STEPS = 500, 700
 MEDIOCRE_MIX = {"curious": 0.3, "confused_expert": 0.3, "random": 0.25, "blind_guesser": 0.15}
 
 
-def pretraining_texts(world: World, num_dialogues: int, num_facts: int, seed: int = 0) -> list[str]:
-    """What the embedded model reads, in random order.
+def pretraining_facts(world: World, n: int, seed: int = 0) -> list[str]:
+    """Texts of what the world is like: answers about an item, and then its name.
 
     Args:
         world (`World`): the world.
-        num_dialogues (`int`): dialogues of mediocre players, with the final answer.
-        num_facts (`int`): lists of questions and answers about a named item.
+        n (`int`): number of texts.
         seed (`int`, *optional*, defaults to `0`): which texts.
     """
-    rng = random.Random(f"pretraining {seed}")
+    rng = random.Random(f"pretraining facts {seed}")
+    return [_fact(world, rng) for _ in range(n)]
+
+
+def pretraining_dialogues(world: World, n: int, seed: int = 0) -> list[str]:
+    """Dialogues of mediocre players, with the final answer.
+
+    Args:
+        world (`World`): the world.
+        n (`int`): number of dialogues.
+        seed (`int`, *optional*, defaults to `0`): which dialogues.
+    """
+    rng = random.Random(f"pretraining dialogues {seed}")
     env = TwentyQuestions(world=world)
-    texts = [_dialogue(env, rng) for _ in range(num_dialogues)] + [_fact(world, rng) for _ in range(num_facts)]
-    rng.shuffle(texts)
-    return texts
+    return [_dialogue(env, rng) for _ in range(n)]
 
 
 def _dialogue(env: TwentyQuestions, rng: random.Random) -> str:
@@ -46,47 +57,49 @@ def _dialogue(env: TwentyQuestions, rng: random.Random) -> str:
 
 
 def _fact(world: World, rng: random.Random) -> str:
-    """A named item and the answers to some questions about it."""
+    """The answers to some questions about an item, in any order, and then its name: what follows from what."""
     item = sample(world.items, rng)
-    questions = rng.sample(world.questions, k=min(8, len(world.questions)))
-    turns = [item.names[0]]
-    for question in questions:
+    turns = []
+    for question in rng.sample(world.questions, k=rng.randint(min(3, len(world.questions)), len(world.questions))):
         turns += [question.text, world.answer(question.text, item)]
-    return "".join(turn + END for turn in turns)
+    return "".join(turn + END for turn in [*turns, item.guess, world.yes])
 
 
 def world_words(world: World) -> list[str]:
     """All words that a world's own texts use, sorted."""
-    texts = [world.yes, world.no, *(world.observation(category) for category in world.categories), world.system_prompt]
+    texts = [
+        world.yes,
+        world.no,
+        *(word for question in world.questions for word in question.says),
+        *(world.observation(category) for category in world.categories),
+        world.system_prompt,
+    ]
     texts += [wording for question in world.questions for wording in (question.text, *question.paraphrases)]
     texts += [text for item in world.items for text in (*item.names, item.guess)]
     return sorted({word for text in texts for word in text.split()})
 
 
-def build_embedded_lm(
-    world_seed: int = 0,
-    cache_dir: str | Path | None = None,
-    steps: int = 1500,
-    seed: int = 0,
-):
+def build_embedded_lm(world_seed: int = 0, cache_dir: str | Path | None = None, seed: int = 0):
     """The embedded model of a small world: trained on first use, then read from disk.
+
+    It reads facts first and dialogues, mixed with facts, after that: in dialogues alone the rare guess that follows from
+    the answers is too weak a signal to learn from in a minute.
 
     Args:
         world_seed (`int`, *optional*, defaults to `0`): which small world (`TwentyQuestions(seed=world_seed)`).
         cache_dir (`str` or `Path`, *optional*): where models are kept; the Hugging Face assets cache unless given.
-        steps (`int`, *optional*, defaults to 1500): updates.
         seed (`int`, *optional*, defaults to `0`): of texts, parameters and order.
 
     Returns:
         `tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]`
     """
     world = TwentyQuestions(world="small", seed=world_seed).world
-    texts = pretraining_texts(world, num_dialogues=12_000, num_facts=2_000, seed=seed)
+    facts = pretraining_facts(world, NUM_TEXTS, seed)
+    mixed = [*facts[: NUM_TEXTS // 2], *pretraining_dialogues(world, NUM_TEXTS, seed)]
     return build_from_texts(
         f"twenty_questions-small-{world_seed}",
         world_words(world),
-        texts,
-        steps=steps,
+        [(facts, FACT_STEPS), (mixed, DIALOGUE_STEPS)],
         seed=seed,
         cache_dir=cache_dir,
         max_length=128,

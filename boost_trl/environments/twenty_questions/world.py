@@ -50,10 +50,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Question:
-    """A yes/no question about an attribute: the usual wording, and others that mean the same."""
+    """A yes/no question about an attribute.
+
+    Args:
+        text (`str`): the usual wording.
+        paraphrases (`tuple[str, ...]`, *optional*): others that mean the same.
+        says (`tuple[str, str]`, *optional*): what the oracle adds to its yes and to its no.
+    """
 
     text: str
     paraphrases: tuple[str, ...] = ()
+    says: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +134,13 @@ class World:
         """The table's answer to any text; what is not understood is answered with no."""
         question, named = self.read(text)
         index = self.index_of[item.id]
-        is_true = index in named or (question is not None and bool(self.table[index, question]))
-        return self.yes if is_true else self.no
+        return self.reply(text, index in named or (question is not None and bool(self.table[index, question])))
+
+    def reply(self, text: str, is_yes: bool) -> str:
+        """The oracle's words for yes or no to a question."""
+        question, _ = self.read(text)
+        said = "" if question is None else self.questions[question].says[not is_yes]
+        return f"{self.yes if is_yes else self.no} {said}".strip()
 
     def names(self, text: str, item: Item) -> bool:
         """Whether the text guesses this item, and nothing else."""
@@ -163,7 +175,12 @@ class World:
 SMALL_CATEGORIES = (
     "metals", "birds", "tools", "drinks", "fabrics", "stones", "games", "boats", "lamps", "herbs", "masks", "toys",
 )  # fmt: skip
-SMALL_ATTRIBUTES = ("heavy", "shiny", "round", "warm", "soft", "loud", "old", "rare")
+# The oracle names what it says yes or no to: a tiny model can then add up what it was told without first having to bind
+# every answer to the question before it, which takes it many times longer to learn.
+SMALL_ATTRIBUTES = {
+    "heavy": "light", "shiny": "dull", "round": "flat", "warm": "cold",
+    "soft": "hard", "loud": "quiet", "old": "new", "rare": "common",
+}  # fmt: skip
 SMALL_NUMBERS = (
     "one", "two", "three", "four", "five", "six", "seven", "eight",
     "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen",
@@ -196,7 +213,7 @@ def small_world(seed: int = 0, max_questions: int | None = None) -> World:
     return World(
         name="small",
         items=items,
-        questions=tuple(Question(f"{attribute}?") for attribute in SMALL_ATTRIBUTES),
+        questions=tuple(Question(f"very {one}?", says=(one, other)) for one, other in SMALL_ATTRIBUTES.items()),
         table=np.tile(codebook, (len(SMALL_CATEGORIES), 1)),
         max_questions=max_questions or 12,
         announces_category=True,

@@ -1,0 +1,123 @@
+"""A study: many cells (method × setting), each saved as soon as it is done, so that a killed run continues."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from boost_trl.comparison.methods import METHODS
+from boost_trl.comparison.report import standard_error
+from boost_trl.comparison.run import run_method
+from boost_trl.comparison.setting import Setting
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run and its games.
+
+    Args:
+        method (`str`): a name of `METHODS`.
+        pool (`str`): the kind of planted noise, `"clean"` for none.
+        algorithm (`str`): `"mc"` or `"ilql"`.
+        backbone (`str`): `"frozen"` or `"trained"`.
+        world (`int`), seed (`int`): which world, and which data and training within it.
+    """
+
+    method: str
+    pool: str
+    algorithm: str
+    backbone: str
+    world: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.backbone}-{self.algorithm}-{self.pool}-w{self.world}-s{self.seed}-{self.method}"
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    folder: Path,
+    make_setting: Callable[[Cell], Setting],
+    options: Callable[[Cell], dict[str, Any]],
+    **games: Any,
+) -> None:
+    """Run the cells that have no result yet, in order; cells of one setting should stand together, it is built once.
+
+    Args:
+        cells (`Sequence[Cell]`): what to run.
+        folder (`Path`): `<cell name>.json` holds a cell's result.
+        make_setting (`Callable`): world and data of a cell; called again only when world, seed or pool change.
+        options (`Callable`): training settings of a cell.
+        games (*optional*): `games`, `validation_games`, `betas` of `play_method`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [cell for cell in cells if not (folder / f"{cell.name}.json").is_file()]
+    setting, built_for = None, None
+    for cell in tqdm(missing, desc="cells", unit="cell"):
+        method = METHODS[cell.method]
+        key = (cell.world, cell.seed, cell.pool)
+        if key != built_for:
+            setting, built_for = make_setting(cell), key
+        result, _ = run_method(method, setting, options(cell), folder / "runs" / cell.name, **games)
+        partial = folder / f".{cell.name}.{os.getpid()}.json"
+        partial.write_text(json.dumps({**cell.__dict__, **result.to_dict()}))
+        partial.rename(folder / f"{cell.name}.json")
+
+
+def load_cells(folder: Path) -> list[dict[str, Any]]:
+    """The results so far."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
+
+
+def _by_run(results: Sequence[dict[str, Any]], method: str) -> dict[tuple[int, int], dict[str, Any]]:
+    return {(row["world"], row["seed"]): row for row in results if row["method"] == method}
+
+
+def mean_over_worlds(values: dict[tuple[int, int], float]) -> tuple[float, float]:
+    """Mean ± SE over worlds; the seeds of one world are averaged first, since they share its difficulty.
+
+    Args:
+        values (`dict`): (world, seed) -> value.
+    """
+    worlds = sorted({world for world, _ in values})
+    means = [float(np.mean([value for (w, _), value in values.items() if w == world])) for world in worlds]
+    return float(np.mean(means)), standard_error(means)
+
+
+def rewards_table(results: Sequence[dict[str, Any]], pools: Sequence[str]) -> str:
+    """Markdown: reward of every method (rows) on every pool (columns), mean ± SE over worlds; AUC in brackets."""
+    lines = ["| method | " + " | ".join(pools) + " |", "|---|" + "---|" * len(pools)]
+    for name, method in METHODS.items():
+        cells = []
+        for pool in pools:
+            runs = _by_run([row for row in results if row["pool"] == pool], name)
+            if not runs:
+                cells.append("")
+                continue
+            mean, error = mean_over_worlds({key: row["reward_mean"] for key, row in runs.items()})
+            aucs = [row["weights_auc"] for row in runs.values() if row["weights_auc"] is not None]
+            cells.append(f"{mean:.2f} ± {error:.2f}" + (f" ({np.mean(aucs):.2f})" if aucs else ""))
+        if any(cells):
+            lines.append(f"| {method.label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def differences_table(results: Sequence[dict[str, Any]], method: str, controls: Sequence[str], pools) -> str:
+    """Markdown: paired differences of `method` to every control (rows) on every pool, mean ± SE over worlds."""
+    lines = [f"| {METHODS[method].label} minus | " + " | ".join(pools) + " |", "|---|" + "---|" * len(pools)]
+    for control in controls:
+        cells = []
+        for pool in pools:
+            here = [row for row in results if row["pool"] == pool]
+            ours, theirs = _by_run(here, method), _by_run(here, control)
+            both = {key: ours[key]["reward_mean"] - theirs[key]["reward_mean"] for key in ours.keys() & theirs.keys()}
+            cells.append("{:+.2f} ± {:.2f}".format(*mean_over_worlds(both)) if both else "")
+        if any(cells):
+            lines.append(f"| {METHODS[control].label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
