@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import parse_qs, quote, unquote
 
-from boost_trl.environments.webshop import purchase_reward
+from boost_trl.environments.webshop import WebShop, purchase_reward
 
 
 def address(*parts):
@@ -224,3 +224,57 @@ class OriginalGym:
             place = (self.asin, self.keywords, self.number, session["options"])
             self._show("/item_page/", self.pages.item(self.session, self.goal, *place))
         return "", reward, done, None
+
+
+class AgentGymServer:
+    """AgentGym's protocol over [`WebShop`] in simple text with its last page as the original's. A context manager."""
+
+    def __init__(self, catalogue):
+        self.catalogue, self.games = catalogue, {}
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                path, _, number = self.path.partition("?env_idx=")
+                assert path == "/available_actions"
+                actions = server.games[int(number)].admissible_actions()
+                clicks = [action[6:-1] for action in actions if action.startswith("click[")]
+                search = "search[<words>]" in actions
+                self.reply({"has_search_bar": search, "clickables": ["search"] * search + clicks})
+
+            def do_POST(self):
+                fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                assert self.headers["Content-Type"] == "application/json"
+                self.reply(server.post(self.path.strip("/"), **fields))
+
+            def reply(self, content):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps(content).encode())
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def post(self, verb, env_idx=None, session_id=None, action=None):
+        if verb == "create":
+            number = 1000 + len(self.games)
+            self.games[number] = WebShop(self.catalogue, observation="text", max_steps=10**6, leak_reward=True)
+            return number
+        if verb == "close":
+            return {"closed": self.games.pop(env_idx) is not None}
+        game = self.games[env_idx]
+        if verb == "reset":
+            return [game.reset(task=game.tasks()[session_id])[0], None]
+        state, _, done, _, info = game.step(action)
+        return {"state": state, "reward": info.get("score", 0.0), "done": done, "info": None}

@@ -1,16 +1,17 @@
 """Adapters to the original: its site over HTTP and its gym environment show and pay what the embedded shop does."""
 
+import copy
 import random
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from original_webshop import OriginalGym, OriginalSite
+from original_webshop import AgentGymServer, OriginalGym, OriginalSite
 
 from boost_trl.environments.base import Environment
 from boost_trl.environments.rollout import rollout
-from boost_trl.environments.webshop import WebShop, WebShopGym, WebShopHTTP, generate_catalogue
+from boost_trl.environments.webshop import WebShop, WebShopAgentGym, WebShopGym, WebShopHTTP, generate_catalogue
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_tasks(kind, catalogue, site):
 
 def test_no_site():
     shop = WebShopHTTP("http://127.0.0.1:9", timeout=5)
-    with pytest.raises(ConnectionError, match="no WebShop site answers at http://127.0.0.1:9/"):
+    with pytest.raises(ConnectionError, match="no WebShop server answers at http://127.0.0.1:9/"):
         shop.reset(seed=0)
 
 
@@ -166,10 +167,54 @@ def test_something_else_answers():
         server.server_close()
 
 
+@pytest.mark.parametrize("shop", [WebShopHTTP, WebShopAgentGym])
 @pytest.mark.parametrize(("url", "goals"), [("localhost:3000", 5), ("http://localhost", 0)])
-def test_bad_arguments(url, goals):
+def test_bad_arguments(shop, url, goals):
     with pytest.raises(ValueError, match="base_url|num_goals"):
-        WebShopHTTP(url, num_goals=goals)
+        shop(url, num_goals=goals)
+
+
+@pytest.fixture
+def agent_gym(catalogue):
+    with AgentGymServer(catalogue) as server:
+        yield server
+
+
+def test_agent_gym_plays_as_the_embedded_shop(agent_gym, catalogue):
+    ours = WebShop(catalogue, observation="text", max_steps=10)
+    theirs = WebShopAgentGym(agent_gym.url, num_goals=len(catalogue.goals), max_steps=10)
+    assert isinstance(theirs, Environment)
+    endings = set()
+    for number in range(10):
+        rng = random.Random(number)
+        observed, _ = ours.reset(task=ours.tasks()[number])
+        answered, _ = theirs.reset(task=f"fixed_{number}")
+        over = False
+        while not over:
+            assert answered == observed
+            assert theirs.admissible_actions() == ours.admissible_actions()
+            action = rng.choice(ours.admissible_actions()).replace("<words>", "easy clean soap")
+            observed, *outcome, info = ours.step(action)
+            answered, *answered_outcome, answered_info = theirs.step(action)
+            assert answered_outcome == outcome
+            assert (answered_info.get("score"), answered_info["valid"]) == (info.get("score"), True)
+            over = any(outcome[1:])
+        assert answered == observed
+        endings.add(outcome[1])
+    assert endings == {True, False}
+
+
+def test_agent_gym_games_are_apart(agent_gym):
+    one = WebShopAgentGym(agent_gym.url, num_goals=3)
+    one.reset(seed=0)
+    other = copy.deepcopy(one)
+    other.reset(seed=1)
+    other.step("search[easy clean]")
+    assert one.admissible_actions() == ["search[<words>]"]
+    assert len(agent_gym.games) == 2
+    one.close()
+    other.close()
+    assert not agent_gym.games
 
 
 def test_another_gym_environment_is_refused():

@@ -1,5 +1,6 @@
 """WebShop (Yao et al., 2022), embedded: no Java, no downloads. See [`WebShop`]."""
 
+from .agent_gym import WebShopAgentGym
 from .catalogue import Catalogue
 from .environment import WebShop
 from .generate import generate_catalogue
@@ -14,6 +15,7 @@ from .text import spacy_nouns
 __all__ = [
     "Catalogue",
     "WebShop",
+    "WebShopAgentGym",
     "WebShopGym",
     "WebShopHTTP",
     "generate_catalogue",

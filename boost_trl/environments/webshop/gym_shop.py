@@ -1,14 +1,13 @@
 """The original WebShop's own gym environment, in this process, as one of ours."""
 
 from collections.abc import Sequence
-from random import Random
 from typing import Any, Literal
 
 from ..base import Task
 from . import pages
 from .html_page import read_html
 from .records import category_label
-from .shop import Shop, reward_parts, select_tasks
+from .shop import Shop, find_numbered_task, numbered_tasks, reward_parts, select_tasks
 
 
 class WebShopGym(Shop):
@@ -41,25 +40,16 @@ class WebShopGym(Shop):
         if not hasattr(env, "server"):
             raise ValueError(f"{type(env).__name__} is not the original's WebAgentTextEnv: it has no server")
         self.env = env
-        self._tasks = [
-            Task(
-                f"fixed_{number}", category_label(goal["product_category"]), goal["instruction_text"], {"goal": number}
-            )
-            for number, goal in enumerate(env.server.goals)
-        ]
-        self._by_id = {task.id: task for task in self._tasks}
+        self._tasks = numbered_tasks(
+            [(category_label(goal["product_category"]), goal["instruction_text"]) for goal in env.server.goals]
+        )
 
     def tasks(self, categories: Sequence[str] | None = None) -> list[Task]:
         """One task per goal of the server, in its order."""
-        return select_tasks(self._tasks, categories)
+        return select_tasks(list(self._tasks.values()), categories)
 
     def _find_task(self, task: Task | str | None, seed: int | None) -> Task:
-        if task is None:
-            return Random(seed).choice(self._tasks)
-        task_id = task if isinstance(task, str) else task.id
-        if task_id not in self._by_id:
-            raise ValueError(f"no task is called {task_id!r}; tasks are fixed_0 to fixed_{len(self._tasks) - 1}")
-        return self._by_id[task_id]
+        return find_numbered_task(self._tasks, task, seed)
 
     def _enter(self) -> None:
         self.env.reset(session=self.task.data["goal"])

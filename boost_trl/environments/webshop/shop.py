@@ -3,6 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from random import Random
 from typing import Any, Literal
 
 from ..base import Task
@@ -193,3 +194,27 @@ def select_tasks(tasks: list[Task], categories: Sequence[str] | None) -> list[Ta
 def reward_parts(score: float, details: Mapping[str, Any]) -> dict[str, Any]:
     """The original's score and reward details as [`purchase_reward`] has them."""
     return {"reward": score, **{part: details.get(part) for part in ("r_type", "r_att", "r_option", "r_price")}}
+
+
+def numbered_tasks(goals: Sequence[tuple[str, str]]) -> dict[str, Task]:
+    """Tasks `fixed_0`, `fixed_1`, … for a server's goals, given as (category, instruction)."""
+    if not goals:
+        raise ValueError("num_goals must be at least 1, got 0")
+    return {
+        f"fixed_{number}": Task(f"fixed_{number}", category, instruction, {"goal": number})
+        for number, (category, instruction) in enumerate(goals)
+    }
+
+
+def find_numbered_task(tasks: Mapping[str, Task], task: Task | str | None, seed: int | None) -> Task:
+    """The task of that name, or one drawn from `seed`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if task is None:
+        return Random(seed).choice(list(tasks.values()))
+    task_id = task if isinstance(task, str) else task.id
+    if task_id not in tasks:
+        raise ValueError(f"no task is called {task_id!r}; tasks are fixed_0 to fixed_{len(tasks) - 1}")
+    return tasks[task_id]

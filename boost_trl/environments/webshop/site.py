@@ -1,18 +1,16 @@
 """The original WebShop's web site as an environment, played over HTTP with the standard library alone."""
 
 from collections.abc import Sequence
-from random import Random
 from typing import Any, Literal
-from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urljoin
-from urllib.request import Request, urlopen
 from uuid import uuid4
 
 from ..base import Task
 from . import pages
 from .catalogue import Catalogue
+from .fetch import checked_base, fetch
 from .html_page import Link, read_address, read_html
-from .shop import Shop, reward_parts, select_tasks
+from .shop import Shop, find_numbered_task, numbered_tasks, reward_parts, select_tasks
 
 
 class WebShopHTTP(Shop):
@@ -50,32 +48,18 @@ class WebShopHTTP(Shop):
         timeout: float = 30.0,
     ):
         super().__init__(observation, max_steps, discount, max_searches, leak_reward)
-        if not base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url must start with http:// or https://, got {base_url!r}")
-        if num_goals < 1:
-            raise ValueError(f"num_goals must be at least 1, got {num_goals}")
-        self.base_url = base_url.rstrip("/") + "/"
-        self.timeout = timeout
-        if catalogue is None:
-            known = [("webshop", "")] * num_goals
-        else:
+        self.base_url, self.timeout = checked_base(base_url), timeout
+        known = [("webshop", "")] * num_goals
+        if catalogue is not None:
             known = [(task.category, task.prompt) for task in catalogue.tasks]
-        self._tasks = {
-            f"fixed_{number}": Task(f"fixed_{number}", category, prompt, {"goal": number})
-            for number, (category, prompt) in enumerate(known)
-        }
+        self._tasks = numbered_tasks(known)
 
     def tasks(self, categories: Sequence[str] | None = None) -> list[Task]:
         """The site's goals by number; without a catalogue they are all of the category "webshop"."""
         return select_tasks(list(self._tasks.values()), categories)
 
     def _find_task(self, task: Task | str | None, seed: int | None) -> Task:
-        if task is None:
-            return Random(seed).choice(list(self._tasks.values()))
-        task_id = task if isinstance(task, str) else task.id
-        if task_id not in self._tasks:
-            raise ValueError(f"no task is called {task_id!r}; tasks are fixed_0 to fixed_{len(self._tasks) - 1}")
-        return self._tasks[task_id]
+        return find_numbered_task(self._tasks, task, seed)
 
     def _enter(self) -> None:
         # A session of our own: the site keeps what a session did, and others may play the same goal.
@@ -96,13 +80,7 @@ class WebShopHTTP(Shop):
     def _open(self, link: Link, form: dict[str, Any] | None = None) -> None:
         url = urljoin(self.base_url, quote(link.target, safe="/:?&=%#+'()[]{},;@!$*~"))
         data = urlencode(form or {}).encode() if link.post else None
-        try:
-            with urlopen(Request(url, data=data), timeout=self.timeout) as answer:
-                html, address = answer.read().decode("utf-8", "replace"), answer.url
-        except HTTPError as error:
-            raise ConnectionError(f"the WebShop site answered {error.code} to {url}") from error
-        except (URLError, TimeoutError) as error:
-            raise ConnectionError(f"no WebShop site answers at {self.base_url}: {error}; is it running?") from error
+        html, address = fetch(url, self.timeout, data)
         self._url, self._here = address, read_html(html)
         kind, self.options = read_address(address)
         self.page = self._here.as_page(kind, self.options)
