@@ -34,7 +34,7 @@ class Arguments:
     )
     data: str = field(default="high", metadata={"help": "'high': all training rows; 'low': a tenth of them."})
     methods: list[str] | None = field(default=None, metadata={"help": "Methods to run; all by default."})
-    dialogues: int = field(default=1500, metadata={"help": "Offline dialogues before the split by category."})
+    dialogues: int = field(default=3000, metadata={"help": "Offline dialogues before the split by category."})
     validation_rows: int = field(default=40, metadata={"help": "Size of the trusted validation set."})
     updates: int = field(default=400, metadata={"help": "Policy updates of every method."})
     games: int = field(default=256, metadata={"help": "Live games behind every reported reward."})

@@ -9,7 +9,9 @@ from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
 from boost_trl.comparison.setting import Setting
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
+from boost_trl.trainer.data_filters import filter_rows
 from boost_trl.trainer.endless_sampler import EndlessSampler
 
 
@@ -43,48 +45,76 @@ class Method:
     Args:
         name (`str`): in files.
         label (`str`): in tables.
-        rows (`Callable[[Setting], Dataset]`): training rows.
+        rows (`Callable[[Setting, BilevelOfflineRLConfig], Dataset]`): training rows.
         options (`dict`, *optional*): fields of [`BilevelOfflineRLConfig`] that it sets.
         trainer_class (*optional*): the trainer.
         needs_planted_noise (`bool`, *optional*): whether it makes sense only where the bad rows are known.
+        shows_best_beta (`bool`, *optional*): whether its reward at the β that is best on the evaluation games is given
+            too, as an upper bound for what sharpening alone can do.
     """
 
     name: str
     label: str
-    rows: Callable[[Setting], Dataset]
+    rows: Callable[[Setting, BilevelOfflineRLConfig], Dataset]
     options: dict[str, Any] = field(default_factory=dict)
     trainer_class: type[BilevelOfflineRLTrainer] = BilevelOfflineRLTrainer
     needs_planted_noise: bool = False
+    shows_best_beta: bool = False
 
     @property
     def uses_validation(self) -> bool:
         return self.options.get("method", "boost") != "vanilla"
 
 
-def _pool_and_validation(setting: Setting) -> Dataset:
+def _offline(setting: Setting, args: BilevelOfflineRLConfig) -> Dataset:
+    return setting.offline
+
+
+def _pool(setting: Setting, args: BilevelOfflineRLConfig) -> Dataset:
+    return setting.pool
+
+
+def _pool_and_validation(setting: Setting, args: BilevelOfflineRLConfig) -> Dataset:
     parts = [setting.pool, setting.validation]
     marks = [flag for flag, part in zip((False, True), parts) for _ in range(len(part))]
     return concatenate_datasets(parts).add_column("is_validation", marks)
 
 
-def _known_good(setting: Setting) -> Dataset:
+def _known_good(setting: Setting, args: BilevelOfflineRLConfig) -> Dataset:
     pool = setting.pool
     return pool.select([row for row, is_noise in enumerate(pool["is_noise"]) if not is_noise])
 
 
+def _filtered(kind: str) -> Callable[[Setting, BilevelOfflineRLConfig], Dataset]:
+    def rows(setting: Setting, args: BilevelOfflineRLConfig) -> Dataset:
+        pool = setting.pool
+        return pool.select(
+            filter_rows(kind, pool, setting.model, setting.tokenizer, args, args.target_effective_fraction)
+        )
+
+    return rows
+
+
 VANILLA = {"method": "vanilla"}
 UNIFORM = {"reweighting": "uniform"}
+VALIDATED = {"method": "validated"}
+UNIFORM_MIX = {"method": "validated", "reweighting": "uniform"}
 
 METHODS = {
     method.name: method
     for method in (
-        Method("vanilla", "Vanilla", lambda setting: setting.offline, VANILLA),
-        Method("vanilla_synthetic", "Vanilla+Syn", lambda setting: setting.pool, VANILLA),
+        Method("vanilla", "Vanilla", _offline, VANILLA),
+        Method("vanilla_synthetic", "Vanilla+Syn", _pool, VANILLA),
         Method("vanilla_validation", "Vanilla+Val", _pool_and_validation, VANILLA),
         Method("two_stage", "Two-stage", _pool_and_validation, VANILLA, TwoStageTrainer),
-        Method("uniform", "Uniform", lambda setting: setting.pool, UNIFORM),
-        Method("bilevel", "Bilevel Only", lambda setting: setting.offline),
-        Method("boost", "BOOST", lambda setting: setting.pool),
+        Method("uniform", "Uniform", _pool, UNIFORM),
+        Method("bilevel", "Bilevel Only", _offline),
+        Method("boost", "BOOST", _pool),
+        Method("validated", "Validated", _pool, VALIDATED),
+        Method("uniform_mix", "Uniform mix", _pool, UNIFORM_MIX, shows_best_beta=True),
+        Method("return_filter", "Return filter", _filtered("return"), UNIFORM_MIX),
+        Method("loss_filter", "Low-loss filter", _filtered("low_loss"), UNIFORM_MIX),
         Method("oracle", "Oracle", _known_good, UNIFORM, needs_planted_noise=True),
+        Method("oracle_mix", "Oracle mix", _known_good, UNIFORM_MIX, needs_planted_noise=True),
     )
 }

@@ -24,7 +24,11 @@ from boost_trl.environments.rollout import rollout
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 
 
-CONTROLS = ("vanilla_validation", "two_stage", "uniform")
+HEADROOMS = (("oracle", "uniform"), ("oracle_mix", "uniform_mix"))
+CONTROLS = {
+    "boost": ("vanilla_validation", "two_stage", "uniform"),
+    "validated": ("vanilla_validation", "two_stage", "uniform", "uniform_mix", "return_filter", "loss_filter"),
+}
 
 
 def compare(
@@ -67,7 +71,8 @@ def compare(
         setting = make_setting(seed)
         chosen = [METHODS[name] for name in names]
         chosen = [method for method in chosen if setting.has_planted_noise or not method.needs_planted_noise]
-        with tqdm(total=len(chosen) * (2 + len(BETAS)), desc=f"world {seed}", unit="step") as bar:
+        sets = sum(2 + len(BETAS) + (len(BETAS) - 1) * method.shows_best_beta for method in chosen)
+        with tqdm(total=sets, desc=f"world {seed}", unit="step") as bar:
             for method in chosen:
                 bar.set_postfix_str(method.label)
                 result, trainer = run_method(
@@ -108,16 +113,28 @@ def compare(
 def _findings(runs: Sequence[MethodResult]) -> list[str]:
     """What the numbers say, losses included."""
     lines = []
-    headroom = paired_difference(runs, "oracle", "uniform")
-    if headroom is not None:
-        mean, error = headroom
-        verdict = "weights have something to gain here" if mean > 2 * error else "no clear room for weights here"
-        lines.append(f"Headroom (Oracle − Uniform): {mean:+.2f} ± {error:.2f}: {verdict}.")
-    for control in CONTROLS:
-        difference = paired_difference(runs, "boost", control)
-        if difference is not None:
-            label = METHODS[control].label
-            lines.append(f"BOOST − {label}: {difference[0]:+.2f} ± {difference[1]:.2f}.")
+    for oracle, control in HEADROOMS:
+        headroom = paired_difference(runs, oracle, control)
+        if headroom is not None:
+            mean, error = headroom
+            verdict = "weights have something to gain here" if mean > 2 * error else "no clear room for weights here"
+            labels = f"{METHODS[oracle].label} − {METHODS[control].label}"
+            lines.append(f"Headroom ({labels}): {mean:+.2f} ± {error:.2f}: {verdict}.")
+    for method, controls in CONTROLS.items():
+        differences = {control: paired_difference(runs, method, control) for control in controls}
+        parts = [
+            f"{METHODS[control].label} {difference[0]:+.2f} ± {difference[1]:.2f}"
+            for control, difference in differences.items()
+            if difference is not None
+        ]
+        if parts:
+            lines.append(f"{METHODS[method].label} minus {', '.join(parts)}.")
+    best = [run.best_beta_reward for run in runs if run.best_beta_reward is not None]
+    if best:
+        lines.append(f"Uniform mix at the β that is best on the evaluation games themselves: {sum(best) / len(best):.2f}.")
+    for run in runs:
+        if run.report is not None and "reason" in run.report:
+            lines.append(f"Validated reweighting's guard: {run.report["reason"]}.")
     if lines and sum(run.method == runs[0].method for run in runs) == 1:
         lines.append(
             "One world only: the errors are over games and say nothing about other worlds; try `--seeds 0 1 2`."

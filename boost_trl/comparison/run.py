@@ -40,6 +40,8 @@ class MethodResult:
     num_tokens: float
     eval_loss: float
     validation_rewards: dict[str, float] = field(default_factory=dict)
+    best_beta_reward: float | None = None
+    report: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,7 +65,7 @@ def train_method(method: Method, setting: Setting, options: dict[str, Any], fold
     trainer = method.trainer_class(
         model,
         args,
-        train_dataset=method.rows(setting),
+        train_dataset=method.rows(setting, args),
         eval_dataset=setting.evaluation,
         processing_class=setting.tokenizer,
         validation_dataset=setting.validation if method.uses_validation else None,
@@ -81,15 +83,18 @@ def play_method(
     validation_games: int = 128,
     games: int = 256,
     seed: int = 0,
+    show_best_beta: bool = False,
     advance: Callable[[], Any] = lambda: None,
 ) -> dict[str, Any]:
     """β from games on validation tasks, then the reported games on evaluation tasks at that β.
 
     Args:
+        show_best_beta (`bool`, *optional*): play the reported games at every β and give the best reward too.
         advance (`Callable`, *optional*): called after every set of games.
 
     Returns:
-        `dict`: what `evaluate_policy` returned at the chosen β, with `beta` and `validation_rewards` by β.
+        `dict`: what `evaluate_policy` returned at the chosen β, with `beta`, `validation_rewards` by β and
+        `best_beta_reward`.
     """
 
     def play(beta, tasks, num_games, seed):
@@ -107,8 +112,16 @@ def play_method(
         rewards[beta] = play(beta, setting.validation_tasks, validation_games, 2 * seed + 1)["reward_mean"]
     # Ties go to the smaller β, which stays closer to the data.
     beta = max(betas, key=lambda candidate: (rewards[candidate], -candidate))
-    results = play(beta, setting.evaluation_tasks, games, 2 * seed)
-    return {**results, "beta": beta, "validation_rewards": {f"{b:g}": reward for b, reward in rewards.items()}}
+    played = {
+        candidate: play(candidate, setting.evaluation_tasks, games, 2 * seed)
+        for candidate in (betas if show_best_beta else (beta,))
+    }
+    return {
+        **played[beta],
+        "beta": beta,
+        "validation_rewards": {f"{b:g}": reward for b, reward in rewards.items()},
+        "best_beta_reward": max(result["reward_mean"] for result in played.values()) if show_best_beta else None,
+    }
 
 
 def run_method(
@@ -124,7 +137,14 @@ def run_method(
     trainer = train_method(method, setting, options, folder)
     seconds = time.perf_counter() - start
     advance()
-    played = play_method(trainer, setting, seed=options.get("seed", 0), advance=advance, **games)
+    played = play_method(
+        trainer,
+        setting,
+        seed=options.get("seed", 0),
+        show_best_beta=method.shows_best_beta,
+        advance=advance,
+        **games,
+    )
     weights = np.asarray(trainer.example_weights()["weight"])
     result = MethodResult(
         method=method.name,
@@ -141,6 +161,8 @@ def run_method(
         num_tokens=float(trainer.num_tokens),
         eval_loss=trainer.evaluate()["eval_loss"],
         validation_rewards=played["validation_rewards"],
+        best_beta_reward=played["best_beta_reward"],
+        report=trainer.validated_report,
     )
     return result, trainer
 

@@ -6,8 +6,9 @@ raises `RuntimeError`. `reset(seed=, task=)` determines the whole episode; no en
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -71,6 +72,12 @@ class Environment(Protocol):
         """Release what the episode holds."""
 
 
+@cache
+def _registered() -> dict[str, EntryPoint]:
+    # Looking through all installed packages takes milliseconds, and a rollout makes hundreds of environments.
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
 def make_env(name: str, **kwargs) -> Environment:
     """Build an environment by name: a built-in one, or one that a package registers under the entry-point group
     `boost_trl.environments`.
@@ -78,7 +85,7 @@ def make_env(name: str, **kwargs) -> Environment:
     Raises:
         ValueError: if nothing is registered under `name`; the message lists what is.
     """
-    registered = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    registered = _registered()
     if name in registered:
         return registered[name].load()(**kwargs)
     if name in _BUILT_IN:

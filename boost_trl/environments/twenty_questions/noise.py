@@ -63,7 +63,7 @@ def add_noise(
     chosen = sorted(random.Random(f"noise {seed}").sample(range(len(dataset)), round(share * len(dataset))))
     makers = _makers(env, kind, seed)
     rows = dataset.to_list()
-    for order, index in enumerate(chosen):
+    for index in chosen:
         rng = random.Random(f"noise {kind} {seed} {index}")
         name = sample(list(makers), rng) if kind == "diverse" else kind
         rows[index] = makers[name](env, rows[index]["task"]["id"], rng) | {"is_noise": True, "noise_kind": name}

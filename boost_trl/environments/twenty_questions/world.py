@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -187,6 +187,7 @@ SMALL_NUMBERS = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=64)
 def small_world(seed: int = 0, max_questions: int | None = None) -> World:
     """The world that a tiny model learns from zero: 12 categories of 16 numbered items and 8 questions.
 
