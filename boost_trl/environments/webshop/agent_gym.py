@@ -8,7 +8,7 @@ from typing import Any
 from ..base import Task
 from . import pages
 from .fetch import checked_base, fetch
-from .shop import Shop, find_numbered_task, numbered_tasks, reward_parts, select_tasks
+from .shop import Shop, as_reward_parts, find_numbered_task, numbered_tasks, select_tasks
 
 
 class WebShopAgentGym(Shop):
@@ -78,7 +78,7 @@ class WebShopAgentGym(Shop):
     def _act_there(self, action: str) -> None:
         answer = self._post("step", action=action)
         if answer["done"]:
-            self.reward_parts = reward_parts(answer["reward"], {})
+            self.reward_parts = as_reward_parts(answer["reward"], {})
         self._look(answer["state"], done=answer["done"])
 
     def _look(self, text: str, done: bool = False) -> None:

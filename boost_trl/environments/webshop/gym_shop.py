@@ -7,7 +7,7 @@ from ..base import Task
 from . import pages
 from .html_page import read_html
 from .records import category_label
-from .shop import Shop, find_numbered_task, numbered_tasks, reward_parts, select_tasks
+from .shop import Shop, as_reward_parts, find_numbered_task, numbered_tasks, select_tasks
 
 
 class WebShopGym(Shop):
@@ -63,7 +63,7 @@ class WebShopGym(Shop):
         # The original knows products by their code, also where we number them.
         _, score, done, _ = self.env.step(f"click[{node.text if node.kind == 'asin' else name}]")
         if done:
-            self.reward_parts = reward_parts(score, self._session.get("verbose_info", {}))
+            self.reward_parts = as_reward_parts(score, self._session.get("verbose_info", {}))
         self._read("done" if done else self._kind_after(name))
 
     @property

@@ -191,7 +191,7 @@ def select_tasks(tasks: list[Task], categories: Sequence[str] | None) -> list[Ta
     return [task for task in tasks if wanted is None or task.category in wanted]
 
 
-def reward_parts(score: float, details: Mapping[str, Any]) -> dict[str, Any]:
+def as_reward_parts(score: float, details: Mapping[str, Any]) -> dict[str, Any]:
     """The original's score and reward details as [`purchase_reward`] has them."""
     return {"reward": score, **{part: details.get(part) for part in ("r_type", "r_att", "r_option", "r_price")}}
 

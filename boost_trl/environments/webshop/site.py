@@ -10,7 +10,7 @@ from . import pages
 from .catalogue import Catalogue
 from .fetch import checked_base, fetch
 from .html_page import Link, read_address, read_html
-from .shop import Shop, find_numbered_task, numbered_tasks, reward_parts, select_tasks
+from .shop import Shop, as_reward_parts, find_numbered_task, numbered_tasks, select_tasks
 
 
 class WebShopHTTP(Shop):
@@ -89,4 +89,4 @@ class WebShopHTTP(Shop):
         if kind == "done":
             if self._here.score is None:
                 raise ValueError(f"{address} is the page after a purchase but shows no score")
-            self.reward_parts = reward_parts(self._here.score, self._here.details)
+            self.reward_parts = as_reward_parts(self._here.score, self._here.details)

@@ -4,7 +4,11 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from rapidfuzz import fuzz, utils
+
+try:
+    from rapidfuzz import fuzz, utils
+except ImportError as error:
+    raise ImportError("WebShop's reward needs rapidfuzz: pip install 'boost_trl[webshop]'") from error
 
 
 # A user's colour names are reduced to these words, tried in this order, as substrings ("rose red" is "red").
