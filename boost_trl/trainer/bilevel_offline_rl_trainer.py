@@ -21,13 +21,14 @@ from pyarrow.parquet import write_table
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
+    TrainingArguments,
 )
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, set_seed
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.data.state_cache import action_states, trajectory_embeddings
@@ -37,13 +38,16 @@ from boost_trl.losses import effective_sample_size, trajectory_weights, weight_e
 from boost_trl.models.hidden_states import base_causal_lm, trainability_kept
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.reweighting_head import ReweightingHead
-from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
+from boost_trl.models.value_heads import ValueHeads
 from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
 from boost_trl.trainer.endless_sampler import EndlessSampler
 from boost_trl.trainer.head_fitting import HeadFitter
+from boost_trl.trainer.hub_upload import push_checkpoint
 from boost_trl.trainer.mixture_draws import MixtureDraws
+from boost_trl.trainer.offline_rl_model import check_reference, freeze_output_head, load_model, value_heads_config
+from boost_trl.trainer.offline_rl_model_card import POLICY_FOLDER, model_card
 from boost_trl.trainer.parameter_average import ParameterAverage
 from boost_trl.trainer.parameter_groups import (
     ROLES,
@@ -55,7 +59,7 @@ from boost_trl.trainer.parameter_groups import (
 from boost_trl.trainer.training_state import load_training_state, save_training_state
 from boost_trl.trainer.trajectory_reweighter import TrajectoryReweighter
 from boost_trl.trainer.validated_reweighting import ValidatedWeights, fit_reweighting_head, validated_weights
-from boost_trl.trainer.value_head_initialization import initialize_value_heads, output_matrix
+from boost_trl.trainer.value_head_initialization import initialize_value_heads
 from boost_trl.trainer.value_objective import row_scale, sum_by_row, token_losses
 
 
@@ -132,7 +136,7 @@ class BilevelOfflineRLTrainer(Trainer):
     def __init__(
         self,
         model: str | PreTrainedModel | nn.Module,
-        args: BilevelOfflineRLConfig | None = None,
+        args: BilevelOfflineRLConfig | TrainingArguments | None = None,
         data_collator=None,
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
@@ -167,8 +171,16 @@ class BilevelOfflineRLTrainer(Trainer):
             )
         if args is None:
             args = BilevelOfflineRLConfig("bilevel-offline-rl")
+        elif not isinstance(args, BilevelOfflineRLConfig):
+            # As TRL's trainers do; `to_dict` hides the token.
+            args = BilevelOfflineRLConfig(**{**args.to_dict(), "hub_token": args.hub_token})
         if train_dataset is None:
             raise ValueError("`train_dataset` is required")
+        _check_datasets(
+            train_dataset=train_dataset,
+            validation_dataset=validation_dataset,
+            **{f"eval_dataset[{name!r}]" if name else "eval_dataset": d for name, d in _named(eval_dataset).items()},
+        )
         if args.uses_validation and validation_dataset is None:
             raise ValueError(
                 f"`method={args.method!r}` is guided by a validation set: pass `validation_dataset=`, or set "
@@ -177,7 +189,8 @@ class BilevelOfflineRLTrainer(Trainer):
         if not args.uses_validation and validation_dataset is not None:
             raise ValueError("`method='vanilla'` never sees validation data: leave `validation_dataset` out")
 
-        model, processing_class = _load(model, args, processing_class, quantization_config, peft_config)
+        model, processing_class = load_model(model, args, processing_class, quantization_config, peft_config)
+        check_reference(model, args)
         tokenizer = with_action_marks(processing_class)
         self._tokenize_options = {
             "max_length": args.max_length,
@@ -209,7 +222,7 @@ class BilevelOfflineRLTrainer(Trainer):
                 "no parameter of the model requires a gradient although `train_backbone` is true: pass `peft_config`, "
                 "set `train_backbone=False`, or unfreeze the model with `model.requires_grad_(True)`"
             )
-        _freeze_output_head(model)
+        freeze_output_head(model)
         heads_config = value_heads_config(model, args, self.train_store)
         wrapper = PolicyWithValueHeads(
             model,
@@ -221,6 +234,8 @@ class BilevelOfflineRLTrainer(Trainer):
             args.ddp_find_unused_parameters = False
 
         self._environment, self._eval_tasks = environment, eval_tasks
+        self._reference_model: PreTrainedModel | None = None
+        self._why_no_policy: str | None = None
         self._totals: dict[str, list[torch.Tensor]] = defaultdict(lambda: [0.0, 0.0])
         self.num_tokens = 0
         self._phase = Phase.PRIMARY if args.is_bilevel else Phase.VANILLA
@@ -232,7 +247,8 @@ class BilevelOfflineRLTrainer(Trainer):
             args=args,
             data_collator=_collate_indices,
             train_dataset=self.train_store,
-            eval_dataset=eval_dataset,
+            # Trainer evaluates only what has a dataset; games need none.
+            eval_dataset={} if eval_dataset is None and environment is not None else eval_dataset,
             processing_class=tokenizer,
             callbacks=callbacks,
             optimizers=optimizers,
@@ -674,8 +690,10 @@ class BilevelOfflineRLTrainer(Trainer):
         prior = self.args.policy_prior if prior is None else prior
         reference = None
         if prior == "lm" and self.args.reference_model_name_or_path is not None:
-            reference = AutoModelForCausalLM.from_pretrained(self.args.reference_model_name_or_path)
-            reference.to(self.args.device)
+            if self._reference_model is None:
+                self._reference_model = AutoModelForCausalLM.from_pretrained(self.args.reference_model_name_or_path)
+                self._reference_model.to(self.args.device)
+            reference = self._reference_model
         return ValuePolicy(
             self.accelerator.unwrap_model(self.model_wrapped).backbone,
             self.model.primary,
@@ -695,6 +713,10 @@ class BilevelOfflineRLTrainer(Trainer):
         Returns:
             `dict`: `eval_loss`, and `eval_reward_mean`, `eval_reward_se`, `eval_success_rate`, `eval_mean_turns`.
         """
+        if isinstance(eval_dataset, str) and eval_dataset not in self._eval_stores:
+            raise ValueError(
+                f"`eval_dataset` has no {eval_dataset!r}; this trainer was given {sorted(self._eval_stores) or 'none'}"
+            )
         if eval_dataset is None or isinstance(eval_dataset, str):
             stores = self._eval_stores if eval_dataset is None else {eval_dataset: self._eval_stores[eval_dataset]}
         else:
@@ -764,6 +786,55 @@ class BilevelOfflineRLTrainer(Trainer):
         if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
             save_training_state(self, folder)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the backbone (or its adapter), the heads and the example weights; outside of checkpoints also the policy
+        as a plain causal LM in `policy/`, where it folds into one, and the model card."""
+        super().save_model(output_dir, _internal_call)
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        if self.args.should_save and not folder.name.startswith(PREFIX_CHECKPOINT_DIR):
+            self._save_policy(folder / POLICY_FOLDER)
+            model_card(self, why_no_policy=self._why_no_policy).save(folder / "README.md")
+
+    def _save_policy(self, folder: Path) -> None:
+        self._why_no_policy = None
+        try:
+            model = self.policy().to_causal_lm()
+        except ValueError as error:
+            self._why_no_policy = str(error)
+            logger.warning(f"{folder} is not written: {error}")
+            return
+        model.save_pretrained(folder)
+        self.processing_class.save_pretrained(folder)
+
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """Write `README.md` into `output_dir`.
+
+        Args:
+            model_name (`str`, *optional*): the card's heading; the folder's name by default.
+            dataset_name (`str`, *optional*): a dataset on the Hub.
+            tags (`str` or `list[str]`, *optional*): beside the trainer's own.
+        """
+        if self.is_world_process_zero():
+            model_card(
+                self,
+                why_no_policy=self._why_no_policy,
+                model_name=model_name,
+                dataset_name=dataset_name,
+                tags=[tags] if isinstance(tags, str) else tags,
+            ).save(Path(self.args.output_dir, "README.md"))
+
+    def push_to_hub(self, commit_message: str | None = "End of training", *args, **kwargs):
+        """Upload all that [`~BilevelOfflineRLTrainer.save_model`] writes; checkpoints and `training_args.bin` stay."""
+        if self.args.should_save:
+            # Whatever wrote it: Trainer's upload takes the whole folder.
+            Path(self.args.output_dir, TRAINING_ARGS_NAME).unlink(missing_ok=True)
+        return super().push_to_hub(commit_message, *args, **kwargs)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        push_checkpoint(self, checkpoint_folder)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         folder = Path(resume_from_checkpoint)
         load_training_state(self, folder)
@@ -805,100 +876,10 @@ def _named(eval_dataset) -> dict[str, Dataset]:
     return dict(eval_dataset) if isinstance(eval_dataset, dict) else {"": eval_dataset}
 
 
-def _load(model, args, processing_class, quantization_config, peft_config):
-    """The causal LM (with its adapter) and its tokenizer."""
-    options = dict(args.model_init_kwargs or {})
-    if isinstance(model, str):
-        # As TRL's trainers: float32 unless asked otherwise, not the type of the file.
-        model = AutoModelForCausalLM.from_pretrained(
-            model, **{"dtype": "float32", **options}, quantization_config=quantization_config
-        )
-    elif quantization_config is not None or options:
-        raise ValueError("`quantization_config` and `model_init_kwargs` apply to a model given by name")
-    is_quantized = getattr(base_causal_lm(model), "is_quantized", False)
-    for module in model.modules():
-        # On a CPU bitsandbytes repacks 4-bit weights at the first evaluation, and the repacked ones have no backward.
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-    if peft_config is not None:
-        from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
-
-        if isinstance(model, PeftModel):
-            raise ValueError("the model has an adapter already: leave `peft_config` out, or merge the adapter first")
-        if is_quantized:
-            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-        # An adapter starts at random.
-        set_seed(args.seed)
-        model = get_peft_model(model, peft_config)
-    _check_adapter(model, args, is_quantized)
-    if processing_class is None:
-        name = base_causal_lm(model).config._name_or_path
-        if not name:
-            raise ValueError("`processing_class` is required: this model has no name to load a tokenizer by")
-        known = {
-            key: options[key] for key in ("revision", "trust_remote_code", "token", "cache_dir") if key in options
-        }
-        processing_class = AutoTokenizer.from_pretrained(name, **known)
-    return model, processing_class
-
-
-def _check_adapter(model: nn.Module, args: BilevelOfflineRLConfig, is_quantized: bool) -> None:
-    if base_causal_lm(model) is model:
-        if args.auxiliary_policy == "adapter":
-            raise ValueError("`auxiliary_policy='adapter'` needs an adapter: pass `peft_config=LoraConfig(...)`")
-        if is_quantized and args.train_backbone:
+def _check_datasets(**datasets) -> None:
+    for name, dataset in datasets.items():
+        if dataset is not None and not isinstance(dataset, Dataset):
             raise ValueError(
-                "quantised weights cannot be trained: pass `peft_config` to train an adapter on them, or set "
-                "`train_backbone=False`"
+                f"`{name}` is a {type(dataset).__name__}; it must be a `datasets.Dataset`, because every row is read "
+                "before training: load it without streaming, choose a split, or use `Dataset.from_list(rows)`"
             )
-        return
-    adapter = model.active_peft_config
-    if not args.train_backbone:
-        raise ValueError(
-            "the model has an adapter, but `train_backbone` is false, which trains heads on an unmodified LM: leave "
-            "`peft_config` out, or merge the adapter first (`model.merge_and_unload()`)"
-        )
-    if adapter.is_prompt_learning:
-        raise ValueError(
-            f"adapters of type {adapter.peft_type.value} put learned prompts before the input, which value heads do not "
-            "support: use LoRA or another adapter of the weights"
-        )
-    if model.active_adapter != "default":
-        raise ValueError(
-            f"the active adapter is called {model.active_adapter!r}, and PEFT would save it in a subfolder: load it with "
-            "`adapter_name='default'`"
-        )
-    if args.auxiliary_policy == "adapter" and adapter.peft_type.value != "LORA":
-        raise ValueError(f"`auxiliary_policy='adapter'` needs a LoRA adapter, not {adapter.peft_type.value}")
-
-
-def _freeze_output_head(model: nn.Module) -> None:
-    """Vocabulary logits are never computed: an output head of its own gets no gradient, for which DDP would wait."""
-    lm = base_causal_lm(model)
-    if lm.get_output_embeddings().weight is not lm.get_input_embeddings().weight:
-        lm.get_output_embeddings().requires_grad_(False)
-
-
-def value_heads_config(model: nn.Module, args: BilevelOfflineRLConfig, store: TrajectoryStore) -> ValueHeadsConfig:
-    """Shapes from the model, normalisation constants from the training set's returns."""
-    vocab_size, hidden_size = output_matrix(model).shape
-    shift, scale = 0.0, 1.0
-    if args.normalize_returns:
-        returns = store.action_returns.astype(np.float64)
-        spread = float(returns.std())
-        scale = spread if spread > 1e-8 else 1.0
-        # V(s') = 0 after the end ties ILQL's zero to the environment's, so only MC may shift.
-        shift = float(returns.mean()) if args.algorithm == "mc" else 0.0
-    return ValueHeadsConfig(
-        algorithm=args.algorithm,
-        hidden_size=hidden_size,
-        vocab_size=vocab_size,
-        num_q_heads=1 if args.algorithm == "mc" else 2,
-        bias=args.value_head_bias,
-        rank=args.value_head_rank,
-        with_targets=args.algorithm == "ilql" and args.target_update_rate is not None,
-        return_shift=shift,
-        return_scale=scale,
-        train_backbone=args.train_backbone,
-        base_model_name_or_path=base_causal_lm(model).config._name_or_path or None,
-    )

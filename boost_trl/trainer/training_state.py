@@ -1,12 +1,14 @@
 """What a checkpoint needs beside the model and Trainer's own files, for an exact resume: safetensors and JSON, no pickle."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from boost_trl.models.pretrained_head import PretrainedHead
 from boost_trl.trainer.validated_reweighting import ValidatedWeights
 
 
@@ -53,6 +55,16 @@ def _values(trainer: "BilevelOfflineRLTrainer") -> dict[str, Any]:
     }
 
 
+def _check_head(head: PretrainedHead, folder: Path, what: str) -> None:
+    saved, present = json.loads((folder / head.config_name).read_text()), asdict(head.config)
+    for name in present.keys() - {"base_model_name_or_path", "boost_trl_version"}:
+        if saved[name] != present[name]:
+            raise ValueError(
+                f"{folder / head.config_name} has `{name}` {saved[name]!r}, this run has {present[name]!r}: resume with "
+                f"the same model, {what}"
+            )
+
+
 def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> None:
     """Continue where `save_training_state` left off.
 
@@ -73,6 +85,9 @@ def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
             f"{folder} was written with other training or validation data (or another tokenizer, chat template or "
             "`max_length`); resume with the same ones"
         )
+    _check_head(trainer.model.primary, folder, "rewards and `value_head_*` settings")
+    if trainer.reweighter is not None:
+        _check_head(trainer.reweighter.head, folder, "`reweighting_head_*` settings")
     tensors = load_file(folder / TENSORS_NAME)
 
     def under(prefix: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,51 @@
+"""What goes to the Hub from a checkpoint while training goes on."""
+
+import shutil
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+
+from transformers import Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
+from transformers.utils import PushInProgress
+from transformers.utils.hub import hf_api
+
+
+# Of use for resuming only. The pickles among them stay away from who downloads a model.
+_RESUME_ONLY = (
+    *("optimizer*", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json", "bilevel_state.*"),
+    *("latest", "zero_to_fp32.py", TRAINING_ARGS_NAME),
+)
+
+
+def push_checkpoint(trainer: Trainer, checkpoint_folder: str) -> None:
+    """[`Trainer._push_from_checkpoint`] for a model of more files than a language model's, without `training_args.bin`."""
+    args = trainer.args
+    if not trainer.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
+        return
+    is_busy = trainer.push_in_progress is not None and not trainer.push_in_progress.is_done()
+    if is_busy and not args.hub_always_push:
+        return
+    trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
+    for path in Path(checkpoint_folder).iterdir():
+        if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in _RESUME_ONLY):
+            # A copy, because the checkpoint may be rotated away before its upload ends.
+            shutil.copy(path, Path(args.output_dir, path.name))
+    message = f"Training in progress, step {trainer.state.global_step}"
+    upload = partial(
+        hf_api().upload_folder,
+        repo_id=trainer.hub_model_id,
+        token=args.hub_token,
+        run_as_future=True,
+        revision=args.hub_revision,
+    )
+    not_uploaded = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*", TRAINING_ARGS_NAME]
+    jobs = [upload(folder_path=args.output_dir, commit_message=message, ignore_patterns=not_uploaded)]
+    if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+        name = "last-checkpoint" if args.hub_strategy == HubStrategy.CHECKPOINT else Path(checkpoint_folder).name
+        jobs.append(upload(folder_path=checkpoint_folder, path_in_repo=name, commit_message=f"{message}, checkpoint"))
+    if is_busy:
+        trainer.push_in_progress.jobs.extend(jobs)
+    else:
+        trainer.push_in_progress = PushInProgress(jobs)
