@@ -11,6 +11,7 @@ from boost_trl.environments.twenty_questions.players import (
     DEFAULT_MIX,
     FEATURES,
     PLAYERS,
+    Beliefs,
     make_row,
     opening_messages,
     play,
@@ -21,7 +22,6 @@ from boost_trl.environments.twenty_questions.world import World, sample
 
 NoiseMaker = Callable[[TwentyQuestions, str, random.Random], dict[str, Any]]
 NOISE_KINDS = ("diverse", "stale", "bot")
-DIVERSE_KINDS = ("garbage", "wrong_world", "faked_success", "hot_self_play")
 
 
 def add_noise(
@@ -141,8 +141,6 @@ def _faked_success(env: TwentyQuestions, task_id: str, rng: random.Random) -> di
 
 
 def _hot_self_play(env: TwentyQuestions, task_id: str, rng: random.Random) -> dict[str, Any]:
-    from boost_trl.environments.twenty_questions.players import Beliefs
-
     world = env.world
     beliefs = Beliefs(world, world.items[world.index_of[task_id]].category)
     turns, success = [], False

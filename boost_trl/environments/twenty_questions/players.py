@@ -101,11 +101,11 @@ class Enumerator:
             i for i in beliefs.candidates if self.categories is None or world.items[i].category in self.categories
         ]
         if world.category_questions:
-            categories = {world.items[i].category for i in known}
+            categories = {world.items[index].category for index in known}
             if len(categories) > 1:
                 return world.category_questions[sample(sorted(categories), rng)]
         asked = set(beliefs.asked)
-        return beliefs.guess([i for i in known or beliefs.start if world.items[i].guess not in asked], rng)
+        return beliefs.guess([index for index in known or beliefs.start if world.items[index].guess not in asked], rng)
 
 
 def blind_guesser(beliefs: Beliefs, rng: random.Random) -> str:
@@ -130,6 +130,8 @@ PLAYERS: dict[str, Player] = {
     "random": random_question,
 }
 DEFAULT_MIX = {"expert": 0.25, "noisy_expert": 0.25, "confused_expert": 0.2, "enumerator": 0.15, "blind_guesser": 0.15}
+
+PARAPHRASED_SHARE = 0.08
 
 FEATURES = Features(
     {
@@ -169,12 +171,20 @@ def play(env: TwentyQuestions, player: Player, task_id: str, rng: random.Random,
     beliefs = Beliefs(env.world, info["category"])
     messages, rewards, terminated = opening_messages(env, observation), [], False
     while not terminated:
-        action = player(beliefs, rng)
+        action = _reworded(env.world, player(beliefs, rng), rng)
         observation, reward, terminated, _, info = env.step(action)
         beliefs.hear(action, observation)
         messages += [{"role": "assistant", "content": action}, {"role": "user", "content": observation}]
         rewards.append(reward)
     return make_row(task_id, info["category"], messages[:-1], rewards, info["score"], info["success"], **columns)
+
+
+def _reworded(world: World, action: str, rng: random.Random) -> str:
+    """Now and then another wording of the same question, where the world has one: people do not speak from a list."""
+    question, _ = world.read(action)
+    if question is not None and world.questions[question].paraphrases and rng.random() < PARAPHRASED_SHARE:
+        return sample(world.questions[question].paraphrases, rng)
+    return action
 
 
 def opening_messages(env: TwentyQuestions, observation: str) -> list[dict[str, str]]:
@@ -218,7 +228,8 @@ def offline_dialogues(
         n (`int`): number of dialogues.
         seed (`int`, *optional*, defaults to `0`): which dialogues.
         mix (`Mapping[str, float]`, *optional*): player (a key of `PLAYERS`) -> share; `DEFAULT_MIX` unless given.
-        categories (`Sequence[str]`, *optional*): the categories of the items that are guessed; all unless given.
+        categories (`Sequence[str]`, *optional*):
+            The categories of the items that are guessed, and the only ones that the enumerator knows; all unless given.
 
     Returns:
         `datasets.Dataset` in the trajectory format, with `policy`, `score`, `success`, `is_noise` and `noise_kind`.
@@ -232,12 +243,14 @@ def offline_dialogues(
         raise ValueError(f"unknown players {unknown} in `mix`; known: {', '.join(PLAYERS)}")
     names, shares = list(mix), list(mix.values())
     tasks = env.tasks(categories)
+    # Narrow knowledge is what fails on other categories: the enumerator knows the categories that it was seen in.
+    players = PLAYERS | {"enumerator": Enumerator(None if categories is None else tuple(categories))}
 
     def rows():
         for index in range(n):
             rng = random.Random(f"offline {seed} {index}")
             name = rng.choices(names, shares)[0]
-            yield play(env, PLAYERS[name], sample(tasks, rng).id, rng, policy=name)
+            yield play(env, players[name], sample(tasks, rng).id, rng, policy=name)
 
     return Dataset.from_list(list(rows()), features=FEATURES)
 

@@ -14,7 +14,7 @@ _SUBJECT_AFTER_VERB = re.compile(
     rf"^(is|are|was|were|does|do|did|can|could|would|will|has|have) {_SUBJECT}\b ?(?:be\b ?)?"
 )
 _TO_BE = re.compile(r"^(?:is|are|was|were|could|would|will)\b ?")
-_ARTICLES = re.compile(r"\b(?:a|an|the|some|any)\b ?")
+_ARTICLES = re.compile(r"\b(?:a|an|the|some|any|very)\b ?")
 _KIND_OF = re.compile(r"^(?:(?:kind|type|sort) of |something called |called )+")
 
 
