@@ -273,11 +273,23 @@ def test_compact_pages():
     shop = WebShop(make_catalogue(), observation="compact")
     assert shop.reset(seed=0)[0] == INSTRUCTION
     assert shop.step("search[warm hat]")[0] == "1 Warm Hat $12.5 | 2 Straw Hat & Cap $12.5"
-    assert shop.admissible_actions()[-2:] == ["click[1]", "click[2]"]
+    assert shop.admissible_actions() == ["click back to search", "click next >", "click 1", "click 2"]
     assert play(shop, "click[2]", "click[red]")[0] == ("Straw Hat & Cap $12.5 | color: [red] blue | size: small large")
     assert shop.step("click[features]")[0] == "soft wool | machine wash"
-    assert shop.step("search[zebra]")[0] == "nothing found"
+    assert play(shop, "click back to search", "search zebra")[0] == "nothing found"
+    assert shop.step("click reviews")[4]["valid"] is False
     assert shop.system_prompt == ""
+
+
+def test_plain_actions_are_for_compact_pages_only(shop):
+    assert shop.step("search hat")[4]["valid"] is False
+    compact = WebShop(make_catalogue(), observation="compact")
+    compact.reset(seed=0)
+    assert compact.admissible_actions() == ["search <words>"]
+    *_, info = play(compact, "search warm hat", "click 1", "click red", "click buy now")
+    assert (info["score"], info["valid"]) == (1.0, True)
+    compact.reset(seed=0)
+    assert compact.step("think about it")[4]["error"] == "there is no action 'think'; use search[words] or click[name]"
 
 
 @pytest.mark.parametrize(

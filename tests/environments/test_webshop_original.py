@@ -60,8 +60,7 @@ def test_plays_as_the_embedded_shop(kind, observation, catalogue, site):
             assert answered == observed
             assert theirs.admissible_actions() == ours.admissible_actions()
             action = rng.choice(ours.admissible_actions())
-            if action == "search[<words>]":
-                action = f"search[{' '.join(rng.sample(ours.goal['instruction_text'].split(), 3))}]"
+            action = action.replace("<words>", " ".join(rng.sample(ours.goal["instruction_text"].split(), 3)))
             if rng.random() < 0.1:
                 action = rng.choice(["click[nothing]", "think[hm]", "search[]"])
             observed, *outcome, info = ours.step(action)

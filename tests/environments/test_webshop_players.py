@@ -7,7 +7,13 @@ import pytest
 
 from boost_trl.data.trajectories import validate_trajectories
 from boost_trl.environments.base import Task
-from boost_trl.environments.webshop import WebShop, generate_catalogue, generate_small_catalogue, offline_trajectories
+from boost_trl.environments.webshop import (
+    WebShop,
+    compact_vocabulary,
+    generate_catalogue,
+    generate_small_catalogue,
+    offline_trajectories,
+)
 from boost_trl.environments.webshop.players import DEFAULT_MIX, PLAYERS
 
 
@@ -95,6 +101,13 @@ def test_broken_shoppers_do_what_bad_synthetic_data_does(rows):
     ]
     assert any(action.startswith("think[") for action in actions)
     assert sum(action.startswith("search[") for action in actions) > 1
+
+
+def test_a_word_tokenizer_knows_all_words_of_the_small_shop(rows, shops):
+    vocabulary = compact_vocabulary(shops["small"].catalogue)
+    words = {word for row in rows["small"] for message in row["messages"] for word in message["content"].split()}
+    assert words <= set(vocabulary)
+    assert len(vocabulary) < 200
 
 
 def test_everything_follows_from_the_seed(shops):

@@ -8,7 +8,7 @@ from .gym_shop import WebShopGym
 from .offline import offline_trajectories
 from .reward import purchase_reward
 from .site import WebShopHTTP
-from .small import generate_small_catalogue
+from .small import compact_vocabulary, generate_small_catalogue
 from .text import spacy_nouns
 
 
@@ -18,6 +18,7 @@ __all__ = [
     "WebShopAgentGym",
     "WebShopGym",
     "WebShopHTTP",
+    "compact_vocabulary",
     "generate_catalogue",
     "generate_small_catalogue",
     "offline_trajectories",

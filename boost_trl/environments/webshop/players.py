@@ -36,7 +36,8 @@ class Shopper:
         self.script = self.play()
 
     def act(self) -> str:
-        return next(self.script, "click[buy now]")
+        verb, _, argument = next(self.script, "click[buy now]").partition("[")
+        return self.env.write_action(verb, argument.removesuffix("]"))
 
     def play(self):
         """Yield one action after another; the page is that of the last one."""
@@ -46,14 +47,11 @@ class Shopper:
     def page(self) -> str:
         return self.env.page.kind
 
-    def clicks(self) -> list[str]:
-        return [action[6:-1] for action in self.env.admissible_actions() if action.startswith("click[")]
-
     def products(self) -> list[tuple[str, str, float]]:
         """(name to click, title, price) of the products on a results page."""
         texts = [node.text for node in self.env.page.nodes]
         rows = [at for at, node in enumerate(self.env.page.nodes) if node.kind == "asin"]
-        listed = [name for name in self.clicks() if name not in ("back to search", "< prev", "next >")]
+        listed = [name for name in self.env.clickable_names() if name not in ("back to search", "< prev", "next >")]
         return [(name, texts[at + 1], float(_PRICE.search(texts[at + 2])[0])) for name, at in zip(listed, rows)]
 
     def options(self) -> dict[str, list[str]]:
@@ -195,11 +193,10 @@ class RandomClicker(Shopper):
 
     def play(self):
         while True:
-            action = self.rng.choice(self.env.admissible_actions())
-            if action == "search[<words>]":
-                words = self.rng.sample(self.keywords, min(len(self.keywords), 3))
-                action = f"search[{' '.join(words)}]"
-            yield action
+            names = self.env.clickable_names()
+            words = self.rng.sample(self.keywords, min(len(self.keywords), 3))
+            search = [f"search[{' '.join(words)}]"] if self.page == "index" else []
+            yield self.rng.choice([*search, *(f"click[{name}]" for name in names)])
 
 
 class Broken(Shopper):
@@ -207,7 +204,8 @@ class Broken(Shopper):
 
     def play(self):
         yield f"search[{self.short_query()}]"
-        yield f"click[B0{self.rng.randrange(10**8):08d}]"
+        compact = self.env.observation_mode == "compact"
+        yield f"click[{self.rng.randrange(4, 10)}]" if compact else f"click[B0{self.rng.randrange(10**8):08d}]"
         yield "think[this one looks right]"
         yield f"search[{self.short_query(2)}]"
         if self.products() and self.rng.random() < 0.5:

@@ -33,7 +33,7 @@ Include the target product (from goal info) as one of the 3 results.
 Output ONLY the observation text. Match exact WebShop formatting."""
 
 _BUTTONS = {"description", "features", "reviews", "search"}
-_CLICK = re.compile(r"\s*click\[(.+)\]", re.IGNORECASE)
+_CLICK = re.compile(r"\s*click(?:\[(.+)\]| ([^\[\]]+)$)", re.IGNORECASE)
 _SEPARATORS = re.compile(r"\n|\[SEP\]| \| ")
 _MARKS = re.compile(r"\[(?:clicked )?button_?\]|\[button_?\]|[\[\]]")
 _NUMBERED = re.compile(r"(\d+) (.+?) (\d+(?:\.\d+)?)")
@@ -156,7 +156,7 @@ def _is_purchase(message: Message) -> bool:
 
 def _clicked(message: Message) -> str | None:
     match = _CLICK.match(message["content"])
-    return match[1].strip().lower() if match else None
+    return (match[1] or match[2]).strip().lower() if match else None
 
 
 def _segments(text: str) -> list[str]:

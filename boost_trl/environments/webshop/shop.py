@@ -11,6 +11,7 @@ from . import pages
 
 
 _ACTION = re.compile(r"(.+)\[(.+)\]")
+_PLAIN_ACTION = re.compile(r"(\w+) (.+)")
 
 _RULES = """You are shopping. Each turn you see the text of the current page and answer with exactly one action.
 search[words]: search the shop with a few keywords.
@@ -99,6 +100,8 @@ class Shop(ABC):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Do `search[words]` or `click[name]`; anything else changes nothing, and `info["error"]` says why.
 
+        With compact observations `search words` and `click name` do as well, for tokenizers that split at spaces.
+
         Raises:
             RuntimeError: if the episode is over.
         """
@@ -122,11 +125,19 @@ class Shop(ABC):
         return self._observation(), reward, bought, cut, info
 
     def admissible_actions(self) -> list[str]:
-        """Every click of the current page and, where there is a search bar, `search[<words>]` as a pattern."""
+        """Every click of the current page and, where there is a search bar, a search for `<words>` as a pattern."""
         if self._over:
             return []
-        clicks = [f"click[{name}]" for name in self._clickables if name != "search"]
-        return ["search[<words>]", *clicks] if self.page.kind == "index" else clicks
+        clicks = [self.write_action("click", name) for name in self.clickable_names()]
+        return [self.write_action("search", "<words>"), *clicks] if self.page.kind == "index" else clicks
+
+    def clickable_names(self) -> list[str]:
+        """What can be clicked on the current page."""
+        return [name for name in self._clickables if name != "search"]
+
+    def write_action(self, verb: str, argument: str) -> str:
+        """An action as text, in the form that goes with the observations."""
+        return f"{verb} {argument}" if self.observation_mode == "compact" else f"{verb}[{argument}]"
 
     def close(self) -> None:
         self._over = True
@@ -143,6 +154,8 @@ class Shop(ABC):
     def _act(self, action: str) -> str | None:
         """Perform the action, or say why it cannot be."""
         match = _ACTION.match(action) if isinstance(action, str) else None
+        if match is None and isinstance(action, str) and self.observation_mode == "compact":
+            match = _PLAIN_ACTION.match(action)
         if match is None:
             return "an action is search[words] or click[name]"
         verb, argument = match[1], match[2].lower()

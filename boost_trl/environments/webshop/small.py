@@ -82,3 +82,16 @@ def _make_goal(product: dict, rng: Random) -> dict:
     words = [*attributes, product["name"], *options, f"under {bound:.0f}"]
     goal = make_goal(product, instruction=" ".join(words), attributes=attributes, options=options, bound=bound)
     return goal | {"product": product}
+
+
+def compact_vocabulary(catalogue: Catalogue) -> list[str]:
+    """Every word that compact pages, scripted shoppers and valid actions in this shop can hold, for a word tokenizer."""
+    texts = ["search click buy now back to search < prev next > description features reviews", "nothing here found"]
+    texts += ["Thank you for shopping with us!", "think this one looks right add cart checkout |", *"123456789"]
+    texts += [goal["instruction_text"] for goal in catalogue.goals]
+    for product in catalogue.products:
+        texts += [product["Title"], product["Title"].lower(), product["Price"], product["Description"]]
+        texts += product["BulletPoints"]
+        for name, values in product["options"].items():
+            texts += [f"{name}:", *values, *(f"[{value}]" for value in values)]
+    return sorted({word for text in texts for word in text.split()})
