@@ -40,7 +40,7 @@ class SelfPlayRules:
 
     def rewards_from_text(self, messages: list[dict[str, Any]], task: Task) -> TextOutcome:
         count = self._num_questions(messages)
-        success = messages[-1]["role"] != "assistant" and self._is_success(messages)
+        success = self._is_success(messages)
         rewards = [turn_reward(step, False, self.max_turns, self.reward)[0] for step in range(1, count + 1)]
         score = 0.0
         if count:
@@ -51,9 +51,7 @@ class SelfPlayRules:
         return sum(message["role"] == "assistant" for message in messages)
 
     def _is_success(self, messages: list[dict[str, Any]]) -> bool:
-        question, answer = messages[-2], messages[-1]
-        return (
-            question["role"] == "assistant"
-            and bool(self.world.read(question["content"])[1])
-            and answer["content"].strip().lower().startswith("yes")
-        )
+        if [message["role"] == "assistant" for message in messages[-2:]] != [True, False]:
+            return False
+        question, answer = (message["content"] for message in messages[-2:])
+        return bool(self.world.read(question)[1]) and answer.strip().lower().startswith("yes")

@@ -169,7 +169,7 @@ class World:
             random.Random(f"changed facts {seed} {len(rows)}").shuffle(order)
             for position, here in enumerate(order):
                 table[rows[here]] = self.table[rows[order[position - 1]]]
-        return replace(self, table=table, _read_cache={})
+        return replace(self, table=table)
 
 
 SMALL_CATEGORIES = (

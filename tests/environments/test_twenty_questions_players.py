@@ -1,0 +1,130 @@
+import random
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from boost_trl import rollout, validate_trajectories
+from boost_trl.environments.twenty_questions.environment import TwentyQuestions
+from boost_trl.environments.twenty_questions.players import (
+    PLAYERS,
+    Beliefs,
+    Enumerator,
+    Expert,
+    ScriptedPolicy,
+    offline_dialogues,
+    play,
+)
+
+
+@lru_cache
+def fewest_questions(items: int) -> int:
+    """Total number of questions over `items` equally likely items that every question may split as it likes."""
+    if items == 1:
+        return 1
+    split = min(fewest_questions(k) + fewest_questions(items - k) for k in range(1, items // 2 + 1))
+    return items + min(split, fewest_questions(items - 1))  # the latter: guess one
+
+
+def scores(env, player, categories, n):
+    rng = random.Random(0)
+    tasks = env.tasks(categories)
+    return np.array([play(env, player, rng.choice(tasks).id, rng)["score"] for _ in range(n)])
+
+
+def test_the_expert_is_nearly_perfect_in_the_small_world():
+    env = TwentyQuestions()
+    best = 12 - fewest_questions(16) / 16
+    assert best == 7.5
+    reached = scores(env, Expert(), None, 800)
+    assert best - 0.25 < reached.mean() < best + 3 * reached.std() / 800**0.5
+
+
+def test_quality_of_the_players():
+    env = TwentyQuestions()
+    mean = {name: scores(env, player, None, 300).mean() for name, player in PLAYERS.items()}
+    order = ["expert", "noisy_expert", "confused_expert", "random"]
+    assert [mean[name] for name in order] == sorted((mean[name] for name in order), reverse=True)
+    # Sixteen items in random order, twelve guesses: mean of 12 - n over n = 1..12, four in sixteen lost.
+    assert mean["enumerator"] == pytest.approx(sum(12 - n for n in range(1, 13)) / 16, abs=0.8)
+    # Each guess is right with chance 1/16 whatever went before.
+    blind = sum((12 - n) * (15 / 16) ** (n - 1) / 16 for n in range(1, 13))
+    assert mean["blind_guesser"] == pytest.approx(blind, abs=0.8)
+
+
+def test_what_wins_on_known_categories_fails_on_others():
+    env = TwentyQuestions(world="full")
+    known, others = env.world.categories[:10], env.world.categories[10:]
+    narrow = Enumerator(tuple(known))
+    assert scores(env, narrow, known, 100).mean() > 6 and scores(env, narrow, others, 100).mean() < 0.5
+    assert scores(env, Expert(), known, 100).mean() > 10 and scores(env, Expert(), others, 100).mean() > 10
+
+
+def test_beliefs_are_the_items_that_agree_with_all_answers():
+    env = TwentyQuestions(world="full")
+    world = env.world
+    beliefs = Beliefs(world)
+    for question, answer in [("Is it alive?", "Yes."), ("Is it a cat?", "No."), ("Is it nonsense?", "No.")]:
+        beliefs.hear(question, answer)
+    alive = [q.text for q in world.questions].index("Is it alive?")
+    expected = {item.id for i, item in enumerate(world.items) if world.table[i, alive]} - {"Animals/cat"}
+    assert {world.items[i].id for i in beliefs.candidates} == expected
+    beliefs.hear("Is it alive?", "No.")  # an oracle that contradicts itself
+    assert world.read(Expert()(beliefs, random.Random(0)))[1]
+
+
+@pytest.mark.parametrize("reward", ["step_cost", "score"])
+@pytest.mark.parametrize("world", ["small", "full"])
+def test_dialogues_are_games_that_were_played(world, reward):
+    env = TwentyQuestions(world=world, reward=reward)
+    categories = env.world.categories[:5]
+    dataset = offline_dialogues(env, 60, seed=4, categories=categories)
+    validate_trajectories(dataset)
+    assert set(dataset["category"]) <= set(categories) and set(dataset["source"]) == {"offline"}
+    assert not any(dataset["is_noise"]) and set(dataset["noise_kind"]) == {""} and len(set(dataset["policy"])) > 2
+    for row in dataset:
+        observation, _ = env.reset(task=row["task"]["id"])
+        heard, rewards = [observation], []
+        messages = [m for m in row["messages"] if m["role"] != "system"]
+        for message in messages[1::2]:
+            observation, reward, terminated, _, info = env.step(message["content"])
+            heard.append(observation)
+            rewards.append(reward)
+        assert [m["content"] for m in messages[::2]] == heard[:-1] and rewards == row["rewards"]
+        assert terminated and (info["score"], info["success"]) == (row["score"], row["success"])
+
+
+def test_dialogues_depend_on_their_seed_alone():
+    env = TwentyQuestions()
+    random_state, numpy_state = random.getstate(), np.random.get_state()[1].tolist()
+    long, short = offline_dialogues(env, 30, seed=1), offline_dialogues(env.world, 10, seed=1)
+    assert long.select(range(10)).to_list() == short.to_list()
+    assert offline_dialogues(env, 10, seed=2).to_list() != short.to_list()
+    assert random.getstate() == random_state and np.random.get_state()[1].tolist() == numpy_state
+
+
+def test_mix_of_players():
+    env = TwentyQuestions()
+    assert set(offline_dialogues(env, 20, mix={"expert": 1, "random": 0})["policy"]) == {"expert"}
+    with pytest.raises(ValueError, match="genius"):
+        offline_dialogues(env, 20, mix={"genius": 1.0})
+
+
+def test_people_reword_their_questions_in_the_full_world():
+    env = TwentyQuestions(world="full")
+    usual = {question.text for question in env.world.questions}
+    asked = [
+        message["content"]
+        for row in offline_dialogues(env, 60, mix={"expert": 1.0})
+        for message in row["messages"]
+        if message["role"] == "assistant" and env.world.read(message["content"])[0] is not None
+    ]
+    assert 0.02 < np.mean([text not in usual for text in asked]) < 0.2
+
+
+@pytest.mark.parametrize("world", ["small", "full"])
+def test_a_scripted_player_is_a_policy(world):
+    env = TwentyQuestions(world=world)
+    games = rollout(ScriptedPolicy(env.world), env, list(env.tasks())[::7], progress=False)
+    assert all(games["success"]) and not any(games["invalid_actions"])
+    assert np.mean(games["score"]) > (7 if world == "small" else 10)
