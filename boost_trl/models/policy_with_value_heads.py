@@ -71,18 +71,30 @@ class PolicyWithValueHeads(nn.Module):
             if self.role_of(name) == "auxiliary"
         }
 
-    def _add_auxiliary_adapter(self) -> None:
+    @torch.no_grad()
+    def synchronize_primary(self) -> None:
+        """θ ← ψ: heads, target heads and, where each has its own, adapters."""
+        self.primary.copy_from(self.auxiliary)
+        for own, other in self._adapter_pairs():
+            own.copy_(other)
+
+    def _adapter_pairs(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Parameters of θ's adapter, each with that of ψ's that has its place."""
         own, other = ADAPTER_NAMES["primary"], ADAPTER_NAMES["auxiliary"]
-        # Initialisations such as PiSSA's would change the shared weights a second time.
-        config = dataclasses.replace(self.backbone.peft_config[own], init_lora_weights=True)
-        with torch.random.fork_rng(devices=[]):
-            self.backbone.add_adapter(other, config)
         parameters = dict(self.backbone.named_parameters(prefix="backbone"))
-        with torch.no_grad():
-            for name, parameter in self.auxiliary_adapter().items():
-                source = parameters[".".join(own if part == other else part for part in name.split("."))]
-                parameter.copy_(source)
-                parameter.requires_grad_(source.requires_grad)
+        return [
+            (parameters[".".join(own if part == other else part for part in name.split("."))], parameter)
+            for name, parameter in self.auxiliary_adapter().items()
+        ]
+
+    def _add_auxiliary_adapter(self) -> None:
+        # Initialisations such as PiSSA's would change the shared weights a second time.
+        config = dataclasses.replace(self.backbone.peft_config[ADAPTER_NAMES["primary"]], init_lora_weights=True)
+        with trainability_kept(self.backbone), torch.random.fork_rng(devices=[]):
+            self.backbone.add_adapter(ADAPTER_NAMES["auxiliary"], config)
+        for own, other in self._adapter_pairs():
+            other.data.copy_(own)
+            other.requires_grad_(own.requires_grad)
 
     def use_adapter_of(self, role: str) -> None:
         """Let the backbone be the one of `role`. Nothing to do where both policies share it."""

@@ -836,11 +836,19 @@ class BilevelOfflineRLTrainer(Trainer):
         push_checkpoint(self, checkpoint_folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        folder = Path(resume_from_checkpoint)
-        load_training_state(self, folder)
+        self._load_state(Path(resume_from_checkpoint))
         if self.args.train_backbone:
             with trainability_kept(self.model.backbone):
                 super()._load_from_checkpoint(resume_from_checkpoint, model=self.model.backbone)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and self.is_deepspeed_enabled:
+            # DeepSpeed restores the wrapped model, and `_load_from_checkpoint` is not called.
+            self._load_state(Path(checkpoint))
+        super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_state(self, folder: Path) -> None:
+        load_training_state(self, folder)
         self.model.primary.load_state_dict(ValueHeads.from_pretrained(folder).state_dict())
         if self.reweighter is not None:
             self.reweighter.head.load_state_dict(ReweightingHead.from_pretrained(folder).state_dict())

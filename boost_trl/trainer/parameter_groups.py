@@ -48,14 +48,14 @@ def freeze_all_but(optimizer, roles: tuple[str, ...]) -> None:
 def synchronize_primary(model: PolicyWithValueHeads, optimizer) -> None:
     """θ ← ψ: heads, target heads, adapters where each policy has its own, Adam moments and step counts ([B] Algorithm 1,
     line 9)."""
-    model.primary.copy_from(model.auxiliary)
+    model.synchronize_primary()
     inner = innermost_optimizer(optimizer)
     primary, auxiliary = (
         [parameter for group in inner.param_groups if group["role"] == role for parameter in group["params"]]
         for role in ("primary", "auxiliary")
     )
     for target, source in zip(primary, auxiliary, strict=True):
-        # Under ZeRO these are flat partitions, not the module's parameters.
+        # Under ZeRO these are flat partitions, not the module's parameters, which follow them at the next step only.
         target.copy_(source)
         if source in inner.state:
             inner.state[target] = {

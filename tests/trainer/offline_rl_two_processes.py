@@ -34,6 +34,13 @@ SETTINGS = {
     "token_mean": {"algorithm": "mc", "loss_normalization": "token_mean", "max_grad_norm": 0.5},
 }
 
+ZERO_2 = {
+    "zero_optimization": {"stage": 2},
+    "zero_allow_untested_optimizer": True,
+    **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu"), "auto"),
+    **dict.fromkeys(("gradient_accumulation_steps", "gradient_clipping"), "auto"),
+}
+
 
 class GuessAWord:
     """Won by saying "red"; the answer to anything else is "no"."""
@@ -143,11 +150,15 @@ def train(folder, name, num_processes, resume=None, **options):
     return values, {key: value.detach().clone().contiguous() for key, value in tensors.items()}
 
 
-def main(folder):
-    results = {name: train(folder, name, 2) for name in SETTINGS}
-    results["saving"] = train(folder, "ilql", 2, save_strategy="steps", save_steps=3)
-    checkpoint = str(Path(folder, "ilql-2", "checkpoint-3"))
-    results["resumed"] = train(folder, "ilql", 2, resume=checkpoint)
+def main(folder, *deepspeed):
+    names, options = SETTINGS, {}
+    if deepspeed:
+        names, options = [*deepspeed], {"deepspeed": ZERO_2}
+    results = {name: train(folder, name, 2, **options) for name in names}
+    resumed = names[0] if deepspeed else "ilql"
+    results["saving"] = train(folder, resumed, 2, save_strategy="steps", save_steps=3, **options)
+    checkpoint = str(Path(folder, f"{resumed}-2", "checkpoint-3"))
+    results["resumed"] = train(folder, resumed, 2, resume=checkpoint, **options)
     rank = torch.distributed.get_rank()
     for name, (_, tensors) in results.items():
         save_file(tensors, Path(folder, f"{name}-rank{rank}.safetensors"))
@@ -157,4 +168,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

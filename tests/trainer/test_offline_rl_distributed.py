@@ -25,8 +25,8 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("two_processes")
 
 
-@pytest.fixture(scope="module")
-def ranks(folder):
+def launch(folder, *arguments, **environment):
+    """(JSON values, tensors) by the name of the run, of either rank."""
     # `accelerate launch --cpu` starts a single process unless MPI is there; --multi_gpu is plain torchrun.
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launcher += [
@@ -40,13 +40,39 @@ def ranks(folder):
         "0",
     ]
     script = Path(__file__).with_name("offline_rl_two_processes.py")
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launcher, str(script), str(folder)], check=True, env=environment, timeout=300)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment}
+    subprocess.run([*launcher, str(script), str(folder), *arguments], check=True, env=environment, timeout=600)
     values = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     return [
-        {name: (values[rank][name], load_file(folder / f"{name}-rank{rank}.safetensors")) for name in RUNS}
+        {name: (values[rank][name], load_file(folder / f"{name}-rank{rank}.safetensors")) for name in values[rank]}
         for rank in (0, 1)
     ]
+
+
+@pytest.fixture(scope="module")
+def ranks(folder):
+    return launch(folder)
+
+
+def assert_two_equal_one(two, one):
+    (two, two_tensors), (one, one_tensors) = two, one
+    assert len(one["logs"]) == len(two["logs"]) > 0
+    for step, (mine, yours) in enumerate(zip(one["logs"], two["logs"])):
+        for key in mine.keys() & yours.keys():
+            assert yours[key] == pytest.approx(mine[key], rel=2e-5, abs=2e-6), (step, key)
+    assert two["weights"] == pytest.approx(one["weights"], rel=1e-4)
+    assert two["evaluation"]["eval_loss"] == pytest.approx(one["evaluation"]["eval_loss"], rel=1e-5)
+    for key, value in one_tensors.items():
+        # φ is compared by its weights: where its gradient should be zero, its Adam makes full steps of rounding.
+        if not key.startswith("phi."):
+            torch.testing.assert_close(two_tensors[key], value, rtol=1e-5, atol=2e-6, msg=key)
+
+
+def assert_resumed_equals_straight(rank):
+    (straight, tensors), (resumed, resumed_tensors) = rank["saving"], rank["resumed"]
+    assert [entry["loss"] for entry in resumed["logs"]] == [entry["loss"] for entry in straight["logs"]]
+    assert resumed["logs"][-1]["num_tokens"] == straight["logs"][-1]["num_tokens"]
+    assert all(torch.equal(resumed_tensors[key], value) for key, value in tensors.items())
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -61,27 +87,14 @@ def test_both_processes_hold_the_same_to_the_last_bit(name, ranks):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_two_processes_train_what_one_does(name, ranks, folder):
-    two, two_tensors = ranks[0][name]
-    one, one_tensors = train(folder, name, 1)
-    assert len(one["logs"]) == len(two["logs"]) > 0
-    for step, (mine, yours) in enumerate(zip(one["logs"], two["logs"])):
-        assert mine.keys() == yours.keys()
-        for key, value in mine.items():
-            assert yours[key] == pytest.approx(value, rel=2e-5, abs=2e-6), (step, key)
-    assert two["weights"] == pytest.approx(one["weights"], rel=1e-4)
-    assert two["evaluation"]["eval_loss"] == pytest.approx(one["evaluation"]["eval_loss"], rel=1e-5)
-    for key, value in one_tensors.items():
-        # φ is compared by its weights: where its gradient should be zero, its Adam makes full steps of rounding.
-        if not key.startswith("phi."):
-            torch.testing.assert_close(two_tensors[key], value, rtol=1e-5, atol=2e-6, msg=key)
+    one = train(folder, name, 1)
+    assert one[0]["logs"][0].keys() == ranks[0][name][0]["logs"][0].keys()
+    assert_two_equal_one(ranks[0][name], one)
 
 
 def test_a_resumed_run_on_two_processes_equals_the_uninterrupted_one(ranks):
     for rank in ranks:
-        (straight, tensors), (resumed, resumed_tensors) = rank["saving"], rank["resumed"]
-        assert [entry["loss"] for entry in resumed["logs"]] == [entry["loss"] for entry in straight["logs"]]
-        assert resumed["logs"][-1]["num_tokens"] == straight["logs"][-1]["num_tokens"]
-        assert all(torch.equal(resumed_tensors[key], value) for key, value in tensors.items())
+        assert_resumed_equals_straight(rank)
 
 
 def test_every_process_plays_its_share_of_the_games(ranks):
@@ -94,3 +107,14 @@ def test_the_main_process_alone_writes_the_output_folder(ranks, folder):
 
     heads = ValuePolicy.from_pretrained(folder / "mc-2").value_heads
     assert torch.equal(heads.q_weight, ranks[0]["mc"][1]["primary.q_weight"])
+
+
+@pytest.mark.slow
+def test_zero_2_trains_what_one_process_does(tmp_path):
+    pytest.importorskip("deepspeed")
+    # The first time, DeepSpeed compiles its communication for the CPU, which takes minutes.
+    ranks = launch(tmp_path, "ilql", "adapters", DS_ACCELERATOR="cpu")
+    for name in ("ilql", "adapters"):
+        assert_two_equal_one(ranks[0][name], train(tmp_path, name, 1))
+    for rank in ranks:
+        assert_resumed_equals_straight(rank)
