@@ -131,10 +131,12 @@ def _findings(runs: Sequence[MethodResult]) -> list[str]:
             lines.append(f"{METHODS[method].label} minus {', '.join(parts)}.")
     best = [run.best_beta_reward for run in runs if run.best_beta_reward is not None]
     if best:
-        lines.append(f"Uniform mix at the β that is best on the evaluation games themselves: {sum(best) / len(best):.2f}.")
+        lines.append(
+            f"Uniform mix at the β that is best on the evaluation games themselves: {sum(best) / len(best):.2f}."
+        )
     for run in runs:
         if run.report is not None and "reason" in run.report:
-            lines.append(f"Validated reweighting's guard: {run.report["reason"]}.")
+            lines.append(f"Validated reweighting's guard: {run.report['reason']}.")
     if lines and sum(run.method == runs[0].method for run in runs) == 1:
         lines.append(
             "One world only: the errors are over games and say nothing about other worlds; try `--seeds 0 1 2`."

@@ -1,10 +1,10 @@
 """The order of phases within an outer iteration, and the penalty strength over training (SPEC §4)."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """What a policy update trains."""
 
     AUXILIARY = "auxiliary"

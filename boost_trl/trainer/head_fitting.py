@@ -44,9 +44,11 @@ class HeadFitter:
             self.learning_rate = FIRST_STEP / sample.abs().sum(dim=1).mean().item()
         self.num_fits = 0
 
-    def fit(self, rows_of: Callable[[int], np.ndarray]) -> ValueHeads:
-        """Heads fitted to the batches `rows_of(step)`, every row of a batch counting equally."""
-        args, steps = self.args, self.args.score_steps
+    def fit(self, rows_of: Callable[[int], np.ndarray], steps: int | None = None) -> ValueHeads:
+        """Heads fitted to the batches `rows_of(step)`, every row of a batch counting equally; `steps` updates instead of
+        `score_steps` if given."""
+        args = self.args
+        steps = args.score_steps if steps is None else steps
         heads = copy.deepcopy(self.initial).requires_grad_(True)
         policy = PolicyWithValueHeads(nn.Identity(), heads)
         parameters = dict(heads.named_parameters())

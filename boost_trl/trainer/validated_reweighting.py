@@ -29,7 +29,9 @@ REPORT_NAME = "validated_reweighting.json"
 _WEIGHTS_KEY, _SCORES_KEY = "validated.weights", "validated.scores"
 # exp(-k · gap) is 0 in float64 beyond this, so a larger k changes nothing.
 _LARGEST_EXPONENT = 745.0
-_SEED_OFFSETS = {"pool": 11, "validation": 12, "mixture": 13, "folds": 14}
+_SEED_OFFSETS = {"pool": 11, "validation": 12, "mixture": 13, "folds": 14, "halves": 15}
+# θ is fitted for score_steps divided by one of these.
+STEP_DIVISORS = (64, 16, 4, 1)
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def validated_weights(fitter: HeadFitter, num_pool: int) -> ValidatedWeights:
     Returns:
         `ValidatedWeights`, with a report of `winner`, `reason`, `candidates` (per candidate `name`, `score_validation`,
         `target_effective_fraction`, `fold_accuracies`, `accuracy`), `tempering` (k), `effective_sample_size`,
-        `num_rows`, `num_validation_rows`, `learning_rate`, `score_steps`, `fits` and `seconds`. Where uniform weights
+        `num_rows`, `num_validation_rows`, `learning_rate`, `score_steps`, `primary_steps` (of θ), `fits` and `seconds`. Where uniform weights
         win, the scores are still those of the configured setting.
     """
     return _ValidatedReweighting(fitter, num_pool).run()
@@ -224,6 +226,7 @@ class _ValidatedReweighting:
             "num_validation_rows": len(self.validation),
             "learning_rate": self.fitter.learning_rate,
             "score_steps": self.args.score_steps,
+            "primary_steps": self.primary_steps,
             "fits": self.fitter.num_fits,
             "seconds": time.perf_counter() - start,
         }
@@ -246,13 +249,35 @@ class _ValidatedReweighting:
     def _scores(self, validation: np.ndarray, kind: str) -> np.ndarray:
         """f of every pool row, θ fitted to `validation`."""
         rows = validation[high_return_half(self.returns[validation])] if kind == "high_return" else validation
+        self.primary_steps = self._steps_that_generalise(rows)
+        primary = self._fit_to_validation(rows, self.primary_steps)
+        return 0.5 * self.pool_losses - self.fitter.policy_losses(primary, self.pool)
+
+    def _steps_that_generalise(self, rows: np.ndarray) -> int:
+        """How long to fit θ to a few rows: the number of updates after which one half of them predicts the other best.
+
+        A θ that has learned its rows by heart ranks the pool by how much it resembles them word for word.
+        """
+        choices = sorted({max(1, self.args.score_steps // divisor) for divisor in STEP_DIVISORS})
+        if len(rows) < 2 or len(choices) == 1:
+            return choices[0]
+        order = np.random.default_rng(self.args.seed + _SEED_OFFSETS["halves"]).permutation(rows)
+        halves = [np.sort(half) for half in np.array_split(order, 2)]
+        losses = [
+            sum(
+                self.fitter.policy_losses(self._fit_to_validation(half, steps), other).sum()
+                for half, other in (halves, halves[::-1])
+            )
+            for steps in choices
+        ]
+        return choices[int(np.argmin(losses))]
+
+    def _fit_to_validation(self, rows: np.ndarray, steps: int) -> ValueHeads:
         size = self.args.score_batch_size
         if len(rows) <= size:
-            primary = self.fitter.fit(lambda step: rows)
-        else:
-            draws = MixtureDraws(np.ones(len(rows)), 0, 0.0, self.args.seed + _SEED_OFFSETS["validation"])
-            primary = self.fitter.fit(lambda step: rows[draws.rows(step, size)])
-        return 0.5 * self.pool_losses - self.fitter.policy_losses(primary, self.pool)
+            return self.fitter.fit(lambda step: rows, steps)
+        draws = MixtureDraws(np.ones(len(rows)), 0, 0.0, self.args.seed + _SEED_OFFSETS["validation"])
+        return self.fitter.fit(lambda step: rows[draws.rows(step, size)], steps)
 
     def _fit_to_mixture(self, weights: np.ndarray, fold: np.ndarray) -> ValueHeads:
         """Training proper in small: the same seed for all candidates, so that they differ by their weights only."""

@@ -14,6 +14,7 @@ from boost_trl.trainer.data_filters import filter_rows, low_loss_filter
 from boost_trl.trainer.head_fitting import HeadFitter
 from boost_trl.trainer.mixture_draws import MixtureDraws
 from boost_trl.trainer.validated_reweighting import (
+    _ValidatedReweighting,
     choose_candidate,
     fit_to_pool,
     high_return_half,
@@ -238,9 +239,9 @@ class StubFitter:
     def row_returns(self):
         return np.arange(18.0)
 
-    def fit(self, rows_of):
+    def fit(self, rows_of, steps=200):
         self.num_fits += 1
-        return np.concatenate([rows_of(step) for step in range(200)])
+        return np.concatenate([rows_of(step) for step in range(steps)])
 
     def policy_losses(self, heads, rows):
         # What validation teaches makes good rows likely; the pool alone tells nothing.
@@ -262,8 +263,9 @@ def test_the_guard_picks_the_candidate_that_helps_on_the_other_fold(make_args):
     names = [entry["name"] for entry in report["candidates"]]
     assert names == ["uniform", "high_return@0.7", "high_return@0.4", "all@0.4"]
     assert result.weights[::2].min() > result.weights[1::2].max()
-    # ψ, θ for two folds and two kinds, four candidates for two folds, θ of the winner.
-    assert report["fits"] == 1 + 4 + 8 + 1
+    # ψ, θ for two folds and two kinds, four candidates for two folds, θ of the winner; and for each θ two lengths of
+    # training are tried on both halves of its rows.
+    assert report["fits"] == 1 + 4 + 8 + 1 + 5 * 2 * 2
     # The judge's rows are the high-return half of the fold that nothing was fitted to.
     for judged, used in zip(fitter.judged, fitter.fitted_with):
         other = sorted(set(range(10, 18)) - used)
@@ -501,3 +503,23 @@ def test_a_validation_set_that_cannot_be_folded_is_refused(
         BilevelOfflineRLTrainer(
             make_tiny_model(), make_args(), train_dataset=make_dialogues(4), processing_class=tiny_tokenizer
         )
+
+
+@pytest.mark.parametrize("best", [6, 25, 100, 400])
+def test_theta_is_fitted_for_as_long_as_it_generalises(make_args, best):
+    class Fitter(StubFitter):
+        """Heads are (rows, steps); their loss on other rows is lowest after `best` updates, on their own it only falls."""
+
+        def fit(self, rows_of, steps=200):
+            return set(rows_of(0)), steps
+
+        def policy_losses(self, heads, rows):
+            fitted, steps = heads
+            seen = np.array([row in fitted for row in rows])
+            return np.where(seen, -float(steps), abs(np.log(steps / best)))
+
+    args = make_args(guard=True)
+    args.score_steps = 400
+    reweighting = _ValidatedReweighting(Fitter(args, 0.0), 10)
+    assert reweighting._steps_that_generalise(np.arange(10, 18)) == best
+    assert reweighting._steps_that_generalise(np.arange(10, 11)) == 6
