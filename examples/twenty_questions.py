@@ -30,7 +30,7 @@ class Arguments:
     noise_share: float = field(default=0.6, metadata={"help": "Share of the offline training rows that is noise."})
     algorithm: str = field(default="mc", metadata={"help": "Offline RL loss: 'mc' or 'ilql'."})
     seeds: list[int] = field(
-        default_factory=lambda: [0], metadata={"help": "Worlds to run; each has its own facts, data and training."}
+        default_factory=lambda: [1], metadata={"help": "Worlds to run; each has its own facts, data and training."}
     )
     data: str = field(default="high", metadata={"help": "'high': all training rows; 'low': a tenth of them."})
     methods: list[str] | None = field(default=None, metadata={"help": "Methods to run; all by default."})
@@ -38,6 +38,7 @@ class Arguments:
     validation_rows: int = field(default=40, metadata={"help": "Size of the trusted validation set."})
     updates: int = field(default=400, metadata={"help": "Policy updates of every method."})
     games: int = field(default=256, metadata={"help": "Live games behind every reported reward."})
+    validation_games: int = field(default=128, metadata={"help": "Live games on validation tasks behind every β."})
     train_backbone: bool = field(default=False, metadata={"help": "Train the language model too, not only its heads."})
     output_dir: str = field(default="outputs/twenty_questions", metadata={"help": "Where results go."})
 
@@ -138,6 +139,7 @@ def main(arguments: Arguments) -> None:
         options=lambda seed: training_options(arguments, seed, folder / "cache"),
         methods=arguments.methods,
         games=arguments.games,
+        validation_games=arguments.validation_games,
         settings=vars(arguments),
     )
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 
 _BUILT_IN = {
+    "webshop": "boost_trl.environments.webshop.environment:WebShop",
     "car_dealer": "boost_trl.environments.car_dealer.environment:CarDealer",
     "twenty_questions": "boost_trl.environments.twenty_questions.environment:TwentyQuestions",
 }

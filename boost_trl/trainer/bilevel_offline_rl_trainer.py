@@ -46,7 +46,13 @@ from boost_trl.trainer.endless_sampler import EndlessSampler
 from boost_trl.trainer.head_fitting import HeadFitter
 from boost_trl.trainer.hub_upload import push_checkpoint
 from boost_trl.trainer.mixture_draws import MixtureDraws
-from boost_trl.trainer.offline_rl_model import check_reference, freeze_output_head, load_model, value_heads_config
+from boost_trl.trainer.offline_rl_model import (
+    check_reference,
+    freeze_output_head,
+    load_model,
+    tokenize_options,
+    value_heads_config,
+)
 from boost_trl.trainer.offline_rl_model_card import POLICY_FOLDER, model_card
 from boost_trl.trainer.parameter_average import ParameterAverage
 from boost_trl.trainer.parameter_groups import (
@@ -192,11 +198,7 @@ class BilevelOfflineRLTrainer(Trainer):
         model, processing_class = load_model(model, args, processing_class, quantization_config, peft_config)
         check_reference(model, args)
         tokenizer = with_action_marks(processing_class)
-        self._tokenize_options = {
-            "max_length": args.max_length,
-            "discount": args.discount,
-            "discount_level": args.discount_level,
-        }
+        self._tokenize_options = tokenize_options(model, args)
         training = tokenize_trajectories(train_dataset, tokenizer, name="train_dataset", **self._tokenize_options)
         validation = []
         if args.uses_validation:

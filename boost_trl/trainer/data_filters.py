@@ -18,7 +18,7 @@ from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.head_fitting import HeadFitter
-from boost_trl.trainer.offline_rl_model import value_heads_config
+from boost_trl.trainer.offline_rl_model import tokenize_options, value_heads_config
 from boost_trl.trainer.validated_reweighting import fit_to_pool
 from boost_trl.trainer.value_head_initialization import initialize_value_heads
 
@@ -70,14 +70,7 @@ def filter_rows(
     if kind not in ("return", "low_loss"):
         raise ValueError(f"`kind` is {kind!r}; choose 'return' or 'low_loss'")
     tokenizer = with_action_marks(tokenizer)
-    rows = tokenize_trajectories(
-        dataset,
-        tokenizer,
-        name="dataset",
-        max_length=args.max_length,
-        discount=args.discount,
-        discount_level=args.discount_level,
-    )
+    rows = tokenize_trajectories(dataset, tokenizer, name="dataset", **tokenize_options(model, args))
     store = TrajectoryStore(rows, tokenizer.pad_token_id)
     if kind == "return":
         kept = return_filter(store, fraction)

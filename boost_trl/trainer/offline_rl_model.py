@@ -2,6 +2,7 @@
 shaped like."""
 
 import copy
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -110,6 +111,16 @@ def freeze_output_head(model: nn.Module) -> None:
     lm = base_causal_lm(model)
     if lm.get_output_embeddings().weight is not lm.get_input_embeddings().weight:
         lm.get_output_embeddings().requires_grad_(False)
+
+
+def tokenize_options(model: nn.Module, args: BilevelOfflineRLConfig) -> dict[str, Any]:
+    """What `tokenize_trajectories` needs of the configuration; no row may be longer than the model's context."""
+    positions = getattr(base_causal_lm(model).config.get_text_config(), "max_position_embeddings", None)
+    return {
+        "max_length": args.max_length if positions is None else min(args.max_length, positions),
+        "discount": args.discount,
+        "discount_level": args.discount_level,
+    }
 
 
 def value_heads_config(model: nn.Module, args: BilevelOfflineRLConfig, store: TrajectoryStore) -> ValueHeadsConfig:

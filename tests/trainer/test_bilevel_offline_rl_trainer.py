@@ -218,6 +218,17 @@ def test_phase_4_takes_the_exact_gradient_of_the_whole_batch(make_trainer, make_
     assert updates == [6]
 
 
+def test_rows_are_cut_to_the_models_context(make_trainer, make_dialogues):
+    rows = make_dialogues(8, seed=3).to_list()
+    rows[2]["messages"] = [
+        m for _ in range(30) for m in ({"role": "user", "content": "no"}, {"role": "assistant", "content": "old ?"})
+    ]
+    rows[2]["rewards"], rows[2]["terminated"] = [-1.0] * 30, True
+    trainer = make_trainer(train=Dataset.from_list(rows), max_length=1024)
+    assert trainer.train_store.input_lengths.max() <= 128 == trainer.model.config.max_position_embeddings
+    trainer.train()
+
+
 # A frozen backbone, and its cached states
 
 
