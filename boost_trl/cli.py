@@ -5,7 +5,10 @@ from importlib import import_module
 
 
 COMMANDS = {
-    "offline-rl": ("boost_trl.scripts.offline_rl", "train on trajectories with learned weights (BilevelOfflineRLTrainer)"),
+    "offline-rl": (
+        "boost_trl.scripts.offline_rl",
+        "train on trajectories with learned weights (BilevelOfflineRLTrainer)",
+    ),
     "sft-self-refine": (
         "boost_trl.scripts.sft_self_refine",
         "fine-tune on instructions with learned weights (BilevelSFTSelfRefineTrainer)",
@@ -46,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     script = import_module(COMMANDS[name][0])
     parser = script.make_parser(prog=f"boost-trl {name}")
+    parser.epilog = "--config FILE.yaml reads any of these options from a file; options on the command line win."
     try:
         parsed = parser.parse_args_and_config(rest)
         script.main(*parsed)

@@ -31,8 +31,11 @@ class OfflineRLArguments:
         default=1.0, metadata={"help": "Low-data setting: share of the training rows that is used."}
     )
     split_seed: int = field(default=0, metadata={"help": "Seed of the split and the subsample."})
-    env: str | None = field(default=None, metadata={"help": "Environment whose games `evaluate` plays after training."})
-    env_kwargs: dict[str, Any] | str | None = field(
+    # Not `env`: TRL's parser takes that entry of a YAML file for environment variables.
+    environment: str | None = field(
+        default=None, metadata={"help": "Environment whose games `evaluate` plays after training."}
+    )
+    environment_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Its options as JSON, such as \'{"world": "full"}\'.'}
     )
     load_in_4bit: bool = field(default=False, metadata={"help": "Load the model in 4 bits (bitsandbytes nf4)."})
@@ -69,7 +72,7 @@ def main(script_args: OfflineRLArguments, training_args) -> dict[str, float]:
     from boost_trl.data.splits import subsample
     from boost_trl.environments.rollout import as_task
     from boost_trl.models.smollm2_package import resolve_model_name
-    from boost_trl.scripts.rollout import load_rows, parse_env_kwargs
+    from boost_trl.scripts.rollout import load_rows, parse_environment_kwargs
 
     train = load_rows(script_args.train_path)
     validation = evaluation = None
@@ -87,8 +90,8 @@ def main(script_args: OfflineRLArguments, training_args) -> dict[str, float]:
         train = concatenate_datasets(_same_columns(train, load_rows(script_args.synthetic_path)))
 
     environment = tasks = None
-    if script_args.env is not None:
-        environment = make_env(script_args.env, **parse_env_kwargs(script_args.env_kwargs))
+    if script_args.environment is not None:
+        environment = make_env(script_args.environment, **parse_environment_kwargs(script_args.environment_kwargs))
         if evaluation is not None and "task" in evaluation.column_names:
             tasks = list({row["id"]: as_task(row) for row in evaluation["task"]}.values())
         else:

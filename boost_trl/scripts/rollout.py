@@ -14,8 +14,8 @@ class RolloutArguments:
 
     Args:
         model_name_or_path (`str`): folder or Hub id. A trainer's output with value heads plays the extracted policy.
-        env (`str`): name of the environment.
-        env_kwargs (`dict`): options of the environment, as JSON.
+        environment (`str`): name of the environment.
+        environment_kwargs (`dict`): options of the environment, as JSON.
         output_path (`str`): where the games are saved, `.jsonl` or `.parquet`.
         tasks_path (`str`): dataset whose column `task` is played.
         categories (`list[str]`): play only tasks of these.
@@ -32,8 +32,8 @@ class RolloutArguments:
     """
 
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the model that plays."})
-    env: str = field(default="twenty_questions", metadata={"help": "Name of the environment."})
-    env_kwargs: dict[str, Any] | str | None = field(
+    environment: str = field(default="twenty_questions", metadata={"help": "Name of the environment."})
+    environment_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Options of the environment as JSON, such as \'{"world": "full"}\'.'}
     )
     output_path: str | None = field(
@@ -64,7 +64,7 @@ class RolloutArguments:
     show_games: int = field(default=1, metadata={"help": "Games to print."})
 
     def __post_init__(self):
-        self.env_kwargs = parse_env_kwargs(self.env_kwargs)
+        self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
 
 
 def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
@@ -86,7 +86,7 @@ def main(args: RolloutArguments) -> dict[str, float]:
 
     if args.output_path is not None:
         check_suffix(args.output_path, (".jsonl", ".parquet"))
-    env = make_env(args.env, **args.env_kwargs)
+    env = make_env(args.environment, **args.environment_kwargs)
     if args.tasks_path is not None:
         rows = load_rows(args.tasks_path)
         if "task" not in rows.column_names:
@@ -125,15 +125,15 @@ def main(args: RolloutArguments) -> dict[str, float]:
     return results
 
 
-def parse_env_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:
+def parse_environment_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:
     """Options of an environment, from a YAML mapping or from JSON on the command line."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise ValueError(f"env_kwargs is {value!r}, which is no JSON: {error}") from None
+            raise ValueError(f"environment_kwargs is {value!r}, which is no JSON: {error}") from None
     if not isinstance(value, dict | None):
-        raise ValueError(f'env_kwargs is {value!r}; it must be a mapping, such as {{"world": "full"}}')
+        raise ValueError(f'environment_kwargs is {value!r}; it must be a mapping, such as {{"world": "full"}}')
     return value or {}
 
 

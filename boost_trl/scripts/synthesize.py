@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from trl import TrlParser
 
-from boost_trl.scripts.rollout import parse_env_kwargs
+from boost_trl.scripts.rollout import parse_environment_kwargs
 
 
 @dataclass
@@ -17,8 +17,8 @@ class SynthesizeArguments:
         model_name_or_path (`str`): folder or Hub id of the language model that will be fine-tuned.
         dataset (`str`): training rows: `.jsonl`, `.parquet` or Hub id.
         output_path (`str`): `.jsonl` file; an interrupted run goes on there.
-        env (`str`): environment whose rules judge the text.
-        env_kwargs (`dict`): options of the environment, as JSON.
+        environment (`str`): environment whose rules judge the text.
+        environment_kwargs (`dict`): options of the environment, as JSON.
         prompt_style (`str`): `plain` or `paper`.
         example (`bool`): show an example trajectory.
         seed, batch_size, max_turns, max_new_tokens, temperature: as in [`generate_synthetic`].
@@ -27,8 +27,8 @@ class SynthesizeArguments:
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the language model."})
     dataset: str = field(metadata={"help": "Training rows in the trajectory format: .jsonl, .parquet or Hub id."})
     output_path: str = field(metadata={"help": "The .jsonl file to write; an interrupted run goes on there."})
-    env: str = field(default="twenty_questions", metadata={"help": "Environment whose rules judge the text."})
-    env_kwargs: dict[str, Any] | str | None = field(
+    environment: str = field(default="twenty_questions", metadata={"help": "Environment whose rules judge the text."})
+    environment_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Options of the environment as JSON, such as \'{"world": "full"}\'.'}
     )
     prompt_style: Literal["plain", "paper"] = field(
@@ -43,7 +43,7 @@ class SynthesizeArguments:
     temperature: float = field(default=1.0, metadata={"help": "Of sampling, for both roles."})
 
     def __post_init__(self):
-        self.env_kwargs = parse_env_kwargs(self.env_kwargs)
+        self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
 
 
 def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
@@ -64,7 +64,7 @@ def main(args: SynthesizeArguments):
     from boost_trl.scripts.rollout import check_suffix, load_model, load_rows
 
     check_suffix(args.output_path, (".jsonl",))
-    env = make_env(args.env, **args.env_kwargs)
+    env = make_env(args.environment, **args.environment_kwargs)
     dataset = load_rows(args.dataset)
     model, tokenizer = load_model(args.model_name_or_path, value_heads=False)
     rows = generate_synthetic(

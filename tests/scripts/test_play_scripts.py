@@ -34,7 +34,7 @@ def run(script, *flags):
 def test_rollout_plays_saves_and_prints(folder, tmp_path, capsys, suffix):
     output = tmp_path / "deep" / f"games.{suffix}"
     flags = ["--model_name_or_path", folder / "lm", "--num_games", 5, "--max_new_tokens", 3]
-    flags += ["--env_kwargs", '{"max_questions": 2}', "--output_path", output]
+    flags += ["--environment_kwargs", '{"max_questions": 2}', "--output_path", output]
     results = run(rollout, *flags)
     rows = rollout.load_rows(str(output))
     validate_trajectories(rows)
@@ -47,7 +47,7 @@ def test_rollout_plays_saves_and_prints(folder, tmp_path, capsys, suffix):
 def test_rollout_reads_yaml_and_flags_win(folder, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(
-        f"model_name_or_path: {folder / 'lm'}\nnum_games: 4\nmax_new_tokens: 2\nenv_kwargs:\n  max_questions: 2\n"
+        f"model_name_or_path: {folder / 'lm'}\nnum_games: 4\nmax_new_tokens: 2\nenvironment_kwargs:\n  max_questions: 2\n"
     )
     assert run(rollout, "--config", config)["mean_turns"] == 2
     assert run(rollout, "--config", config, "--num_games", 3)["num_games"] == 3
@@ -98,7 +98,7 @@ def test_rollout_plays_the_values_of_a_model_that_has_them(folder, tmp_path):
 def test_synthesize_writes_a_row_per_row(folder, tmp_path, capsys):
     output = tmp_path / "synthetic.jsonl"
     flags = ["--model_name_or_path", folder / "lm", "--dataset", folder / "rows.jsonl", "--output_path", output]
-    flags += ["--max_new_tokens", 2, "--batch_size", 4, "--env_kwargs", '{"max_questions": 3}']
+    flags += ["--max_new_tokens", 2, "--batch_size", 4, "--environment_kwargs", '{"max_questions": 3}']
     rows = run(synthesize, *flags)
     validate_trajectories(rows)
     assert len(rows) == 6 and set(rows["source"]) == {"synthetic"} and "| 6 |" in capsys.readouterr().out
@@ -113,11 +113,11 @@ def test_bad_arguments_are_named_before_a_model_is_loaded():
     with pytest.raises(ValueError, match=r"it must end with \.jsonl"):
         run(synthesize, "--model_name_or_path", "missing", "--dataset", "d", "--output_path", "x.parquet")
     with pytest.raises(ValueError, match="no JSON"):
-        run(rollout, "--model_name_or_path", "missing", "--env_kwargs", "{max: 3}")
+        run(rollout, "--model_name_or_path", "missing", "--environment_kwargs", "{max: 3}")
     with pytest.raises(ValueError, match="must be a mapping"):
-        run(rollout, "--model_name_or_path", "missing", "--env_kwargs", "[3]")
+        run(rollout, "--model_name_or_path", "missing", "--environment_kwargs", "[3]")
     with pytest.raises(ValueError, match="no environment is called 'chess'"):
-        run(rollout, "--model_name_or_path", "missing", "--env", "chess")
+        run(rollout, "--model_name_or_path", "missing", "--environment", "chess")
 
 
 def test_help_loads_no_torch():

