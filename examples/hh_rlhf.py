@@ -34,22 +34,28 @@ class Arguments:
             "help": "Of vanilla, uniform, boost, validated, oracle (uniform on the pairs that are not swapped)."
         },
     )
+    algorithm: str = field(default="ilql", metadata={"help": "Offline RL loss: 'ilql' or 'mc'."})
     swap_share: float = field(default=0.5, metadata={"help": "Share of the training pairs with swapped labels."})
     hub_split: str = field(default="train", metadata={"help": "Split of harmless-base, where data come from the Hub."})
     max_tokens: int = field(default=96, metadata={"help": "Leave out pairs with a dialogue longer than this."})
-    train_pairs: int = field(default=160, metadata={"help": "Training pairs."})
-    validation_pairs: int = field(default=80, metadata={"help": "Clean, trusted pairs."})
-    heldout_pairs: int = field(default=200, metadata={"help": "Pairs that the ranking is measured on."})
+    train_pairs: int = field(default=200, metadata={"help": "Training pairs."})
+    validation_pairs: int = field(default=100, metadata={"help": "Clean, trusted pairs."})
+    heldout_pairs: int = field(default=340, metadata={"help": "Pairs that the ranking is measured on."})
     train_backbone: bool = field(default=True, metadata={"help": "Train LoRA adapters; false: value heads only."})
     lora_rank: int = field(default=8, metadata={"help": "Rank of the LoRA adapters."})
     lora_layers: int = field(default=10, metadata={"help": "Adapt this many of the last layers; 0: all."})
-    updates: int = field(default=30, metadata={"help": "Policy updates of every method."})
+    updates: int = field(default=60, metadata={"help": "Policy updates of every method."})
     batch_size: int = field(default=16, metadata={"help": "Dialogues per update."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Of value heads and adapters."})
     cql_weight: float = field(default=0.1, metadata={"help": "Weight of the conservative term."})
     guard: bool = field(default=False, metadata={"help": "Guard of 'validated': 12 more fits of heads."})
     score_steps: int = field(default=40, metadata={"help": "Updates of each fit of heads of 'validated'."})
-    bf16: bool = field(default=False, metadata={"help": "Train in bfloat16 (autocast)."})
+    dtype: str = field(
+        default="bfloat16",
+        metadata={
+            "help": "Of the language model; adapters and heads are float32. 'float32' for a CPU without bfloat16."
+        },
+    )
     seeds: list[int] = field(
         default_factory=lambda: [0],
         metadata={"help": "Of swaps, initial weights and order; the split stays the same."},
@@ -80,11 +86,8 @@ def load_pairs(arguments: Arguments, tokenizer):
     from boost_trl.data.hh_rlhf import load_hh_rlhf, split_pairs
     from boost_trl.data.tokenization import tokenize_trajectories
 
-    folder = os.environ.get("BOOST_TRL_DATA")
-    if folder is None:
-        rows = load_hh_rlhf(split=arguments.hub_split)
-    else:
-        rows = load_hh_rlhf(Path(folder) / LOCAL_FILE)
+    file = Path(os.environ.get("BOOST_TRL_DATA", "")) / LOCAL_FILE
+    rows = load_hh_rlhf(file) if file.is_file() else load_hh_rlhf(split=arguments.hub_split)
     lengths = [len(item.input_ids) for item in tokenize_trajectories(rows, tokenizer, max_length=10**9)]
     is_short = [max(pair) <= arguments.max_tokens for pair in zip(lengths[::2], lengths[1::2])]
     short = rows.select([row for row in range(len(rows)) if is_short[row // 2]])
@@ -100,11 +103,11 @@ def load_pairs(arguments: Arguments, tokenizer):
 def training_options(arguments: Arguments, seed: int, folder: Path) -> dict:
     """What all methods share; docs/hh_rlhf.md has the reasons."""
     return {
-        "algorithm": "ilql",
+        "algorithm": arguments.algorithm,
         "policy_prior": "lm",
         "max_length": arguments.max_tokens,
         "cql_weight": arguments.cql_weight,
-        "target_update_rate": 0.1,
+        "target_update_rate": None,
         "value_head_rank": 64,
         "max_steps": arguments.updates,
         "per_device_train_batch_size": arguments.batch_size,
@@ -119,7 +122,7 @@ def training_options(arguments: Arguments, seed: int, folder: Path) -> dict:
         "score_batch_size": 32,
         "train_backbone": arguments.train_backbone,
         "cache_dir": str(folder / "cache"),
-        "bf16": arguments.bf16,
+        "model_init_kwargs": {"dtype": arguments.dtype},
         "seed": seed,
         "output_dir": str(folder / "runs"),
         "report_to": "none",
@@ -377,16 +380,18 @@ def draw(rows: list[dict], shown: dict, path: Path) -> None:
     plt.close(figure)
 
 
-def write_report(folder: Path, rows: list[dict], runs: list[dict], shown: dict, arguments: Arguments, seconds: float):
-    """`results.json`, `runs.json`, `report.md` and its picture."""
+def write_runs(folder: Path, runs: list[dict]) -> None:
+    """`runs.json`, with every held-out pair's standing."""
+    (folder / "runs.json").write_text(json.dumps([{**run, "wins": run["wins"].tolist()} for run in runs]) + "\n")
+
+
+def write_report(folder: Path, rows: list[dict], shown: dict, arguments: Arguments, seconds: float):
+    """`results.json`, `report.md` and its picture."""
     lines = [HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *map(cells, rows)]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     print(f"\n{table}\n")
     draw(rows, shown, folder / "hh_rlhf.png")
     (folder / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
-    (folder / "runs.json").write_text(
-        json.dumps([{**run, "wins": run["wins"].tolist()} for run in runs], indent=2) + "\n"
-    )
     settings = "\n".join(f"- {name}: {value}" for name, value in asdict(arguments).items())
     (folder / "report.md").write_text(
         f"# hh-rlhf\n\n{table}\n\n![Ranking and weights](hh_rlhf.png)\n\nPairs held out: {arguments.heldout_pairs}; "
@@ -415,7 +420,7 @@ def main(arguments: Arguments) -> list[dict]:
     tokenizer = with_action_marks(AutoTokenizer.from_pretrained(name))
     sets = load_pairs(arguments, tokenizer)
     answers = last_answers(sets["heldout"], tokenizer, arguments.max_tokens)
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=arguments.dtype)
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     lm_scores = likelihoods(model, answers, tokenizer.pad_token_id)
     del model
@@ -450,11 +455,12 @@ def main(arguments: Arguments) -> list[dict]:
                     "seconds": seconds,
                 }
                 runs.append(run)
+                write_runs(folder, runs)
                 tqdm.write(f"{LABELS[method]}, seed {seed}: {run['accuracy']:.1%} in {seconds:.0f} s")
                 if np.ptp(weights) > 0:
                     shown[method] = (weights, train)
     rows = summarize(runs, lm_scores)
-    write_report(folder, rows, runs, shown, arguments, time.perf_counter() - start)
+    write_report(folder, rows, shown, arguments, time.perf_counter() - start)
     return rows
 
 
