@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 from trl import SFTConfig
 
 from boost_trl.selection import PenaltySchedule, Selector
+from boost_trl.selection.importance import LEVELS, RESPONSE_WEIGHTINGS
 from boost_trl.selection.selector import OPTIMIZERS, SELECTORS, WEIGHT_SCALES
 
 
@@ -97,6 +98,30 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             Streaming data without row numbers: column by which rows share a weight.
         source_names (`list[str]`, *optional*):
             Streaming data without row numbers: all values of `source_column`.
+
+        > Parameters that control online self-refining
+
+        online_ratio (`float`, *optional*, defaults to `0.0`):
+            R, share of the training rows whose answers are replaced by the model's own, in [0, 1).
+        num_generations (`int`, *optional*, defaults to `1`):
+            G, the model's answers to each such question. A micro-batch grows by G − 1 rows for each of them.
+        generation_interval (`int`, *optional*, defaults to `500`):
+            K_gen, optimizer steps between two refreshes of the answers.
+        mask (`str`, *optional*, defaults to `"random"`):
+            Which rows: `"random"`, fixed throughout, or `"dynamic"`, those of lowest weight at each refresh.
+        generation_temperature (`float`, *optional*, defaults to `0.8`):
+            Sampling temperature of the answers. Losses and ratios are at temperature 1.
+        max_generation_length (`int`, *optional*, defaults to `512`):
+            Longest answer in tokens. Question and answer also stay within `max_length`.
+        generation_batch_size (`int`, *optional*, defaults to `16`):
+            Answers per device that are generated at once.
+        importance_sampling_level (`str`, *optional*, defaults to `"sequence"`):
+            Importance ratio of a `"sequence"` (the paper's), of each `"token"`, or the sequence's `"geometric"` mean.
+        importance_sampling_cap (`float`, *optional*, defaults to `3.0`):
+            Largest ratio. `None`: no limit, as in the paper.
+        response_weighting (`str`, *optional*, defaults to `"importance"`):
+            What multiplies an answer's loss: the `"importance"` ratio, a `"softmax"` of −loss over the answers to one
+            question, or `"none"`.
     """
 
     selector: str = field(
@@ -219,11 +244,65 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
         default=None,
         metadata={"help": "Streaming data without row numbers: all values of `source_column`."},
     )
+    online_ratio: float = field(
+        default=0.0,
+        metadata={"help": "Share of the training rows whose answers are replaced by the model's own, in [0, 1)."},
+    )
+    num_generations: int = field(default=1, metadata={"help": "The model's answers to each such question."})
+    generation_interval: int = field(
+        default=500,
+        metadata={"help": "Optimizer steps between two refreshes of the model's answers."},
+    )
+    mask: str = field(
+        default="random",
+        metadata={
+            "help": "Rows with the model's answers: 'random' ones, or at each refresh ('dynamic') those of lowest weight.",
+            "choices": ["random", "dynamic"],
+        },
+    )
+    generation_temperature: float = field(
+        default=0.8,
+        metadata={"help": "Sampling temperature of the model's answers. Losses and ratios are at temperature 1."},
+    )
+    max_generation_length: int = field(default=512, metadata={"help": "Longest answer of the model, in tokens."})
+    generation_batch_size: int = field(
+        default=16,
+        metadata={"help": "Answers per device that are generated at once."},
+    )
+    importance_sampling_level: str = field(
+        default="sequence",
+        metadata={
+            "help": "Importance ratio of a 'sequence', of each 'token', or the sequence's 'geometric' mean.",
+            "choices": list(LEVELS),
+        },
+    )
+    importance_sampling_cap: float | None = field(
+        default=3.0,
+        metadata={"help": "Largest importance ratio. None: no limit."},
+    )
+    response_weighting: str = field(
+        default="importance",
+        metadata={
+            "help": "What multiplies an answer's loss: its 'importance' ratio, a 'softmax' over the answers to one "
+            "question, or 'none'.",
+            "choices": list(RESPONSE_WEIGHTINGS),
+        },
+    )
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("selector", "selector_optimizer", "selector_loss_at", "selection_loss", "weight_scale"):
+        for name in (
+            "selector",
+            "selector_optimizer",
+            "selector_loss_at",
+            "selection_loss",
+            "weight_scale",
+            "mask",
+            "importance_sampling_level",
+            "response_weighting",
+        ):
             _check_choice(self, name)
+        self._check_online()
         if self.selector_baseline is not None:
             _check_choice(self, "selector_baseline")
         if not callable(self.validation_loss) and self.validation_loss not in ("sft", "dpo"):
@@ -244,6 +323,43 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             )
         # With `max_steps` the number of epochs is known only once the data is; the trainer checks it then.
         self.penalty_schedule(self.num_train_epochs if self.max_steps <= 0 else 1)
+
+    def _check_online(self) -> None:
+        if not 0 <= self.online_ratio < 1:
+            raise ValueError(f"`online_ratio` must be in [0, 1), got {self.online_ratio}.")
+        for name in ("num_generations", "generation_interval", "max_generation_length", "generation_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.generation_temperature <= 0:
+            raise ValueError(f"`generation_temperature` must be positive, got {self.generation_temperature}.")
+        if self.importance_sampling_cap is not None and self.importance_sampling_cap <= 0:
+            raise ValueError(
+                f"`importance_sampling_cap` must be positive or None, got {self.importance_sampling_cap}."
+            )
+        if self.online_ratio == 0:
+            if self.num_generations > 1 or self.mask == "dynamic":
+                raise ValueError(
+                    f"num_generations={self.num_generations} and mask='{self.mask}' have no effect with `online_ratio=0`. "
+                    "Set `online_ratio`, or leave them out."
+                )
+            return
+        if self.packing:
+            raise ValueError(
+                "`packing` fixes the rows before training, and `online_ratio` changes them. Use `packing=False`; "
+                "`padding_free=True` works."
+            )
+        if self.loss_type == "dft":
+            raise ValueError("`loss_type='dft'` rescales each token, importance ratios whole answers. Use `'nll'`.")
+        if self.selector == "bmo_exact":
+            raise ValueError(
+                "selector='bmo_exact' needs the losses of all rows, and `online_ratio` answers only the questions that "
+                "are about to be visited. Use 'bmo'."
+            )
+        if self.mask == "dynamic" and self.selector in ("mixing", "uniform"):
+            raise ValueError(
+                f"mask='dynamic' masks the rows of lowest weight, and selector='{self.selector}' weighs all the same. "
+                "Use `mask='random'`."
+            )
 
     def penalty_schedule(self, num_epochs: float) -> PenaltySchedule:
         """

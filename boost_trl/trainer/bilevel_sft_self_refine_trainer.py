@@ -27,7 +27,7 @@ from trl.trainer.utils import get_config_model_id
 
 from boost_trl.selection import TokenBaseline, weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig, loss_name
-from boost_trl.trainer.sft_checks import check_loss_can_be_weighted, check_parallelism
+from boost_trl.trainer.sft_checks import check_loss_can_be_weighted, check_online, check_parallelism
 from boost_trl.trainer.sft_example_ids import (
     EXAMPLE_ID,
     NO_EXAMPLE,
@@ -35,9 +35,11 @@ from boost_trl.trainer.sft_example_ids import (
     ExampleIdCollator,
     hide_ids_in_labels,
     ids_of_predictions,
+    rows_in_batch,
     take_ids_from_labels,
 )
 from boost_trl.trainer.sft_model_card import EXAMPLE_WEIGHTS_NAME, card_section
+from boost_trl.trainer.sft_online import ANSWER, IS_COUNTED, NO_ANSWER, OnlineAnswers
 from boost_trl.trainer.sft_pool import StreamedPool, column_names, make_pool, select_top_rows
 from boost_trl.trainer.sft_row_losses import RowLosses
 from boost_trl.trainer.sft_validation import make_validation_loss
@@ -52,7 +54,6 @@ logger = get_logger(__name__)
 
 STATE_NAME = "bilevel_state.safetensors"
 _VALIDATION = "_validation"
-_IS_COUNTED = "_is_counted"
 
 
 class BilevelSFTSelfRefineTrainer(SFTTrainer):
@@ -141,6 +142,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             args = copy.copy(args)
             args.validation_loss = loss_name(validation_loss)
 
+        check_online(args, train_dataset, learned=validation_dataset is not None)
         self.pool = make_pool(train_dataset, args, learned=validation_dataset is not None)
         if self.pool is not None:
             check_loss_can_be_weighted(args, compute_loss_func)
@@ -175,6 +177,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             self.token_baseline = TokenBaseline(self.model.config.get_text_config().vocab_size)
         self._row_losses = RowLosses(self.accelerator, self.token_baseline, args.selection_loss)
         self._validation = make_validation_loss(validation_dataset, self, validation_loss)
+        self._online = OnlineAnswers(self) if args.online_ratio > 0 else None
         self._window: Window | None = None
         self.add_callback(BilevelCallback(self))
 
@@ -225,11 +228,17 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
     ) -> tuple[list, torch.Tensor | int | None]:
         batches, num_items_in_batch = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.selector is not None and batches:
+            self._mark_padding(batches)
+            if self._online is not None:
+                self._online.begin_window(batches)
+                if num_items_in_batch is not None:
+                    num_items_in_batch = self._online.count_items(batches)
+                    if self.args.average_tokens_across_devices and self.accelerator.num_processes > 1:
+                        num_items_in_batch = self.accelerator.reduce(num_items_in_batch, "sum")
             self._begin_window(batches, scaled=num_items_in_batch is not None)
         return batches, num_items_in_batch
 
     def _begin_window(self, batches: list[dict[str, Any]], scaled: bool) -> None:
-        self._mark_padding(batches)
         epoch = self.state.epoch or 0.0
         validation_coefficient, pool_coefficient = self._penalty.coefficients(epoch)
         gamma = self._penalty.gamma(epoch)
@@ -256,13 +265,13 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         if self.accelerator.split_batches:
             size //= self.accelerator.num_processes
         first = self.accelerator.process_index * size
-        batches[-1][_IS_COUNTED] = first + _rows_in_batch(batches[-1]) < state.remainder
+        batches[-1][IS_COUNTED] = first + rows_in_batch(batches[-1]) < state.remainder
 
     def _mark_repeated(self, batches: list[dict[str, Any]]) -> None:
         # One id per row: a flattened batch holds it once per token.
         ids = [
             torch.unique(
-                torch.stack(torch.broadcast_tensors(_rows_in_batch(b), b[EXAMPLE_ID]), -1).flatten(0, -2), dim=0
+                torch.stack(torch.broadcast_tensors(rows_in_batch(b), b[EXAMPLE_ID]), -1).flatten(0, -2), dim=0
             )[:, 1]
             for b in batches
         ]
@@ -272,11 +281,11 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         ids = ids[ids != NO_EXAMPLE].cpu().numpy()
         repeated = torch.from_numpy(self.pool.repeated(ids, self.accelerator.num_processes))
         for batch in batches:
-            batch[_IS_COUNTED] = ~torch.isin(batch[EXAMPLE_ID], repeated.to(batch[EXAMPLE_ID].device))
+            batch[IS_COUNTED] = ~torch.isin(batch[EXAMPLE_ID], repeated.to(batch[EXAMPLE_ID].device))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        ids, is_counted = inputs.pop(EXAMPLE_ID, None), inputs.pop(_IS_COUNTED, None)
-        validation = inputs.pop(_VALIDATION, None)
+        ids, is_counted = inputs.pop(EXAMPLE_ID, None), inputs.pop(IS_COUNTED, None)
+        validation, answers = inputs.pop(_VALIDATION, None), inputs.pop(ANSWER, None)
         inputs.pop(ROW_IN_BATCH, None)
         if ids is None or not self.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -296,7 +305,14 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
         # TRL's loss has every coefficient 1, so what is left to add is (coefficient − 1) times each token's loss: exactly
         # zero where the coefficient is 1.
-        weights = self._weights(ids_of_predictions(ids, fused.label_mask.size(1))[fused.label_mask])
+        token_ids = ids_of_predictions(ids, fused.label_mask.size(1))[fused.label_mask]
+        weights, shares = self._weights(token_ids), None
+        if answers is not None:
+            token_answers = ids_of_predictions(answers, fused.label_mask.size(1))[fused.label_mask]
+            shares = self._online.shares(token_ids, token_answers)
+            weights = weights * shares * self._online.response_weights(token_answers)
+            if num_items_in_batch is None:
+                weights = weights * (len(token_ids) / self._online.num_items(token_ids, token_answers))
         coefficient = 1.0 if validation is None else self._window.pool_coefficient
         change = torch.zeros_like(fused.log_probs).masked_scatter_(fused.label_mask, coefficient * weights - 1)
         token_losses = -fused.log_probs
@@ -306,9 +322,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         loss = loss + scale * (change * token_losses).sum() / torch.as_tensor(num_tokens).clamp(min=1)
 
         if validation is not None:
-            self._window.add_pool(-fused.log_probs[fused.label_mask].detach(), weights)
+            self._window.add_pool(-fused.log_probs[fused.label_mask].detach(), weights, shares)
             if self._sees_losses_of_training:
-                self._add_row_losses(fused, inputs["labels"], ids, is_counted, self._row_losses)
+                self._add_row_losses(fused, inputs["labels"], ids, is_counted, self._row_losses, answers)
             upper, count = self._validation.loss_sum(model, validation)
             self._window.add_validation(upper.detach(), count)
             items = count if self._window.validation_items is None else self._window.validation_items
@@ -333,14 +349,18 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         return self.args.selector_loss_at == "current" and not self.selector.updates_before_weights
 
     @torch.no_grad()
-    def _add_row_losses(self, fused, labels, ids, is_counted, row_losses: RowLosses) -> None:
+    def _add_row_losses(self, fused, labels, ids, is_counted, row_losses: RowLosses, answers=None) -> None:
         kept = fused.label_mask
         width = kept.size(1)
         if is_counted is not None:
             kept = kept & ids_of_predictions(is_counted, width)
-        row_losses.add(
-            ids_of_predictions(ids, width)[kept], -fused.log_probs[kept], ids_of_predictions(labels, width)[kept]
-        )
+        ids, labels = ids_of_predictions(ids, width)[kept], ids_of_predictions(labels, width)[kept]
+        if answers is None:
+            row_losses.add(ids, -fused.log_probs[kept], labels)
+            return
+        answers = ids_of_predictions(answers, width)[kept]
+        shares = self._online.row_shares(ids, answers)
+        row_losses.add(ids, -fused.log_probs[kept], labels, shares, is_offline=answers == NO_ANSWER)
 
     def _update_selector(self) -> None:
         rows, losses = self._row_losses.collect()
@@ -364,17 +384,18 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             rows = range(first, min(first + size, len(dataset))) or range(len(dataset) - 1, len(dataset))
             batch = collator([dataset[row] for row in rows])
             if first >= len(dataset):
-                batch[_IS_COUNTED] = torch.zeros_like(batch[EXAMPLE_ID], dtype=torch.bool)
+                batch[IS_COUNTED] = torch.zeros_like(batch[EXAMPLE_ID], dtype=torch.bool)
             self._add_losses_without_gradient(batch, row_losses)
         self.selector.refresh(*row_losses.collect(learn_baseline=False))
 
     def _add_losses_without_gradient(self, batch: dict[str, Any], row_losses: RowLosses) -> None:
         # Evaluation mode: without dropout the losses do not depend on when they are computed, nor a resumed run on it.
         inputs = self._prepare_inputs({k: v for k, v in batch.items() if k not in (_VALIDATION, ROW_IN_BATCH)})
-        ids, is_counted = inputs.pop(EXAMPLE_ID), inputs.pop(_IS_COUNTED, None)
+        ids, is_counted = inputs.pop(EXAMPLE_ID), inputs.pop(IS_COUNTED, None)
+        answers = inputs.pop(ANSWER, None)
         with self.evaluation_forward() as model:
             fused = model(**inputs, use_cache=False, fused_lm_head=True)
-        self._add_row_losses(fused, inputs["labels"], ids, is_counted, row_losses)
+        self._add_row_losses(fused, inputs["labels"], ids, is_counted, row_losses, answers)
 
     @contextlib.contextmanager
     def evaluation_forward(self):
@@ -404,6 +425,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self._penalty = self.args.penalty_schedule(num_epochs)
         self.selector.set_schedule(self.state.max_steps, steps_per_epoch)
         self._validation.begin()
+        if self._online is not None:
+            self._online.begin_training(train_dataloader)
         self._starts_inside_epoch = self.state.global_step > 0
 
     def _begin_epoch(self) -> None:
@@ -440,6 +463,10 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         if self.args.selector_loss_at == "updated":
             self._update_selector_by_extra_forward()
         self._window.batches = []
+
+    def _end_training(self) -> None:
+        if self._online is not None:
+            self._online.write()
 
     # Results
 
@@ -528,6 +555,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         state = self._validation.state()
         if self.token_baseline is not None:
             state |= {f"token_baseline.{name}": value for name, value in self.token_baseline.state_dict().items()}
+        if self._online is not None:
+            state |= self._online.state()
         return state
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -550,6 +579,13 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
                 {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
             )
         self._validation.load_state(state)
+        if ("online.mask" in state) != (self._online is not None):
+            raise ValueError(
+                f"{checkpoint} was written {'with' if self._online is None else 'without'} `online_ratio`. Resume with the "
+                "same one."
+            )
+        if self._online is not None:
+            self._online.load_state(state)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
@@ -557,9 +593,3 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         if self.selector is not None and self.is_world_process_zero():
             section = card_section(self.selector, len(self._validation.dataset), self.state.log_history)
             path.write_text(path.read_text(encoding="utf-8") + section, encoding="utf-8")
-
-
-def _rows_in_batch(batch: dict[str, Any]) -> torch.Tensor:
-    """Which row of its batch each id belongs to, in the ids' shape."""
-    ids = batch[EXAMPLE_ID]
-    return batch.get(ROW_IN_BATCH, torch.arange(ids.size(0), device=ids.device)[:, None])

@@ -1,5 +1,6 @@
 """What cannot carry example weights, said before any training."""
 
+from datasets import IterableDataset
 from transformers import Trainer
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
@@ -48,4 +49,22 @@ def check_parallelism(trainer: Trainer, padding_free: bool, learned: bool) -> No
         raise ValueError(
             "Learned example weights are not supported with tensor parallelism, where several processes hold the same "
             "batch. Use `tp_size=1`."
+        )
+
+
+def check_online(args: BilevelSFTSelfRefineConfig, train_dataset, learned: bool) -> None:
+    """
+    Raises:
+        ValueError: for online self-refining without learned weights, or on data that cannot be looked up.
+    """
+    if args.online_ratio == 0:
+        return
+    if not learned:
+        raise ValueError(
+            "`online_ratio` needs `validation_dataset`: without one nothing says which of the model's own answers to trust."
+        )
+    if isinstance(train_dataset, IterableDataset):
+        raise ValueError(
+            "`online_ratio` does not work with streaming data: questions are looked up by row. Use a `Dataset`, or "
+            "`online_ratio=0`."
         )

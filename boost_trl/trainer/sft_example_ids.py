@@ -47,6 +47,12 @@ def _take(batch: dict[str, list]) -> dict[str, list]:
     }
 
 
+def rows_in_batch(batch: dict[str, Any]) -> torch.Tensor:
+    """Which row of its batch each row number belongs to, in their shape; -1 on padding of flattened batches."""
+    ids = batch[EXAMPLE_ID]
+    return batch.get(ROW_IN_BATCH, torch.arange(ids.size(0), device=ids.device)[:, None])
+
+
 @dataclass
 class ExampleIdCollator:
     """

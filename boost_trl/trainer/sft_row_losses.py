@@ -27,7 +27,14 @@ class RowLosses:
         self._pieces: list[torch.Tensor] = []
         self._token_statistics = 0
 
-    def add(self, ids: torch.Tensor, losses: torch.Tensor, tokens: torch.Tensor) -> None:
+    def add(
+        self,
+        ids: torch.Tensor,
+        losses: torch.Tensor,
+        tokens: torch.Tensor,
+        shares: torch.Tensor | None = None,
+        is_offline: torch.Tensor | None = None,
+    ) -> None:
         """
         The losses of one micro-batch.
 
@@ -35,16 +42,24 @@ class RowLosses:
             ids (`torch.Tensor`): (T,) row number of each token.
             losses (`torch.Tensor`): (T,) its loss.
             tokens (`torch.Tensor`): (T,) the token itself.
+            shares (`torch.Tensor`, *optional*): (T,) what it counts in its row's loss, where that is not 1.
+            is_offline (`torch.Tensor`, *optional*): (T,) where it is false, the baseline does not learn from it.
         """
         ids, losses, tokens = ids.cpu(), losses.detach().double().cpu(), tokens.cpu()
         if self.baseline is not None:
-            self._token_statistics = self._token_statistics + self.baseline.batch_statistics(tokens, losses)
+            learned = slice(None) if is_offline is None else is_offline.cpu()
+            statistics = self.baseline.batch_statistics(tokens[learned], losses[learned])
+            self._token_statistics = self._token_statistics + statistics
             losses = losses - self.baseline.lookup(tokens)
+        counts = torch.ones_like(losses)
+        if shares is not None:
+            counts = shares.double().cpu()
+            losses = counts * losses
         rows, place = torch.unique(ids, return_inverse=True)
         piece = torch.zeros(len(rows), 3, dtype=torch.float64)
         piece[:, 0] = rows
         piece[:, 1].index_add_(0, place, losses)
-        piece[:, 2].index_add_(0, place, torch.ones_like(losses))
+        piece[:, 2].index_add_(0, place, counts)
         self._pieces.append(piece)
 
     def collect(self, learn_baseline: bool = True) -> tuple[np.ndarray, np.ndarray]:

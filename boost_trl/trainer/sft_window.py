@@ -39,10 +39,11 @@ class Window:
         # pool loss, weighted pool loss, pool tokens, validation loss, validation items
         self.sums = torch.zeros(5, dtype=torch.float64)
 
-    def add_pool(self, losses: torch.Tensor, weights: torch.Tensor) -> None:
-        """Token losses of the pool, (T,), and the weights of their rows, (T,)."""
+    def add_pool(self, losses: torch.Tensor, weights: torch.Tensor, shares: torch.Tensor | None = None) -> None:
+        """Token losses of the pool, (T,), what they are multiplied by, (T,), and what part of its row each is, (T,)."""
         losses, weights = losses.double().cpu(), weights.double().cpu()
-        self.sums[:3] += torch.stack([losses.sum(), (weights * losses).sum(), torch.tensor(losses.numel())])
+        shares = torch.ones_like(losses) if shares is None else shares.double().cpu()
+        self.sums[:3] += torch.stack([(shares * losses).sum(), (weights * losses).sum(), shares.sum()])
 
     def add_validation(self, loss: torch.Tensor, count: torch.Tensor | int) -> None:
         """A summed validation loss and the number of its terms."""
@@ -66,6 +67,9 @@ class BilevelCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.trainer._after_step()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.trainer._end_training()
 
     def on_epoch_end(self, args, state, control, **kwargs):
         self.trainer._save_epoch_weights()

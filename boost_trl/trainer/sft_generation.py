@@ -1,0 +1,207 @@
+"""Answers that the model itself gives to questions of the training data: sampled, scored and examined."""
+
+import contextlib
+import enum
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch.distributed.fsdp import FullyShardedDataParallel
+from tqdm.auto import tqdm
+from transformers import GenerationConfig, PreTrainedModel
+from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
+
+
+if TYPE_CHECKING:
+    from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+
+
+class Status(enum.IntEnum):
+    """Whether an answer is trained on, or why the offline answer stands in for it."""
+
+    USED = 0
+    EMPTY = 1
+    LOOPING = 2
+    NON_FINITE = 3
+
+
+def answer_start(labels: list[int]) -> int:
+    """Where the last run of labelled tokens begins: the last answer. What comes before is its question."""
+    end = len(labels)
+    while end > 0 and labels[end - 1] == -100:
+        end -= 1
+    while end > 0 and labels[end - 1] != -100:
+        end -= 1
+    return end
+
+
+def end_tokens(trainer: "BilevelSFTSelfRefineTrainer") -> set[int]:
+    """The tokens that end an answer: the tokenizer's and those of the model's generation config."""
+    ends = trainer.accelerator.unwrap_model(trainer.model).generation_config.eos_token_id
+    ends = set() if ends is None else set(ends) if isinstance(ends, list) else {ends}
+    return ends | {trainer._tokenizer.eos_token_id}
+
+
+def generate_answers(trainer: "BilevelSFTSelfRefineTrainer", questions: list[list[int]], seed: int) -> list[list[int]]:
+    """
+    One sampled answer to each question, up to and including its end token if it reached one.
+
+    Questions are sorted by length and answered in batches, of which each process takes its share. The random numbers
+    are drawn apart from the training's, by batch: the answers depend neither on the number of processes nor on what was
+    drawn before, and training continues as if nothing had been drawn.
+
+    Args:
+        trainer ([`BilevelSFTSelfRefineTrainer`]): its model, arguments and tokenizer are used.
+        questions (`list[list[int]]`): token ids.
+        seed (`int`): fixes the random numbers.
+
+    Returns:
+        `list[list[int]]`: in the order of `questions`, the same on every process. A question that leaves no room within
+        `max_length` or the model's context has an empty answer.
+    """
+    args, accelerator = trainer.args, trainer.accelerator
+    batches = _length_sorted_batches([len(question) for question in questions], args.generation_batch_size)
+    mine = list(enumerate(batches))[accelerator.process_index :: accelerator.num_processes]
+    ends = end_tokens(trainer)
+    answers = []
+    with _ready_to_generate(trainer) as model, _own_random_numbers(accelerator.device):
+        disable = args.disable_tqdm or not accelerator.is_local_main_process
+        for number, batch in tqdm(mine, desc="Generating answers", disable=disable):
+            torch.manual_seed((seed * 1_000_003 + number) % 2**63)
+            replies = _generate_batch(trainer, model, [questions[place] for place in batch], ends)
+            answers += list(zip(batch, replies))
+    return [tokens for _, tokens in sorted(gather_object(answers))]
+
+
+def _generate_batch(trainer, model: PreTrainedModel, questions: list[list[int]], ends: set[int]) -> list[list[int]]:
+    args, pad = trainer.args, trainer._tokenizer.pad_token_id
+    width = max(len(question) for question in questions)
+    limits = [args.max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
+    room = min([args.max_generation_length, *(limit - width for limit in limits if limit is not None)])
+    if room < 1:
+        # The longest question may be the only one without room.
+        return [
+            _generate_batch(trainer, model, [question], ends)[0] if len(questions) > 1 else []
+            for question in questions
+        ]
+    inputs = torch.tensor([[pad] * (width - len(question)) + question for question in questions])
+    mask = torch.tensor([[0] * (width - len(question)) + [1] * len(question) for question in questions])
+    # Nothing but the temperature may bend the distribution, whatever the model's own config asks for.
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own_config = base.generation_config
+    base.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=args.generation_temperature,
+        top_k=0,
+        top_p=1.0,
+        max_new_tokens=room,
+        eos_token_id=sorted(ends),
+        pad_token_id=pad,
+        use_cache=True,
+    )
+    try:
+        device = trainer.accelerator.device
+        outputs = model.generate(input_ids=inputs.to(device), attention_mask=mask.to(device))
+    finally:
+        base.generation_config = own_config
+    answers = []
+    for tokens in outputs[:, width:].tolist():
+        end = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
+        answers.append(tokens[:end])
+    return answers
+
+
+def score_answers(
+    trainer: "BilevelSFTSelfRefineTrainer", questions: list[list[int]], answers: list[list[int]]
+) -> list[np.ndarray]:
+    """
+    log π(y_t | x, y_<t) of each answer's tokens under the present model at temperature 1, without dropout: by the fused
+    forward of training, not by the sampler.
+
+    Every process runs as many forwards as the others.
+
+    Args:
+        trainer ([`BilevelSFTSelfRefineTrainer`]): its model and collator are used.
+        questions (`list[list[int]]`): token ids.
+        answers (`list[list[int]]`): token ids, none empty.
+
+    Returns:
+        `list[np.ndarray]`: float32, one array per answer, the same on every process.
+    """
+    accelerator = trainer.accelerator
+    world, rank = accelerator.num_processes, accelerator.process_index
+    lengths = [len(question) + len(answer) for question, answer in zip(questions, answers)]
+    batches = _length_sorted_batches(lengths, trainer.args.per_device_train_batch_size)
+    scored = []
+    for first in range(0, len(batches), world):
+        number = first + rank
+        batch = batches[min(number, len(batches) - 1)]
+        features = [answered_row(questions[place], answers[place]) for place in batch]
+        inputs = trainer._prepare_inputs(trainer.data_collator(features))
+        with trainer.evaluation_forward() as model:
+            fused = model(**inputs, use_cache=False, fused_lm_head=True)
+        if number < len(batches):
+            pieces = fused.log_probs[fused.label_mask].float().cpu().split([len(answers[place]) for place in batch])
+            scored += [(place, piece.numpy()) for place, piece in zip(batch, pieces)]
+    return [log_probs for _, log_probs in sorted(gather_object(scored), key=lambda pair: pair[0])]
+
+
+def answered_row(question: list[int], answer: list[int]) -> dict[str, list[int]]:
+    """A prepared training row that learns the answer."""
+    return {"input_ids": question + answer, "labels": [-100] * len(question) + answer}
+
+
+def examine(answer: list[int], ends: set[int], text: str) -> Status:
+    """
+    What is wrong with an answer, its log-probabilities apart.
+
+    Args:
+        answer (`list[int]`): its tokens.
+        ends (`set[int]`): the tokens that end an answer.
+        text (`str`): the answer without special tokens.
+    """
+    if not text.strip():
+        return Status.EMPTY
+    if answer[-1] not in ends and is_looping(answer):
+        return Status.LOOPING
+    return Status.USED
+
+
+def is_looping(tokens: list[int]) -> bool:
+    """Whether the second half is one unit of tokens, repeated at least four times."""
+    half = tokens[len(tokens) // 2 :]
+    return any(half[period:] == half[:-period] for period in range(1, len(half) // 4 + 1))
+
+
+def _length_sorted_batches(lengths: list[int], size: int) -> list[list[int]]:
+    """Places in batches of similar lengths, the longest first: what does not fit into memory fails at once."""
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    return [order[first : first + size] for first in range(0, len(order), size)]
+
+
+@contextlib.contextmanager
+def _ready_to_generate(trainer: "BilevelSFTSelfRefineTrainer") -> Iterator[PreTrainedModel]:
+    """The bare model, gathered once, in evaluation mode and without gradient checkpointing; all of it restored."""
+    accelerator, wrapped = trainer.accelerator, trainer.model_wrapped
+    gathered = contextlib.nullcontext()
+    if isinstance(wrapped, FullyShardedDataParallel):
+        gathered = FullyShardedDataParallel.summon_full_params(wrapped, recurse=False)
+    checkpointing = disable_gradient_checkpointing(
+        accelerator.unwrap_model(wrapped), trainer.args.gradient_checkpointing_kwargs
+    )
+    with (
+        trainer.evaluation_forward(),
+        checkpointing,
+        unwrap_model_for_generation(wrapped, accelerator) as model,
+        gathered,
+    ):
+        yield model
+
+
+@contextlib.contextmanager
+def _own_random_numbers(device: torch.device) -> Iterator[None]:
+    devices = [] if device.type == "cpu" else [device.index or 0]
+    with torch.random.fork_rng(devices=devices, device_type="cuda" if device.type == "cpu" else device.type):
+        yield
