@@ -60,8 +60,10 @@ def train_method(method: Method, setting: Setting, options: dict[str, Any], fold
         output_dir=str(folder),
         **{"report_to": "none", "save_strategy": "no", "disable_tqdm": True, **options, **method.options},
     )
-    # A frozen backbone is never changed, so all methods can share it.
-    model = setting.model if not args.train_backbone else copy.deepcopy(setting.model)
+    shift, args.return_scale = setting.return_normalization(args)
+    args.return_shift = shift or None
+    # A copy, because training changes what requires a gradient, and with a trained backbone everything.
+    model = copy.deepcopy(setting.model)
     trainer = method.trainer_class(
         model,
         args,

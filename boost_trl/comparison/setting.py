@@ -1,13 +1,18 @@
 """What every method of a comparison shares: model, data, games."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from boost_trl.data.chat_templates import with_action_marks
+from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.data.trajectories import to_trajectory
+from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.environments.base import Environment, Task
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.offline_rl_model import fit_return_normalization, tokenize_options
 
 
 _COLUMNS = ("messages", "rewards", "terminated", "category", "source", "is_noise", "noise_kind")
@@ -38,6 +43,7 @@ class Setting:
     validation_tasks: Sequence[Task]
     evaluation_tasks: Sequence[Task]
     max_new_tokens: int = 64
+    _normalization: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
         self.offline = _common_columns(self.offline, "offline")
@@ -49,6 +55,18 @@ class Setting:
     def pool(self) -> Dataset:
         """Offline and synthetic rows."""
         return concatenate_datasets([self.offline, self.synthetic])
+
+    def return_normalization(self, args: BilevelOfflineRLConfig) -> tuple[float, float]:
+        """(shift, scale) of the pool's returns: one for all methods, whichever rows they train on, so that β and losses mean
+        the same in every row of a comparison."""
+        key = (args.algorithm, args.discount, args.discount_level, args.max_length)
+        if key not in self._normalization:
+            rows = tokenize_trajectories(
+                self.pool, with_action_marks(self.tokenizer), name="pool", **tokenize_options(self.model, args)
+            )
+            store = TrajectoryStore(rows, self.tokenizer.pad_token_id)
+            self._normalization[key] = fit_return_normalization(store, args.algorithm)
+        return self._normalization[key]
 
     @property
     def has_planted_noise(self) -> bool:

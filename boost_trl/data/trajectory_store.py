@@ -75,7 +75,6 @@ class TrajectoryStore(Dataset):
         everything = list(trajectories)
         rows = [item for item in everything if item is not None]
         self.pad_token_id = pad_token_id
-        self.num_original_rows = len(everything)
         self.original_row = np.array([i for i, item in enumerate(everything) if item is not None], dtype=np.int64)
 
         self.input_lengths = np.array([len(item.input_ids) for item in rows])
@@ -118,10 +117,13 @@ class TrajectoryStore(Dataset):
         """The return of every episode, (len(self),): its first action's reward-to-go."""
         return self._returns[self._action_start]
 
-    def fingerprint(self) -> str:
-        """Changes with any token id, position or row border."""
+    def fingerprint(self, with_rewards: bool = False) -> str:
+        """Changes with any token id, position or row border, and on request with any reward, return or discount."""
         digest = hashlib.sha256()
-        for array in (self._input_ids, self.input_lengths, self._state_positions, self.state_counts):
+        arrays = [self._input_ids, self.input_lengths, self._state_positions, self.state_counts]
+        if with_rewards:
+            arrays += [self._rewards, self._returns, self._discounts]
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 

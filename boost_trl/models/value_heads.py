@@ -38,6 +38,8 @@ class ValueHeadsConfig:
         train_backbone (`bool`, *optional*, defaults to `True`):
             Whether the backbone moved in training. `False` states that the language model which the heads sit on is
             the unmodified one, so that it can serve as the prior of [`ValuePolicy`] in the same forward pass.
+        beta (`float`, *optional*, defaults to `1.0`), prior (`str`, *optional*, defaults to `"none"`):
+            What [`ValuePolicy.from_pretrained`] uses unless told otherwise.
         base_model_name_or_path (`str`, *optional*):
             The language model that training started from.
         boost_trl_version (`str`, *optional*):
@@ -57,6 +59,8 @@ class ValueHeadsConfig:
     return_shift: float = 0.0
     return_scale: float = 1.0
     train_backbone: bool = True
+    beta: float = 1.0
+    prior: str = "none"
     base_model_name_or_path: str | None = None
     boost_trl_version: str = __version__
 

@@ -97,8 +97,8 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
-        beta: float = 1.0,
-        prior: str = "none",
+        beta: float | None = None,
+        prior: str | None = None,
         heads: str = "min",
         reference_model_name_or_path: str | None = None,
         *,
@@ -113,7 +113,8 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         Args:
             pretrained_model_name_or_path (`str` or `Path`):
                 Local folder or Hub id.
-            beta (`float`, *optional*, defaults to `1.0`), prior (`str`, *optional*, defaults to `"none"`),
+            beta (`float`, *optional*), prior (`str`, *optional*):
+                See [`ValuePolicy`]; by default those that the trainer was configured with, saved with the heads.
             heads (`str`, *optional*, defaults to `"min"`):
                 See [`ValuePolicy`].
             reference_model_name_or_path (`str`, *optional*):
@@ -130,11 +131,13 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
             FileNotFoundError: if the folder has no value heads; the message names the missing file.
             ValueError: as [`ValuePolicy`].
         """
-        _check_options(prior, heads)
+        _check_options("none" if prior is None else prior, heads)
         path = str(pretrained_model_name_or_path)
         shared = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         hub = shared | {"revision": revision}
         value_heads = ValueHeads.from_pretrained(path, **hub)
+        beta = value_heads.config.beta if beta is None else beta
+        prior = value_heads.config.prior if prior is None else prior
         if find_adapter_config_file(path, **hub) is None:
             causal_lm = AutoModelForCausalLM.from_pretrained(path, **hub, **model_kwargs)
         else:

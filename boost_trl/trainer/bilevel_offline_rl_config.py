@@ -1,11 +1,15 @@
 """Configuration of [`BilevelOfflineRLTrainer`]."""
 
+import math
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import TrainingArguments
 
 
+# Below this CQL term softmax(Q) is no longer close to a language model.
+SMALL_CQL_WEIGHT = 1.0
 _CHOICES = {
     "algorithm": ("mc", "ilql"),
     "method": ("boost", "validated", "vanilla"),
@@ -19,6 +23,14 @@ _CHOICES = {
     "states_dtype": ("bfloat16", "float32"),
     "score_validation": ("high_return", "all"),
 }
+_OWN_NUMBERS = (
+    *("max_length", "discount", "cql_weight", "expectile", "target_update_rate", "value_head_rank"),
+    *("return_shift", "return_scale", "auxiliary_steps", "primary_steps", "reweighting_steps"),
+    *("penalty_alpha_init", "penalty_alpha_final", "penalty_alpha_ramp", "reweighting_alpha", "validation_batch_size"),
+    *("reweighting_learning_rate", "reweighting_head_depth", "reweighting_head_size"),
+    *("validation_share", "target_effective_fraction", "score_steps", "score_batch_size", "score_learning_rate"),
+    *("average_last", "beta", "eval_games", "max_new_tokens"),
+)
 
 
 @dataclass
@@ -31,7 +43,7 @@ class BilevelOfflineRLConfig(TrainingArguments):
     > Parameters that choose the method: `algorithm`, `method`, `reweighting`, `auxiliary_policy`
     > Parameters that control the data: `max_length`, `discount`, `discount_level`
     > Parameters that control the value loss: `cql_weight`, `expectile`, `target_update_rate`, `half_squared_error`,
-      `loss_normalization`, `normalize_returns`
+      `loss_normalization`, `normalize_returns`, `return_shift`, `return_scale`
     > Parameters that control the value heads: `value_head_bias`, `value_head_init`, `value_head_rank`
     > Parameters that control the bilevel schedule: `auxiliary_steps`, `primary_steps`, `reweighting_steps`,
       `penalty_alpha_init`, `penalty_alpha_final`, `penalty_alpha_ramp`, `reweighting_alpha`, `validation_batch_size`
@@ -110,8 +122,18 @@ class BilevelOfflineRLConfig(TrainingArguments):
         default=True,
         metadata={
             "help": "Scale (for MC also shift) returns inside the loss by constants fitted on the training set and "
-            "saved with the heads; logged values stay in the environment's units."
+            "saved with the heads; logged Q, V and rewards are in the environment's units."
         },
+    )
+    return_shift: float | None = field(
+        default=None,
+        metadata={
+            "help": "Use this shift of returns instead of a fitted one, to compare runs on other rows (MC only)."
+        },
+    )
+    return_scale: float | None = field(
+        default=None,
+        metadata={"help": "Use this scale of returns instead of a fitted one, to compare runs on other rows."},
     )
 
     value_head_bias: str = field(
@@ -261,6 +283,11 @@ class BilevelOfflineRLConfig(TrainingArguments):
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(map(repr, choices))}")
+        for name in _OWN_NUMBERS:
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if value is not None and not is_number:
+                raise ValueError(f"`{name}` is {value!r}; it must be a finite number")
         for name in ("discount", "penalty_alpha_ramp", "average_last"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in [0, 1]")
@@ -282,6 +309,8 @@ class BilevelOfflineRLConfig(TrainingArguments):
             "reweighting_head_size",
             "score_steps",
             "score_batch_size",
+            "eval_games",
+            "max_new_tokens",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1")
@@ -294,6 +323,24 @@ class BilevelOfflineRLConfig(TrainingArguments):
         ):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must not be negative")
+        for name in ("beta", "return_scale", "reweighting_learning_rate", "value_head_rank", "validation_batch_size"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}` is {value}; it must be positive")
+        if self.return_shift and self.algorithm == "ilql":
+            raise ValueError("`return_shift` has no meaning for ILQL, whose V is 0 after the end of an episode")
+        if self.load_best_model_at_end:
+            raise ValueError(
+                "`load_best_model_at_end` would discard the average that is this trainer's result; keep checkpoints with "
+                "`save_strategy` and choose among them, or set `average_last`"
+            )
+        if self.neftune_noise_alpha is not None:
+            raise ValueError("`neftune_noise_alpha` is not supported: hidden states are read below the embedding hook")
+        if self.policy_prior == "none" and self.cql_weight < SMALL_CQL_WEIGHT:
+            warnings.warn(
+                f"with `cql_weight={self.cql_weight:g}` and `policy_prior='none'` the policy softmax(β Q) has nothing that "
+                "ties it to language; raise `cql_weight` (the paper: 10) or set `policy_prior='lm'`"
+            )
         if self.penalty_alpha_final is None:
             self.penalty_alpha_final = max(self.penalty_alpha_init, 1.0)
         if self.reweighting_learning_rate is None:

@@ -96,6 +96,8 @@ class _BilevelCallback(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args, state, control, **kwargs):
+        if args.is_bilevel:
+            self.trainer._check_max_steps(state.max_steps)
         self.trainer._begin_mixture()
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
@@ -214,7 +216,7 @@ class BilevelOfflineRLTrainer(Trainer):
                 f"the guard cuts `validation_dataset` in two folds, which {self._num_validation} usable rows do not allow: "
                 "add rows, or set `guard=False`"
             )
-        self.data_fingerprint = self._store.fingerprint()
+        self.data_fingerprint = self._store.fingerprint(with_rewards=True)
         self.trajectories = train_dataset
 
         if not args.train_backbone:
@@ -235,7 +237,7 @@ class BilevelOfflineRLTrainer(Trainer):
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = False
 
-        self._environment, self._eval_tasks = environment, eval_tasks
+        self._environment, self._eval_tasks = _checked_games(environment, eval_tasks)
         self._reference_model: PreTrainedModel | None = None
         self._why_no_policy: str | None = None
         self._totals: dict[str, list[torch.Tensor]] = defaultdict(lambda: [0.0, 0.0])
@@ -282,7 +284,8 @@ class BilevelOfflineRLTrainer(Trainer):
         cycle = self.args.auxiliary_steps + self.args.primary_steps
         if max_steps < cycle:
             raise ValueError(
-                f"`max_steps`={max_steps} ends before the first outer iteration does ({self.args.auxiliary_steps} + "
+                f"training has {max_steps} policy updates (`max_steps`, or `num_train_epochs` of this dataset), which ends "
+                f"before the first outer iteration does ({self.args.auxiliary_steps} + "
                 f"{self.args.primary_steps} policy updates), so the primary policy would hardly be trained; raise it, "
                 "or lower `auxiliary_steps` and `primary_steps`"
             )
@@ -696,13 +699,15 @@ class BilevelOfflineRLTrainer(Trainer):
                 self._reference_model = AutoModelForCausalLM.from_pretrained(self.args.reference_model_name_or_path)
                 self._reference_model.to(self.args.device)
             reference = self._reference_model
-        return ValuePolicy(
+        policy = ValuePolicy(
             self.accelerator.unwrap_model(self.model_wrapped).backbone,
             self.model.primary,
             beta=self.args.beta if beta is None else beta,
             prior=prior,
             reference_model=reference,
         )
+        # Without dropout; training switches it on again by itself.
+        return policy.eval()
 
     def evaluate(
         self,
@@ -734,6 +739,12 @@ class BilevelOfflineRLTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def predict(self, *args, **kwargs):
+        """Not supported: there is nothing to predict from a recorded trajectory; `policy()` acts, `evaluate()` judges."""
+        raise NotImplementedError(
+            "BilevelOfflineRLTrainer has no predict(); use policy() to act and evaluate() to judge"
+        )
 
     def _play(self) -> dict[str, float]:
         """Statistics of `eval_games` games; each process plays its share of them."""
@@ -864,6 +875,25 @@ class BilevelOfflineRLTrainer(Trainer):
             super().create_optimizer(model)
             split_groups_by_role(self.optimizer, self.model if model is None else model)
         return self.optimizer
+
+
+def _checked_games(environment, eval_tasks):
+    """Environment and tasks as given, a name resolved; wrong ones are refused now and not after hours of training."""
+    if environment is None:
+        if eval_tasks is not None:
+            raise ValueError("`eval_tasks` needs an `environment` to be played in")
+        return None, None
+    from boost_trl.environments.base import Environment, make_env
+
+    if isinstance(environment, str):
+        environment = make_env(environment)
+    elif not callable(environment) and not isinstance(environment, Environment):
+        raise ValueError(
+            f"`environment` is {environment!r}; give an Environment, a function that makes one, or a name for make_env"
+        )
+    if eval_tasks is not None and len(eval_tasks) == 0:
+        raise ValueError("`eval_tasks` is empty; leave it out to play all tasks of the environment")
+    return environment, eval_tasks
 
 
 def _collate_indices(features: list[dict[str, int]]) -> dict[str, torch.Tensor]:

@@ -123,16 +123,18 @@ def tokenize_options(model: nn.Module, args: BilevelOfflineRLConfig) -> dict[str
     }
 
 
+def fit_return_normalization(store: TrajectoryStore, algorithm: str) -> tuple[float, float]:
+    """(shift, scale) of the returns of all action tokens: their mean and standard deviation."""
+    returns = store.action_returns.astype(np.float64)
+    spread = float(returns.std())
+    # V(s') = 0 after the end ties ILQL's zero to the environment's, so only MC may shift.
+    return float(returns.mean()) if algorithm == "mc" else 0.0, spread if spread > 1e-8 else 1.0
+
+
 def value_heads_config(model: nn.Module, args: BilevelOfflineRLConfig, store: TrajectoryStore) -> ValueHeadsConfig:
-    """Shapes from the model, normalisation constants from the training set's returns."""
+    """Shapes from the model, normalisation constants from the configuration or from the training set's returns."""
     vocab_size, hidden_size = output_matrix(model).shape
-    shift, scale = 0.0, 1.0
-    if args.normalize_returns:
-        returns = store.action_returns.astype(np.float64)
-        spread = float(returns.std())
-        scale = spread if spread > 1e-8 else 1.0
-        # V(s') = 0 after the end ties ILQL's zero to the environment's, so only MC may shift.
-        shift = float(returns.mean()) if args.algorithm == "mc" else 0.0
+    shift, scale = fit_return_normalization(store, args.algorithm) if args.normalize_returns else (0.0, 1.0)
     return ValueHeadsConfig(
         algorithm=args.algorithm,
         hidden_size=hidden_size,
@@ -141,8 +143,10 @@ def value_heads_config(model: nn.Module, args: BilevelOfflineRLConfig, store: Tr
         bias=args.value_head_bias,
         rank=args.value_head_rank,
         with_targets=args.algorithm == "ilql" and args.target_update_rate is not None,
-        return_shift=shift,
-        return_scale=scale,
+        return_shift=shift if args.return_shift is None else args.return_shift,
+        return_scale=scale if args.return_scale is None else args.return_scale,
         train_backbone=args.train_backbone,
+        beta=args.beta,
+        prior=args.policy_prior,
         base_model_name_or_path=base_causal_lm(model).config._name_or_path or None,
     )

@@ -18,15 +18,25 @@ if TYPE_CHECKING:
 TENSORS_NAME = "bilevel_state.safetensors"
 VALUES_NAME = "bilevel_state.json"
 # A checkpoint continues only the run that these agree with.
-_MUST_AGREE = {
-    "algorithm": "algorithm",
-    "method": "method",
-    "reweighting": "reweighting",
-    "auxiliary_policy": "auxiliary_policy",
-    "auxiliary_steps": "auxiliary_steps",
-    "primary_steps": "primary_steps",
-    "validation_share": "validation_share",
-}
+_MUST_AGREE = (
+    *(
+        "algorithm",
+        "method",
+        "reweighting",
+        "auxiliary_policy",
+        "auxiliary_steps",
+        "primary_steps",
+        "reweighting_steps",
+    ),
+    *(
+        "validation_share",
+        "cql_weight",
+        "expectile",
+        "loss_normalization",
+        "penalty_alpha_init",
+        "penalty_alpha_final",
+    ),
+)
 
 
 def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> None:
@@ -47,7 +57,7 @@ def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
 
 def _values(trainer: "BilevelOfflineRLTrainer") -> dict[str, Any]:
     return {
-        **{key: getattr(trainer.args, field) for key, field in _MUST_AGREE.items()},
+        **{name: getattr(trainer.args, name) for name in _MUST_AGREE},
         "data_fingerprint": trainer.data_fingerprint,
         "averaged": trainer.parameter_average.count,
         "positions": {name: sampler.position for name, sampler in trainer.samplers.items()},
@@ -82,8 +92,8 @@ def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
             )
     if values["data_fingerprint"] != present["data_fingerprint"]:
         raise ValueError(
-            f"{folder} was written with other training or validation data (or another tokenizer, chat template or "
-            "`max_length`); resume with the same ones"
+            f"{folder} was written with other training or validation data (or another tokenizer, chat template, "
+            "`max_length` or discount); resume with the same ones"
         )
     _check_head(trainer.model.primary, folder, "rewards and `value_head_*` settings")
     if trainer.reweighter is not None:

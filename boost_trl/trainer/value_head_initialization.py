@@ -18,6 +18,7 @@ CALIBRATION_ROWS = 512
 CALIBRATION_TOKENS = 16384
 # A first value loss above this multiple of the CQL term would drown it.
 LARGEST_INITIAL_RATIO = 3.0
+SMALLEST_SCALE = 2.0**-10
 
 
 def output_matrix(model: nn.Module) -> torch.Tensor:
@@ -30,16 +31,23 @@ def initialize_value_heads(
     heads: ValueHeads, backbone: nn.Module, store: TrajectoryStore, *, init: str, cql_weight: float, seed: int
 ) -> None:
     """Set W from the LM's output matrix (`init="lm_head"`) or at random, then the bias so that the mean of Q(s,a) over
-    up to 512 rows is the mean normalised return; W is halved until the first value loss is at most 3 times the CQL term.
+    up to 512 rows is the mean normalised return; W is halved until what Q adds to the variance of the returns in the first
+    value loss is at most 3 times the CQL term.
 
     Args:
         heads (`ValueHeads`): changed in place, targets included.
         backbone (`nn.Module`): the causal LM, on its device.
         store (`TrajectoryStore`): training rows.
+
+    Raises:
+        ValueError: if a hidden state, a Q value or a return is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
     states, actions, returns = _calibration_tokens(backbone, store)
     returns = ((returns - heads.config.return_shift) / heads.config.return_scale).to(states.device)
+    for name, values in (("hidden state of the model", states), ("normalised return", returns)):
+        if not values.isfinite().all():
+            raise ValueError(f"a {name} is not finite: training cannot start from it")
     if init == "random":
         heads.initialize_random(generator=generator)
         q_taken, _ = heads.q_statistics(states, actions)
@@ -51,9 +59,9 @@ def initialize_value_heads(
         heads.initialize_from_lm_head(output_matrix(backbone), logit_scale=scale, generator=generator)
         q_taken, q_logsumexp = heads.q_statistics(states, actions)
         shift = returns.mean() - q_taken.mean(dim=1)
-        value_loss = (q_taken + shift[:, None] - returns).square().mean()
+        value_loss = (q_taken + shift[:, None] - returns).square().mean() - returns.var(correction=0)
         cql_loss = cql_weight * (q_logsumexp - q_taken).mean()
-        if cql_weight == 0 or value_loss <= LARGEST_INITIAL_RATIO * cql_loss:
+        if cql_weight == 0 or value_loss <= LARGEST_INITIAL_RATIO * cql_loss or scale <= SMALLEST_SCALE:
             break
         scale /= 2
     if scale < 1:

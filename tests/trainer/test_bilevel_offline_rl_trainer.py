@@ -373,6 +373,8 @@ def test_a_checkpoint_of_another_run_is_refused(make_trainer, make_dialogues, tm
         ({"algorithm": "ilql"}, "algorithm='mc'"),
         ({"reweighting": "uniform"}, "reweighting='learned'"),
         ({"train": make_dialogues(32, seed=9)}, "other training or validation data"),
+        ({"cql_weight": 3.0}, "cql_weight=10"),
+        ({"discount": 0.5}, "other training or validation data"),
     ]:
         with pytest.raises(ValueError, match=complaint):
             make_trainer(**options).train(resume_from_checkpoint=checkpoint)
@@ -423,7 +425,7 @@ def test_bad_arguments_are_refused_before_training(
         )
     with pytest.raises(ValueError, match="`compute_metrics` has no meaning"):
         make_trainer(arguments={"compute_metrics": print})
-    with pytest.raises(ValueError, match="`max_steps`=3 ends before"):
+    with pytest.raises(ValueError, match="3 policy updates .* ends before"):
         make_trainer(max_steps=3)
     with pytest.raises(ValueError, match="validation_dataset is empty"):
         make_trainer(validation=make_dialogues(4).select([]))
@@ -443,8 +445,89 @@ def test_bad_arguments_are_refused_before_training(
         ({"penalty_alpha_init": 0.0, "penalty_alpha_final": 0.0}, "phase 4 needs some α"),
         ({"reweighting_alpha": 0.0}, "phase 4 needs some α"),
         ({"reweighting_steps": 0}, "choose `reweighting='uniform'`"),
+        ({"cql_weight": float("nan")}, "`cql_weight` is nan"),
+        ({"cql_weight": "10"}, "`cql_weight` is '10'"),
+        ({"beta": 0.0}, "`beta` is 0.0"),
+        ({"validation_batch_size": -3}, "`validation_batch_size` is -3"),
+        ({"value_head_rank": 0}, "`value_head_rank` is 0"),
+        ({"reweighting_learning_rate": -1.0}, "`reweighting_learning_rate` is -1.0"),
+        ({"return_shift": 1.0, "algorithm": "ilql"}, "`return_shift` has no meaning for ILQL"),
+        ({"neftune_noise_alpha": 5.0}, "`neftune_noise_alpha` is not supported"),
+        (
+            {"load_best_model_at_end": True, "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 500},
+            "`load_best_model_at_end` would discard",
+        ),
     ],
 )
 def test_bad_settings_are_refused_by_name(tmp_path, options, complaint):
     with pytest.raises(ValueError, match=complaint):
         BilevelOfflineRLConfig(str(tmp_path), use_cpu=True, **options)
+
+
+def test_a_value_loss_that_no_scale_can_lower_does_not_stop_the_start(make_trainer):
+    # LMRL-Gym's CQL weight: the variance of the returns alone is above three times the CQL term.
+    with pytest.warns(UserWarning, match="`cql_weight=0.01` and `policy_prior='none'`"):
+        trainer = make_trainer(cql_weight=0.01)
+    assert trainer.model.primary.q_weight.isfinite().all()
+    make_trainer(normalize_returns=False)
+
+
+def test_a_model_with_nan_is_refused(make_trainer, make_tiny_model):
+    model = make_tiny_model()
+    with torch.no_grad():
+        model.transformer.ln_f.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="is not finite"):
+        make_trainer(model=model)
+
+
+def test_training_too_short_by_epochs_is_refused(make_trainer):
+    trainer = make_trainer(max_steps=-1, num_train_epochs=1, auxiliary_steps=20, primary_steps=20)
+    with pytest.raises(ValueError, match="4 policy updates .* ends before the first outer iteration"):
+        trainer.train()
+
+
+def test_the_policy_has_no_dropout(make_trainer, make_tiny_model):
+    model = make_tiny_model()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+    trainer = make_trainer(model=model)
+    trainer.train()
+    ids = torch.tensor([[3, 4, 5]])
+    assert torch.equal(trainer.policy()(ids).logits, trainer.policy()(ids).logits)
+
+
+def test_beta_and_prior_are_saved_with_the_heads(make_trainer, tmp_path):
+    from boost_trl import ValuePolicy
+
+    trainer = make_trainer(beta=3.0, train_backbone=False, policy_prior="lm")
+    trainer.train()
+    trainer.save_model()
+    ids = torch.tensor([[3, 4, 5]])
+    reloaded = ValuePolicy.from_pretrained(tmp_path / "out")
+    torch.testing.assert_close(reloaded(ids).logits, trainer.policy()(ids).logits)
+
+
+def test_diverged_losses_never_become_weights(make_trainer):
+    trainer = make_trainer()
+    with pytest.raises(ValueError, match="training row 3 is not finite"):
+        trainer.reweighter.update([1, 3], torch.tensor([0.0, float("nan")]), 1.0)
+
+
+def test_given_normalisation_constants_are_used(make_trainer):
+    config = make_trainer(return_shift=-2.0, return_scale=7.0).model.primary.config
+    assert (config.return_shift, config.return_scale) == (-2.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        ({"environment": "chess"}, "no environment is called 'chess'"),
+        ({"environment": 3}, "`environment` is 3"),
+        ({"environment": "twenty_questions", "eval_tasks": []}, "`eval_tasks` is empty"),
+        ({"eval_tasks": []}, "`eval_tasks` needs an `environment`"),
+    ],
+)
+def test_games_that_cannot_be_played_are_refused_before_training(make_trainer, arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make_trainer(arguments=arguments)

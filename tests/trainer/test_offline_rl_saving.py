@@ -294,7 +294,7 @@ def test_checkpoints_that_do_not_fit_are_refused(make_trainer, make_dialogues, t
             "checkpoint-4 was written with `auxiliary_policy='heads'`",
         ),
         ({"value_head_rank": 3}, "checkpoint-4/value_heads_config.json has `rank` None"),
-        ({"train": rewarded}, "checkpoint-4/value_heads_config.json has `return_s"),
+        ({"train": rewarded}, "checkpoint-4 was written with other training or validation data"),
         ({"reweighting_head_depth": 3}, "checkpoint-4/reweighting_head_config.json has `depth` 2"),
     ]:
         trainer = make_trainer(**{"train": rows, **options})
