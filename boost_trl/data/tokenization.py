@@ -16,7 +16,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from boost_trl.data.trajectories import to_trajectory
+from boost_trl.data.trajectories import plain_rows, to_trajectory
 from boost_trl.losses import returns_to_go
 
 
@@ -62,9 +62,11 @@ def check_prefix_property(tokenizer: PreTrainedTokenizerBase, messages: list[dic
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        state = tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
-        so_far = tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
-        for text in (state, so_far):
+        prefixes = [tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)]
+        # No chat template renders an empty dialogue, and no policy is asked to continue one.
+        if turn > 0:
+            prefixes.append(tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True))
+        for text in prefixes:
             if not whole.startswith(text):
                 raise ValueError(
                     f"{where}: the chat template of {tokenizer.name_or_path or type(tokenizer).__name__} rewrites "
@@ -159,6 +161,7 @@ def tokenize_trajectories(
     """
     if len(dataset) == 0:
         raise ValueError(f"{name} is empty: it has no trajectory to use")
+    dataset = plain_rows(dataset)
     spot_checks = {*range(min(16, len(dataset))), *range(0, len(dataset), max(1, len(dataset) // 16))}
     tokenized: list[TokenizedTrajectory | None] = []
     progress = tqdm(total=len(dataset), desc=f"Tokenizing {name}", disable=len(dataset) < 5000, leave=False)

@@ -11,7 +11,6 @@
 `prompt` + `completion` rows with a scalar `reward` are accepted as one-turn trajectories.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +19,8 @@ from datasets import Dataset
 
 ROLES = ("system", "user", "assistant", "tool")
 SOURCES = ("offline", "synthetic")
+# Losses are computed in float32, which ends at 3.4e38, and returns are sums of rewards.
+REWARD_LIMIT = 1e30
 
 
 def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dict[str, Any]:
@@ -40,13 +41,18 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
     def fail(column: str, problem: str):
         raise ValueError(f"{name}, row {index}, column `{column}`: {problem}")
 
-    if "messages" not in row:
-        if not {"prompt", "completion", "reward"} <= row.keys():
+    # A column that only other rows have is `None` here.
+    if row.get("messages") is None:
+        one_turn = [row.get(column) for column in ("prompt", "completion", "reward")]
+        if not {"prompt", "completion", "reward"} <= row.keys() or all(value is None for value in one_turn):
             fail(
                 "messages",
                 "is missing; a row needs `messages` and `rewards`, or `prompt`, `completion` and `reward`",
             )
         prompt, completion = row["prompt"], row["completion"]
+        for column, value in (("prompt", prompt), ("completion", completion)):
+            if not isinstance(value, Sequence):
+                fail(column, f"is {value!r}; it must be a text or a list of messages")
         prompt = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         completion = (
             [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
@@ -78,8 +84,8 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
     if len(rewards) != num_actions:
         fail("rewards", f"has {len(rewards)} entries for {num_actions} assistant turns; give one per assistant turn")
     for turn, reward in enumerate(rewards):
-        if isinstance(reward, bool) or not isinstance(reward, int | float) or not math.isfinite(reward):
-            fail("rewards", f"entry {turn} is {reward!r}; rewards are finite numbers")
+        if isinstance(reward, bool) or not isinstance(reward, int | float) or not abs(reward) < REWARD_LIMIT:
+            fail("rewards", f"entry {turn} is {reward!r}; rewards are finite numbers below {REWARD_LIMIT:g} in size")
     terminated = row.get("terminated")
     terminated = True if terminated is None else terminated
     if not isinstance(terminated, bool):
@@ -101,8 +107,15 @@ def validate_trajectories(dataset: Dataset | Iterable[dict[str, Any]], name: str
         ValueError: at the first bad row, naming dataset, row and column; or if the dataset is empty.
     """
     rows = 0
-    for index, row in enumerate(dataset):
+    for index, row in enumerate(plain_rows(dataset)):
         to_trajectory(row, index, name)
         rows += 1
     if rows == 0:
         raise ValueError(f"{name} is empty: it has no trajectory to use")
+
+
+def plain_rows(dataset: Dataset | Iterable[dict[str, Any]]) -> Dataset | Iterable[dict[str, Any]]:
+    """`dataset` with rows of Python objects, whatever its format (`with_format("torch")`, …); a transform stays."""
+    if isinstance(dataset, Dataset) and dataset.format["type"] not in (None, "custom"):
+        return dataset.with_format(None)
+    return dataset

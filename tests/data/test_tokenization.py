@@ -119,6 +119,38 @@ def test_templates_that_rewrite_earlier_turns_are_refused(tiny_tokenizer):
         check_prefix_property(tokenizer, EPISODE, "pool, row 0")
 
 
+def test_an_episode_may_begin_with_an_action(tiny_tokenizer):
+    # Nothing precedes the first token, so it has no state; the others of the turn have one.
+    episode = tokenize(tiny_tokenizer, EPISODE[1:4], [-1.0, 2.0])
+    words = tiny_tokenizer.convert_ids_to_tokens(episode.input_ids)
+    end = tiny_tokenizer.eos_token
+    assert words == ["is", "it", "big", "?", end, "no", end, "is", "it", "red", "?", end]
+    assert episode.action_positions.tolist() == [1, 2, 3, 4, 7, 8, 9, 10, 11]
+    assert episode.rewards.tolist() == [0, 0, 0, -1, 0, 0, 0, 0, 2]
+
+
+def test_an_episode_that_begins_with_an_action_is_still_checked(tiny_tokenizer):
+    tokenizer = tiny_tokenizer.__class__(
+        tokenizer_object=tiny_tokenizer._tokenizer, eos_token=tiny_tokenizer.eos_token
+    )
+    tokenizer.chat_template = (
+        "{%- for m in messages %}{%- if m['role'] == 'assistant' %}{% generation %}"
+        "{{- m['content'] + ('!' if loop.last else '') + eos_token }}{% endgeneration %}"
+        "{%- else %}{{- m['content'] + eos_token }}{%- endif %}{%- endfor %}"
+    )
+    with pytest.raises(ValueError, match="rewrites earlier turns .seen at turn 0"):
+        check_prefix_property(tokenizer, EPISODE[1:4], "pool, row 0")
+
+
+@pytest.mark.parametrize("format", ["torch", "numpy"])
+def test_a_datasets_format_changes_no_token(tiny_tokenizer, make_dialogues, format):
+    dataset = make_dialogues(4, seed=1)
+    plain = tokenize_trajectories(dataset, tiny_tokenizer)
+    formatted = tokenize_trajectories(dataset.with_format(format), tiny_tokenizer)
+    assert [row.input_ids.tolist() for row in formatted] == [row.input_ids.tolist() for row in plain]
+    assert [row.rewards.tolist() for row in formatted] == [row.rewards.tolist() for row in plain]
+
+
 def test_a_missing_or_unmarked_template_is_replaced_with_a_warning(tiny_tokenizer):
     tokenizer = tiny_tokenizer.__class__(
         tokenizer_object=tiny_tokenizer._tokenizer, eos_token=tiny_tokenizer.eos_token

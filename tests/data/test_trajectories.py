@@ -35,6 +35,29 @@ def test_prompt_completion_rows_are_one_turn_trajectories():
     assert trajectory["rewards"] == [2.0] and trajectory["terminated"] is True
 
 
+@pytest.mark.parametrize("format", ["torch", "numpy", "pandas"])
+def test_a_datasets_format_changes_nothing(format):
+    dataset = Dataset.from_list([row(), row()]).with_format(format)
+    validate_trajectories(dataset)
+    with pytest.raises(ValueError, match="row 1, column `rewards`"):
+        validate_trajectories(Dataset.from_list([row(), row(rewards=[0.0])]).with_format(format))
+    assert dataset.format["type"] == format
+
+
+def test_a_transform_is_applied():
+    dataset = Dataset.from_list([row()])
+    dataset.set_transform(lambda batch: {**batch, "rewards": [[0.0]] * len(batch["rewards"])})
+    with pytest.raises(ValueError, match="1 entries for 2 assistant turns"):
+        validate_trajectories(dataset)
+
+
+def test_both_formats_may_stand_in_one_dataset():
+    with pytest.raises(ValueError, match="row 1, column `messages`: is missing"):
+        validate_trajectories(Dataset.from_list([row(prompt=None, completion=None, reward=None), {}]))
+    one_turn = {"messages": None, "rewards": None, "prompt": "hi", "completion": "ho", "reward": 1.0}
+    assert to_trajectory(one_turn, 0)["rewards"] == [1.0]
+
+
 TWO_ACTIONS = [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
@@ -61,6 +84,12 @@ TWO_ACTIONS = [{"role": "assistant", "content": "a"}, {"role": "assistant", "con
         (row(terminated="yes"), "terminated", "true or false"),
         (row(source="web"), "source", "'web'"),
         ({"prompt": "hi"}, "messages", "is missing"),
+        ({"prompt": 5, "completion": "ho", "reward": 1.0}, "prompt", "is 5"),
+        ({"prompt": None, "completion": "ho", "reward": 1.0}, "prompt", "is None"),
+        ({"prompt": "hi", "completion": None, "reward": 1.0}, "completion", "is None"),
+        ({"prompt": "hi", "completion": {"role": "assistant", "content": "ho"}, "reward": 1.0}, "completion", "is {"),
+        (row(rewards=[0.0, 1e30]), "rewards", "entry 1 is 1e+30"),
+        (row(rewards=[0.0, -(10**400)]), "rewards", "entry 1 is -1"),
     ],
 )
 def test_bad_rows_are_refused_by_name(bad, column, complaint):
