@@ -1,6 +1,7 @@
 """The `boost-trl` command. Heavy modules load only for the command that is run, so that `--help` is fast."""
 
 import sys
+from functools import partial
 from importlib import import_module
 
 
@@ -35,7 +36,10 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 2 for an unknown command or bad arguments."""
+    """Run one command; returns the exit status: 2 for an unknown command or bad arguments.
+
+    What is wrong with arguments, files or the model is one line. An error of the run itself keeps its traceback.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -52,10 +56,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.epilog = "--config FILE.yaml reads any of these options from a file; options on the command line win."
     try:
         parsed = parser.parse_args_and_config(rest)
-        script.main(*parsed)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"boost-trl {name}: {error}", file=sys.stderr)
+        # `sft-self-refine` builds its trainer and trains in one function.
+        run = script.prepare(*parsed) if hasattr(script, "prepare") else partial(script.main, *parsed)
+    except (ValueError, OSError, TypeError) as error:
+        # Options of a model or tokenizer reach its constructor as they are; any other `TypeError` is a bug.
+        if isinstance(error, TypeError) and "unexpected keyword argument" not in str(error):
+            raise
+        print(f"boost-trl {name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    run()
     return 0
 
 

@@ -4,7 +4,8 @@ Text in, text out. A malformed action never raises: it is a no-op with `info["va
 raises `RuntimeError`. `reset(seed=, task=)` determines the whole episode; no environment touches global random state.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import import_module
@@ -84,12 +85,27 @@ def make_env(name: str, **kwargs) -> Environment:
     `boost_trl.environments`.
 
     Raises:
-        ValueError: if nothing is registered under `name`; the message lists what is.
+        ValueError: if nothing is registered under `name`, or it has no option of a name in `kwargs`; the message lists
+            what there is.
     """
     registered = _registered()
     if name in registered:
-        return registered[name].load()(**kwargs)
-    if name in _BUILT_IN:
+        factory = registered[name].load()
+    elif name in _BUILT_IN:
         module, attribute = _BUILT_IN[name].split(":")
-        return getattr(import_module(module), attribute)(**kwargs)
-    raise ValueError(f"no environment is called {name!r}; known: {', '.join(sorted({*_BUILT_IN, *registered}))}")
+        factory = getattr(import_module(module), attribute)
+    else:
+        raise ValueError(f"no environment is called {name!r}; known: {', '.join(sorted({*_BUILT_IN, *registered}))}")
+    if kwargs:
+        _check_options(name, factory, kwargs)
+    return factory(**kwargs)
+
+
+def _check_options(name: str, factory: Callable[..., Environment], kwargs: dict[str, Any]) -> None:
+    options = inspect.signature(factory).parameters
+    if any(option.kind is option.VAR_KEYWORD for option in options.values()):
+        return
+    for given in kwargs:
+        if given not in options:
+            known = ", ".join(f"`{option}`" for option in options) or "none"
+            raise ValueError(f"the environment {name!r} has no option `{given}`; its options: {known}")

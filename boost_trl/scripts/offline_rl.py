@@ -1,7 +1,9 @@
 """`boost-trl offline-rl`: train [`BilevelOfflineRLTrainer`] on trajectory files or Hub datasets."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 
@@ -15,14 +17,21 @@ class OfflineRLArguments:
     train_path: str = field(metadata={"help": "Training trajectories: .jsonl, .parquet or a Hub dataset id."})
     validation_path: str | None = field(
         default=None,
-        metadata={"help": "The trusted validation trajectories. Without it, held-out categories are split off."},
+        metadata={
+            "help": "The trusted validation trajectories. Without it, held-out categories are split off (for method "
+            "'vanilla' as well, which leaves their validation rows out)."
+        },
     )
     eval_path: str | None = field(default=None, metadata={"help": "Held-out trajectories for the evaluation loss."})
     synthetic_path: str | None = field(
         default=None, metadata={"help": "Synthetic trajectories, as `boost-trl synthesize` writes them."}
     )
     train_task_frac: float = field(
-        default=0.6, metadata={"help": "Without `validation_path`: share of the categories that train."}
+        default=0.6,
+        metadata={
+            "help": "Without `validation_path`: share of the categories that train. 1 (method 'vanilla' only) holds "
+            "nothing out."
+        },
     )
     val_split: float = field(
         default=0.3, metadata={"help": "Without `validation_path`: share of a held-out category's rows that validate."}
@@ -33,7 +42,11 @@ class OfflineRLArguments:
     split_seed: int = field(default=0, metadata={"help": "Seed of the split and the subsample."})
     # Not `env`: TRL's parser takes that entry of a YAML file for environment variables.
     environment: str | None = field(
-        default=None, metadata={"help": "Environment whose games `evaluate` plays after training."}
+        default=None,
+        metadata={
+            "help": "Environment whose games are played after training, on the tasks of the evaluation rows (column "
+            "`task`)."
+        },
     )
     environment_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Its options as JSON, such as \'{"world": "full"}\'.'}
@@ -64,62 +77,60 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
 
 def main(script_args: OfflineRLArguments, training_args) -> dict[str, float]:
     """Train, save, evaluate; returns the evaluation's metrics."""
-    from datasets import concatenate_datasets
+    return prepare(script_args, training_args)()
+
+
+def prepare(script_args: OfflineRLArguments, training_args) -> Callable[[], dict[str, float]]:
+    """Check and load everything; what is returned trains, saves, evaluates and returns the evaluation's metrics."""
     from peft import LoraConfig
     from transformers import BitsAndBytesConfig
 
-    from boost_trl import BilevelOfflineRLTrainer, make_env, split_by_category
-    from boost_trl.data.splits import subsample
-    from boost_trl.environments.rollout import as_task
+    from boost_trl import BilevelOfflineRLTrainer, make_env
     from boost_trl.models.smollm2_package import resolve_model_name
-    from boost_trl.scripts.rollout import load_rows, parse_environment_kwargs
+    from boost_trl.scripts.rollout import naming_the_model, parse_environment_kwargs
 
-    train = load_rows(script_args.train_path)
-    validation = evaluation = None
-    if script_args.validation_path is not None:
-        validation = load_rows(script_args.validation_path)
-    elif training_args.method != "vanilla":
-        split = split_by_category(
-            train, script_args.train_task_frac, script_args.val_split, seed=script_args.split_seed
-        )
-        train, validation, evaluation = split.train, split.validation, split.evaluation
-    if script_args.eval_path is not None:
-        evaluation = load_rows(script_args.eval_path)
-    train = subsample(train, script_args.train_fraction, seed=script_args.split_seed)
-    if script_args.synthetic_path is not None:
-        train = concatenate_datasets(_same_columns(train, load_rows(script_args.synthetic_path)))
-
+    train, validation, evaluation = load_datasets(script_args, training_args.method)
     environment = tasks = None
     if script_args.environment is not None:
         environment = make_env(script_args.environment, **parse_environment_kwargs(script_args.environment_kwargs))
-        if evaluation is not None and "task" in evaluation.column_names:
-            tasks = list({row["id"]: as_task(row) for row in evaluation["task"]}.values())
-        else:
-            tasks = environment.tasks()
-    trainer = BilevelOfflineRLTrainer(
-        resolve_model_name(script_args.model_name_or_path),
-        training_args,
-        train_dataset=train,
-        eval_dataset=evaluation,
-        quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
-        if script_args.load_in_4bit
-        else None,
-        peft_config=LoraConfig(
-            task_type="CAUSAL_LM",
-            r=script_args.lora_r,
-            lora_alpha=script_args.lora_alpha,
-            lora_dropout=script_args.lora_dropout,
-            target_modules=script_args.lora_target_modules,
+        tasks = held_out_tasks(evaluation)
+    with naming_the_model(script_args.model_name_or_path):
+        trainer = BilevelOfflineRLTrainer(
+            resolve_model_name(script_args.model_name_or_path),
+            training_args,
+            train_dataset=train,
+            eval_dataset=evaluation,
+            quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+            if script_args.load_in_4bit
+            else None,
+            peft_config=LoraConfig(
+                task_type="CAUSAL_LM",
+                r=script_args.lora_r,
+                lora_alpha=script_args.lora_alpha,
+                lora_dropout=script_args.lora_dropout,
+                target_modules=script_args.lora_target_modules,
+            )
+            if script_args.use_peft
+            else None,
+            validation_dataset=validation,
+            environment=environment,
+            eval_tasks=tasks,
         )
-        if script_args.use_peft
-        else None,
-        validation_dataset=validation if training_args.method != "vanilla" else None,
-        environment=environment,
-        eval_tasks=tasks,
+    return partial(_train, trainer, training_args, evaluates=evaluation is not None)
+
+
+def _train(trainer, training_args, evaluates: bool) -> dict[str, float]:
+    # TRL's parser hands on the text, and the trainer would look for a folder of that name.
+    resume = {"true": True, "false": False}.get(
+        str(training_args.resume_from_checkpoint).lower(), training_args.resume_from_checkpoint
     )
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    metrics = trainer.evaluate() if evaluation is not None or environment is not None else {}
+    trainer.train(resume_from_checkpoint=resume)
+    # Before games are played: an environment that fails must not cost the training.
     trainer.save_model(training_args.output_dir)
+    metrics = {}
+    if evaluates:
+        metrics = trainer.evaluate()
+        trainer.create_model_card()  # now with the results
     trainer.accelerator.print("\n".join(f"{name}: {value:.4g}" for name, value in metrics.items()))
     trainer.accelerator.print(f"saved to {training_args.output_dir}")
     if training_args.push_to_hub:
@@ -128,12 +139,84 @@ def main(script_args: OfflineRLArguments, training_args) -> dict[str, float]:
     return metrics
 
 
-def _same_columns(*datasets):
-    """The columns that all of them have, with the types of the first; `source` tells offline rows from synthetic ones."""
-    wanted = ("messages", "rewards", "terminated", "category", "source")
-    columns = [name for name in wanted if all(name in dataset.column_names for dataset in datasets)]
-    first = datasets[0].select_columns(columns)
-    return [first, *(dataset.select_columns(columns).cast(first.features) for dataset in datasets[1:])]
+def load_datasets(script_args: OfflineRLArguments, method: str):
+    """Training, validation and evaluation rows (`None` where there are none).
+
+    Every method gets the same training rows by the same arguments, so that runs can be compared; `"vanilla"` goes
+    without the validation rows.
+
+    Raises:
+        ValueError: for a validation file that the method would not read, and as `split_by_category`, `load_rows`.
+    """
+    from boost_trl import split_by_category
+    from boost_trl.data.splits import subsample
+    from boost_trl.scripts.row_files import load_rows
+
+    vanilla = method == "vanilla"
+    if vanilla and script_args.validation_path is not None:
+        raise ValueError(
+            "`method` is 'vanilla', which never reads `validation_path`: leave it out, with `train_task_frac` 1 if all "
+            "rows of `train_path` are to train"
+        )
+    train = load_rows(script_args.train_path)
+    validation = evaluation = None
+    if script_args.validation_path is not None:
+        validation = load_rows(script_args.validation_path)
+    elif not (vanilla and script_args.train_task_frac == 1):
+        split = split_by_category(
+            train, script_args.train_task_frac, script_args.val_split, seed=script_args.split_seed
+        )
+        train, validation, evaluation = split.train, None if vanilla else split.validation, split.evaluation
+    if script_args.eval_path is not None:
+        evaluation = load_rows(script_args.eval_path)
+    train = subsample(train, script_args.train_fraction, seed=script_args.split_seed)
+    if script_args.synthetic_path is not None:
+        train = join_rows(
+            (script_args.train_path, "offline", train),
+            (script_args.synthetic_path, "synthetic", load_rows(script_args.synthetic_path)),
+        )
+    return train, validation, evaluation
+
+
+def held_out_tasks(evaluation) -> list:
+    """The distinct tasks of the evaluation rows, in their order.
+
+    Raises:
+        ValueError: if they have none; all tasks of the environment would include those that trained.
+    """
+    from boost_trl.environments.rollout import as_task
+
+    column = evaluation["task"] if evaluation is not None and "task" in evaluation.column_names else []
+    tasks = [as_task(task) for task in column if task is not None]
+    if not tasks:
+        raise ValueError(
+            "`environment` plays the tasks of the evaluation rows, and there are none: give an `eval_path` whose rows have "
+            "a column `task` (those of `boost-trl rollout` do), or leave `environment` out and play with "
+            "`boost-trl rollout` after training"
+        )
+    return list({task.id: task for task in tasks}.values())
+
+
+def join_rows(*parts: tuple[str, str, Any]):
+    """One dataset in the trajectory format.
+
+    Args:
+        parts (tuples of `str`, `str` and `Dataset`): what messages call the rows, the `source` of those that name none,
+            and the rows, also in the format of `prompt` and `completion`.
+
+    Raises:
+        ValueError: naming the row and column that is no trajectory or has another type than the rows before it.
+    """
+    from boost_trl.data.trajectories import to_trajectory
+    from boost_trl.scripts.row_files import dataset_from_rows
+
+    rows, places = [], []
+    for name, source, dataset in parts:
+        for index, row in enumerate(dataset):
+            trajectory = to_trajectory(row, index, name)
+            rows.append({**trajectory, "category": row.get("category"), "source": row.get("source") or source})
+            places.append(f"{name}, row {index}")
+    return dataset_from_rows(rows, places)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 import argparse
 import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from trl import TrlParser
@@ -65,6 +69,10 @@ class RolloutArguments:
 
     def __post_init__(self):
         self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
+        for name in ("temperature", "beta"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be a finite number and not negative")
+        check_at_least(self, num_games=1, num_envs=1, max_new_tokens=1, show_games=0)
 
 
 def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
@@ -78,11 +86,17 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
 
 def main(args: RolloutArguments) -> dict[str, float]:
     """Play, save, print; returns what was printed."""
+    return prepare(args)()
+
+
+def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
+    """Check and load everything; what is returned plays, saves and prints."""
     from transformers import GenerationConfig
 
     from boost_trl.environments.base import make_env
     from boost_trl.environments.policies import GenerationPolicy
-    from boost_trl.environments.rollout import choose_tasks, rollout, summarize
+    from boost_trl.environments.rollout import choose_tasks
+    from boost_trl.scripts.row_files import check_suffix, load_rows
 
     if args.output_path is not None:
         check_suffix(args.output_path, (".jsonl", ".parquet"))
@@ -91,9 +105,11 @@ def main(args: RolloutArguments) -> dict[str, float]:
         rows = load_rows(args.tasks_path)
         if "task" not in rows.column_names:
             raise ValueError(f"{args.tasks_path} has no column `task`; it has {', '.join(rows.column_names)}")
-        tasks = [task for task in rows["task"] if not args.categories or task["category"] in args.categories]
+        tasks = [task for task in rows["task"] if task is not None]
+        tasks = [task for task in tasks if not args.categories or task["category"] in args.categories]
     else:
         tasks = env.tasks(args.categories)
+    tasks = choose_tasks(tasks, args.num_games, args.seed)
     model, tokenizer = load_model(
         args.model_name_or_path,
         value_heads=args.use_value_heads,
@@ -107,9 +123,14 @@ def main(args: RolloutArguments) -> dict[str, float]:
             do_sample=True, temperature=args.temperature, top_k=0, top_p=1.0, max_new_tokens=args.max_new_tokens
         )
     policy = GenerationPolicy(model, tokenizer, generation_config=config, seed=args.seed)
-    games = rollout(
-        policy, env, choose_tasks(tasks, args.num_games, args.seed), num_envs=args.num_envs, seed=args.seed
-    )
+    return partial(_play, args, policy, env, tasks)
+
+
+def _play(args: RolloutArguments, policy, env, tasks) -> dict[str, float]:
+    from boost_trl.environments.rollout import rollout, summarize
+    from boost_trl.scripts.row_files import save_rows
+
+    games = rollout(policy, env, tasks, num_envs=args.num_envs, seed=args.seed)
     if args.output_path is not None:
         save_rows(games, args.output_path)
     for game in games.select(range(min(args.show_games, len(games)))):
@@ -137,8 +158,34 @@ def parse_environment_kwargs(value: dict[str, Any] | str | None) -> dict[str, An
     return value or {}
 
 
+def check_at_least(args, **least: int) -> None:
+    """Refuse counts that are too small; `None` is a default."""
+    for name, limit in least.items():
+        value = getattr(args, name)
+        if value is not None and value < limit:
+            raise ValueError(f"`{name}` is {value}; it must be at least {limit}")
+
+
+@contextmanager
+def naming_the_model(name_or_path: str) -> Iterator[None]:
+    """An `OSError` becomes a `ValueError` that names the model: offline, the Hub's own message does not."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"model {name_or_path!r}: {error}") from error
+
+
 def load_model(name_or_path: str, *, value_heads: bool, **policy_kwargs):
-    """Model and tokenizer, on the accelerator if there is one: a [`ValuePolicy`] where there are value heads."""
+    """Model and tokenizer, on the accelerator if there is one: a [`ValuePolicy`] where there are value heads.
+
+    Raises:
+        ValueError: if there is no such model, or `prior="lm"` is asked of one that plays without value heads.
+    """
+    with naming_the_model(name_or_path):
+        return _load_model(name_or_path, value_heads, policy_kwargs)
+
+
+def _load_model(name_or_path: str, value_heads: bool, policy_kwargs: dict[str, Any]):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import cached_file
@@ -152,34 +199,10 @@ def load_model(name_or_path: str, *, value_heads: bool, **policy_kwargs):
         from boost_trl.models.value_policy import ValuePolicy
 
         return ValuePolicy.from_pretrained(name_or_path, **policy_kwargs).to(device), tokenizer
+    if policy_kwargs.get("prior") == "lm":
+        why = "they are switched off" if not value_heads else f"{name_or_path!r} has none"
+        raise ValueError(f"prior is 'lm', which needs value heads, and {why}; leave `prior` out")
     return AutoModelForCausalLM.from_pretrained(name_or_path, dtype="auto").to(device).eval(), tokenizer
-
-
-def load_rows(path: str):
-    """A dataset from a `.jsonl` or `.parquet` file, or the training split of a Hub dataset."""
-    from pathlib import Path
-
-    from datasets import Dataset, load_dataset
-
-    if path.endswith(".jsonl"):
-        return Dataset.from_list([json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()])
-    if path.endswith(".parquet"):
-        return Dataset.from_parquet(path)
-    return load_dataset(path, split="train")
-
-
-def save_rows(rows, path: str) -> None:
-    """Write a dataset to a `.jsonl` or `.parquet` file, with the folders that it needs."""
-    from pathlib import Path
-
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    rows.to_json(path) if path.endswith(".jsonl") else rows.to_parquet(path)
-
-
-def check_suffix(path: str, suffixes: tuple[str, ...]) -> None:
-    """Refuse a file name before any work is done for it."""
-    if not path.endswith(suffixes):
-        raise ValueError(f"output_path is {path!r}; it must end with {' or '.join(suffixes)}")
 
 
 if __name__ == "__main__":

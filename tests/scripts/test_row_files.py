@@ -1,0 +1,58 @@
+import json
+
+import pytest
+from datasets import Dataset
+
+from boost_trl.scripts.row_files import dataset_from_rows, load_rows
+
+
+def write(path, *lines):
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return str(path)
+
+
+def test_columns_that_only_later_rows_have_are_kept(tmp_path):
+    rows = load_rows(write(tmp_path / "rows.jsonl", '{"a": 1}', '{"a": 2, "source": "synthetic"}'))
+    assert rows.to_list() == [{"a": 1, "source": None}, {"a": 2, "source": "synthetic"}]
+
+
+def test_unicode_line_separators_end_no_row_and_blank_lines_are_none(tmp_path):
+    text = "one\u2028two\u0085three\u000cfour"
+    line = json.dumps({"text": text}, ensure_ascii=False)
+    assert "\u2028" in line
+    assert load_rows(write(tmp_path / "rows.jsonl", line, "", "  ", line))["text"][:] == [text, text]
+
+
+def test_windows_line_ends_and_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes('\ufeff{"a": "é"}\r\n{"a": "b"}\r\n'.encode())
+    assert load_rows(str(tmp_path / "rows.jsonl"))["a"][:] == ["é", "b"]
+
+
+@pytest.mark.parametrize(
+    "content, complaint",
+    [
+        (b"", "rows.jsonl: the file has no rows"),
+        (b"\n \n", "rows.jsonl: the file has no rows"),
+        (b'{"a": 1}\n\n{"a": 2\n', "rows.jsonl, line 3: no JSON"),
+        (b'{"a": 1}\n[1]\n', "rows.jsonl, line 2: is a list"),
+        (b'{"a": 1}\n{"a": "\xff"}\n', "rows.jsonl, line 2: no JSON"),
+        (b'{"a": 1}\n\n{"a": 2}\n{"a": "x"}\n{"a": 3}\n', "rows.jsonl, line 4, column `a`"),
+        (b'{"a": "x"}\n{"a": "y"}\n{"a": 3}\n', "rows.jsonl, line 3, column `a`"),
+        (b'{"b": 0, "a": [1]}\n{"b": 0, "a": "x"}\n', "rows.jsonl, line 2, column `a`"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_by_its_line(tmp_path, content, complaint):
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        load_rows(str(tmp_path / "rows.jsonl"))
+    assert complaint in str(error.value)
+
+
+def test_numbers_of_both_kinds_and_partial_structs_are_one_type():
+    rows = dataset_from_rows([{"a": 1, "t": {"x": 1}}, {"a": 2.5, "t": {"y": "z"}}], ["first", "second"])
+    assert rows.to_list() == [{"a": 1.0, "t": {"x": 1, "y": None}}, {"a": 2.5, "t": {"x": None, "y": "z"}}]
+
+
+def test_a_parquet_file_is_read(tmp_path):
+    Dataset.from_list([{"a": 1}]).to_parquet(tmp_path / "rows.parquet")
+    assert load_rows(str(tmp_path / "rows.parquet")).to_list() == [{"a": 1}]
