@@ -74,6 +74,8 @@ class VisitForecast:
     def __init__(self, dataloader: DataLoader, num_processes: int, batch_size: int, accumulation_steps: int):
         self.steps_per_epoch = math.ceil(len(dataloader) / accumulation_steps)
         self.rows_per_step = batch_size * num_processes * accumulation_steps
+        self.rows_per_epoch = len(dataloader) * batch_size * num_processes
+        self.fills_last_batch = num_processes > 1
         batch_sampler = dataloader.batch_sampler
         is_known = isinstance(dataloader, DataLoaderShard)
         while hasattr(batch_sampler, "batch_sampler"):
@@ -91,10 +93,7 @@ class VisitForecast:
         while first_step < last_step:
             epoch, step = divmod(first_step, self.steps_per_epoch)
             count = min(last_step - first_step, self.steps_per_epoch - step)
-            order = self._order(epoch)
-            first, last = step * self.rows_per_step, (step + count) * self.rows_per_step
-            # The last batches of an epoch are filled with its first rows.
-            pieces += [order[first:last], order[: max(0, last - len(order))]]
+            pieces.append(self._order(epoch)[step * self.rows_per_step : (step + count) * self.rows_per_step])
             first_step += count
         return np.unique(np.concatenate(pieces))
 
@@ -103,7 +102,10 @@ class VisitForecast:
         if isinstance(sampler, SeedableRandomSampler):
             sampler.generator = torch.Generator()
             sampler.set_epoch(epoch)
-        return np.fromiter(sampler, np.int64)
+        order = np.fromiter(sampler, np.int64)
+        if self.fills_last_batch:  # with the first rows of the epoch
+            return np.resize(order, self.rows_per_epoch)
+        return order[: self.rows_per_epoch]
 
 
 class OnlineAnswers:
