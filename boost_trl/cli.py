@@ -1,7 +1,6 @@
 """The `boost-trl` command. Heavy modules load only for the command that is run, so that `--help` is fast."""
 
 import sys
-from functools import partial
 from importlib import import_module
 
 
@@ -55,9 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = script.make_parser(prog=f"boost-trl {name}")
     parser.epilog = "--config FILE.yaml reads any of these options from a file; options on the command line win."
     try:
-        parsed = parser.parse_args_and_config(rest)
-        # `sft-self-refine` builds its trainer and trains in one function.
-        run = script.prepare(*parsed) if hasattr(script, "prepare") else partial(script.main, *parsed)
+        run = script.prepare(*parser.parse_args_and_config(rest))
     except (ValueError, OSError, TypeError) as error:
         # Options of a model or tokenizer reach its constructor as they are; any other `TypeError` is a bug.
         if isinstance(error, TypeError) and "unexpected keyword argument" not in str(error):

@@ -13,7 +13,9 @@ python -m boost_trl.scripts.sft_self_refine \
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from trl import ScriptArguments
@@ -80,6 +82,11 @@ def _split(dataset, name: str, where: str):
 
 
 def main(script_args, training_args, model_args, dataset_args):
+    prepare(script_args, training_args, model_args, dataset_args)()
+
+
+def prepare(script_args, training_args, model_args, dataset_args) -> Callable[[], None]:
+    """Check and load everything; what is returned trains and saves."""
     from trl import get_dataset, get_peft_config, get_quantization_config
 
     from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
@@ -110,11 +117,15 @@ def main(script_args, training_args, model_args, dataset_args):
         peft_config=get_peft_config(model_args),
         validation_dataset=load_validation_dataset(script_args, dataset),
     )
+    return partial(_train, trainer, training_args, script_args.dataset_name)
+
+
+def _train(trainer, training_args, dataset_name: str | None) -> None:
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     trainer.save_model(training_args.output_dir)
     trainer.accelerator.print(f"Model saved to {training_args.output_dir}.")
     if training_args.push_to_hub:
-        trainer.push_to_hub(dataset_name=script_args.dataset_name)
+        trainer.push_to_hub(dataset_name=dataset_name)
         trainer.accelerator.print(f"Model pushed to the Hub in https://huggingface.co/{trainer.hub_model_id}.")
     trainer.end()
 
