@@ -71,6 +71,8 @@ from boost_trl.trainer.value_objective import row_scale, sum_by_row, token_losse
 
 logger = logging.getLogger(__name__)
 
+# Weights whose effective sample size falls below this share of the rows have collapsed.
+COLLAPSE_SHARE = 0.01
 _SAMPLER_SEED_OFFSETS = {"validation": 1, "reweighting": 2, "mixture": 3}
 
 
@@ -242,6 +244,7 @@ class BilevelOfflineRLTrainer(Trainer):
         self._why_no_policy: str | None = None
         self._totals: dict[str, list[torch.Tensor]] = defaultdict(lambda: [0.0, 0.0])
         self.num_tokens = 0
+        self._has_collapsed = False
         self._phase = Phase.PRIMARY if args.is_bilevel else Phase.VANILLA
         self.reweighter: TrajectoryReweighter | None = None
         self.validated: ValidatedWeights | None = None
@@ -633,10 +636,22 @@ class BilevelOfflineRLTrainer(Trainer):
             logs.update({name: (total / count).item() for name, (total, count) in zip(names, totals) if count > 0})
             logs["num_tokens"] = self.num_tokens
             self._totals.clear()
-            logs.update(self.weight_statistics())
+            statistics = self.weight_statistics()
+            self._warn_of_collapse(statistics)
+            logs.update(statistics)
         if "train_runtime" in logs and self.validated is not None:
             logs["scoring_runtime"] = self.validated.report["seconds"]
         super().log(logs, start_time)
+
+    def _warn_of_collapse(self, statistics: dict[str, float]) -> None:
+        smallest = COLLAPSE_SHARE * len(self.train_store)
+        if not self._has_collapsed and statistics.get("effective_sample_size", smallest) < smallest:
+            self._has_collapsed = True
+            logger.warning(
+                f"the weights have collapsed: their effective sample size is {statistics['effective_sample_size']:.1f} of "
+                f"{len(self.train_store)} rows, so nearly all training data is ignored; lower `reweighting_learning_rate` "
+                "or `reweighting_steps`, or use `method='validated'`"
+            )
 
     @torch.no_grad()
     def weight_statistics(self) -> dict[str, float]:

@@ -531,3 +531,14 @@ def test_given_normalisation_constants_are_used(make_trainer):
 def test_games_that_cannot_be_played_are_refused_before_training(make_trainer, arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         make_trainer(arguments=arguments)
+
+
+def test_a_collapse_of_the_weights_is_said_once(make_trainer, make_dialogues, caplog):
+    trainer = make_trainer(train=make_dialogues(150, seed=2), max_steps=8)
+    trainer.reweighter.embeddings[0] = 1e6  # one row outweighs all others
+    nn.init.normal_(trainer.reweighting_head.layers[-1].weight)
+    if trainer.reweighter.scores()[0] < 0:
+        nn.init.constant_(trainer.reweighting_head.layers[-1].weight, 1.0)
+    trainer.train()
+    assert caplog.text.count("the weights have collapsed") == 1
+    assert "of 150 rows" in caplog.text
