@@ -10,7 +10,9 @@ from boost_trl.data.trajectory_store import TrajectoryStore
 
 @pytest.fixture
 def store(tiny_tokenizer, make_dialogues):
-    return TrajectoryStore(tokenize_trajectories(make_dialogues(10, seed=8), tiny_tokenizer), tiny_tokenizer.pad_token_id)
+    return TrajectoryStore(
+        tokenize_trajectories(make_dialogues(10, seed=8), tiny_tokenizer), tiny_tokenizer.pad_token_id
+    )
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
