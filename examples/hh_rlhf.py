@@ -44,7 +44,7 @@ class Arguments:
     train_backbone: bool = field(default=True, metadata={"help": "Train LoRA adapters; false: value heads only."})
     lora_rank: int = field(default=8, metadata={"help": "Rank of the LoRA adapters."})
     lora_layers: int = field(default=10, metadata={"help": "Adapt this many of the last layers; 0: all."})
-    updates: int = field(default=60, metadata={"help": "Policy updates of every method."})
+    updates: int = field(default=40, metadata={"help": "Policy updates of every method."})
     batch_size: int = field(default=16, metadata={"help": "Dialogues per update."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Of value heads and adapters."})
     cql_weight: float = field(default=0.1, metadata={"help": "Weight of the conservative term."})
@@ -164,24 +164,9 @@ def batches(answers, pad_token_id: int, device, size: int = 8):
         yield (np.array(chunk), *(torch.from_numpy(array).to(device) for array in (ids, mask, row, position)))
 
 
-def likelihoods(model, answers, pad_token_id: int):
-    """log π(answer | prompt) of the language model, (rows, 2): mean over the answer's tokens, and sum."""
-    import numpy as np
-    import torch
-
-    scores = np.zeros((len(answers), 2))
-    for chunk, ids, mask, row, position in batches(answers, pad_token_id, model.device):
-        with torch.no_grad():
-            logits = model(input_ids=ids, attention_mask=mask).logits[row, position - 1].float()
-        taken = logits.log_softmax(dim=-1).gather(1, ids[row, position].unsqueeze(1)).squeeze(1)
-        for number, index in enumerate(chunk):
-            scores[index] = taken[row == number].mean().item(), taken[row == number].sum().item()
-    return scores
-
-
 def answer_states(backbone, answers, pad_token_id: int, device):
-    """What Q reads, batch by batch: row numbers, and for every answer token its state, its id and its row. Adapters are
-    left as they are: on, after training."""
+    """What Q and the LM's output head read, batch by batch: row numbers, and for every answer token its state, its id and
+    its row. Adapters are left as they are: on, after training."""
     import torch
 
     from boost_trl.models.hidden_states import final_hidden_states
@@ -193,6 +178,24 @@ def answer_states(backbone, answers, pad_token_id: int, device):
             hidden = final_hidden_states(backbone, ids, mask)
         states.append((chunk, hidden[row, position - 1], ids[row, position], row))
     return states
+
+
+def likelihoods(output_matrix, states, num_rows: int):
+    """log π(answer | prompt) of the language model, (rows, 2): mean over the answer's tokens, and sum.
+
+    Its logits are the output matrix times the state: right for most models, not for those that scale or cap logits.
+    """
+    import numpy as np
+    import torch
+
+    scores = np.zeros((num_rows, 2))
+    for chunk, hidden, actions, row in states:
+        with torch.no_grad():
+            log_probs = (hidden @ output_matrix.T).float().log_softmax(dim=-1)
+        taken = log_probs.gather(1, actions.unsqueeze(1)).squeeze(1)
+        for number, index in enumerate(chunk):
+            scores[index] = taken[row == number].mean().item(), taken[row == number].sum().item()
+    return scores
 
 
 def q_scores(heads, states, num_rows: int):
@@ -254,8 +257,8 @@ def lora_config(arguments: Arguments, num_layers: int):
     )
 
 
-def train_method(method: str, arguments: Arguments, name: str, tokenizer, train, validation, seed: int, advance):
-    """A trained trainer."""
+def make_trainer(method: str, arguments: Arguments, name: str, tokenizer, train, validation, seed: int, advance):
+    """The trainer of a method, its heads initialised."""
     import copy
 
     from transformers import AutoConfig, PrinterCallback, TrainerCallback
@@ -278,22 +281,25 @@ def train_method(method: str, arguments: Arguments, name: str, tokenizer, train,
         validation_dataset=None if method == "vanilla" else validation,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
     return trainer
 
 
-def summarize(runs: list[dict], lm_scores) -> list[dict]:
+def summarize(runs: list[dict], lm_scores, untrained) -> list[dict]:
     """One object per method, means over seeds; a pair's standing is averaged over seeds, the SE is over pairs."""
     import numpy as np
 
     pairs = len(lm_scores) // 2
     rows = []
-    for label, scores in (("LM, mean log-prob", lm_scores[:, 0]), ("LM, sum of log-probs", lm_scores[:, 1])):
+    baselines = {
+        "LM, mean log-prob": lm_scores[:, 0],
+        "LM, sum of log-probs": lm_scores[:, 1],
+        "Q, untrained": untrained[:, 0],
+    }
+    for label, scores in baselines.items():
         won = wins(scores)
-        rows.append(
-            {"method": label, "accuracy": float(won.mean()), "accuracy_se": float(won.std(ddof=1) / pairs**0.5)}
-        )
-    lm_won = wins(lm_scores[:, 0])
+        se = float(won.std(ddof=1) / pairs**0.5)
+        rows.append({"method": label, "accuracy": float(won.mean()), "accuracy_se": se})
+    rows[-1]["end_accuracy"] = float(wins(untrained[:, 1]).mean())
     for method in dict.fromkeys(run["method"] for run in runs):
         group = [run for run in runs if run["method"] == method]
         won = np.mean([run["wins"] for run in group], axis=0)
@@ -302,9 +308,10 @@ def summarize(runs: list[dict], lm_scores) -> list[dict]:
             "seeds": len(group),
             "accuracy": float(won.mean()),
             "accuracy_se": float(won.std(ddof=1) / pairs**0.5),
-            "minus_lm": float((won - lm_won).mean()),
-            "minus_lm_se": float((won - lm_won).std(ddof=1) / pairs**0.5),
         }
+        for key, scores in (("minus_lm", lm_scores[:, 0]), ("minus_untrained", untrained[:, 0])):
+            difference = won - wins(scores)
+            row[key], row[f"{key}_se"] = float(difference.mean()), float(difference.std(ddof=1) / pairs**0.5)
         for key in (
             "end_accuracy",
             "auc_row",
@@ -320,8 +327,8 @@ def summarize(runs: list[dict], lm_scores) -> list[dict]:
     return rows
 
 
-HEADER = ["ranked by", "chosen above rejected", "at the end marker", "minus LM", "AUC rows", "AUC pairs"]
-HEADER += ["AUC contrast", "n_eff / rows", "seconds"]
+HEADER = ["ranked by", "chosen above rejected", "at the end marker", "minus LM mean", "minus untrained"]
+HEADER += ["AUC rows", "AUC pairs", "AUC contrast", "n_eff / rows", "seconds"]
 
 
 def cells(row: dict) -> list[str]:
@@ -336,6 +343,7 @@ def cells(row: dict) -> list[str]:
         f"{row['accuracy']:.1%} ± {row['accuracy_se']:.1%}",
         number("end_accuracy", ".1%"),
         f"{row['minus_lm']:+.1%} ± {row['minus_lm_se']:.1%}" if trained else "–",
+        f"{row['minus_untrained']:+.1%} ± {row['minus_untrained_se']:.1%}" if trained else "–",
         number("auc_row", ".2f"),
         number("auc_pair", ".2f"),
         number("auc_contrast", ".2f"),
@@ -421,11 +429,12 @@ def main(arguments: Arguments) -> list[dict]:
     sets = load_pairs(arguments, tokenizer)
     answers = last_answers(sets["heldout"], tokenizer, arguments.max_tokens)
     model = AutoModelForCausalLM.from_pretrained(name, dtype=arguments.dtype)
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    lm_scores = likelihoods(model, answers, tokenizer.pad_token_id)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    lm_states = answer_states(model, answers, tokenizer.pad_token_id, model.device)
+    lm_scores = likelihoods(model.get_output_embeddings().weight, lm_states, len(answers))
     del model
 
-    runs, shown, states = [], {}, None
+    runs, shown, untrained = [], {}, None
     with tqdm(total=len(arguments.seeds) * len(arguments.methods) * arguments.updates, unit="update") as bar:
         for seed in arguments.seeds:
             noisy = swap_labels(sets["train"], arguments.swap_share, seed=seed)
@@ -435,12 +444,15 @@ def main(arguments: Arguments) -> list[dict]:
                 if method == "oracle":
                     train = noisy.select(np.flatnonzero(~np.asarray(noisy["is_noise"])).tolist())
                 began = time.perf_counter()
-                trainer = train_method(
+                trainer = make_trainer(
                     method, arguments, name, tokenizer, train, sets["validation"], seed, advance=bar.update
                 )
+                if untrained is None:
+                    untrained = q_scores(trainer.model.primary, lm_states, len(answers))
+                trainer.train()
                 seconds = time.perf_counter() - began
-                # A frozen backbone gives all methods the same states.
-                if states is None or arguments.train_backbone:
+                states = lm_states
+                if arguments.train_backbone:
                     device = trainer.args.device
                     states = answer_states(trainer.model.backbone, answers, tokenizer.pad_token_id, device)
                 scores = q_scores(trainer.model.primary, states, len(answers))
@@ -459,7 +471,7 @@ def main(arguments: Arguments) -> list[dict]:
                 tqdm.write(f"{LABELS[method]}, seed {seed}: {run['accuracy']:.1%} in {seconds:.0f} s")
                 if np.ptp(weights) > 0:
                     shown[method] = (weights, train)
-    rows = summarize(runs, lm_scores)
+    rows = summarize(runs, lm_scores, untrained)
     write_report(folder, rows, shown, arguments, time.perf_counter() - start)
     return rows
 

@@ -159,8 +159,8 @@ def test_scores_of_answers(example, load, tiny_tokenizer, make_tiny_model):
     heads.initialize_random(std=0.5, generator=torch.Generator().manual_seed(0))
     rows = load([{"chosen": f"{TURNS} big red tall .", "rejected": f"{TURNS} no ."}])
     answers = example.last_answers(rows, tokenizer, 128)
-    likelihoods = example.likelihoods(model, answers, tokenizer.pad_token_id)
     states = example.answer_states(model, answers, tokenizer.pad_token_id, "cpu")
+    likelihoods = example.likelihoods(model.get_output_embeddings().weight, states, len(answers))
     q_scores = example.q_scores(heads, states, len(answers))
     for number, answer in enumerate(["big red tall .", "no ."]):
         ids = torch.tensor([tokenizer.apply_chat_template(rows[number]["messages"])["input_ids"]])
@@ -205,7 +205,7 @@ def test_the_example_runs(example, tmp_path, monkeypatch, tiny_tokenizer, make_t
         output_dir=str(tmp_path / "out"),
     )
     rows = example.main(arguments)
-    assert [row["method"] for row in rows[2:]] == arguments.methods
+    assert [row["method"] for row in rows[3:]] == arguments.methods
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == rows
     by_method = {row["method"]: row for row in rows}
     assert by_method["vanilla"]["auc_row"] is None and by_method["oracle"]["num_rows"] == 12
