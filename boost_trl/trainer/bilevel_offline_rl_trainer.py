@@ -98,7 +98,8 @@ class _BilevelCallback(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if args.is_bilevel:
+        # A given `max_steps` was checked before; the updates of a number of epochs are known only now.
+        if args.is_bilevel and args.max_steps <= 0:
             self.trainer._check_max_steps(state.max_steps)
         self.trainer._begin_mixture()
 

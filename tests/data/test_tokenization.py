@@ -20,6 +20,21 @@ def assistant(text):
 EPISODE = [user("yes"), assistant("is it big ?"), user("no"), assistant("is it red ?"), user("no"), assistant("old ?")]
 
 
+# Marks the last assistant turn by "!", which it takes back as soon as another turn follows.
+REWRITING_TEMPLATE = (
+    "{%- for m in messages %}{%- if m['role'] == 'assistant' %}{% generation %}"
+    "{{- m['content'] + ('!' if loop.last else '') + eos_token }}{% endgeneration %}"
+    "{%- else %}{{- m['content'] + eos_token }}{%- endif %}{%- endfor %}"
+)
+
+
+def with_template(tokenizer, template):
+    """A tokenizer of the same words with another chat template."""
+    other = type(tokenizer)(tokenizer_object=tokenizer._tokenizer, eos_token=tokenizer.eos_token)
+    other.chat_template = template
+    return other
+
+
 def tokenize(tokenizer, messages, rewards, terminated=True, **options):
     dataset = Dataset.from_list([{"messages": messages, "rewards": rewards, "terminated": terminated}])
     return tokenize_trajectories(dataset, tokenizer, **options)[0]
@@ -97,24 +112,14 @@ def test_a_cut_episode_bootstraps_after_the_reply_or_on_its_last_action(tiny_tok
 
 
 def test_a_generation_prompt_is_part_of_the_bootstrap_state(tiny_tokenizer):
-    tokenizer = tiny_tokenizer.__class__(
-        tokenizer_object=tiny_tokenizer._tokenizer, eos_token=tiny_tokenizer.eos_token
-    )
-    tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
+    tokenizer = with_template(tiny_tokenizer, PLAIN_CHAT_TEMPLATE)
     cut = tokenize(tokenizer, EPISODE[:3], [-1.0], terminated=False)
     assert tokenizer.convert_ids_to_tokens(cut.input_ids)[-1] == "assistant:"
     assert cut.bootstrap_position == len(cut.input_ids) - 1
 
 
 def test_templates_that_rewrite_earlier_turns_are_refused(tiny_tokenizer):
-    tokenizer = tiny_tokenizer.__class__(
-        tokenizer_object=tiny_tokenizer._tokenizer, eos_token=tiny_tokenizer.eos_token
-    )
-    tokenizer.chat_template = (
-        "{%- for m in messages %}{%- if m['role'] == 'assistant' %}{% generation %}"
-        "{{- m['content'] + ('!' if loop.last else '') + eos_token }}{% endgeneration %}"
-        "{%- else %}{{- m['content'] + eos_token }}{%- endif %}{%- endfor %}"
-    )
+    tokenizer = with_template(tiny_tokenizer, REWRITING_TEMPLATE)
     with pytest.raises(ValueError, match="rewrites earlier turns .seen at turn 1"):
         check_prefix_property(tokenizer, EPISODE, "pool, row 0")
 
@@ -130,14 +135,7 @@ def test_an_episode_may_begin_with_an_action(tiny_tokenizer):
 
 
 def test_an_episode_that_begins_with_an_action_is_still_checked(tiny_tokenizer):
-    tokenizer = tiny_tokenizer.__class__(
-        tokenizer_object=tiny_tokenizer._tokenizer, eos_token=tiny_tokenizer.eos_token
-    )
-    tokenizer.chat_template = (
-        "{%- for m in messages %}{%- if m['role'] == 'assistant' %}{% generation %}"
-        "{{- m['content'] + ('!' if loop.last else '') + eos_token }}{% endgeneration %}"
-        "{%- else %}{{- m['content'] + eos_token }}{%- endif %}{%- endfor %}"
-    )
+    tokenizer = with_template(tiny_tokenizer, REWRITING_TEMPLATE)
     with pytest.raises(ValueError, match="rewrites earlier turns .seen at turn 0"):
         check_prefix_property(tokenizer, EPISODE[1:4], "pool, row 0")
 
@@ -152,10 +150,7 @@ def test_a_datasets_format_changes_no_token(tiny_tokenizer, make_dialogues, form
 
 
 def test_a_missing_or_unmarked_template_is_replaced_with_a_warning(tiny_tokenizer):
-    tokenizer = tiny_tokenizer.__class__(
-        tokenizer_object=tiny_tokenizer._tokenizer, eos_token=tiny_tokenizer.eos_token
-    )
-    tokenizer.chat_template = None
+    tokenizer = with_template(tiny_tokenizer, None)
     with pytest.warns(UserWarning, match="has no chat template; .*PLAIN_CHAT_TEMPLATE"):
         with_action_marks(tokenizer)
     assert tokenizer.chat_template == PLAIN_CHAT_TEMPLATE
