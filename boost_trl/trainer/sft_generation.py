@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -61,31 +62,45 @@ def generate_answers(trainer: "BilevelSFTSelfRefineTrainer", questions: list[lis
         `list[list[int]]`: in the order of `questions`, the same on every process. A question that leaves no room within
         `max_length` or the model's context has an empty answer.
     """
+    limits = [trainer.args.max_length, _context_length(trainer)]
+    limit = min((limit for limit in limits if limit is not None), default=sys.maxsize)
+    places = [place for place, question in enumerate(questions) if len(question) < limit]
+    answers: list[list[int]] = [[] for _ in questions]
+    for place, tokens in zip(places, _sample(trainer, [questions[place] for place in places], limit, seed)):
+        answers[place] = tokens
+    return answers
+
+
+def _context_length(trainer: "BilevelSFTSelfRefineTrainer") -> int | None:
+    return getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def _sample(trainer, questions: list[list[int]], limit: int, seed: int) -> list[list[int]]:
+    """Answers to questions that all have room; questions and answers stay within `limit` tokens."""
     args, accelerator = trainer.args, trainer.accelerator
     batches = _length_sorted_batches([len(question) for question in questions], args.generation_batch_size)
-    mine = list(enumerate(batches))[accelerator.process_index :: accelerator.num_processes]
     ends = end_tokens(trainer)
     answers = []
     with _ready_to_generate(trainer) as model, _own_random_numbers(accelerator.device):
         disable = args.disable_tqdm or not accelerator.is_local_main_process
-        for number, batch in tqdm(mine, desc="Generating answers", disable=disable):
+        # Every process generates as often as the others, on the last batch again where none is left for it: sharded
+        # models wait for one another at each token.
+        for first in tqdm(
+            range(0, len(batches), accelerator.num_processes), desc="Generating answers", disable=disable
+        ):
+            number = min(first + accelerator.process_index, len(batches) - 1)
             torch.manual_seed((seed * 1_000_003 + number) % 2**63)
-            replies = _generate_batch(trainer, model, [questions[place] for place in batch], ends)
-            answers += list(zip(batch, replies))
+            replies = _generate_batch(trainer, model, [questions[place] for place in batches[number]], limit, ends)
+            if number == first + accelerator.process_index:
+                answers += list(zip(batches[number], replies))
     return [tokens for _, tokens in sorted(gather_object(answers))]
 
 
-def _generate_batch(trainer, model: PreTrainedModel, questions: list[list[int]], ends: set[int]) -> list[list[int]]:
+def _generate_batch(
+    trainer, model: PreTrainedModel, questions: list[list[int]], limit: int, ends: set[int]
+) -> list[list[int]]:
     args, pad = trainer.args, trainer._tokenizer.pad_token_id
     width = max(len(question) for question in questions)
-    limits = [args.max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
-    room = min([args.max_generation_length, *(limit - width for limit in limits if limit is not None)])
-    if room < 1:
-        # The longest question may be the only one without room.
-        return [
-            _generate_batch(trainer, model, [question], ends)[0] if len(questions) > 1 else []
-            for question in questions
-        ]
     inputs = torch.tensor([[pad] * (width - len(question)) + question for question in questions])
     mask = torch.tensor([[0] * (width - len(question)) + [1] * len(question) for question in questions])
     # Nothing but the temperature may bend the distribution, whatever the model's own config asks for.
@@ -96,7 +111,7 @@ def _generate_batch(trainer, model: PreTrainedModel, questions: list[list[int]],
         temperature=args.generation_temperature,
         top_k=0,
         top_p=1.0,
-        max_new_tokens=room,
+        max_new_tokens=min(args.max_generation_length, limit - width),
         eos_token_id=sorted(ends),
         pad_token_id=pad,
         use_cache=True,
@@ -106,11 +121,13 @@ def _generate_batch(trainer, model: PreTrainedModel, questions: list[list[int]],
         outputs = model.generate(input_ids=inputs.to(device), attention_mask=mask.to(device))
     finally:
         base.generation_config = own_config
-    answers = []
-    for tokens in outputs[:, width:].tolist():
-        end = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
-        answers.append(tokens[:end])
-    return answers
+    return [cut_at_end(tokens, ends) for tokens in outputs[:, width:].tolist()]
+
+
+def cut_at_end(tokens: list[int], ends: set[int]) -> list[int]:
+    """The tokens up to and including the first of `ends`."""
+    end = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[:end]
 
 
 def score_answers(

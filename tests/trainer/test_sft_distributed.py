@@ -1,29 +1,16 @@
 """Two real processes learn what one does."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from sft_tiny import launch_two_processes
 from sft_two_processes import SETTINGS, ZERO, train
 
 
 pytestmark = pytest.mark.distributed
 
 
-def launch(folder, *names):
-    script = Path(__file__).with_name("sft_two_processes.py")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launcher, str(script), str(folder), *names], check=True, env=environment, timeout=300)
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
-
-
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    return launch(tmp_path_factory.mktemp("two"), *SETTINGS)
+    return launch_two_processes("sft_two_processes.py", tmp_path_factory.mktemp("two"), *SETTINGS)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -56,6 +43,6 @@ def test_rows_repeated_to_fill_the_last_batch_count_once(ranks):
 @pytest.mark.parametrize("name", ZERO)
 def test_deepspeed_learns_what_one_process_does(name, tmp_path):
     """Two forwards and one backward a micro-batch; with ZeRO-3 every rank runs as many forwards as the others."""
-    two = launch(tmp_path, name)
+    two = launch_two_processes("sft_two_processes.py", tmp_path, name)
     assert two[0][name]["logits"] == two[1][name]["logits"]
     assert_equal(train(tmp_path, name, 1), two[0][name])
