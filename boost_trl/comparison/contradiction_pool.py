@@ -1,0 +1,99 @@
+"""An embedded pool whose bad rows contradict the good ones: the same kind of questions, answered by another convention.
+
+Harmless noise proves nothing about selection: to a model from scratch even shuffled answers teach words. Here a model
+that believes the bad rows answers the trusted questions wrongly.
+"""
+
+import random
+from collections.abc import Sequence
+
+from datasets import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+from boost_trl.comparison.sft_setting import SFTSetting
+from boost_trl.environments.embedded_lm import word_tokenizer
+
+
+WORDS = (
+    "anchor apple arrow basket bell bench bottle box bread bridge brush bucket button candle carpet castle chain chair "
+    "clock cloud coat coin compass cotton cup curtain desk door drum engine fan feather fence flag flute fork garden gate "
+    "glass glove hammer harp hat helmet hook horn island jar kettle key knife ladder lamp leaf lemon lock map mirror "
+    "needle nest oar orange paper pear pearl pen pillow pipe plate pot ribbon ring river rope saddle sail scarf shell shirt "
+    "shovel sock spoon stone table tent thread towel tower wagon"
+).split()
+LIST_LENGTH = 6
+LONGEST_ANSWER = 3
+NUMBERS = ("one", "two", "three")
+KINDS = ("from the right", "nonsense")
+SIZES = {"validation": 48, "guard": 48, "evaluation": 400, "clean_evaluation": 400}
+
+
+def contradiction_pool(
+    seed: int = 0, num_rows: int = 2400, bad_share: float = 0.6, bad_kinds: Sequence[str] = KINDS
+) -> SFTSetting:
+    """
+    Questions such as "take two : pear lamp coin rope box key", of which good rows take the first ("pear lamp").
+
+    Bad rows take from the right ("key box") or answer with words that are not in the list, in equal parts.
+
+    Args:
+        seed (`int`, *optional*, defaults to `0`): of the rows and of the model's first parameters.
+        num_rows (`int`, *optional*, defaults to `2400`): size of the pool.
+        bad_share (`float`, *optional*, defaults to `0.6`): share of bad rows.
+        bad_kinds (`Sequence[str]`, *optional*): which, in equal parts: `"from the right"`, `"nonsense"`.
+
+    Returns:
+        [`SFTSetting`]: with a tiny Llama without any training. Trusted and clean questions are drawn alike here.
+
+    Raises:
+        ValueError: for a share outside of [0, 1] or an unknown kind.
+    """
+    if not 0 <= bad_share <= 1:
+        raise ValueError(f"`bad_share` must be in [0, 1], got {bad_share}.")
+    if unknown := sorted(set(bad_kinds) - set(KINDS)):
+        raise ValueError(f"`bad_kinds` has unknown kinds {unknown}; known: {', '.join(KINDS)}.")
+    rng = random.Random(f"contradiction pool {seed}")
+    seen: set[str] = set()
+    num_bad = round(bad_share * num_rows)
+    kinds = [bad_kinds[i % len(bad_kinds)] for i in range(num_bad)] + ["good"] * (num_rows - num_bad)
+    rng.shuffle(kinds)
+    pool = Dataset.from_list([_row(rng, kind, seen) for kind in kinds])
+    held_out = {
+        name: Dataset.from_list([_row(rng, "good", seen) for _ in range(size)]).select_columns(
+            ["prompt", "completion"]
+        )
+        for name, size in SIZES.items()
+    }
+    tokenizer = word_tokenizer(["take", ":", *NUMBERS, *WORDS])
+    return SFTSetting(make_model=lambda: _tiny_llama(tokenizer, seed), tokenizer=tokenizer, pool=pool, **held_out)
+
+
+def _row(rng: random.Random, kind: str, seen: set[str]) -> dict[str, str | bool]:
+    """A row with a question that is not in `seen`."""
+    while True:
+        count, words = rng.randint(1, LONGEST_ANSWER), rng.sample(WORDS, LIST_LENGTH)
+        prompt = f"take {NUMBERS[count - 1]} : {' '.join(words)}"
+        if prompt not in seen:
+            break
+    seen.add(prompt)
+    if kind == "nonsense":
+        answer = rng.sample(sorted(set(WORDS) - set(words)), count)
+    else:
+        answer = (words if kind == "good" else words[::-1])[:count]
+    return {"prompt": prompt, "completion": " " + " ".join(answer), "is_good": kind == "good", "kind": kind}
+
+
+def _tiny_llama(tokenizer, seed: int) -> LlamaForCausalLM:
+    set_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=32,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)

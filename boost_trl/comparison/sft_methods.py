@@ -1,0 +1,54 @@
+"""The rows of a comparison of supervised fine-tuning: choices of rows and of a few settings (SPEC §5)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SFTMethod:
+    """One row of a comparison.
+
+    Args:
+        name (`str`): in files.
+        label (`str`): in tables.
+        options (`dict`, *optional*): fields of [`BilevelSFTSelfRefineConfig`] that it sets.
+        known_good (`bool`, *optional*): train on the pool's good rows only: the bar to approach.
+        plain (`bool`, *optional*): TRL's `SFTTrainer` on pool and validation rows together.
+        weights_of (`str`, *optional*): train again with the final weights of this method, held fixed.
+    """
+
+    name: str
+    label: str
+    options: dict[str, Any] = field(default_factory=dict)
+    known_good: bool = False
+    plain: bool = False
+    weights_of: str | None = None
+
+
+RANK_TOKEN = {"selector": "rank", "selector_baseline": "token", "keep_fraction": 0.3}
+BDS = {"selector": "bds"}
+
+SFT_METHODS = {
+    method.name: method
+    for method in (
+        SFTMethod("sft", "Plain SFT, all rows", plain=True),
+        SFTMethod("validation_only", "Validation only", {"selector": "mixing", "rho_init": 0.0}),
+        SFTMethod("mixing_half", "Mixing ρ=.5", {"selector": "mixing", "rho_init": 0.5}),
+        SFTMethod("mixing_one", "Mixing ρ=1", {"selector": "mixing", "rho_init": 1.0}),
+        SFTMethod("uniform", "Uniform, same ρ", {"selector": "uniform"}),
+        SFTMethod("bds", "BDS", BDS),
+        SFTMethod("bds_adam", "BDS, the paper's Adam", {**BDS, "selector_optimizer": "adam"}),
+        SFTMethod("bds_token", "BDS + token baseline", {**BDS, "selector_baseline": "token"}),
+        SFTMethod("bmo", "BMO", {"selector": "bmo"}),
+        SFTMethod("bmo_exact", "BMO, exact", {"selector": "bmo_exact"}),
+        SFTMethod("rank", "Rank", {"selector": "rank", "keep_fraction": 0.3}),
+        SFTMethod("rank_token", "Rank + token baseline", RANK_TOKEN),
+        SFTMethod("second_pass", "Its weights, second pass", {"selector": "uniform"}, weights_of="rank_token"),
+        SFTMethod("online_5", "Online 5 %", {**BDS, "online_ratio": 0.05}),
+        SFTMethod("online_10", "Online 10 %", {**BDS, "online_ratio": 0.1}),
+        SFTMethod("online_10_g2", "Online 10 %, G=2", {**BDS, "online_ratio": 0.1, "num_generations": 2}),
+        SFTMethod("online_10_g5", "Online 10 %, G=5", {**BDS, "online_ratio": 0.1, "num_generations": 5}),
+        SFTMethod("online_dynamic", "Online 10 %, dynamic", {**BDS, "online_ratio": 0.1, "mask": "dynamic"}),
+        SFTMethod("known_good", "Known-good rows", {"selector": "uniform"}, known_good=True),
+    )
+}

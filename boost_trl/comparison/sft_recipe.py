@@ -1,0 +1,121 @@
+"""The recipe of the SFT example: run methods with several seeds, print and save table, pictures and questions."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from tqdm.auto import tqdm
+
+from boost_trl.comparison.sft_methods import SFT_METHODS
+from boost_trl.comparison.sft_report import (
+    aggregate,
+    draw_answer_lengths,
+    draw_weights_over_training,
+    paired_difference,
+    questions_page,
+    table_rows,
+    with_guard,
+    write_results,
+)
+from boost_trl.comparison.sft_run import SFTResult, run_sft_method
+from boost_trl.comparison.sft_setting import SFTSetting
+from boost_trl.comparison.tables import markdown_table, text_table
+
+
+GUARDED, CONTROL = "rank_token", "uniform"
+CONTROLS = ("uniform", "mixing_half", "mixing_one", "validation_only", "known_good")
+PICTURED = ("bds", "bmo", "rank_token", "online_10", "online_dynamic")
+
+
+def compare_sft(
+    *,
+    title: str,
+    folder: Path,
+    seeds: Sequence[int],
+    make_setting: Callable[[int], SFTSetting],
+    options: dict[str, Any],
+    methods: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Run every method with every seed and report. Runs that have a result with the same settings are not run again.
+
+    Args:
+        title (`str`): of the report.
+        folder (`Path`): gets `results.json`, `runs.json`, `report.md`, `questions.md`, two pictures and `runs/`.
+        seeds (`Sequence[int]`): each with its own data and training.
+        make_setting (`Callable`): model and data of a seed.
+        options (`dict`): fields of [`BilevelSFTSelfRefineConfig`] that all methods share.
+        methods (`Sequence[str]`): names of `SFT_METHODS`.
+
+    Returns:
+        `list[dict]`: the rows of `results.json`.
+
+    Raises:
+        ValueError: for an unknown method.
+    """
+    if unknown := sorted(set(methods) - set(SFT_METHODS)):
+        raise ValueError(f"unknown methods {unknown}; known: {', '.join(SFT_METHODS)}")
+    start = time.perf_counter()
+    is_main = PartialState().is_main_process
+    results: list[SFTResult] = []
+    with tqdm(total=len(seeds) * len(methods), desc="runs", unit="run", disable=not is_main) as bar:
+        for seed in seeds:
+            setting = make_setting(seed)
+            for name in methods:
+                bar.set_postfix_str(f"{SFT_METHODS[name].label}, seed {seed}")
+                results.append(run_sft_method(SFT_METHODS[name], setting, options, folder / "runs", seed))
+                bar.update()
+    results = with_guard(results, GUARDED, CONTROL)
+    rows = aggregate(results)
+    if not is_main:
+        return rows
+    write_results(folder, rows, results)
+    findings = _findings(results)
+    print("\n" + text_table(table_rows(rows)) + "\n\n" + "\n".join(findings))
+    shown = {SFT_METHODS[name].label: folder / "runs" / f"{name}-{seeds[-1]}" for name in PICTURED if name in methods}
+    pictures = []
+    if shown:
+        draw_weights_over_training(setting, shown, folder / "weights_over_training.png")
+        draw_answer_lengths(setting, shown, folder / "answer_lengths.png")
+        (folder / "questions.md").write_text(questions_page(setting, shown))
+        pictures = [
+            f"![Weights over training](weights_over_training.png)\n\nWeights by kind of row, seed {seeds[-1]}.",
+            "![Answer lengths](answer_lengths.png)\n\nLength of the answers to the questions that count most.",
+            "[Questions with the largest and smallest weights, epoch by epoch](questions.md)",
+        ]
+    seconds = time.perf_counter() - start
+    parts = [
+        f"# {title}: methods compared",
+        markdown_table(table_rows(rows)),
+        "\n".join(f"- {line}" for line in findings),
+        *pictures,
+        "Settings: " + ", ".join(f"`{name}={value}`" for name, value in options.items()) + ".",
+        "`eval loss`: held-out trusted rows; `clean loss`: held-out rows like the pool's good ones; both in nats per token, "
+        "± standard error over seeds. `AUC weights`: how well the final weights tell good rows from bad ones; `AUC losses`: "
+        "how well the trained model's losses do. n_eff = (Σw)²/Σw². `seconds`: training alone.",
+    ]
+    (folder / "report.md").write_text("\n\n".join(parts) + "\n")
+    print(f"\n{folder}/report.md has the table and the pictures; it took {seconds:.0f} s")
+    return rows
+
+
+def _findings(results: Sequence[SFTResult]) -> list[str]:
+    """Paired differences of the selectors to every control, negatives included."""
+    lines = []
+    for name in (f"{GUARDED}_guarded", GUARDED, "bds"):
+        label = next((result.label for result in results if result.method == name), None)
+        parts = []
+        for control in CONTROLS:
+            difference = paired_difference(results, name, control)
+            if difference is not None:
+                parts.append(f"{SFT_METHODS[control].label} {difference[0]:+.2f} ± {difference[1]:.2f}")
+        if parts:
+            lines.append(f"Evaluation loss of {label} minus {', '.join(parts)}.")
+    for result in results:
+        if result.method == f"{GUARDED}_guarded":
+            kept = "the weights" if result.auc is not None else "equal weights"
+            lines.append(f"The guard kept {kept} with seed {result.seed}.")
+    if lines and len({result.seed for result in results}) == 1:
+        lines.append("One seed only, and single runs vary a lot: try `--seeds 0 1 2`.")
+    return lines

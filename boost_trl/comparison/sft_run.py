@@ -1,0 +1,177 @@
+"""Training one method of a comparison of supervised fine-tuning."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset, concatenate_datasets
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from boost_trl.comparison.sft_methods import SFTMethod
+from boost_trl.comparison.sft_setting import SFTSetting
+from boost_trl.selection.auc import weights_auc
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.sft_model_card import EXAMPLE_WEIGHTS_NAME
+
+
+RESULT_NAME = "result.json"
+_PREPARED = ("input_ids", "completion_mask", "assistant_masks", "labels")
+
+
+@dataclass
+class SFTResult:
+    """What one method gave with one seed. Field names are those of `results.json`.
+
+    `auc` is that of the final weights, `None` if they are constant; `loss_auc` that of minus the rows' final losses: what
+    ranking them by the trained model alone would give. `guard_losses` has one loss per trusted row kept out of training.
+    """
+
+    method: str
+    label: str
+    seed: int
+    eval_loss: float
+    clean_eval_loss: float
+    auc: float | None
+    loss_auc: float | None
+    effective_sample_size: float
+    num_rows: int
+    seconds: float
+    guard_losses: list[float] = field(repr=False, default_factory=list)
+
+
+def run_sft_method(
+    method: SFTMethod, setting: SFTSetting, options: dict[str, Any], folder: Path, seed: int
+) -> SFTResult:
+    """
+    Train `method` in `folder/<method>-<seed>` and evaluate it; if that was done before with these settings, read it.
+
+    Args:
+        method (`SFTMethod`): which.
+        setting (`SFTSetting`): model and data.
+        options (`dict`): fields of [`BilevelSFTSelfRefineConfig`] that all methods share.
+        folder (`Path`): of all runs.
+        seed (`int`): of training.
+
+    Raises:
+        ValueError: if the method needs the weights of another that has not run with this seed.
+    """
+    run_folder = folder / f"{method.name}-{seed}"
+    path = run_folder / RESULT_NAME
+    settings = repr([sorted({**options, **method.options}.items()), setting.pool._fingerprint])
+    if path.is_file() and (saved := json.loads(path.read_text()))["settings"] == settings:
+        return SFTResult(**saved["result"])
+    pool = _rows(method, setting, folder, seed)
+    trainer = (_plain_trainer if method.plain else _trainer)(method, setting, pool, options, run_folder, seed)
+    trainer.remove_callback(PrinterCallback)
+    seconds = trainer.train().metrics["train_runtime"]
+    if not method.plain:
+        trainer.save_model()
+    losses = trainer.evaluate()
+    is_good = np.asarray(pool["is_good"])
+    weights = np.ones(len(pool)) if method.plain else np.asarray(trainer.example_weights()["weight"])
+    result = SFTResult(
+        method=method.name,
+        label=method.label,
+        seed=seed,
+        eval_loss=losses["eval_trusted_loss"],
+        clean_eval_loss=losses["eval_clean_loss"],
+        auc=weights_auc(weights, is_good),
+        loss_auc=weights_auc(-row_losses(trainer, trainer.train_dataset)[: len(pool)], is_good),
+        effective_sample_size=float(weights.sum() ** 2 / (weights**2).sum()),
+        num_rows=len(pool),
+        seconds=seconds,
+        guard_losses=row_losses(trainer, trainer.eval_dataset["guard"]).tolist(),
+    )
+    if trainer.is_world_process_zero():
+        path.write_text(json.dumps({"settings": settings, "result": asdict(result)}))
+    return result
+
+
+def _rows(method: SFTMethod, setting: SFTSetting, folder: Path, seed: int) -> Dataset:
+    if method.known_good:
+        return setting.pool.filter(lambda row: row["is_good"])
+    if method.weights_of is None:
+        return setting.pool
+    weights_path = folder / f"{method.weights_of}-{seed}" / EXAMPLE_WEIGHTS_NAME
+    if not weights_path.is_file():
+        raise ValueError(
+            f"Method '{method.name}' trains with the weights of '{method.weights_of}': run that one first."
+        )
+    return setting.pool.add_column("weight", pd.read_parquet(weights_path)["weight"].tolist())
+
+
+def _shared(setting: SFTSetting) -> dict[str, Any]:
+    return {
+        "model": setting.make_model(),
+        "processing_class": setting.tokenizer,
+        "eval_dataset": {
+            "trusted": setting.evaluation,
+            "clean": setting.clean_evaluation,
+            "guard": setting.guard,
+        },
+        "peft_config": None if setting.make_peft_config is None else setting.make_peft_config(),
+    }
+
+
+def _trainer(
+    method: SFTMethod, setting: SFTSetting, pool: Dataset, options: dict[str, Any], run_folder: Path, seed: int
+) -> BilevelSFTSelfRefineTrainer:
+    args = BilevelSFTSelfRefineConfig(
+        **{**options, **method.options}, output_dir=str(run_folder), seed=seed, label_column="is_good"
+    )
+    return BilevelSFTSelfRefineTrainer(
+        args=args, train_dataset=pool, validation_dataset=setting.validation, **_shared(setting)
+    )
+
+
+def _plain_trainer(
+    method: SFTMethod, setting: SFTSetting, pool: Dataset, options: dict[str, Any], run_folder: Path, seed: int
+) -> SFTTrainer:
+    """As many steps as the others take, on batches as large as theirs of pool and validation rows together."""
+    args = SFTConfig(
+        **{name: value for name, value in options.items() if name in SFTConfig.__dataclass_fields__},
+        output_dir=str(run_folder),
+        seed=seed,
+    )
+    rows = args.per_device_train_batch_size
+    args.max_steps = math.ceil(
+        len(pool) / (rows * args.gradient_accumulation_steps * args.world_size) * args.num_train_epochs
+    )
+    args.per_device_train_batch_size = rows + (options.get("validation_batch_size") or rows)
+    columns = ["prompt", "completion"]
+    both = concatenate_datasets([pool.select_columns(columns), setting.validation.select_columns(columns)])
+    return SFTTrainer(args=args, train_dataset=both, **_shared(setting))
+
+
+@torch.no_grad()
+def row_losses(trainer: SFTTrainer, dataset: Dataset) -> np.ndarray:
+    """
+    Mean negative log-likelihood of each row's labelled tokens under the trainer's model, without dropout.
+
+    Args:
+        trainer ([`~trl.SFTTrainer`]): its model and collator are used.
+        dataset (`Dataset`): rows that it has prepared.
+
+    Returns:
+        `np.ndarray`: (rows,) float64, in nats per token.
+    """
+    model, device = trainer.model, trainer.args.device
+    model.eval()
+    losses = []
+    rows = dataset.select_columns([name for name in _PREPARED if name in dataset.column_names])
+    for batch in DataLoader(rows, trainer.args.per_device_eval_batch_size, collate_fn=trainer.data_collator):
+        inputs = {name: value.to(device) for name, value in batch.items()}
+        labels = inputs.pop("labels")[:, 1:]
+        logits = model(**inputs, use_cache=False).logits[:, :-1].float()
+        token_losses = cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+        losses.append(token_losses.sum(1) / (labels != -100).sum(1).clamp(min=1))
+    return torch.cat(losses).double().cpu().numpy()

@@ -1,0 +1,99 @@
+"""Learned example weights and self-refined answers for supervised fine-tuning, all methods side by side.
+
+A tiny model learns from a pool in which most answers contradict a small trusted set. Every method takes the same number
+of steps; what counts is the loss on trusted rows that nothing trained on. Results go to `output_dir`.
+
+    python examples/sft_self_refine.py
+    python examples/sft_self_refine.py --methods uniform rank_token known_good --seeds 0 1 2 3 4
+    python examples/sft_self_refine.py --config examples/configs/sft_real_text.yaml --seeds 0 1 2
+
+and in the paper's setting (datasets and models of the Hub, a GPU):
+
+    accelerate launch examples/sft_self_refine.py --config examples/configs/sft_pythia_1b.yaml
+
+Flags override the file. All fields of `BilevelSFTSelfRefineConfig` and of TRL's `ModelConfig` are flags too.
+"""
+
+import dataclasses
+import logging
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trl import TrlParser
+
+
+PRESET = Path(__file__).parent / "configs" / "sft_contradiction.yaml"
+POOLS = ("contradiction", "real_text", "smollm2", "hub")
+SLOW = ("bds_token", "second_pass", "online_5", "online_10_g2", "online_10_g5", "rank", "bds_adam")
+
+
+@dataclass
+class Arguments:
+    pool: str = field(
+        default="contradiction",
+        metadata={
+            "help": "'contradiction' (embedded), 'real_text' and 'smollm2' (GSM8K and hh-rlhf from the folder in "
+            "BOOST_TRL_DATA; a small model from scratch, or SmolLM2-135M with LoRA) or 'hub' (the paper's data)."
+        },
+    )
+    methods: list[str] | None = field(default=None, metadata={"help": "Methods to run; all by default."})
+    seeds: list[int] = field(default_factory=lambda: [1], metadata={"help": "One run of everything for each."})
+    bad_share: float = field(default=0.6, metadata={"help": "Share of bad rows in the contradiction pool."})
+    num_rows: int = field(default=2400, metadata={"help": "Rows of the contradiction pool or of the Hub's."})
+
+
+def make_setting(arguments: Arguments, seed: int, folder: Path):
+    """Model and data of one seed."""
+    if arguments.pool == "contradiction":
+        from boost_trl.comparison.contradiction_pool import contradiction_pool
+
+        return contradiction_pool(seed, arguments.num_rows, arguments.bad_share)
+    from sft_real_text import from_scratch, smollm2
+
+    return {"real_text": from_scratch, "smollm2": smollm2}[arguments.pool](seed, folder / "cache")
+
+
+def parse(argv: list[str]):
+    """Arguments, the training's settings and the model's, from a YAML file and flags."""
+    from trl import ModelConfig
+
+    from boost_trl import BilevelSFTSelfRefineConfig
+
+    parser = TrlParser((Arguments, BilevelSFTSelfRefineConfig, ModelConfig))
+    if "--config" not in argv and not {"-h", "--help"} & set(argv):
+        argv = ["--config", str(PRESET), *argv]
+    return parser.parse_args_and_config(argv)
+
+
+def main(argv: list[str]) -> None:
+    import datasets
+
+    from boost_trl.comparison.sft_methods import SFT_METHODS
+    from boost_trl.comparison.sft_recipe import compare_sft
+
+    arguments, training_args, model_args = parse(argv)
+    if arguments.pool not in POOLS:
+        raise ValueError(f"`pool` is {arguments.pool!r}; choose one of {', '.join(POOLS)}")
+    datasets.disable_progress_bars()
+    folder = Path(training_args.output_dir)
+    shared = {
+        f.name: value
+        for f in dataclasses.fields(training_args)
+        if f.init and f.name not in ("output_dir", "seed") and (value := getattr(training_args, f.name)) != f.default
+    }
+    compare_sft(
+        title="SFT on contradicting answers" if arguments.pool == "contradiction" else "SFT on real text",
+        folder=folder,
+        seeds=arguments.seeds,
+        make_setting=lambda seed: make_setting(arguments, seed, folder),
+        options=shared,
+        methods=arguments.methods or list(SFT_METHODS),
+    )
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("boost_trl").setLevel(logging.ERROR)
+    main(sys.argv[1:])
