@@ -25,8 +25,12 @@ from trl import TrlParser
 
 
 PRESET = Path(__file__).parent / "configs" / "sft_contradiction.yaml"
-POOLS = ("contradiction", "real_text", "smollm2", "hub")
-SLOW = ("bds_token", "second_pass", "online_5", "online_10_g2", "online_10_g5", "rank", "bds_adam")
+TITLES = {
+    "contradiction": "SFT on contradicting answers",
+    "real_text": "SFT from scratch on real text",
+    "smollm2": "SFT of SmolLM2 on real text",
+    "hub": "SFT on two datasets",
+}
 
 
 @dataclass
@@ -44,8 +48,12 @@ class Arguments:
     num_rows: int = field(default=2400, metadata={"help": "Rows of the contradiction pool or of the Hub's."})
 
 
-def make_setting(arguments: Arguments, seed: int, folder: Path):
+def make_setting(arguments: Arguments, hub_arguments, model_args, seed: int, folder: Path):
     """Model and data of one seed."""
+    if arguments.pool == "hub":
+        from sft_hub_data import hub_setting
+
+        return hub_setting(hub_arguments, model_args, arguments.num_rows, seed)
     if arguments.pool == "contradiction":
         from boost_trl.comparison.contradiction_pool import contradiction_pool
 
@@ -56,12 +64,13 @@ def make_setting(arguments: Arguments, seed: int, folder: Path):
 
 
 def parse(argv: list[str]):
-    """Arguments, the training's settings and the model's, from a YAML file and flags."""
+    """The example's arguments, the Hub's data, the model's and the training's settings, from a YAML file and flags."""
+    from sft_hub_data import HubArguments
     from trl import ModelConfig
 
     from boost_trl import BilevelSFTSelfRefineConfig
 
-    parser = TrlParser((Arguments, BilevelSFTSelfRefineConfig, ModelConfig))
+    parser = TrlParser((Arguments, HubArguments, ModelConfig, BilevelSFTSelfRefineConfig))
     if "--config" not in argv and not {"-h", "--help"} & set(argv):
         argv = ["--config", str(PRESET), *argv]
     return parser.parse_args_and_config(argv)
@@ -73,9 +82,9 @@ def main(argv: list[str]) -> None:
     from boost_trl.comparison.sft_methods import SFT_METHODS
     from boost_trl.comparison.sft_recipe import compare_sft
 
-    arguments, training_args, model_args = parse(argv)
-    if arguments.pool not in POOLS:
-        raise ValueError(f"`pool` is {arguments.pool!r}; choose one of {', '.join(POOLS)}")
+    arguments, hub_arguments, model_args, training_args = parse(argv)
+    if arguments.pool not in TITLES:
+        raise ValueError(f"`pool` is {arguments.pool!r}; choose one of {', '.join(TITLES)}")
     datasets.disable_progress_bars()
     folder = Path(training_args.output_dir)
     shared = {
@@ -84,10 +93,10 @@ def main(argv: list[str]) -> None:
         if f.init and f.name not in ("output_dir", "seed") and (value := getattr(training_args, f.name)) != f.default
     }
     compare_sft(
-        title="SFT on contradicting answers" if arguments.pool == "contradiction" else "SFT on real text",
+        title=TITLES[arguments.pool],
         folder=folder,
         seeds=arguments.seeds,
-        make_setting=lambda seed: make_setting(arguments, seed, folder),
+        make_setting=lambda seed: make_setting(arguments, hub_arguments, model_args, seed, folder),
         options=shared,
         methods=arguments.methods or list(SFT_METHODS),
     )

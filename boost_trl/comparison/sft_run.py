@@ -71,7 +71,8 @@ def run_sft_method(
         return SFTResult(**saved["result"])
     pool = _rows(method, setting, folder, seed)
     trainer = (_plain_trainer if method.plain else _trainer)(method, setting, pool, options, run_folder, seed)
-    trainer.remove_callback(PrinterCallback)
+    if trainer.args.disable_tqdm:
+        trainer.remove_callback(PrinterCallback)
     seconds = trainer.train().metrics["train_runtime"]
     if not method.plain:
         trainer.save_model()

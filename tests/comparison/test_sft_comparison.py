@@ -1,0 +1,172 @@
+"""The comparison of SFT methods: its pool, its rows, its files."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from boost_trl.comparison.contradiction_pool import LIST_LENGTH, contradiction_pool
+from boost_trl.comparison.sft_methods import SFT_METHODS
+from boost_trl.comparison.sft_recipe import compare_sft
+from boost_trl.comparison.sft_report import guarded, paired_difference, with_guard
+from boost_trl.comparison.sft_run import SFTResult, row_losses, run_sft_method
+from boost_trl.comparison.tables import markdown_table, text_table
+
+
+OPTIONS = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 3e-3,
+    "use_cpu": True,
+    "bf16": False,
+    "max_length": 32,
+    "max_generation_length": 4,
+    "report_to": "none",
+    "save_strategy": "no",
+    "disable_tqdm": True,
+}
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return contradiction_pool(0, num_rows=40)
+
+
+def take(prompt):
+    """The good answer, read from the question by hand."""
+    head, words = prompt.split(" : ")
+    return words.split()[: {"one": 1, "two": 2, "three": 3}[head.split()[1]]]
+
+
+def test_the_pool_answers_by_its_kinds(setting):
+    pool = contradiction_pool(3, num_rows=200, bad_share=0.6).pool
+    assert {kind: pool["kind"].count(kind) for kind in set(pool["kind"])} == {
+        "good": 80,
+        "from the right": 60,
+        "nonsense": 60,
+    }
+    for row in pool:
+        words, answer = row["prompt"].split(" : ")[1].split(), row["completion"].split()
+        assert len(set(words)) == LIST_LENGTH
+        assert row["is_good"] == (row["kind"] == "good") == (answer == take(row["prompt"]))
+        if row["kind"] == "from the right":
+            assert answer == words[: -len(answer) - 1 : -1]
+        if row["kind"] == "nonsense":
+            assert not set(answer) & set(words)
+
+
+def test_no_question_is_asked_twice_and_held_out_rows_are_good(setting):
+    held_out = [setting.validation, setting.evaluation, setting.clean_evaluation, setting.guard]
+    prompts = [row["prompt"] for dataset in [setting.pool, *held_out] for row in dataset]
+    assert len(set(prompts)) == len(prompts)
+    assert all(row["completion"].split() == take(row["prompt"]) for dataset in held_out for row in dataset)
+
+
+def test_the_pool_and_the_model_are_reproducible():
+    first, second, other = (contradiction_pool(seed, num_rows=20) for seed in (1, 1, 2))
+    assert first.pool.to_list() == second.pool.to_list() != other.pool.to_list()
+    parameters = [torch.cat([p.flatten() for p in s.make_model().parameters()]) for s in (first, second, other)]
+    assert torch.equal(parameters[0], parameters[1]) and not torch.equal(parameters[0], parameters[2])
+
+
+@pytest.mark.parametrize("bad", [{"bad_share": 1.5}, {"bad_kinds": ("upside down",)}])
+def test_a_pool_that_makes_no_sense_is_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        contradiction_pool(0, num_rows=10, **bad)
+
+
+def result(method, seed, eval_loss=1.0, guard_losses=(1.0, 1.0), auc=None):
+    return SFTResult(method, method, seed, eval_loss, 1.0, auc, None, 10.0, 10, 1.0, list(guard_losses))
+
+
+def test_the_guard_keeps_weights_only_if_unseen_rows_say_so():
+    control = result("uniform", 0, guard_losses=[1.0, 1.0, 1.0, 1.0])
+    clearly = result("rank_token", 0, guard_losses=[0.5, 0.6, 0.5, 0.6])
+    # Mean −.05, standard error .096: within what chance does.
+    hardly = result("rank_token", 0, guard_losses=[0.7, 1.1, 0.9, 1.1])
+    worse = result("rank_token", 0, guard_losses=[2.0, 2.0, 2.1, 2.0])
+    assert guarded(clearly, control) is clearly
+    assert guarded(hardly, control) is control
+    assert guarded(worse, control) is control
+    kept = with_guard([control, worse], "rank_token", "uniform")[-1]
+    assert (kept.method, kept.eval_loss, kept.seconds) == ("rank_token_guarded", control.eval_loss, 2.0)
+
+
+def test_paired_differences_are_over_the_seeds_that_both_have():
+    results = [result("a", 0, 1.0), result("a", 1, 2.0), result("a", 2, 9.0), result("b", 0, 0.5), result("b", 1, 0.5)]
+    mean, error = paired_difference(results, "a", "b")
+    assert mean == pytest.approx(1.0) and error == pytest.approx(0.5)
+    assert paired_difference(results, "a", "c") is None
+
+
+def test_tables():
+    rows = [["method", "x"], ["a", "1.0"]]
+    assert text_table(rows) == "method    x\n-----------\na       1.0"
+    assert markdown_table(rows) == "| method | x |\n| --- | ---: |\n| a | 1.0 |"
+
+
+def test_all_methods_run_and_everything_is_written(setting, tmp_path):
+    rows = compare_sft(
+        title="Small",
+        folder=tmp_path,
+        seeds=[0],
+        make_setting=lambda seed: setting,
+        options=OPTIONS,
+        methods=list(SFT_METHODS),
+    )
+    assert [row["method"] for row in rows] == [*SFT_METHODS, "rank_token_guarded"]
+    assert all(math.isfinite(row["eval_loss"]) and math.isfinite(row["clean_eval_loss"]) for row in rows)
+    by_name = {row["method"]: row for row in rows}
+    assert by_name["known_good"]["num_rows"] == 16 and by_name["uniform"]["num_rows"] == 40
+    assert by_name["uniform"]["auc"] is None and by_name["bds"]["auc"] is not None
+    # The second pass weighs as the first ended, on rows that are all still there.
+    assert by_name["second_pass"]["auc"] == pytest.approx(by_name["rank_token"]["auc"])
+    assert json.loads((tmp_path / "results.json").read_text()) == rows
+    for name in ("report.md", "runs.json", "weights_over_training.png", "answer_lengths.png"):
+        assert (tmp_path / name).stat().st_size > 0
+    page = (tmp_path / "questions.md").read_text()
+    assert "**Epoch 1, top 10 %** (4 questions)" in page and "## BDS" in page
+
+
+def test_a_run_is_not_repeated_unless_its_settings_change(setting, tmp_path):
+    method = SFT_METHODS["uniform"]
+    first = run_sft_method(method, setting, OPTIONS, tmp_path, 0)
+    written = (tmp_path / "uniform-0" / "result.json").stat().st_mtime_ns
+    assert run_sft_method(method, setting, OPTIONS, tmp_path, 0) == first
+    assert (tmp_path / "uniform-0" / "result.json").stat().st_mtime_ns == written
+    changed = run_sft_method(method, setting, {**OPTIONS, "learning_rate": 1e-3}, tmp_path, 0)
+    assert changed.eval_loss != first.eval_loss
+
+
+def test_weights_of_a_method_that_has_not_run(setting, tmp_path):
+    with pytest.raises(ValueError, match="run that one first"):
+        run_sft_method(SFT_METHODS["second_pass"], setting, OPTIONS, tmp_path, 0)
+
+
+def test_an_unknown_method_is_named(setting, tmp_path):
+    with pytest.raises(ValueError, match="magic"):
+        compare_sft(
+            title="", folder=tmp_path, seeds=[0], make_setting=lambda seed: setting, options=OPTIONS, methods=["magic"]
+        )
+
+
+def test_row_losses_against_one_row_at_a_time(setting, tmp_path):
+    from trl import SFTConfig, SFTTrainer
+
+    model = setting.make_model().eval()
+    args = SFTConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", per_device_eval_batch_size=3
+    )
+    columns = ["prompt", "completion"]
+    pool = setting.pool.select_columns(columns).select(range(5))
+    trainer = SFTTrainer(model, args, train_dataset=pool, processing_class=setting.tokenizer)
+    losses = row_losses(trainer, trainer.train_dataset)
+    for row, loss in zip(pool, losses):
+        question = setting.tokenizer(row["prompt"])["input_ids"]
+        answer = setting.tokenizer(row["completion"])["input_ids"] + [setting.tokenizer.eos_token_id]
+        with torch.no_grad():
+            log_probs = model(torch.tensor([question + answer])).logits[0].log_softmax(-1)
+        expected = -np.mean([log_probs[len(question) - 1 + t, token].item() for t, token in enumerate(answer)])
+        assert loss == pytest.approx(expected, rel=1e-5)
