@@ -122,6 +122,31 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
         response_weighting (`str`, *optional*, defaults to `"importance"`):
             What multiplies an answer's loss: the `"importance"` ratio, a `"softmax"` of −loss over the answers to one
             question, or `"none"`.
+        log_completions (`bool`, *optional*, defaults to `False`):
+            Whether to send the answers of each refresh as a table to those of wandb, trackio and comet that
+            `report_to` names, and to print them if `rich` is installed.
+        num_completions_to_print (`int`, *optional*):
+            Largest number of answers in such a table. If `None`, all are in it.
+
+        > Parameters that control generation by vLLM
+
+        use_vllm (`bool`, *optional*, defaults to `False`):
+            Whether vLLM generates the answers instead of transformers. Requires `vllm` to be installed.
+        vllm_mode (`str`, *optional*, defaults to `"colocate"`):
+            `"colocate"`: in the training processes, on the same devices; `"server"`: in a separate server, started
+            with `vllm serve`.
+        vllm_server_base_url (`str`, *optional*):
+            URL of the server. Defaults to `"http://0.0.0.0:8000"`.
+        vllm_group_port (`int`, *optional*, defaults to `51216`):
+            Port by which the server receives weights.
+        vllm_gpu_memory_utilization (`float`, *optional*, defaults to `0.3`):
+            Share of the device's memory for vLLM in `"colocate"` mode.
+        vllm_max_model_length (`int`, *optional*):
+            Longest question and answer together. Inferred from the model's config if `None`.
+        vllm_tensor_parallel_size (`int`, *optional*, defaults to `1`):
+            Devices that share one vLLM engine in `"colocate"` mode.
+        vllm_enable_sleep_mode (`bool`, *optional*, defaults to `False`):
+            Whether vLLM leaves the device's memory between refreshes in `"colocate"` mode.
     """
 
     selector: str = field(
@@ -288,6 +313,55 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             "choices": list(RESPONSE_WEIGHTINGS),
         },
     )
+    log_completions: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to send the model's answers of each refresh as a table to those of wandb, trackio and comet "
+            "that `report_to` names, and to print them if `rich` is installed."
+        },
+    )
+    num_completions_to_print: int | None = field(
+        default=None,
+        metadata={"help": "Largest number of answers in such a table. If `None`, all are in it."},
+    )
+    use_vllm: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether vLLM generates the model's answers instead of transformers. Requires `vllm` to be installed."
+        },
+    )
+    vllm_mode: str = field(
+        default="colocate",
+        metadata={
+            "help": "'colocate': vLLM runs in the training processes, on the same devices. 'server': in a separate "
+            "server, started with `vllm serve`.",
+            "choices": ["colocate", "server"],
+        },
+    )
+    vllm_server_base_url: str | None = field(
+        default=None,
+        metadata={"help": "URL of the vLLM server. Defaults to 'http://0.0.0.0:8000'."},
+    )
+    vllm_group_port: int = field(
+        default=51216,
+        metadata={"help": "Port by which the vLLM server receives weights. Change it only if it is occupied."},
+    )
+    vllm_gpu_memory_utilization: float = field(
+        default=0.3,
+        metadata={"help": "Share of the device's memory for vLLM in 'colocate' mode."},
+    )
+    vllm_max_model_length: int | None = field(
+        default=None,
+        metadata={"help": "Longest question and answer together. Inferred from the model's config if `None`."},
+    )
+    vllm_tensor_parallel_size: int = field(
+        default=1,
+        metadata={"help": "Devices that share one vLLM engine in 'colocate' mode."},
+    )
+    vllm_enable_sleep_mode: bool = field(
+        default=False,
+        metadata={"help": "Whether vLLM leaves the device's memory between refreshes in 'colocate' mode."},
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -300,6 +374,7 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             "mask",
             "importance_sampling_level",
             "response_weighting",
+            "vllm_mode",
         ):
             _check_choice(self, name)
         self._check_online()
@@ -309,7 +384,13 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             raise ValueError(
                 f"`validation_loss` must be 'sft', 'dpo' or, from Python, a callable; got {self.validation_loss!r}."
             )
-        for name in ("validation_batch_size", "bmo_refresh_steps", "rank_refresh_steps", "num_examples"):
+        for name in (
+            "validation_batch_size",
+            "bmo_refresh_steps",
+            "rank_refresh_steps",
+            "num_examples",
+            "num_completions_to_print",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}.")
@@ -337,10 +418,10 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
                 f"`importance_sampling_cap` must be positive or None, got {self.importance_sampling_cap}."
             )
         if self.online_ratio == 0:
-            if self.num_generations > 1 or self.mask == "dynamic":
+            if self.num_generations > 1 or self.mask == "dynamic" or self.use_vllm:
                 raise ValueError(
-                    f"num_generations={self.num_generations} and mask='{self.mask}' have no effect with `online_ratio=0`. "
-                    "Set `online_ratio`, or leave them out."
+                    f"num_generations={self.num_generations}, mask='{self.mask}' and use_vllm={self.use_vllm} have no "
+                    "effect with `online_ratio=0`. Set `online_ratio`, or leave them out."
                 )
             return
         if self.packing:

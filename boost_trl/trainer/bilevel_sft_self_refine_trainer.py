@@ -28,6 +28,7 @@ from trl.trainer.utils import get_config_model_id
 from boost_trl.selection import TokenBaseline, weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig, loss_name
 from boost_trl.trainer.sft_checks import check_loss_can_be_weighted, check_online, check_parallelism
+from boost_trl.trainer.sft_coverage import AnswerTokens
 from boost_trl.trainer.sft_example_ids import (
     EXAMPLE_ID,
     NO_EXAMPLE,
@@ -179,6 +180,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self._validation = make_validation_loss(validation_dataset, self, validation_loss)
         self._online = OnlineAnswers(self) if args.online_ratio > 0 else None
         self._window: Window | None = None
+        self._answer_tokens: AnswerTokens | None = None
         self.add_callback(BilevelCallback(self))
 
     # Data
@@ -527,7 +529,18 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             auc = weights_auc(self.selector.logits().numpy(), self.pool.labels)
             if auc is not None:
                 metrics["selector/auc"] = auc
+        coverage = self._coverage()
+        if coverage is not None:
+            metrics["selector/coverage"] = coverage
         return metrics
+
+    def _coverage(self) -> float | None:
+        """Share of the pool's answer tokens in the rows of largest weight; `None` where tokens are not at hand."""
+        if not isinstance(self.train_dataset, Dataset) or "labels" not in self.train_dataset.column_names:
+            return None
+        if self._answer_tokens is None:
+            self._answer_tokens = AnswerTokens(self.train_dataset, seed=self.args.seed)
+        return self._answer_tokens.coverage(self.selector)
 
     # Files
 

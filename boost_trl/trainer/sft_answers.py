@@ -83,9 +83,9 @@ class Answers:
             ratios=ratios.numpy(),
         )
 
-    def write(self, path: Path, questions: list[str], texts: list[str], weights: np.ndarray) -> None:
+    def write(self, path: Path, questions: list[str], texts: list[str], weights: np.ndarray) -> Dataset:
         """
-        One row per question: `index`, `question`, `weight` and, one entry per answer, `answers`, `status`,
+        Write and return one row per question: `index`, `question`, `weight` and, one entry per answer, `answers`, `status`,
         `log_probs` (summed), `num_tokens`, `visits`, `ratio_mean` and `ratio_max` (raw; null before the first visit).
 
         The file appears whole or not at all.
@@ -114,3 +114,4 @@ class Answers:
         unfinished = path.with_suffix(".tmp")
         table.to_parquet(unfinished)
         os.replace(unfinished, path)
+        return table

@@ -2,6 +2,7 @@
 
 from datasets import IterableDataset
 from transformers import Trainer
+from trl.import_utils import is_vllm_available
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 
@@ -56,6 +57,7 @@ def check_online(args: BilevelSFTSelfRefineConfig, train_dataset, learned: bool)
     """
     Raises:
         ValueError: for online self-refining without learned weights, or on data that cannot be looked up.
+        ImportError: for `use_vllm` without vLLM.
     """
     if args.online_ratio == 0:
         return
@@ -68,3 +70,5 @@ def check_online(args: BilevelSFTSelfRefineConfig, train_dataset, learned: bool)
             "`online_ratio` does not work with streaming data: questions are looked up by row. Use a `Dataset`, or "
             "`online_ratio=0`."
         )
+    if args.use_vllm and not is_vllm_available():
+        raise ImportError("`use_vllm=True` needs vLLM: `pip install trl[vllm]`. Or leave `use_vllm` out.")

@@ -17,6 +17,7 @@ from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_ge
 
 if TYPE_CHECKING:
     from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+    from boost_trl.trainer.sft_vllm import VLLMAnswers
 
 
 class Status(enum.IntEnum):
@@ -45,7 +46,12 @@ def end_tokens(trainer: "BilevelSFTSelfRefineTrainer") -> set[int]:
     return ends | {trainer._tokenizer.eos_token_id}
 
 
-def generate_answers(trainer: "BilevelSFTSelfRefineTrainer", questions: list[list[int]], seed: int) -> list[list[int]]:
+def generate_answers(
+    trainer: "BilevelSFTSelfRefineTrainer",
+    questions: list[list[int]],
+    seed: int,
+    vllm: "VLLMAnswers | None" = None,
+) -> list[list[int]]:
     """
     One sampled answer to each question, up to and including its end token if it reached one.
 
@@ -56,23 +62,27 @@ def generate_answers(trainer: "BilevelSFTSelfRefineTrainer", questions: list[lis
     Args:
         trainer ([`BilevelSFTSelfRefineTrainer`]): its model, arguments and tokenizer are used.
         questions (`list[list[int]]`): token ids.
-        seed (`int`): fixes the random numbers.
+        seed (`int`): fixes the random numbers, though not vLLM's.
+        vllm ([`~boost_trl.trainer.sft_vllm.VLLMAnswers`], *optional*): answers in the place of transformers.
 
     Returns:
         `list[list[int]]`: in the order of `questions`, the same on every process. A question that leaves no room within
         `max_length` or the model's context has an empty answer.
     """
-    limits = [trainer.args.max_length, _context_length(trainer)]
+    args = trainer.args
+    limits = [args.max_length, getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)]
+    if vllm is not None:
+        limits.append(args.vllm_max_model_length)
     limit = min((limit for limit in limits if limit is not None), default=sys.maxsize)
     places = [place for place, question in enumerate(questions) if len(question) < limit]
+    asked = [questions[place] for place in places]
+    replies = []
+    if asked:
+        replies = _sample(trainer, asked, limit, seed) if vllm is None else vllm.generate(asked)
     answers: list[list[int]] = [[] for _ in questions]
-    for place, tokens in zip(places, _sample(trainer, [questions[place] for place in places], limit, seed)):
-        answers[place] = tokens
+    for place, tokens in zip(places, replies):
+        answers[place] = tokens[: limit - len(questions[place])]
     return answers
-
-
-def _context_length(trainer: "BilevelSFTSelfRefineTrainer") -> int | None:
-    return getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def _sample(trainer, questions: list[list[int]], limit: int, seed: int) -> list[list[int]]:
@@ -81,7 +91,7 @@ def _sample(trainer, questions: list[list[int]], limit: int, seed: int) -> list[
     batches = _length_sorted_batches([len(question) for question in questions], args.generation_batch_size)
     ends = end_tokens(trainer)
     answers = []
-    with _ready_to_generate(trainer) as model, _own_random_numbers(accelerator.device):
+    with _ready_to_generate(trainer) as model, own_random_numbers(accelerator.device):
         disable = args.disable_tqdm or not accelerator.is_local_main_process
         # Every process generates as often as the others, on the last batch again where none is left for it: sharded
         # models wait for one another at each token.
@@ -218,7 +228,8 @@ def _ready_to_generate(trainer: "BilevelSFTSelfRefineTrainer") -> Iterator[PreTr
 
 
 @contextlib.contextmanager
-def _own_random_numbers(device: torch.device) -> Iterator[None]:
+def own_random_numbers(device: torch.device) -> Iterator[None]:
+    """What is drawn inside does not change what is drawn after."""
     devices = [] if device.type == "cpu" else [device.index or 0]
     with torch.random.fork_rng(devices=devices, device_type="cuda" if device.type == "cpu" else device.type):
         yield

@@ -30,6 +30,8 @@ from boost_trl.trainer.sft_generation import (
     generate_answers,
     score_answers,
 )
+from boost_trl.trainer.sft_trackers import completions_table, log_completions, print_completions
+from boost_trl.trainer.sft_vllm import VLLMAnswers
 
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ class OnlineAnswers:
                 f"`online_ratio` {self.args.online_ratio} of {trainer.pool.num_examples} rows is less than one row."
             )
         self.answers: Answers | None = None
+        self.vllm = VLLMAnswers(trainer) if self.args.use_vllm else None
         self._weights: dict[int, torch.Tensor] = {}
 
     def begin_training(self, dataloader: DataLoader) -> None:
@@ -175,7 +178,7 @@ class OnlineAnswers:
 
         tokenizer, ends = trainer._tokenizer, end_tokens(trainer)
         questions = [self._question(row) for row in rows.tolist() for _ in range(self.args.num_generations)]
-        tokens = generate_answers(trainer, questions, seed)
+        tokens = generate_answers(trainer, questions, seed, self.vllm)
         texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
         status = np.array([examine(answer, ends, text) for answer, text in zip(tokens, texts)], dtype=np.int8)
         good = np.flatnonzero(status == Status.USED).tolist()
@@ -358,17 +361,22 @@ class OnlineAnswers:
     # Files
 
     def write(self) -> None:
-        """`generations/step-N.parquet` of the present answers."""
-        trainer = self.trainer
-        if self.answers is None or not trainer.is_world_process_zero():
+        """`generations/step-N.parquet` of the present answers, and the table of them in trackers."""
+        trainer, answers = self.trainer, self.answers
+        if answers is None or not len(answers.rows) or not trainer.is_world_process_zero():
             return
-        rows, decode = self.answers.rows, trainer._tokenizer.batch_decode
-        self.answers.write(
-            Path(self.args.output_dir, "generations", f"step-{self.answers.step}.parquet"),
+        rows, decode = answers.rows, trainer._tokenizer.batch_decode
+        generations = answers.write(
+            Path(self.args.output_dir, "generations", f"step-{answers.step}.parquet"),
             decode([self._question(row) for row in rows.tolist()]),
-            decode(self.answers.tokens, skip_special_tokens=True),
+            decode(answers.tokens, skip_special_tokens=True),
             trainer.selector.weights(torch.from_numpy(rows)).numpy(),
         )
+        if self.args.log_completions:
+            table = completions_table(generations, answers.step, self.args.num_completions_to_print)
+            log_completions(table, self.args.report_to)
+            if not answers.ratios[:, 0].any():  # not again when the ratios are known
+                print_completions(table)
 
     def state(self) -> dict[str, torch.Tensor]:
         """What an exact continuation needs."""

@@ -324,13 +324,27 @@ def test_without_masked_rows_nothing_changes(tmp_path):
     assert not any(name.startswith("online") for entry in plain.state.log_history for name in entry)
 
 
+def test_intervals_without_a_masked_row_are_plain_steps(tmp_path):
+    """One masked row of 16, refreshed at each step of three rows: most intervals have nothing to generate."""
+    options = {"online_ratio": 1 / 16, "generation_interval": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(tmp_path, **options)
+    trainer.train()
+    files = {int(path.stem.split("-")[1]) for path in (tmp_path / "generations").iterdir()}
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert files == {k for k, entry in enumerate(steps) if "online/age" in entry} and 0 < len(files) < 5
+    for step in range(1, 5):
+        resumed = make_trainer(tmp_path / "resumed", **options)
+        resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert_same(final_state(resumed), final_state(trainer))
+
+
 def test_unusable_answers_leave_the_offline_run(tmp_path, monkeypatch):
     """Empty and looping answers fall back to the offline answer: what is trained is what it was without."""
     options = {"max_steps": 4, "gradient_accumulation_steps": 2}
     offline = make_trainer(tmp_path / "a", **options, online_ratio=0.0, num_generations=1)
     offline.train()
     bad = itertools.cycle([[EOS], [9] * 8])
-    monkeypatch.setattr(online, "generate_answers", lambda trainer, questions, seed: [next(bad) for _ in questions])
+    monkeypatch.setattr(online, "generate_answers", lambda trainer, questions, *args: [next(bad) for _ in questions])
     refined = make_trainer(tmp_path / "b", **options)
     refined.train()
     entry = refined.state.log_history[0]
