@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trl import TrlParser
-from twenty_questions import Arguments, make_setting, training_options
+from twenty_questions import EMBEDDED, Arguments, make_setting
 
+from boost_trl.comparison.arguments import parse_arguments
 from boost_trl.comparison.study import Cell, differences_table, load_cells, rewards_table, run_cells
 
 
@@ -74,21 +75,19 @@ def all_cells() -> list[Cell]:
     return [cell for cell in cells if cell.pool != "clean" or not METHODS[cell.method].needs_planted_noise]
 
 
-def arguments_of(cell: Cell, folder: Path) -> Arguments:
-    return Arguments(
-        noise="none" if cell.pool == "clean" else cell.pool,
-        algorithm=cell.algorithm,
-        train_backbone=cell.backbone == "trained",
-        output_dir=str(folder),
-    )
-
-
-def options_of(cell: Cell, folder: Path) -> dict:
-    options = training_options(arguments_of(cell, folder), cell.seed, folder / "cache" / f"{cell.world}-{cell.seed}")
+def arguments_of(cell: Cell, folder: Path):
+    """The example's, the trainer's and the model's arguments."""
+    options = {
+        "noise": "none" if cell.pool == "clean" else cell.pool,
+        "algorithm": cell.algorithm,
+        "seed": cell.seed,
+        "cache_dir": str(folder / "cache" / f"{cell.world}-{cell.seed}"),
+        "output_dir": str(folder),
+    }
     if cell.backbone == "trained":
         # The whole network moves: the heads' rate would undo what it knows.
-        options["learning_rate"] = 1e-3
-    return options
+        options |= {"train_backbone": True, "learning_rate": 1e-3}
+    return parse_arguments(Arguments, {**EMBEDDED, **options}, [])
 
 
 def run_share(arguments: StudyArguments) -> None:
@@ -97,8 +96,8 @@ def run_share(arguments: StudyArguments) -> None:
     run_cells(
         mine,
         folder / "cells",
-        lambda cell: make_setting(arguments_of(cell, folder), cell.seed, folder, world=cell.world),
-        lambda cell: options_of(cell, folder),
+        lambda cell: make_setting(*arguments_of(cell, folder), cell.seed, world=cell.world),
+        lambda cell: arguments_of(cell, folder)[1],
         games=arguments.games,
     )
 

@@ -89,7 +89,7 @@ def _filtered(kind: str) -> Callable[[Setting, BilevelOfflineRLConfig], Dataset]
     def rows(setting: Setting, args: BilevelOfflineRLConfig) -> Dataset:
         pool = setting.pool
         return pool.select(
-            filter_rows(kind, pool, setting.model, setting.tokenizer, args, args.target_effective_fraction)
+            filter_rows(kind, pool, setting.make_model(), setting.tokenizer, args, args.target_effective_fraction)
         )
 
     return rows

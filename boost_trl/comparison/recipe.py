@@ -1,13 +1,21 @@
 """The shared recipe of the examples: run methods in worlds, print and save the table, the pictures and one game."""
 
+import hashlib
+import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from accelerate import PartialState
+from accelerate.utils.memory import clear_device_cache
 from tqdm.auto import tqdm
+from trl import ModelConfig
 
-from boost_trl.comparison.methods import METHODS
+from boost_trl.comparison.arguments import ComparisonArguments, settings_of
+from boost_trl.comparison.methods import METHODS, Method
 from boost_trl.comparison.report import (
     aggregate,
     draw_weight_against_distance,
@@ -17,10 +25,10 @@ from boost_trl.comparison.report import (
     text_table,
     write_results,
 )
-from boost_trl.comparison.run import BETAS, MethodResult, run_method
+from boost_trl.comparison.run import BETAS, MethodResult, play_games, run_method
 from boost_trl.comparison.setting import Setting
-from boost_trl.environments.policies import GenerationPolicy
-from boost_trl.environments.rollout import rollout
+from boost_trl.comparison.study import saved_or_run
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 
 
@@ -29,85 +37,156 @@ CONTROLS = {
     "boost": ("vanilla_validation", "two_stage", "uniform"),
     "validated": ("vanilla_validation", "two_stage", "uniform", "uniform_mix", "return_filter", "loss_filter"),
 }
+PICTURES = ("weights_by_kind.png", "weight_against_distance.png")
 
 
 def compare(
-    *,
     title: str,
-    folder: Path,
-    seeds: Sequence[int],
+    arguments: ComparisonArguments,
+    training_args: BilevelOfflineRLConfig,
+    model_args: ModelConfig,
     make_setting: Callable[[int], Setting],
-    options: Callable[[int], dict[str, Any]],
-    methods: Sequence[str] | None = None,
-    games: int = 256,
-    validation_games: int = 128,
-    settings: dict[str, Any] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[MethodResult]:
     """Run every method in every world and report.
+
+    `output_dir` gets `results.json` (one object per method), `runs.json` (one per method and world), `report.md` and two
+    pictures. `runs/<seed>-<method>-<settings>` holds what training saves and `result.json`, from which a comparison that
+    was killed goes on: what has a result under the same settings is not run again.
 
     Args:
         title (`str`): of the report.
-        folder (`Path`): gets `results.json`, `runs.json`, `report.md` and two pictures.
-        seeds (`Sequence[int]`): one world each.
-        make_setting (`Callable`): the world of a seed.
-        options (`Callable`): training settings for a seed, shared by all methods.
-        methods (`Sequence[str]`, *optional*): names of `METHODS`; all by default.
-        games (`int`, *optional*, defaults to 256), validation_games (`int`, *optional*, defaults to 128): per method.
-        settings (`dict`, *optional*): shown in the report.
-
-    Returns:
-        `list[dict]`: the rows of `results.json`.
+        arguments (`ComparisonArguments`), training_args (`BilevelOfflineRLConfig`), model_args (`ModelConfig`): as
+            `parse_arguments` returns them.
+        make_setting (`Callable`): the world of a seed; not called for a world whose results are all there.
 
     Raises:
         ValueError: for an unknown method.
     """
-    names = list(METHODS) if methods is None else list(methods)
+    names = list(METHODS) if "all" in arguments.methods else list(arguments.methods)
     if unknown := sorted(set(names) - set(METHODS)):
-        raise ValueError(f"unknown methods {unknown}; known: {', '.join(METHODS)}")
+        raise ValueError(f"unknown methods {unknown}; known: all, {', '.join(METHODS)}")
+    methods = [METHODS[name] for name in names]
+    methods = [method for method in methods if arguments.noise != "none" or not method.needs_planted_noise]
+    state = PartialState()
     start = time.perf_counter()
-    runs: list[MethodResult] = []
-    shown: tuple[BilevelOfflineRLTrainer, Setting] | None = None
+    folder = Path(training_args.output_dir)
+    settings = settings_of(arguments, training_args, model_args)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    seeds = arguments.seeds or [training_args.seed]
+    runs, shown = [], None
     for seed in seeds:
-        setting = make_setting(seed)
-        chosen = [METHODS[name] for name in names]
-        chosen = [method for method in chosen if setting.has_planted_noise or not method.needs_planted_noise]
-        sets = sum(2 + len(BETAS) + (len(BETAS) - 1) * method.shows_best_beta for method in chosen)
-        with tqdm(total=sets, desc=f"world {seed}", unit="step") as bar:
-            for method in chosen:
-                bar.set_postfix_str(method.label)
-                result, trainer = run_method(
-                    method,
-                    setting,
-                    options(seed),
-                    folder / "runs" / f"{seed}-{method.name}",
-                    advance=bar.update,
-                    games=games,
-                    validation_games=validation_games,
-                )
-                runs.append(result)
-                if method.name == "boost":
-                    shown = (trainer, setting)
+        world = _World(seed, make_setting)
+        bar = tqdm(
+            total=sum(map(_steps, methods)), desc=f"world {seed}", unit="step", disable=not state.is_main_process
+        )
+        done = 0
+        for method in methods:
+            bar.set_postfix_str(method.label)
+            run_folder = folder / "runs" / f"{seed}-{method.name}-{digest}"
+            repository = [training_args.hub_model_id or folder.name, method.name] + [str(seed)] * (len(seeds) > 1)
+            args = replace(
+                training_args,
+                seed=seed,
+                cache_dir=training_args.cache_dir or str(folder / "cache"),
+                hub_model_id="-".join(repository),
+            )
+            run = partial(_run, method, world, args, run_folder, arguments, bar.update)
+            saved = saved_or_run(run_folder / "result.json", {"settings": settings}, run)
+            clear_device_cache(garbage_collection=True)
+            runs.append(MethodResult(**{entry.name: saved[entry.name] for entry in fields(MethodResult)}))
+            if method.name == "boost":
+                shown = run_folder
+            done += _steps(method)
+            bar.update(done - bar.n)
+        bar.close()
+    if state.is_main_process:
+        _report(title, folder, runs, settings, shown, seeds[-1], time.perf_counter() - start)
+    state.wait_for_everyone()
+    state.destroy_process_group()
+    return runs
+
+
+class _World:
+    """A seed whose model, data and games are made when they are needed."""
+
+    def __init__(self, seed: int, make_setting: Callable[[int], Setting]):
+        self.seed, self._make_setting, self._setting = seed, make_setting, None
+
+    @property
+    def setting(self) -> Setting:
+        if self._setting is None:
+            self._setting = self._make_setting(self.seed)
+        return self._setting
+
+
+def _steps(method: Method) -> int:
+    """Training and sets of games, as the bar counts them."""
+    return 2 + len(BETAS) + (len(BETAS) - 1) * method.shows_best_beta
+
+
+def _run(
+    method: Method,
+    world: _World,
+    args: BilevelOfflineRLConfig,
+    folder: Path,
+    arguments: ComparisonArguments,
+    advance: Callable[[], object],
+) -> MethodResult:
+    """Train, play, and of BOOST draw the weights and play one game to show."""
+    result, trainer = run_method(
+        method,
+        world.setting,
+        args,
+        folder,
+        advance=advance,
+        games=arguments.games,
+        validation_games=arguments.validation_games,
+    )
+    if method.name == "boost":
+        if PartialState().is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            draw_weights_by_kind(trainer, folder / PICTURES[0])
+            result.distance_correlation = draw_weight_against_distance(trainer, folder / PICTURES[1])
+        result.game = _one_game(trainer, world.setting, result.beta)
+    return result
+
+
+def _one_game(trainer: BilevelOfflineRLTrainer, setting: Setting, beta: float) -> str:
+    """A held-out game, as a dialogue."""
+    task = setting.evaluation_tasks[0]
+    game = play_games(trainer, setting, beta, [task], trainer.args.seed)[0]
+    lines = [f"task {task.id!r} of the held-out category {task.category!r}:"]
+    for message in game["messages"]:
+        speaker = {"assistant": "agent", "user": "world", "tool": "world"}.get(message["role"], message["role"])
+        lines.append(f"  {speaker}: {message['content']}")
+    lines.append(f"  {'solved' if game['success'] else 'not solved'}, score {game['score'] or 0:g}")
+    return "\n".join(lines)
+
+
+def _report(title, folder, runs, settings, shown, seed, seconds) -> None:
+    """Print the table, what it says and one game; write the files."""
     rows = aggregate(runs)
     write_results(folder, rows, runs)
-    table = text_table(rows)
-    print(f"\n{table}\n")
+    print(f"\n{text_table(rows)}\n")
     findings = _findings(runs)
     print("\n".join(findings))
     pictures = []
     if shown is not None:
-        draw_weights_by_kind(shown[0], folder / "weights_by_kind.png")
-        correlation = draw_weight_against_distance(shown[0], folder / "weight_against_distance.png")
+        for name in PICTURES:
+            shutil.copy(shown / name, folder / name)
+        boost = next(run for run in reversed(runs) if run.method == "boost")
+        print(f"One game of BOOST's policy, {boost.game}")
         pictures = [
-            f"![Weights by kind of row](weights_by_kind.png)\n\nBOOST's weights, world {seeds[-1]}.",
-            "![Weight against distance](weight_against_distance.png)\n\nSynthetic rows: weight against the distance to the "
-            "nearest offline rows" + ("." if correlation is None else f", Pearson r = {correlation:.2f}."),
+            f"![Weights by kind of row]({PICTURES[0]})\n\nBOOST's weights, world {seed}.",
+            f"![Weight against distance]({PICTURES[1]})\n\nSynthetic rows: weight against the distance to the nearest "
+            "offline rows"
+            + ("." if boost.distance_correlation is None else f", Pearson r = {boost.distance_correlation:.2f}."),
         ]
-    seconds = time.perf_counter() - start
-    _write_report(folder, title, rows, findings, pictures, settings or {}, seconds)
-    if shown is not None:
-        _show_game(*shown, beta=next(run.beta for run in reversed(runs) if run.method == "boost"))
-    print(f"\n{folder}/report.md has the table and the pictures; it took {seconds:.0f} s")
-    return rows
+    _write_report(folder, title, rows, findings, pictures, settings)
+    print(
+        f"\n{folder}/report.md has the table and the pictures; it took {seconds:.0f} s. Results that were there already are "
+        f"reused: delete {folder}/runs to run them again"
+    )
 
 
 def _findings(runs: Sequence[MethodResult]) -> list[str]:
@@ -144,29 +223,15 @@ def _findings(runs: Sequence[MethodResult]) -> list[str]:
     return lines
 
 
-def _write_report(folder, title, rows, findings, pictures, settings, seconds) -> None:
+def _write_report(folder, title, rows, findings, pictures, settings) -> None:
     parts = [
         f"# {title}: methods compared",
         markdown_table(rows),
         "\n".join(f"- {line}" for line in findings),
         *pictures,
-        "Settings: " + ", ".join(f"`{name}={value}`" for name, value in settings.items()) + f". {seconds:.0f} s.",
+        "Settings: " + ", ".join(f"`{name}={value}`" for name, value in settings.items()) + ".",
         "`reward` is the environment's score (mean ± standard error: over worlds, or over games for one world). n_eff = "
         "1/Σw̃² over the training rows. AUC: how well the weights tell good offline rows from planted noise; – for "
         "constant weights. β was chosen by games on validation tasks. All rows had the same number of policy updates.",
     ]
     (folder / "report.md").write_text("\n\n".join(part for part in parts if part) + "\n")
-
-
-def _show_game(trainer: BilevelOfflineRLTrainer, setting: Setting, beta: float) -> None:
-    """One held-out game of BOOST's policy, as a dialogue."""
-    policy = GenerationPolicy(
-        trainer.policy(beta=beta), setting.tokenizer, max_new_tokens=setting.max_new_tokens, seed=trainer.args.seed
-    )
-    task = setting.evaluation_tasks[0]
-    game = rollout(policy, setting.make_env, [task], seed=trainer.args.seed, progress=False)[0]
-    print(f"One game of BOOST's policy, task {task.id!r} of the held-out category {task.category!r}:")
-    for message in game["messages"]:
-        speaker = {"assistant": "agent", "user": "world", "tool": "world"}.get(message["role"], message["role"])
-        print(f"  {speaker}: {message['content']}")
-    print(f"  {'solved' if game['success'] else 'not solved'}, score {game['score']:g}")

@@ -1,19 +1,23 @@
-"""Training and playing one method of a comparison."""
+"""Training and playing one method of a comparison, on one process or several."""
 
-import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from datasets import Dataset
 from transformers import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint
 
 from boost_trl.comparison.methods import Method
 from boost_trl.comparison.setting import Setting
+from boost_trl.environments.base import Task
 from boost_trl.environments.policies import GenerationPolicy
-from boost_trl.environments.rollout import evaluate_policy
+from boost_trl.environments.rollout import choose_tasks, rollout, summarize
 from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
@@ -24,7 +28,11 @@ BETAS = (1.0, 2.0, 3.0, 5.0)
 
 @dataclass
 class MethodResult:
-    """What one method gave in one world. Field names are those of `results.json`."""
+    """What one method gave in one world. Field names are those of `results.json`.
+
+    Of BOOST, `distance_correlation` is Pearson's r of its synthetic rows' weights and their distances to the offline rows,
+    and `game` one game on a held-out task, as text.
+    """
 
     method: str
     label: str
@@ -42,38 +50,44 @@ class MethodResult:
     validation_rewards: dict[str, float] = field(default_factory=dict)
     best_beta_reward: float | None = None
     report: dict[str, Any] | None = None
+    distance_correlation: float | None = None
+    game: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def train_method(method: Method, setting: Setting, options: dict[str, Any], folder: Path) -> BilevelOfflineRLTrainer:
-    """A trained trainer.
+def train_method(
+    method: Method, setting: Setting, args: BilevelOfflineRLConfig, folder: Path
+) -> BilevelOfflineRLTrainer:
+    """A trained trainer; a run that was killed goes on from its last checkpoint.
 
     Args:
         method (`Method`): which.
         setting (`Setting`): model and data.
-        options (`dict`): fields of [`BilevelOfflineRLConfig`] that all methods share.
+        args (`BilevelOfflineRLConfig`): what all methods share; `model_init_kwargs` are `setting.make_model`'s.
         folder (`Path`): output folder.
     """
-    args = BilevelOfflineRLConfig(
-        output_dir=str(folder),
-        **{"report_to": "none", "save_strategy": "no", "disable_tqdm": True, **options, **method.options},
-    )
-    shift, args.return_scale = setting.return_normalization(args)
-    args.return_shift = shift or None
     # A copy, because training changes what requires a gradient, and with a trained backbone everything.
-    model = copy.deepcopy(setting.model)
+    model = setting.make_model()
+    args = replace(args, output_dir=str(folder), model_init_kwargs=None, **method.options)
+    shift, args.return_scale = setting.return_normalization(model, args)
+    args.return_shift = shift or None
     trainer = method.trainer_class(
         model,
         args,
         train_dataset=method.rows(setting, args),
         eval_dataset=setting.evaluation,
         processing_class=setting.tokenizer,
+        peft_config=setting.make_peft_config(),
         validation_dataset=setting.validation if method.uses_validation else None,
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    if args.disable_tqdm:
+        trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if folder.is_dir() else None)
+    if args.push_to_hub or args.save_strategy != "no":
+        # Before games are played: an environment that fails must not cost the training.
+        trainer.save_model()
     return trainer
 
 
@@ -95,19 +109,14 @@ def play_method(
         advance (`Callable`, *optional*): called after every set of games.
 
     Returns:
-        `dict`: what `evaluate_policy` returned at the chosen β, with `beta`, `validation_rewards` by β and
+        `dict`: what `evaluate_policy` would return at the chosen β, with `beta`, `validation_rewards` by β and
         `best_beta_reward`.
     """
 
     def play(beta, tasks, num_games, seed):
-        policy = GenerationPolicy(
-            trainer.policy(beta=beta), setting.tokenizer, max_new_tokens=setting.max_new_tokens, seed=seed
-        )
-        results = evaluate_policy(
-            policy, setting.make_env, tasks, num_games=num_games, num_envs=256, seed=seed, progress=False
-        )
+        games = play_games(trainer, setting, beta, choose_tasks(tasks, num_games, seed), seed)
         advance()
-        return results
+        return summarize(games)
 
     rewards = {}
     for beta in betas:
@@ -126,23 +135,41 @@ def play_method(
     }
 
 
+def play_games(
+    trainer: BilevelOfflineRLTrainer, setting: Setting, beta: float, tasks: Sequence[Task], seed: int
+) -> Dataset:
+    """One game per task. Each process plays its share, and all get the games of all."""
+    state = PartialState()
+    # With the same seed every process would throw the same dice.
+    seed = seed + 1_000_003 * state.process_index
+    policy = GenerationPolicy(
+        trainer.policy(beta=beta), setting.tokenizer, max_new_tokens=trainer.args.max_new_tokens, seed=seed
+    )
+    mine = tasks[state.process_index :: state.num_processes]
+    games = rollout(policy, setting.make_env, mine, num_envs=256, seed=seed, progress=False) if mine else []
+    if state.num_processes == 1:
+        return games
+    columns = ("messages", "rewards", "score", "success", "error")
+    return Dataset.from_list(gather_object([{name: game[name] for name in columns} for game in games]))
+
+
 def run_method(
     method: Method,
     setting: Setting,
-    options: dict[str, Any],
+    args: BilevelOfflineRLConfig,
     folder: Path,
     advance: Callable[[], Any] = lambda: None,
     **games,
 ) -> tuple[MethodResult, BilevelOfflineRLTrainer]:
     """Train and play `method`; `seconds` covers training with its preparation, not the games."""
     start = time.perf_counter()
-    trainer = train_method(method, setting, options, folder)
+    trainer = train_method(method, setting, args, folder)
     seconds = time.perf_counter() - start
     advance()
     played = play_method(
         trainer,
         setting,
-        seed=options.get("seed", 0),
+        seed=args.seed,
         show_best_beta=method.shows_best_beta,
         advance=advance,
         **games,
@@ -166,6 +193,10 @@ def run_method(
         best_beta_reward=played["best_beta_reward"],
         report=trainer.validated_report,
     )
+    if args.push_to_hub:
+        trainer.log({f"eval_{name}": played[name] for name in ("reward_mean", "reward_se", "success_rate", "beta")})
+        trainer.create_model_card()  # now with the results
+        trainer.push_to_hub()
     return result, trainer
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,17 +24,18 @@ class Setting:
     """One world with its model, data and tasks.
 
     Args:
-        model (`PreTrainedModel`), tokenizer (`PreTrainedTokenizerBase`): what every method starts from.
+        make_model (`Callable[[], PreTrainedModel]`): a fresh copy of what every method starts from.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
         make_env (`Callable`): makes a game.
         offline (`Dataset`): training rows; `is_noise` marks planted noise where it is known.
         synthetic (`Dataset`): one row per offline row.
         validation (`Dataset`): the small trusted set.
         evaluation (`Dataset`): held-out rows, for the loss.
         validation_tasks, evaluation_tasks (`list[Task]`): what is played to choose β, and to report.
-        max_new_tokens (`int`): of one action.
+        make_peft_config (`Callable`, *optional*): a fresh adapter's settings, if one is to be trained.
     """
 
-    model: PreTrainedModel
+    make_model: Callable[[], PreTrainedModel]
     tokenizer: PreTrainedTokenizerBase
     make_env: Callable[[], Environment]
     offline: Dataset
@@ -42,7 +44,7 @@ class Setting:
     evaluation: Dataset
     validation_tasks: Sequence[Task]
     evaluation_tasks: Sequence[Task]
-    max_new_tokens: int = 64
+    make_peft_config: Callable[[], Any] = lambda: None
     _normalization: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -56,21 +58,17 @@ class Setting:
         """Offline and synthetic rows."""
         return concatenate_datasets([self.offline, self.synthetic])
 
-    def return_normalization(self, args: BilevelOfflineRLConfig) -> tuple[float, float]:
+    def return_normalization(self, model: PreTrainedModel, args: BilevelOfflineRLConfig) -> tuple[float, float]:
         """(shift, scale) of the pool's returns: one for all methods, whichever rows they train on, so that β and losses mean
         the same in every row of a comparison."""
         key = (args.algorithm, args.discount, args.discount_level, args.max_length)
         if key not in self._normalization:
             rows = tokenize_trajectories(
-                self.pool, with_action_marks(self.tokenizer), name="pool", **tokenize_options(self.model, args)
+                self.pool, with_action_marks(self.tokenizer), name="pool", **tokenize_options(model, args)
             )
             store = TrajectoryStore(rows, self.tokenizer.pad_token_id)
             self._normalization[key] = fit_return_normalization(store, args.algorithm)
         return self._normalization[key]
-
-    @property
-    def has_planted_noise(self) -> bool:
-        return any(self.offline["is_noise"])
 
 
 def _common_columns(dataset: Dataset, source: str) -> Dataset:

@@ -4,16 +4,20 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
 from boost_trl.comparison.methods import METHODS
 from boost_trl.comparison.report import standard_error
-from boost_trl.comparison.run import run_method
+from boost_trl.comparison.run import MethodResult, run_method
 from boost_trl.comparison.setting import Setting
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,33 @@ class Cell:
         return f"{self.backbone}-{self.algorithm}-{self.pool}-w{self.world}-s{self.seed}-{self.method}"
 
 
+def saved_or_run(path: Path, key: dict[str, Any], run: Callable[[], MethodResult]) -> dict[str, Any]:
+    """The result in the file `path` if it was made with `key`, else that of `run`, which is saved with `key` at once.
+
+    With several processes all call it, and the main one reads, decides and writes.
+    """
+    state = PartialState()
+    saved = None
+    if state.is_main_process and path.is_file():
+        found = json.loads(path.read_text())
+        saved = found if all(found.get(name) == value for name, value in key.items()) else None
+    if state.num_processes > 1:
+        (saved,) = broadcast_object_list([saved])
+    if saved is None:
+        saved = {**key, **run().to_dict()}
+        if state.is_main_process:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_name(f".{path.stem}.{os.getpid()}.json")
+            unfinished.write_text(json.dumps(saved))
+            unfinished.rename(path)
+    return saved
+
+
 def run_cells(
     cells: Sequence[Cell],
     folder: Path,
     make_setting: Callable[[Cell], Setting],
-    options: Callable[[Cell], dict[str, Any]],
+    training_args: Callable[[Cell], BilevelOfflineRLConfig],
     **games: Any,
 ) -> None:
     """Run the cells that have no result yet, in order; cells of one setting should stand together, it is built once.
@@ -53,7 +79,7 @@ def run_cells(
         cells (`Sequence[Cell]`): what to run.
         folder (`Path`): `<cell name>.json` holds a cell's result.
         make_setting (`Callable`): world and data of a cell; called again only when world, seed or pool change.
-        options (`Callable`): training settings of a cell.
+        training_args (`Callable`): training settings of a cell.
         games (*optional*): `games`, `validation_games`, `betas` of `play_method`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,10 +90,8 @@ def run_cells(
         key = (cell.world, cell.seed, cell.pool)
         if key != built_for:
             setting, built_for = make_setting(cell), key
-        result, _ = run_method(method, setting, options(cell), folder / "runs" / cell.name, **games)
-        partial = folder / f".{cell.name}.{os.getpid()}.json"
-        partial.write_text(json.dumps({**cell.__dict__, **result.to_dict()}))
-        partial.rename(folder / f"{cell.name}.json")
+        run = partial(run_method, method, setting, training_args(cell), folder / "runs" / cell.name, **games)
+        saved_or_run(folder / f"{cell.name}.json", cell.__dict__, lambda run=run: run()[0])
 
 
 def load_cells(folder: Path) -> list[dict[str, Any]]:

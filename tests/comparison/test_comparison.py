@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from boost_trl import BilevelOfflineRLConfig
+from boost_trl.comparison import study
 from boost_trl.comparison.methods import METHODS, TwoStageTrainer
 from boost_trl.comparison.report import aggregate, markdown_table, paired_difference, text_table
 from boost_trl.comparison.run import MethodResult, auc_of_planted_truth, train_method
@@ -66,7 +68,7 @@ def setting(make_tiny_model, make_dialogues, tiny_tokenizer):
         return dataset.add_column("is_noise", [bool(noise_every) and i % noise_every == 0 for i in range(n)])
 
     return Setting(
-        model=make_tiny_model(),
+        make_model=make_tiny_model,
         tokenizer=tiny_tokenizer,
         make_env=None,
         offline=rows(20, 1, noise_every=2),
@@ -79,23 +81,26 @@ def setting(make_tiny_model, make_dialogues, tiny_tokenizer):
 
 
 @pytest.fixture
-def options(tmp_path):
-    return {
-        "max_steps": 6,
-        "auxiliary_steps": 2,
-        "primary_steps": 1,
-        "per_device_train_batch_size": 4,
-        "train_backbone": False,
-        "use_cpu": True,
-        "score_steps": 4,
-        "cache_dir": str(tmp_path / "cache"),
-        "learning_rate": 1e-2,
-    }
+def args(tmp_path):
+    return BilevelOfflineRLConfig(
+        str(tmp_path),
+        max_steps=6,
+        auxiliary_steps=2,
+        primary_steps=1,
+        per_device_train_batch_size=4,
+        train_backbone=False,
+        use_cpu=True,
+        score_steps=4,
+        cache_dir=str(tmp_path / "cache"),
+        learning_rate=1e-2,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-def test_every_method_trains_on_the_rows_it_should(name, setting, options, tmp_path):
-    trainer = train_method(METHODS[name], setting, options, tmp_path / name)
+def test_every_method_trains_on_the_rows_it_should(name, setting, args, tmp_path):
+    trainer = train_method(METHODS[name], setting, args, tmp_path / name)
     rows = trainer.trajectories
     if name in ("vanilla", "bilevel"):
         assert set(rows["source"]) == {"offline"}
@@ -111,11 +116,13 @@ def test_every_method_trains_on_the_rows_it_should(name, setting, options, tmp_p
         assert (np.ptp(weights) > 0) == (name in ("bilevel", "boost"))
     assert (auc_of_planted_truth(trainer, weights) is None) == (np.ptp(weights) == 0)
     # One normalisation for all rows, so that their losses and β can be compared.
-    assert trainer.model.primary.config.return_scale == pytest.approx(setting.return_normalization(trainer.args)[1])
+    assert trainer.model.primary.config.return_scale == pytest.approx(
+        setting.return_normalization(setting.make_model(), trainer.args)[1]
+    )
 
 
-def test_two_stages_are_pool_then_validation_in_the_proportion_of_the_phases(setting, options, tmp_path):
-    trainer = train_method(METHODS["two_stage"], setting, options, tmp_path)
+def test_two_stages_are_pool_then_validation_in_the_proportion_of_the_phases(setting, args, tmp_path):
+    trainer = train_method(METHODS["two_stage"], setting, args, tmp_path)
     assert isinstance(trainer, TwoStageTrainer)
     is_validation = np.asarray(trainer.trajectories["is_validation"])
     batches = [is_validation[batch["index"].numpy()] for batch in trainer.get_train_dataloader()]
@@ -124,8 +131,6 @@ def test_two_stages_are_pool_then_validation_in_the_proportion_of_the_phases(set
 
 
 def test_a_study_skips_finished_cells_and_builds_a_setting_once(monkeypatch, tmp_path):
-    from boost_trl.comparison import study
-
     built, ran = [], []
     monkeypatch.setattr(
         study,
@@ -148,6 +153,6 @@ def test_a_study_skips_finished_cells_and_builds_a_setting_once(monkeypatch, tmp
 
 def test_rows_of_other_formats_are_brought_into_common_columns(setting):
     assert setting.pool.column_names == setting.validation.column_names
-    assert setting.has_planted_noise and len(setting.pool) == 40
+    assert len(setting.pool) == 40 and sum(setting.offline["is_noise"]) == 10
     assert set(setting.offline["source"]) == {"offline"} and set(setting.synthetic["source"]) == {"synthetic"}
     assert isinstance(setting.pool, Dataset)

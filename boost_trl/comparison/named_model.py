@@ -1,0 +1,38 @@
+"""The language model that a comparison starts from, when one is named: GPT-2, or a large one with QLoRA."""
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from trl import ModelConfig, get_quantization_config
+
+from boost_trl.data.chat_templates import with_action_marks
+from boost_trl.models.smollm2_package import resolve_model_name
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+
+
+def load_tokenizer(model_args: ModelConfig) -> PreTrainedTokenizerBase:
+    """Its tokenizer, with a chat template that marks actions."""
+    name = resolve_model_name(model_args.model_name_or_path)
+    return with_action_marks(AutoTokenizer.from_pretrained(name, revision=model_args.model_revision))
+
+
+def load_model(model_args: ModelConfig, training_args: BilevelOfflineRLConfig) -> PreTrainedModel:
+    """The model on the training device, in 4 or 8 bits if asked for; an adapter comes later, from the trainer.
+
+    Quantised weights compute in bfloat16 under `bf16=True`, as the rest does.
+    """
+    quantization = get_quantization_config(model_args)
+    if quantization is not None and training_args.bf16:
+        quantization.bnb_4bit_compute_dtype = torch.bfloat16
+    model = AutoModelForCausalLM.from_pretrained(
+        resolve_model_name(model_args.model_name_or_path),
+        **{
+            "revision": model_args.model_revision,
+            "dtype": model_args.dtype,
+            "attn_implementation": model_args.attn_implementation,
+            "quantization_config": quantization,
+            # bitsandbytes cannot move a model to another device once it is loaded.
+            "device_map": None if quantization is None else {"": training_args.device},
+            **(training_args.model_init_kwargs or {}),
+        },
+    )
+    return model.eval() if quantization is not None else model.to(training_args.device).eval()
