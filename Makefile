@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: install demo test lint format clean
+.PHONY: install demo demo-sft test lint format clean
 
 install: $(STAMP)
 
@@ -22,6 +22,9 @@ $(STAMP): setup.py constraints.txt
 demo: $(STAMP)
 	@# DeepSpeed, if installed, warns at import unless it is told the device.
 	@DS_ACCELERATOR=cpu $(BIN)/python examples/twenty_questions.py
+
+demo-sft: $(STAMP)
+	@DS_ACCELERATOR=cpu $(BIN)/python examples/sft_self_refine.py
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
