@@ -27,6 +27,7 @@ from trl.trainer.utils import get_config_model_id
 
 from boost_trl.selection import TokenBaseline, weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig, loss_name
+from boost_trl.trainer.hub_upload import push_checkpoint
 from boost_trl.trainer.sft_checks import check_loss_can_be_weighted, check_online, check_parallelism
 from boost_trl.trainer.sft_coverage import AnswerTokens
 from boost_trl.trainer.sft_example_ids import (
@@ -552,6 +553,12 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             self.example_weights().to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
             if _internal_call and output_dir is None:  # for a push: the pickled arguments stay here
                 (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.selector is None:
+            super()._push_from_checkpoint(checkpoint_folder)
+        else:
+            push_checkpoint(self, checkpoint_folder)
 
     def _save_epoch_weights(self) -> None:
         if self.is_world_process_zero():

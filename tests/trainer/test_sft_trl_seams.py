@@ -31,6 +31,7 @@ def parameters(function):
         (Trainer.get_batch_samples, ["self", "epoch_iterator", "num_batches", "device"]),
         (Trainer._get_num_items_in_batch, ["self", "batch_samples", "device"]),
         (Trainer._prepare_inputs, ["self", "inputs"]),
+        (Trainer._push_from_checkpoint, ["self", "checkpoint_folder"]),
         (Trainer._remove_unused_columns, ["self", "dataset", "description"]),
         (Trainer._save_optimizer_and_scheduler, ["self", "output_dir"]),
         (Trainer._load_optimizer_and_scheduler, ["self", "checkpoint"]),

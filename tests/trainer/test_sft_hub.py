@@ -1,0 +1,89 @@
+"""What is pushed to the Hub and opened from there, with a folder in the Hub's place."""
+
+import shutil
+from concurrent.futures import Future
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub import HfApi, RepoUrl
+from huggingface_hub.utils import filter_repo_objects
+from sft_tiny import make_args, make_model, make_pairs, make_tokenizer
+from transformers import AutoModelForCausalLM
+
+from boost_trl.selection import Selector
+from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The folder of a repository; uploads are copied into it, downloads are its files."""
+    folder = tmp_path / "hub"
+
+    def upload_folder(self, *, repo_id, folder_path, path_in_repo=None, ignore_patterns=None, **kwargs):
+        assert repo_id == "user/selected"
+        names = [path.relative_to(folder_path).as_posix() for path in Path(folder_path).rglob("*") if path.is_file()]
+        for name in filter_repo_objects(names, ignore_patterns=ignore_patterns):
+            target = folder / (path_in_repo or ".") / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(folder_path, name), target)
+        future = Future()
+        future.set_result(None)
+        return future if kwargs.get("run_as_future") else None
+
+    def hf_hub_download(repo_id, filename, revision=None):
+        assert (repo_id, revision) == ("user/selected", "v1")
+        return str(folder / filename)
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, *args, **kwargs: RepoUrl("user/selected"))
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    return folder
+
+
+def train(folder, validation=True, **overrides):
+    trainer = BilevelSFTSelfRefineTrainer(
+        make_model(),
+        make_args(folder, hub_model_id="user/selected", **overrides),
+        train_dataset=make_pairs(),
+        processing_class=make_tokenizer(),
+        **({"validation_dataset": make_pairs(4)} if validation else {}),
+    )
+    trainer.train()
+    return trainer
+
+
+OURS = {"selector.safetensors", "selector_config.json", "example_weights.parquet"}
+
+
+def test_what_is_pushed_opens_again(hub, tmp_path):
+    trainer = train(tmp_path / "out", save_strategy="steps", save_steps=2)
+    (tmp_path / "out" / "training_args.bin").write_bytes(b"of an earlier run")
+    trainer.push_to_hub()
+    files = {path.relative_to(hub).as_posix() for path in hub.rglob("*") if path.is_file()}
+    assert OURS | {"README.md", "model.safetensors", "config.json", "tokenizer.json"} <= files
+    assert not [name for name in files if name.startswith("checkpoint-") or name.endswith((".bin", ".pt"))]
+
+    selector = Selector.from_pretrained("user/selected", revision="v1", num_examples=12)
+    assert torch.equal(selector.logits(), trainer.selector.logits())
+    with pytest.raises(ValueError, match="has 12 rows, but this dataset has 13"):
+        Selector.from_pretrained("user/selected", revision="v1", num_examples=13)
+    state = AutoModelForCausalLM.from_pretrained(hub).state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in trainer.model.state_dict().items())
+
+
+@pytest.mark.parametrize("strategy", ["every_save", "checkpoint"])
+def test_pushes_while_training_leave_pickles_out_of_the_root(strategy, hub, tmp_path):
+    train(tmp_path / "out", save_strategy="steps", save_steps=2, push_to_hub=True, hub_strategy=strategy)
+    root = {path.name for path in hub.iterdir() if path.is_file()}
+    assert OURS | {"model.safetensors"} <= root
+    assert not [name for name in root if name.endswith((".bin", ".pt", ".pth"))]
+    last = {path.name for path in (hub / "last-checkpoint").rglob("*")}
+    assert ({"optimizer.pt", "bilevel_state.safetensors"} <= last) == (strategy == "checkpoint")
+
+
+def test_without_a_validation_set_pushes_are_trls(hub, tmp_path):
+    train(tmp_path / "out", validation=False, save_strategy="steps", save_steps=2, push_to_hub=True)
+    root = {path.name for path in hub.iterdir() if path.is_file()}
+    assert "training_args.bin" in root and not OURS & root
