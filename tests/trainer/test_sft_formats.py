@@ -355,8 +355,7 @@ def test_the_models_dtype_and_special_tokens_follow_the_arguments(tmp_path):
 
 
 def image_rows(count):
-    from PIL import Image
-
+    Image = pytest.importorskip("PIL.Image")
     return Dataset.from_list(
         [
             {
@@ -398,6 +397,7 @@ def make_llava():
 
 
 def test_rows_with_images_have_weights(tmp_path):
+    pytest.importorskip("PIL")
     model, processor = make_llava()
     trainer = make_trainer(
         tmp_path,
@@ -444,6 +444,7 @@ def test_plain_training_resumes_as_trls_does(tmp_path):
 
 def test_callbacks_of_trl(tmp_path):
     """They see the model, and leave the weights as they are."""
+    pytest.importorskip("rich")
     weights = []
     for callbacks in ([], [BEMACallback(update_freq=1), RichProgressCallback()]):
         trainer = make_trainer(
