@@ -92,7 +92,6 @@ def compare(
             )
             run = partial(_run, method, world, args, run_folder, arguments, bar.update)
             saved = saved_or_run(run_folder / "result.json", {"settings": settings}, run)
-            clear_device_cache(garbage_collection=True)
             runs.append(MethodResult(**{entry.name: saved[entry.name] for entry in fields(MethodResult)}))
             if method.name == "boost":
                 shown = run_folder
@@ -148,6 +147,8 @@ def _run(
             draw_weights_by_kind(trainer, folder / PICTURES[0])
             result.distance_correlation = draw_weight_against_distance(trainer, folder / PICTURES[1])
         result.game = _one_game(trainer, world.setting, result.beta)
+    del trainer
+    clear_device_cache(garbage_collection=True)
     return result
 
 

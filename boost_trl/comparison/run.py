@@ -11,7 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from boost_trl.comparison.methods import Method
 from boost_trl.comparison.setting import Setting
@@ -84,7 +84,13 @@ def train_method(
     )
     if args.disable_tqdm:
         trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if folder.is_dir() else None)
+    checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
+    if checkpoint is not None and Path(checkpoint).name == f"{PREFIX_CHECKPOINT_DIR}-{args.max_steps}":
+        # Killed while it played. `train` would make one update more.
+        trainer._load_from_checkpoint(checkpoint)
+        trainer._use_averaged_parameters()
+    else:
+        trainer.train(resume_from_checkpoint=checkpoint)
     if args.push_to_hub or args.save_strategy != "no":
         # Before games are played: an environment that fails must not cost the training.
         trainer.save_model()

@@ -1,0 +1,25 @@
+import pytest
+from comparison_examples import QUICK, load_example, run_example
+
+from boost_trl.environments.car_dealer import pretraining
+
+
+@pytest.fixture
+def example(monkeypatch):
+    # As ignorant as it may be.
+    dialogues = pretraining.pretraining_dialogues
+    monkeypatch.setattr(pretraining, "pretraining_dialogues", lambda n, seed: dialogues(100, seed))
+    module = load_example("car_dealer", monkeypatch)
+    monkeypatch.setattr(module, "build_embedded_lm", lambda folder: pretraining.build_embedded_lm(folder, steps=3))
+    return module
+
+
+def test_the_example_compares_methods_on_brands_that_none_trained_on(example, tmp_path, capsys):
+    rows = run_example(example, tmp_path, *QUICK, "--methods", "vanilla", "boost", "validated", "oracle_mix")
+    assert [row["method"] for row in rows] == ["vanilla", "boost", "validated", "oracle_mix"]
+    assert all(0 <= row["reward_mean"] <= 48 for row in rows)
+    assert 0 <= rows[1]["weights_auc"] <= 1
+    assert (tmp_path / "weights_by_kind.png").stat().st_size > 5000
+    printed = capsys.readouterr().out
+    assert "in 8 categories" in printed and "5 held-out categories" in printed
+    assert "One game of BOOST's policy" in printed and "; minimum " in printed
