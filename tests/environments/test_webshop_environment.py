@@ -392,3 +392,10 @@ def test_equal_in_every_process():
     ]
     assert outputs[0] == outputs[1]
     assert "Instruction" in outputs[0]
+
+
+def test_a_seed_is_a_shop():
+    shops = [WebShop("small", seed=seed) for seed in (3, 3, 4)]
+    prompts = [[task.prompt for task in shop.tasks()] for shop in shops]
+    assert prompts[0] == prompts[1] != prompts[2]
+    assert len({shop.catalogue.fingerprint for shop in shops}) == 2

@@ -49,6 +49,7 @@ class WebShop(Shop):
         self,
         catalogue: Catalogue | str = "full",
         *,
+        seed: int = 0,
         observation: Literal["text_rich", "text", "compact"] | None = None,
         max_steps: int | None = None,
         discount: float = 0.99,
@@ -68,7 +69,7 @@ class WebShop(Shop):
         self.results_per_page = results_per_page if results_per_page is not None else (3 if small else 10)
         if self.results_per_page < 1:
             raise ValueError(f"results_per_page must be at least 1, got {results_per_page}")
-        self.catalogue = load_catalogue(catalogue) if isinstance(catalogue, str) else catalogue
+        self.catalogue = load_catalogue(catalogue, seed) if isinstance(catalogue, str) else catalogue
         self.nouns = nouns
 
     @property

@@ -4,20 +4,21 @@ from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from ..base import Task
 from .environment import WebShop
-from .players import DEFAULT_MIX, PLAYERS
+from .players import DEFAULT_MIX, PLAYERS, Shopper
 
 
 if TYPE_CHECKING:
     import datasets
 
 
-def play_episode(env: WebShop, player: str, task, rng: Random) -> dict[str, Any]:
-    """One episode of the scripted shopper called `player`, as a trajectory row."""
+def play_episode(env: WebShop, player: type[Shopper], task: Task, rng: Random, policy: str) -> dict[str, Any]:
+    """One episode of a scripted shopper as a trajectory row; `policy` is what the row calls the shopper."""
     observation, info = env.reset(task=task)
     messages = [{"role": "system", "content": env.system_prompt}] if env.system_prompt else []
     messages.append({"role": "user", "content": observation})
-    shopper = PLAYERS[player](env, rng)
+    shopper = player(env, rng)
     rewards: list[float] = []
     terminated = truncated = False
     while not (terminated or truncated):
@@ -34,9 +35,11 @@ def play_episode(env: WebShop, player: str, task, rng: Random) -> dict[str, Any]
         "category": info["category"],
         "source": "offline",
         "task": task.to_dict(),
-        "policy": player,
+        "policy": policy,
         "score": info["score"],
         "success": info["success"],
+        "is_noise": False,
+        "noise_kind": "",
     }
 
 
@@ -77,5 +80,5 @@ def offline_trajectories(
     while len(order) < n:
         order += rng.sample(tasks, len(tasks))
     players = rng.choices(list(mix), weights=list(mix.values()), k=n)
-    rows = [play_episode(env, player, task, rng) for player, task in zip(players, order)]
+    rows = [play_episode(env, PLAYERS[player], task, rng, player) for player, task in zip(players, order)]
     return datasets.Dataset.from_list(rows)

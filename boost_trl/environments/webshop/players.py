@@ -31,7 +31,7 @@ class Shopper:
         self.instruction = env.goal["instruction_text"]
         bound = _BOUND.search(self.instruction)
         self.bound = float(bound[1]) if bound else float("inf")
-        self.request = _BOUND.sub("", self.instruction).removesuffix(" dollars")
+        self.request = _BOUND.sub("", self.instruction).removesuffix(" dollars").strip()
         self.keywords = [word for word in re.split(r"[\s,]+", self.request) if word and word not in _CHATTER]
         self.script = self.play()
 

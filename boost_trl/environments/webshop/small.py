@@ -27,6 +27,8 @@ _KINDS = {
 _ATTRIBUTES = ("light", "strong", "soft", "warm", "quiet", "round")
 _COLOURS = ("red", "blue", "green", "black")
 _SIZES = ("small", "medium", "large")
+MIN_PRICE, MAX_PRICE = 5, 59
+MAX_BOUND = 70
 _PRODUCTS_PER_KIND = 8
 
 
@@ -54,7 +56,7 @@ def generate_small_catalogue(seed: int = 0, goals_per_category: int = 40) -> Cat
 
 def _make_product(label: str, kind: str, rng: Random) -> dict:
     attributes = rng.sample(_ATTRIBUTES, rng.choice((1, 2, 2)))
-    price = rng.randrange(5, 60)
+    price = rng.randint(MIN_PRICE, MAX_PRICE)
     options = {"color": rng.sample(_COLOURS, rng.choice((2, 3)))}
     if rng.random() < 0.5:
         options["size"] = rng.sample(_SIZES, 2)
@@ -82,6 +84,12 @@ def _make_goal(product: dict, rng: Random) -> dict:
     words = [*attributes, product["name"], *options, f"under {bound:.0f}"]
     goal = make_goal(product, instruction=" ".join(words), attributes=attributes, options=options, bound=bound)
     return goal | {"product": product}
+
+
+def small_vocabulary() -> list[str]:
+    """Every word that compact pages, scripted shoppers and valid actions can hold in any toy shop."""
+    numbers = map(str, range(MIN_PRICE, MAX_BOUND + 1))
+    return sorted({*compact_vocabulary(generate_small_catalogue()), *numbers})
 
 
 def compact_vocabulary(catalogue: Catalogue) -> list[str]:
