@@ -15,8 +15,12 @@ Flags override the file. All fields of `BilevelSFTSelfRefineConfig` and of TRL's
 """
 
 import dataclasses
+import functools
 import logging
+import os
+import subprocess
 import sys
+import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +49,10 @@ class Arguments:
     methods: list[str] | None = field(default=None, metadata={"help": "Methods to run; all by default."})
     seeds: list[int] = field(default_factory=lambda: [1], metadata={"help": "One run of everything for each."})
     bad_share: float = field(default=0.6, metadata={"help": "Share of bad rows in the contradiction pool."})
+    processes: int = field(
+        default=1, metadata={"help": "Processes that share out the methods, on a machine with as many cores."}
+    )
+    share: int | None = field(default=None, metadata={"help": "Which share this process runs; internal."})
     num_rows: int = field(default=2400, metadata={"help": "Rows of the contradiction pool or of the Hub's."})
 
 
@@ -76,30 +84,61 @@ def parse(argv: list[str]):
     return parser.parse_args_and_config(argv)
 
 
+def run_shares(argv: list[str], processes: int, folder: Path, total: int) -> None:
+    """The same command in several processes, each with its share of the methods; all results end on disk."""
+    from tqdm.auto import tqdm
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    commands = [[sys.executable, __file__, *argv, "--share", str(share)] for share in range(processes)]
+    children = [subprocess.Popen(command, env=environment) for command in commands]
+    start = time.time()
+    with tqdm(total=total, desc="runs", unit="run") as bar:
+        while any(child.poll() is None for child in children):
+            time.sleep(1)
+            done = [path for path in folder.glob("runs/*/result.json") if path.stat().st_mtime > start]
+            bar.update(len(done) - bar.n)
+    if failed := [child.returncode for child in children if child.returncode]:
+        sys.exit(failed[0])
+
+
 def main(argv: list[str]) -> None:
     import datasets
 
     from boost_trl.comparison.sft_methods import SFT_METHODS
-    from boost_trl.comparison.sft_recipe import compare_sft
+    from boost_trl.comparison.sft_recipe import report_sft, run_methods
 
+    start = time.perf_counter()
     arguments, hub_arguments, model_args, training_args = parse(argv)
     if arguments.pool not in TITLES:
         raise ValueError(f"`pool` is {arguments.pool!r}; choose one of {', '.join(TITLES)}")
     datasets.disable_progress_bars()
     folder = Path(training_args.output_dir)
-    shared = {
+    options = {
         f.name: value
         for f in dataclasses.fields(training_args)
         if f.init and f.name not in ("output_dir", "seed") and (value := getattr(training_args, f.name)) != f.default
     }
-    compare_sft(
-        title=TITLES[arguments.pool],
+    methods = arguments.methods or list(SFT_METHODS)
+    run = functools.partial(
+        run_methods,
         folder=folder,
         seeds=arguments.seeds,
         make_setting=lambda seed: make_setting(arguments, hub_arguments, model_args, seed, folder),
-        options=shared,
-        methods=arguments.methods or list(SFT_METHODS),
+        options=options,
+        methods=methods,
     )
+    if arguments.share is not None:
+        run(share=arguments.share, num_shares=arguments.processes)
+        return
+    if arguments.processes > 1:
+        if training_args.world_size > 1:
+            raise ValueError("`processes` shares out methods, `accelerate launch` batches: use one of them.")
+        run_shares(argv, arguments.processes, folder, len(arguments.seeds) * len(methods))
+    results = run()
+    if training_args.process_index == 0:
+        setting = make_setting(arguments, hub_arguments, model_args, arguments.seeds[-1], folder)
+        report_sft(results, setting, TITLES[arguments.pool], folder, options)
+        print(f"\n{folder}/report.md has the table and the pictures; it took {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""The recipe of the SFT example: run methods with several seeds, print and save table, pictures and questions."""
+"""The recipe of the SFT example: run methods with several seeds; print and save table, pictures and questions."""
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,62 +28,81 @@ CONTROLS = ("uniform", "mixing_half", "mixing_one", "validation_only", "known_go
 PICTURED = ("bds", "bmo", "rank_token", "online_10", "online_dynamic")
 
 
-def compare_sft(
+def run_methods(
     *,
-    title: str,
     folder: Path,
     seeds: Sequence[int],
     make_setting: Callable[[int], SFTSetting],
     options: dict[str, Any],
     methods: Sequence[str],
-) -> list[dict[str, Any]]:
-    """Run every method with every seed and report. Runs that have a result with the same settings are not run again.
+    share: int | None = None,
+    num_shares: int = 1,
+) -> list[SFTResult]:
+    """Run every method with every seed; those that have a result with the same settings are read.
 
     Args:
-        title (`str`): of the report.
-        folder (`Path`): gets `results.json`, `runs.json`, `report.md`, `questions.md`, two pictures and `runs/`.
+        folder (`Path`): gets `runs/`.
         seeds (`Sequence[int]`): each with its own data and training.
         make_setting (`Callable`): model and data of a seed.
         options (`dict`): fields of [`BilevelSFTSelfRefineConfig`] that all methods share.
         methods (`Sequence[str]`): names of `SFT_METHODS`.
-
-    Returns:
-        `list[dict]`: the rows of `results.json`.
+        share (`int`, *optional*): run every `num_shares`-th method only, from this one on, without a progress bar; methods
+            that wait for others are left out.
+        num_shares (`int`, *optional*, defaults to 1): processes that share the methods.
 
     Raises:
         ValueError: for an unknown method.
     """
     if unknown := sorted(set(methods) - set(SFT_METHODS)):
         raise ValueError(f"unknown methods {unknown}; known: {', '.join(SFT_METHODS)}")
-    start = time.perf_counter()
-    is_main = PartialState().is_main_process
     results: list[SFTResult] = []
-    with tqdm(total=len(seeds) * len(methods), desc="runs", unit="run", disable=not is_main) as bar:
+    is_silent = share is not None or not PartialState().is_main_process
+    with tqdm(total=len(seeds) * len(methods), desc="runs", unit="run", disable=is_silent) as bar:
         for seed in seeds:
             setting = make_setting(seed)
-            for name in methods:
+            mine = list(methods)
+            if share is not None:
+                mine = [name for name in methods if SFT_METHODS[name].weights_of is None][share::num_shares]
+            for name in mine:
                 bar.set_postfix_str(f"{SFT_METHODS[name].label}, seed {seed}")
                 results.append(run_sft_method(SFT_METHODS[name], setting, options, folder / "runs", seed))
                 bar.update()
+    return results
+
+
+def report_sft(
+    results: Sequence[SFTResult], setting: SFTSetting, title: str, folder: Path, options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Print and write what came out.
+
+    Args:
+        results (`Sequence[SFTResult]`): of all methods and seeds.
+        setting (`SFTSetting`): of the last seed, which the pictures are about.
+        title (`str`): of the report.
+        folder (`Path`): gets `results.json`, `runs.json`, `report.md`, `questions.md` and two pictures; has `runs/`.
+        options (`dict`): shown in the report.
+
+    Returns:
+        `list[dict]`: the rows of `results.json`.
+    """
     results = with_guard(results, GUARDED, CONTROL)
     rows = aggregate(results)
-    if not is_main:
-        return rows
     write_results(folder, rows, results)
     findings = _findings(results)
     print("\n" + text_table(table_rows(rows)) + "\n\n" + "\n".join(findings))
-    shown = {SFT_METHODS[name].label: folder / "runs" / f"{name}-{seeds[-1]}" for name in PICTURED if name in methods}
+    last_seed = results[-1].seed
+    ran = {result.method for result in results}
+    shown = {SFT_METHODS[name].label: folder / "runs" / f"{name}-{last_seed}" for name in PICTURED if name in ran}
     pictures = []
     if shown:
         draw_weights_over_training(setting, shown, folder / "weights_over_training.png")
         draw_answer_lengths(setting, shown, folder / "answer_lengths.png")
         (folder / "questions.md").write_text(questions_page(setting, shown))
         pictures = [
-            f"![Weights over training](weights_over_training.png)\n\nWeights by kind of row, seed {seeds[-1]}.",
+            f"![Weights over training](weights_over_training.png)\n\nWeights by kind of row, seed {last_seed}.",
             "![Answer lengths](answer_lengths.png)\n\nLength of the answers to the questions that count most.",
             "[Questions with the largest and smallest weights, epoch by epoch](questions.md)",
         ]
-    seconds = time.perf_counter() - start
     parts = [
         f"# {title}: methods compared",
         markdown_table(table_rows(rows)),
@@ -96,7 +114,6 @@ def compare_sft(
         "how well the trained model's losses do. n_eff = (Σw)²/Σw². `seconds`: training alone.",
     ]
     (folder / "report.md").write_text("\n\n".join(parts) + "\n")
-    print(f"\n{folder}/report.md has the table and the pictures; it took {seconds:.0f} s")
     return rows
 
 

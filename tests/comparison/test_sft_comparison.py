@@ -9,7 +9,7 @@ import torch
 
 from boost_trl.comparison.contradiction_pool import LIST_LENGTH, contradiction_pool
 from boost_trl.comparison.sft_methods import SFT_METHODS
-from boost_trl.comparison.sft_recipe import compare_sft
+from boost_trl.comparison.sft_recipe import report_sft, run_methods
 from boost_trl.comparison.sft_report import guarded, paired_difference, with_guard
 from boost_trl.comparison.sft_run import SFTResult, row_losses, run_sft_method
 from boost_trl.comparison.tables import markdown_table, text_table
@@ -108,14 +108,11 @@ def test_tables():
 
 
 def test_all_methods_run_and_everything_is_written(setting, tmp_path):
-    rows = compare_sft(
-        title="Small",
-        folder=tmp_path,
-        seeds=[0],
-        make_setting=lambda seed: setting,
-        options=OPTIONS,
-        methods=list(SFT_METHODS),
-    )
+    common = {"folder": tmp_path, "seeds": [0], "make_setting": lambda seed: setting, "options": OPTIONS}
+    # Two shares leave what waits for others to the last call, which reads the rest.
+    shares = [run_methods(**common, methods=list(SFT_METHODS), share=share, num_shares=2) for share in (0, 1)]
+    assert sorted(result.method for share in shares for result in share) == sorted(set(SFT_METHODS) - {"second_pass"})
+    rows = report_sft(run_methods(**common, methods=list(SFT_METHODS)), setting, "Small", tmp_path, OPTIONS)
     assert [row["method"] for row in rows] == [*SFT_METHODS, "rank_token_guarded"]
     assert all(math.isfinite(row["eval_loss"]) and math.isfinite(row["clean_eval_loss"]) for row in rows)
     by_name = {row["method"]: row for row in rows}
@@ -147,9 +144,7 @@ def test_weights_of_a_method_that_has_not_run(setting, tmp_path):
 
 def test_an_unknown_method_is_named(setting, tmp_path):
     with pytest.raises(ValueError, match="magic"):
-        compare_sft(
-            title="", folder=tmp_path, seeds=[0], make_setting=lambda seed: setting, options=OPTIONS, methods=["magic"]
-        )
+        run_methods(folder=tmp_path, seeds=[0], make_setting=lambda seed: setting, options=OPTIONS, methods=["magic"])
 
 
 def test_row_losses_against_one_row_at_a_time(setting, tmp_path):

@@ -51,7 +51,18 @@ def test_the_papers_settings(example, model, tmp_path):
 
 
 def test_the_default_run_small(example, tmp_path, capsys):
-    flags = ["--num_rows", "60", "--num_train_epochs", "1", "--methods", "uniform", "bds", "online_10"]
+    flags = [
+        "--num_rows",
+        "60",
+        "--num_train_epochs",
+        "1",
+        "--methods",
+        "uniform",
+        "bds",
+        "online_10",
+        "--processes",
+        "2",
+    ]
     example.main([*flags, "--output_dir", str(tmp_path)])
     rows = json.loads((tmp_path / "results.json").read_text())
     assert [row["method"] for row in rows] == ["uniform", "bds", "online_10"]
@@ -91,7 +102,16 @@ def test_the_papers_preset_on_files_with_a_tiny_model(example, tiny_model, tmp_p
     trusted = write_rows(tmp_path / "trusted.jsonl", ("system_prompt", "question", "response"), 24)
     flags = ["--model_name_or_path", str(tiny_model), "--pool_dataset", pool, "--trusted_dataset", trusted]
     flags += ["--num_rows", "16", "--num_trusted", "8", "--num_evaluation", "4", "--num_train_epochs", "1"]
-    flags += ["--use_cpu", "true", "--bf16", "false", "--gradient_accumulation_steps", "1", "--generation_interval", "2"]
+    flags += [
+        "--use_cpu",
+        "true",
+        "--bf16",
+        "false",
+        "--gradient_accumulation_steps",
+        "1",
+        "--generation_interval",
+        "2",
+    ]
     flags += ["--max_generation_length", "4", "--max_length", "32", "--output_dir", str(tmp_path / "out")]
     preset = str(EXAMPLES / "configs" / "sft_pythia_1b.yaml")
     example.main(["--config", preset, *flags, "--methods", "uniform", "bds", "online_10", "--seeds", "0"])
@@ -104,6 +124,17 @@ def test_the_papers_preset_on_files_with_a_tiny_model(example, tiny_model, tmp_p
 
 def test_too_few_rows_are_counted(example, tiny_model, tmp_path):
     pool = write_rows(tmp_path / "pool.jsonl", ("instruction", "input", "output"), 5)
-    flags = ["--pool", "hub", "--model_name_or_path", str(tiny_model), "--pool_dataset", pool, "--num_rows", "16"]
+    flags = [
+        "--pool",
+        "hub",
+        "--processes",
+        "1",
+        "--model_name_or_path",
+        str(tiny_model),
+        "--pool_dataset",
+        pool,
+        "--num_rows",
+        "16",
+    ]
     with pytest.raises(ValueError, match="has 5 rows"):
         example.main([*flags, "--num_evaluation", "4", "--output_dir", str(tmp_path / "out")])
