@@ -118,6 +118,8 @@ def parse_arguments(
     if not named and (unknown := parser.set_defaults_with_config(**embedded)):
         raise ValueError(f"embedded defaults of options that do not exist: {unknown}")
     arguments, training_args, model_args = parser.parse_args_and_config(argv)
+    if not named and (model_args.use_peft or model_args.load_in_4bit or model_args.load_in_8bit):
+        raise ValueError("adapters and quantised weights are for a model that is named: give `--model_name_or_path`")
     if training_args.method != "boost" or training_args.reweighting != "learned":
         raise ValueError("`method` and `reweighting` are what is compared: choose among the rows with `--methods`")
     return arguments, training_args, model_args

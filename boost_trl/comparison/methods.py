@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
 
@@ -88,9 +89,11 @@ def _known_good(setting: Setting, args: BilevelOfflineRLConfig) -> Dataset:
 def _filtered(kind: str) -> Callable[[Setting, BilevelOfflineRLConfig], Dataset]:
     def rows(setting: Setting, args: BilevelOfflineRLConfig) -> Dataset:
         pool = setting.pool
-        return pool.select(
-            filter_rows(kind, pool, setting.make_model(), setting.tokenizer, args, args.target_effective_fraction)
-        )
+        # What the first process caches, the others read.
+        with PartialState().main_process_first():
+            return pool.select(
+                filter_rows(kind, pool, setting.make_model(), setting.tokenizer, args, args.target_effective_fraction)
+            )
 
     return rows
 

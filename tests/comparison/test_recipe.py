@@ -97,6 +97,7 @@ def test_all_means_all_and_unknown_methods_are_named(ran, tmp_path):
         (["--environment_kwargs", "{world}"], "`environment_kwargs` is '{world}', which is no JSON"),
         (["--environment", "webshop"], "`environment` is 'webshop', but this example plays ''"),
         (["--method", "validated"], "choose among the rows with `--methods`"),
+        (["--use_peft"], "for a model that is named: give `--model_name_or_path`"),
         (["--reweighting", "uniform"], "choose among the rows with `--methods`"),
     ],
 )
