@@ -73,12 +73,19 @@ def build_setting(
         make_model = partial(load_model, model_args, training_args)
         make_peft_config = partial(get_peft_config, model_args)
         model = make_model()
+        made_with = [
+            train["messages"][:],
+            vars(model_args),
+            arguments.environment_kwargs,
+            training_args.max_new_tokens,
+        ]
+        digest = hashlib.sha256(json.dumps(made_with).encode()).hexdigest()[:8]
         synthetic = shared_synthetic(
             model,
             tokenizer,
             train,
             make_env(),
-            folder / "synthetic",
+            folder / "synthetic" / f"{seed}-{digest}",
             seed=seed,
             max_new_tokens=training_args.max_new_tokens,
         )
@@ -128,8 +135,6 @@ def shared_synthetic(
     was killed. All processes must see `folder`.
     """
     state = PartialState()
-    key = json.dumps([train["messages"][:], model.config.name_or_path, seed, max_new_tokens])
-    folder = folder / hashlib.sha256(key.encode()).hexdigest()[:8]
 
     def shard(start: int) -> Dataset:
         return generate_synthetic(
