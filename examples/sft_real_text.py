@@ -71,20 +71,6 @@ def from_scratch(seed: int, folder: str | os.PathLike) -> SFTSetting:
         make_model=partial(_small_llama, tokenizer, seed),
         tokenizer=tokenizer,
         **make_sets(maths, dialogues, tokenizer, FROM_SCRATCH_SIZES, seed),
-        options={
-            "use_cpu": True,
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "max_length": MAX_LENGTH,
-            "per_device_train_batch_size": 8,
-            "validation_batch_size": 2,
-            "num_train_epochs": 4,
-            "learning_rate": 3e-3,
-            "lr_scheduler_type": "cosine",
-            "warmup_steps": 40,
-            "rho_init": 0.5,
-            "rho_increment": 0.1,
-        },
     )
 
 
@@ -112,19 +98,6 @@ def smollm2(seed: int, folder: str | os.PathLike) -> SFTSetting:
         make_peft_config=partial(
             LoraConfig, r=8, lora_alpha=16, layers_to_transform=list(range(20, 30)), task_type="CAUSAL_LM"
         ),
-        options={
-            "use_cpu": not torch.cuda.is_available(),
-            "bf16": True,
-            "gradient_checkpointing": False,
-            "max_length": MAX_LENGTH,
-            "per_device_train_batch_size": 8,
-            "validation_batch_size": 4,
-            "num_train_epochs": 3,
-            "learning_rate": 1e-3,
-            "lr_scheduler_type": "linear",
-            "rho_init": 0.5,
-            "rho_increment": 0.1,
-        },
     )
 
 

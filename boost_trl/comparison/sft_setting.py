@@ -1,7 +1,7 @@
 """What every method of a comparison of supervised fine-tuning shares: model and data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
@@ -23,7 +23,6 @@ class SFTSetting:
         clean_evaluation (`Dataset`): rows like the pool's good ones that nothing trains on.
         guard (`Dataset`): trusted rows that nothing trains on either, to choose between methods.
         make_peft_config (`Callable`, *optional*): a fresh adapter's settings.
-        options (`dict`, *optional*): fields of [`BilevelSFTSelfRefineConfig`] that all methods share.
     """
 
     make_model: Callable[[], PreTrainedModel]
@@ -34,4 +33,3 @@ class SFTSetting:
     clean_evaluation: Dataset
     guard: Dataset
     make_peft_config: Callable[[], Any] | None = None
-    options: dict[str, Any] = field(default_factory=dict)
