@@ -9,7 +9,11 @@ import yaml
 from boost_trl import cli
 
 
-CONFIGS = sorted((Path(__file__).parents[2] / "examples" / "configs").glob("*_*.yaml"))
+CONFIGS = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "examples" / "configs").glob("*.yaml")
+    if path.stem.endswith(("_mc", "_ilql"))
+)
 
 
 @pytest.fixture
