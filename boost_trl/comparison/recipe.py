@@ -20,14 +20,14 @@ from boost_trl.comparison.report import (
     aggregate,
     draw_weight_against_distance,
     draw_weights_by_kind,
-    markdown_table,
     paired_difference,
-    text_table,
+    table_rows,
     write_results,
 )
 from boost_trl.comparison.run import BETAS, MethodResult, play_games, run_method
 from boost_trl.comparison.setting import Setting
 from boost_trl.comparison.study import saved_or_run
+from boost_trl.comparison.tables import markdown_table, text_table
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 
@@ -168,7 +168,7 @@ def _report(title, folder, runs, settings, shown, seed, seconds) -> None:
     """Print the table, what it says and one game; write the files."""
     rows = aggregate(runs)
     write_results(folder, rows, runs)
-    print(f"\n{text_table(rows)}\n")
+    print(f"\n{text_table(table_rows(rows))}\n")
     findings = _findings(runs)
     print("\n".join(findings))
     pictures = []
@@ -227,7 +227,7 @@ def _findings(runs: Sequence[MethodResult]) -> list[str]:
 def _write_report(folder, title, rows, findings, pictures, settings) -> None:
     parts = [
         f"# {title}: methods compared",
-        markdown_table(rows),
+        markdown_table(table_rows(rows)),
         "\n".join(f"- {line}" for line in findings),
         *pictures,
         "Settings: " + ", ".join(f"`{name}={value}`" for name, value in settings.items()) + ".",

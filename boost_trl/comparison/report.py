@@ -74,22 +74,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
 HEADER = ["method", "reward", "success", "turns", "n_eff / rows", "AUC", "β", "held-out loss", "M tokens", "seconds"]
 
 
-def text_table(rows: Sequence[dict[str, Any]]) -> str:
-    """An aligned table for the terminal."""
-    table = [HEADER, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEADER))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs)
-        )
-        for pairs in (list(zip(line, widths)) for line in table)
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    lines = [HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *(_cells(row) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def table_rows(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Header and cells, as text."""
+    return [HEADER, *(_cells(row) for row in rows)]
 
 
 def write_results(folder: Path, rows: Sequence[dict[str, Any]], runs: Sequence[MethodResult]) -> None:

@@ -7,10 +7,11 @@ from datasets import Dataset
 from boost_trl import BilevelOfflineRLConfig
 from boost_trl.comparison import study
 from boost_trl.comparison.methods import METHODS, TwoStageTrainer
-from boost_trl.comparison.report import aggregate, markdown_table, paired_difference, text_table
+from boost_trl.comparison.report import aggregate, paired_difference, table_rows
 from boost_trl.comparison.run import MethodResult, auc_of_planted_truth, train_method
 from boost_trl.comparison.setting import Setting
 from boost_trl.comparison.study import Cell, differences_table, load_cells, mean_over_worlds, rewards_table, run_cells
+from boost_trl.comparison.tables import markdown_table, text_table
 
 
 def result(method, reward, se=0.1, beta=1.0, auc=None):
@@ -50,7 +51,7 @@ def test_differences_are_paired_by_world():
 
 def test_tables_show_a_dash_for_constant_weights():
     rows = aggregate([result("uniform", 1.234), result("boost", 2.0, auc=0.91)])
-    for table in (text_table(rows), markdown_table(rows)):
+    for table in (text_table(table_rows(rows)), markdown_table(table_rows(rows))):
         uniform, boost = (next(line for line in table.splitlines() if label in line) for label in ("Uniform", "BOOST"))
         assert "1.23 ± 0.10" in uniform and "–" in uniform
         assert "0.91" in boost and "–" not in boost
