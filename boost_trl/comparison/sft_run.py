@@ -1,6 +1,6 @@
 """Training one method of a comparison of supervised fine-tuning."""
 
-import json
+import hashlib
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from boost_trl.comparison.sft_methods import SFTMethod
 from boost_trl.comparison.sft_setting import SFTSetting
+from boost_trl.comparison.study import saved_or_run
 from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
@@ -47,6 +48,9 @@ class SFTResult:
     seconds: float
     guard_losses: list[float] = field(repr=False, default_factory=list)
 
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
 
 def run_sft_method(
     method: SFTMethod, setting: SFTSetting, options: dict[str, Any], folder: Path, seed: int
@@ -65,10 +69,17 @@ def run_sft_method(
         ValueError: if the method needs the weights of another that has not run with this seed.
     """
     run_folder = folder / f"{method.name}-{seed}"
-    path = run_folder / RESULT_NAME
-    settings = repr([sorted({**options, **method.options}.items()), setting.pool._fingerprint])
-    if path.is_file() and (saved := json.loads(path.read_text()))["settings"] == settings:
-        return SFTResult(**saved["result"])
+    rows = hashlib.sha256(repr(setting.pool.to_list()).encode()).hexdigest()
+    settings = repr([sorted({**options, **method.options}.items()), rows])
+    saved = saved_or_run(
+        run_folder / RESULT_NAME,
+        {"settings": settings},
+        lambda: _train_and_evaluate(method, setting, options, folder, run_folder, seed),
+    )
+    return SFTResult(**{name: value for name, value in saved.items() if name != "settings"})
+
+
+def _train_and_evaluate(method, setting, options, folder: Path, run_folder: Path, seed: int) -> SFTResult:
     pool = _rows(method, setting, folder, seed)
     trainer = (_plain_trainer if method.plain else _trainer)(method, setting, pool, options, run_folder, seed)
     if trainer.args.disable_tqdm:
@@ -79,7 +90,7 @@ def run_sft_method(
     losses = trainer.evaluate()
     is_good = np.asarray(pool["is_good"])
     weights = np.ones(len(pool)) if method.plain else np.asarray(trainer.example_weights()["weight"])
-    result = SFTResult(
+    return SFTResult(
         method=method.name,
         label=method.label,
         seed=seed,
@@ -92,9 +103,6 @@ def run_sft_method(
         seconds=seconds,
         guard_losses=row_losses(trainer, trainer.eval_dataset["guard"]).tolist(),
     )
-    if trainer.is_world_process_zero():
-        path.write_text(json.dumps({"settings": settings, "result": asdict(result)}))
-    return result
 
 
 def _rows(method: SFTMethod, setting: SFTSetting, folder: Path, seed: int) -> Dataset:
