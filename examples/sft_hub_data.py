@@ -66,6 +66,7 @@ def hub_setting(arguments: HubArguments, model_args: ModelConfig, num_rows: int,
         clean_evaluation=pool.select(range(num_rows, num_rows + held_out)),
         guard=trusted.select(range(arguments.num_trusted + held_out, arguments.num_trusted + 2 * held_out)),
         make_peft_config=lambda: get_peft_config(model_args),
+        model_name=repr(model_args),
     )
 
 

@@ -78,7 +78,10 @@ def parse(argv: list[str]):
 
     from boost_trl import BilevelSFTSelfRefineConfig
 
-    parser = TrlParser((Arguments, HubArguments, ModelConfig, BilevelSFTSelfRefineConfig))
+    # Defaults in the help are TRL's; what a file says comes before them, and a flag before both.
+    epilog = f"Without --config, {PRESET.relative_to(Path(__file__).parents[1])} is read."
+    types = (Arguments, HubArguments, ModelConfig, BilevelSFTSelfRefineConfig)
+    parser = TrlParser(types, description=__doc__.splitlines()[0], epilog=epilog)
     if "--config" not in argv and not {"-h", "--help"} & set(argv):
         argv = ["--config", str(PRESET), *argv]
     return parser.parse_args_and_config(argv)

@@ -15,6 +15,21 @@ def test_links_between_pages_lead_somewhere(page):
     assert not missing
 
 
+def headings(page):
+    """Anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_headings_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)", page.read_text())
+    missing = [
+        (path, anchor) for path, anchor in targets if anchor not in headings(page.parent / path if path else page)
+    ]
+    assert not missing
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_name_scripts_and_configs_that_exist(page):
     named = re.findall(r"\b(?:examples|benchmarks)/[\w/]+\.(?:py|yaml)", page.read_text())

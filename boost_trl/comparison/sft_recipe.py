@@ -120,19 +120,22 @@ def report_sft(
 def _findings(results: Sequence[SFTResult]) -> list[str]:
     """Paired differences of the selectors to every control, negatives included."""
     lines = []
+    num_seeds = len({result.seed for result in results})
     for name in (f"{GUARDED}_guarded", GUARDED, "bds"):
         label = next((result.label for result in results if result.method == name), None)
         parts = []
         for control in CONTROLS:
             difference = paired_difference(results, name, control)
             if difference is not None:
-                parts.append(f"{SFT_METHODS[control].label} {difference[0]:+.2f} ± {difference[1]:.2f}")
+                error = f" ± {difference[1]:.2f}" if num_seeds > 1 else ""
+                parts.append(f"{SFT_METHODS[control].label} {difference[0]:+.2f}{error}")
         if parts:
             lines.append(f"Evaluation loss of {label} minus {', '.join(parts)}.")
-    for result in results:
-        if result.method == f"{GUARDED}_guarded":
-            kept = "the weights" if result.auc is not None else "equal weights"
-            lines.append(f"The guard kept {kept} with seed {result.seed}.")
-    if lines and len({result.seed for result in results}) == 1:
+    by_run = {(result.method, result.seed): result for result in results}
+    for (name, seed), result in by_run.items():
+        if name == f"{GUARDED}_guarded":
+            is_weighted = result.guard_losses == by_run[GUARDED, seed].guard_losses
+            lines.append(f"The guard kept {'the' if is_weighted else 'equal'} weights with seed {seed}.")
+    if lines and num_seeds == 1:
         lines.append("One seed only, and single runs vary a lot: try `--seeds 0 1 2`.")
     return lines

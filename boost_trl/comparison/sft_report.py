@@ -147,7 +147,8 @@ def draw_answer_lengths(setting: SFTSetting, run_folders: dict[str, Path], path:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    lengths = np.array([len(ids) for ids in setting.tokenizer(list(setting.pool["completion"]))["input_ids"]])
+    answers = [_text(completion) for completion in setting.pool["completion"]]
+    lengths = np.array([len(ids) for ids in setting.tokenizer(answers)["input_ids"]])
     figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
     for title, folder in run_folders.items():
         means = [lengths[_extremes(weights)[0]].mean() for weights in epoch_weights(folder)]
@@ -185,10 +186,20 @@ def questions_page(setting: SFTSetting, run_folders: dict[str, Path]) -> str:
                 lines = ["| weight | kind | question | offline answer |", "|---:|---|---|---|"]
                 for place in sorted(chosen, key=lambda place: -weights[place]):
                     row = setting.pool[int(place)]
-                    cells = [f"{weights[place]:.2f}", row["kind"], _short(row["prompt"]), _short(row["completion"])]
+                    cells = [
+                        f"{weights[place]:.2f}",
+                        row["kind"],
+                        _short(_text(row["prompt"])),
+                        _short(_text(row["completion"])),
+                    ]
                     lines.append("| " + " | ".join(cells) + " |")
                 parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def _text(turns: str | list[dict[str, str]]) -> str:
+    """A prompt or completion as text, from either of TRL's formats."""
+    return turns if isinstance(turns, str) else "\n".join(turn["content"] for turn in turns)
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -69,18 +69,21 @@ def run_sft_method(
         ValueError: if the method needs the weights of another that has not run with this seed.
     """
     run_folder = folder / f"{method.name}-{seed}"
-    rows = hashlib.sha256(repr(setting.pool.to_list()).encode()).hexdigest()
-    settings = repr([sorted({**options, **method.options}.items()), rows])
+    pool = _rows(method, setting, folder, seed)
+    datasets = (pool, setting.validation, setting.evaluation, setting.clean_evaluation, setting.guard)
+    rows = hashlib.sha256(repr([dataset.to_list() for dataset in datasets]).encode()).hexdigest()
+    settings = repr([sorted({**options, **method.options}.items()), setting.model_name, rows])
     saved = saved_or_run(
         run_folder / RESULT_NAME,
         {"settings": settings},
-        lambda: _train_and_evaluate(method, setting, options, folder, run_folder, seed),
+        lambda: _train_and_evaluate(method, setting, pool, options, run_folder, seed),
     )
     return SFTResult(**{name: value for name, value in saved.items() if name != "settings"})
 
 
-def _train_and_evaluate(method, setting, options, folder: Path, run_folder: Path, seed: int) -> SFTResult:
-    pool = _rows(method, setting, folder, seed)
+def _train_and_evaluate(
+    method: SFTMethod, setting: SFTSetting, pool: Dataset, options: dict[str, Any], run_folder: Path, seed: int
+) -> SFTResult:
     trainer = (_plain_trainer if method.plain else _trainer)(method, setting, pool, options, run_folder, seed)
     if trainer.args.disable_tqdm:
         trainer.remove_callback(PrinterCallback)

@@ -23,6 +23,7 @@ class SFTSetting:
         clean_evaluation (`Dataset`): rows like the pool's good ones that nothing trains on.
         guard (`Dataset`): trusted rows that nothing trains on either, to choose between methods.
         make_peft_config (`Callable`, *optional*): a fresh adapter's settings.
+        model_name (`str`, *optional*): what `make_model` and `make_peft_config` make; results of another are not reused.
     """
 
     make_model: Callable[[], PreTrainedModel]
@@ -33,3 +34,4 @@ class SFTSetting:
     clean_evaluation: Dataset
     guard: Dataset
     make_peft_config: Callable[[], Any] | None = None
+    model_name: str = ""

@@ -2,8 +2,10 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -135,6 +137,32 @@ def test_a_run_is_not_repeated_unless_its_settings_change(setting, tmp_path):
     assert (tmp_path / "uniform-0" / "result.json").stat().st_mtime_ns == written
     changed = run_sft_method(method, setting, {**OPTIONS, "learning_rate": 1e-3}, tmp_path, 0)
     assert changed.eval_loss != first.eval_loss
+    for other in (
+        replace(setting, model_name="another", make_model=lambda: contradiction_pool(1, num_rows=2).make_model()),
+        replace(setting, validation=contradiction_pool(1, num_rows=2).validation),
+    ):
+        assert run_sft_method(method, other, OPTIONS, tmp_path, 0).eval_loss != first.eval_loss
+
+
+def test_the_report_says_what_the_guard_kept_and_takes_chats(setting, tmp_path, capsys):
+    def chats(row):
+        prompt = [{"role": "user", "content": row["prompt"]}]
+        return {"prompt": prompt, "completion": [{"role": "assistant", "content": row["completion"]}]}
+
+    results = []
+    for seed, losses in enumerate(([0.5, 0.6, 0.5], [3.0, 3.1, 3.0])):
+        results += [
+            result("uniform", seed, guard_losses=[1.0, 1.0, 1.0]),
+            result("rank_token", seed, guard_losses=losses),
+        ]
+    weights = tmp_path / "runs" / "rank_token-1" / "example_weights"
+    weights.mkdir(parents=True)
+    pd.DataFrame({"weight": np.linspace(0, 2, len(setting.pool))}).to_parquet(weights / "epoch-1.parquet")
+    report_sft(results, replace(setting, pool=setting.pool.map(chats)), "Chats", tmp_path, OPTIONS)
+    printed = capsys.readouterr().out
+    assert "The guard kept the weights with seed 0." in printed
+    assert "The guard kept equal weights with seed 1." in printed
+    assert setting.pool[39]["prompt"] in (tmp_path / "questions.md").read_text()
 
 
 def test_weights_of_a_method_that_has_not_run(setting, tmp_path):
