@@ -1,9 +1,9 @@
 """Learned trajectory weights on Car Dealer, from nothing, in minutes on two cores.
 
 A tiny language model learns the words of a small market; a pool of dialogues of scripted sellers is mixed with planted
-noise and with dialogues that the model made up; thirteen methods train on it with the same number of policy updates and
-sell cars of brands that none of them trained on. Results go to `outputs/car_dealer/`; a run that was killed goes on
-where it stopped.
+noise and with dialogues that the model made up; thirteen methods train on it with the same number of policy updates
+and sell cars of brands that are in the small trusted set but not in the pool. Results go to `outputs/car_dealer/`; a
+run that was killed goes on where it stopped.
 
     python examples/car_dealer.py
     python examples/car_dealer.py --noise stale --algorithm ilql --seeds 2 3 4

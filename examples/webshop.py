@@ -1,9 +1,9 @@
 """Learned trajectory weights on WebShop, from nothing, in minutes on two cores.
 
-A tiny language model learns to read the pages of small shops; a pool of scripted shoppers' episodes is mixed with planted
-noise and with episodes that the model made up; thirteen methods train on it with the same number of policy updates and
-shop for categories that none of them trained on. Results go to `outputs/webshop/`; a run that was killed goes on where it
-stopped.
+A tiny language model learns to read the pages of small shops; a pool of scripted shoppers' episodes is mixed with
+planted noise and with episodes that the model made up; thirteen methods train on it with the same number of policy
+updates and shop for categories that are in the small trusted set but not in the pool. Results go to
+`outputs/webshop/`; a run that was killed goes on where it stopped.
 
     accelerate launch examples/webshop.py
     python examples/webshop.py --noise stale --algorithm ilql --seeds 0 1 2

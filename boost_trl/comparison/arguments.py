@@ -131,7 +131,9 @@ _NOT_SETTINGS = {
     *("logging_dir", "logging_steps", "logging_strategy", "report_to", "run_name", "disable_tqdm", "log_level"),
     *("save_strategy", "save_steps", "save_total_limit", "push_to_hub", "hub_model_id", "hub_token", "hub_strategy"),
     *("hub_private_repo", "hub_revision", "ddp_backend", "ddp_timeout", "project", "trackio_space_id"),
-    *("resume_from_checkpoint", "local_rank"),
+    *("resume_from_checkpoint", "local_rank", "dataloader_pin_memory", "remove_unused_columns"),
+    # Objects that the configuration itself makes of its defaults.
+    *("accelerator_config", "debug"),
 }
 
 

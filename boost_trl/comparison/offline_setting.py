@@ -92,14 +92,7 @@ def build_setting(
         del model
         clear_device_cache(garbage_collection=True)
     validation_tasks, evaluation_tasks = distinct_tasks(validation), distinct_tasks(split.evaluation)
-    if state.is_main_process:
-        shared = {task.id for task in validation_tasks} & {task.id for task in evaluation_tasks}
-        print(
-            f"world {seed}: {len(train)} offline rows in {len(split.train_categories)} categories, {len(synthetic)} "
-            f"synthetic, {len(validation)} validation; {len(evaluation_tasks)} evaluation tasks in "
-            f"{len(split.heldout_categories)} held-out categories, {len(shared)} of them also in validation"
-        )
-    return Setting(
+    setting = Setting(
         make_model=make_model,
         tokenizer=tokenizer,
         make_env=make_env,
@@ -111,6 +104,13 @@ def build_setting(
         evaluation_tasks=evaluation_tasks,
         make_peft_config=make_peft_config,
     )
+    if state.is_main_process:
+        print(
+            f"world {seed}: {len(train)} offline rows in {len(split.train_categories)} categories, {len(synthetic)} "
+            f"synthetic, {len(validation)} validation; {len(evaluation_tasks)} evaluation tasks in "
+            f"{len(split.heldout_categories)} held-out categories, {setting.num_shared_tasks} of them also in validation"
+        )
+    return setting
 
 
 def distinct_tasks(rows: Dataset) -> Sequence[Task]:

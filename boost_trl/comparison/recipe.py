@@ -92,7 +92,7 @@ def compare(
             )
             run = partial(_run, method, world, args, run_folder, arguments, bar.update)
             saved = saved_or_run(run_folder / "result.json", {"settings": settings}, run)
-            runs.append(MethodResult(**{entry.name: saved[entry.name] for entry in fields(MethodResult)}))
+            runs.append(MethodResult(**{f.name: saved[f.name] for f in fields(MethodResult) if f.name in saved}))
             if method.name == "boost":
                 shown = run_folder
             done += _steps(method)
@@ -209,6 +209,11 @@ def _findings(runs: Sequence[MethodResult]) -> list[str]:
         ]
         if parts:
             lines.append(f"{METHODS[method].label} minus {', '.join(parts)}.")
+    shared, tasks = ({getattr(run, name) for run in runs} for name in ("num_shared_tasks", "num_tasks"))
+    lines.append(
+        f"Games are drawn from {_range(tasks)} tasks of held-out categories; {_range(shared)} of them have a validation row, "
+        "which every method but Vanilla and Vanilla+Syn trains on."
+    )
     best = [run.best_beta_reward for run in runs if run.best_beta_reward is not None]
     if best:
         lines.append(
@@ -222,6 +227,10 @@ def _findings(runs: Sequence[MethodResult]) -> list[str]:
             "One world only: the errors are over games and say nothing about other worlds; try `--seeds 0 1 2`."
         )
     return lines
+
+
+def _range(values: set[int]) -> str:
+    return f"{min(values)} to {max(values)}" if len(values) > 1 else str(min(values))
 
 
 def _write_report(folder, title, rows, findings, pictures, settings) -> None:

@@ -30,7 +30,8 @@ BETAS = (1.0, 2.0, 3.0, 5.0)
 class MethodResult:
     """What one method gave in one world. Field names are those of `results.json`.
 
-    Of BOOST, `distance_correlation` is Pearson's r of its synthetic rows' weights and their distances to the offline rows,
+    `num_tasks` are the distinct tasks that games are drawn from; `num_shared_tasks` of them have a validation row too. Of
+    BOOST, `distance_correlation` is Pearson's r of its synthetic rows' weights and their distances to the offline rows,
     and `game` one game on a held-out task, as text.
     """
 
@@ -47,6 +48,8 @@ class MethodResult:
     seconds: float
     num_tokens: float
     eval_loss: float
+    num_tasks: int = 0
+    num_shared_tasks: int = 0
     validation_rewards: dict[str, float] = field(default_factory=dict)
     best_beta_reward: float | None = None
     report: dict[str, Any] | None = None
@@ -195,6 +198,8 @@ def run_method(
         seconds=seconds,
         num_tokens=float(trainer.num_tokens),
         eval_loss=trainer.evaluate()["eval_loss"],
+        num_tasks=len(setting.evaluation_tasks),
+        num_shared_tasks=setting.num_shared_tasks,
         validation_rewards=played["validation_rewards"],
         best_beta_reward=played["best_beta_reward"],
         report=trainer.validated_report,

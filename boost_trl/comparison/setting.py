@@ -58,6 +58,11 @@ class Setting:
         """Offline and synthetic rows."""
         return concatenate_datasets([self.offline, self.synthetic])
 
+    @property
+    def num_shared_tasks(self) -> int:
+        """How many evaluation tasks have a validation row too."""
+        return len({task.id for task in self.evaluation_tasks} & {task.id for task in self.validation_tasks})
+
     def return_normalization(self, model: PreTrainedModel, args: BilevelOfflineRLConfig) -> tuple[float, float]:
         """(shift, scale) of the pool's returns: one for all methods, whichever rows they train on, so that β and losses mean
         the same in every row of a comparison."""

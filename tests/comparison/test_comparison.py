@@ -12,6 +12,7 @@ from boost_trl.comparison.run import MethodResult, auc_of_planted_truth, train_m
 from boost_trl.comparison.setting import Setting
 from boost_trl.comparison.study import Cell, differences_table, load_cells, mean_over_worlds, rewards_table, run_cells
 from boost_trl.comparison.tables import markdown_table, text_table
+from boost_trl.environments.base import Task
 
 
 def result(method, reward, se=0.1, beta=1.0, auc=None):
@@ -157,3 +158,14 @@ def test_rows_of_other_formats_are_brought_into_common_columns(setting):
     assert len(setting.pool) == 40 and sum(setting.offline["is_noise"]) == 10
     assert set(setting.offline["source"]) == {"offline"} and set(setting.synthetic["source"]) == {"synthetic"}
     assert isinstance(setting.pool, Dataset)
+
+
+def test_shared_tasks_are_counted_by_id():
+    tasks = [Task(name, "fruit") for name in ("apple", "pear", "plum")]
+    rows = Dataset.from_list(
+        [{"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], "rewards": [0.0]}]
+    )
+    setting = Setting(
+        None, None, None, rows, rows, rows, rows, tasks[:2], [Task("pear", "fruit"), Task("fig", "fruit")]
+    )
+    assert setting.num_shared_tasks == 1
