@@ -51,7 +51,7 @@ class Selector:
         weight_scale (`str`, *optional*, defaults to `"mean_one"`):
             `"mean_one"`: weights N·σ(ω). `"simplex"`: σ(ω), the paper's, in the weights and in the gradient.
         min_effective_sample_size (`float`, *optional*, defaults to `0.01`):
-            Warn when n_eff falls below this share of N.
+            Warn when n_eff falls below this share of N, or below 2 rows (1.5 of only 2). 0: never.
         dataset_fingerprint (`str`, *optional*):
             Saved with the state, which then loads for the same rows only.
 
@@ -242,8 +242,10 @@ class Selector:
 
     @property
     def has_collapsed(self) -> bool:
-        """n_eff < `min_effective_sample_size`·N."""
-        return self.effective_sample_size() < self.min_effective_sample_size * self.num_examples
+        """n_eff < `min_effective_sample_size`·N, or below 2 rows (1.5 of only 2). Never with a share of 0."""
+        share, rows = self.min_effective_sample_size, self.num_examples
+        # n_eff is at least 1, so a share of the rows alone would never tell for small N.
+        return share > 0 and self.effective_sample_size() < max(share * rows, min(2, (rows + 1) / 2))
 
     def _warn_of_collapse(self) -> None:
         if not self._warned and self.has_collapsed:

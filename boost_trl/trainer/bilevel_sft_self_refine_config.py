@@ -1,7 +1,9 @@
 """Configuration of [`BilevelSFTSelfRefineTrainer`]."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 from transformers import TrainingArguments
@@ -10,6 +12,37 @@ from trl import SFTConfig
 from boost_trl.selection import PenaltySchedule, Selector
 from boost_trl.selection.importance import LEVELS, RESPONSE_WEIGHTINGS
 from boost_trl.selection.selector import OPTIMIZERS, SELECTORS, WEIGHT_SCALES
+
+
+_WHOLE_NUMBERS = (
+    "bmo_refresh_steps",
+    "num_generations",
+    "generation_interval",
+    "max_generation_length",
+    "generation_batch_size",
+    "vllm_group_port",
+    "vllm_tensor_parallel_size",
+)
+_WHOLE_NUMBERS_OR_NONE = (
+    "validation_batch_size",
+    "rank_refresh_steps",
+    "num_examples",
+    "num_completions_to_print",
+    "vllm_max_model_length",
+)
+_NUMBERS = (
+    "bmo_tau",
+    "keep_fraction",
+    "min_effective_sample_size",
+    "rho_init",
+    "rho_increment",
+    "dpo_beta",
+    "online_ratio",
+    "generation_temperature",
+    "vllm_gpu_memory_utilization",
+)
+_NUMBERS_OR_NONE = ("selector_learning_rate", "importance_sampling_cap")
+_POSITIVE = ("dpo_beta", "generation_temperature", "importance_sampling_cap")
 
 
 @dataclass
@@ -61,7 +94,8 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
         rank_refresh_steps (`int`, *optional*):
             Optimizer steps between two rankings of `"rank"`. Defaults to a twentieth of an epoch.
         min_effective_sample_size (`float`, *optional*, defaults to `0.01`):
-            A warning is given when the effective sample size falls below this share of the rows.
+            A warning is given when the effective sample size falls below this share of the rows, or below 2 rows. 0:
+            never.
 
         > Parameters that control the penalty
 
@@ -377,6 +411,7 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             "vllm_mode",
         ):
             _check_choice(self, name)
+        self._check_numbers()
         self._check_online()
         if self.selector_baseline is not None:
             _check_choice(self, "selector_baseline")
@@ -384,39 +419,33 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             raise ValueError(
                 f"`validation_loss` must be 'sft', 'dpo' or, from Python, a callable; got {self.validation_loss!r}."
             )
-        for name in (
-            "validation_batch_size",
-            "bmo_refresh_steps",
-            "rank_refresh_steps",
-            "num_examples",
-            "num_completions_to_print",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}.")
-        if self.dpo_beta <= 0:
-            raise ValueError(f"`dpo_beta` must be positive, got {self.dpo_beta}.")
         if self.selector_baseline is not None and self.selection_loss == "sum":
             raise ValueError("`selector_baseline='token'` needs `selection_loss='mean'`: it is a mean loss per token.")
         if self.selector == "bmo" and self.selector_loss_at == "updated":
             raise ValueError(
                 "selector='bmo' weights a batch by its losses before the step: `selector_loss_at='current'`."
             )
-        # With `max_steps` the number of epochs is known only once the data is; the trainer checks it then.
-        self.penalty_schedule(self.num_train_epochs if self.max_steps <= 0 else 1)
+        # Only ρ in the first epoch: without a validation set training may last any number of epochs.
+        self.penalty_schedule(1)
+
+    def _check_numbers(self) -> None:
+        for name in _WHOLE_NUMBERS:
+            _check_whole(name, getattr(self, name))
+        for name in _NUMBERS:
+            _check_real(name, getattr(self, name))
+        for names, check in ((_WHOLE_NUMBERS_OR_NONE, _check_whole), (_NUMBERS_OR_NONE, _check_real)):
+            for name in names:
+                if getattr(self, name) is not None:
+                    check(name, getattr(self, name), " or None")
+        _check_real("selector_max_step", self.selector_max_step, infinite=True)
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}` must be positive, got {value}.")
 
     def _check_online(self) -> None:
         if not 0 <= self.online_ratio < 1:
             raise ValueError(f"`online_ratio` must be in [0, 1), got {self.online_ratio}.")
-        for name in ("num_generations", "generation_interval", "max_generation_length", "generation_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        if self.generation_temperature <= 0:
-            raise ValueError(f"`generation_temperature` must be positive, got {self.generation_temperature}.")
-        if self.importance_sampling_cap is not None and self.importance_sampling_cap <= 0:
-            raise ValueError(
-                f"`importance_sampling_cap` must be positive or None, got {self.importance_sampling_cap}."
-            )
         if self.online_ratio == 0:
             if self.num_generations > 1 or self.mask == "dynamic" or self.use_vllm:
                 raise ValueError(
@@ -486,8 +515,16 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
 
     @classmethod
     def from_training_arguments(cls, args: TrainingArguments) -> "BilevelSFTSelfRefineConfig":
-        """The same settings as `args`, of any class of training arguments, with our own fields at their defaults."""
-        return cls(**{f.name: getattr(args, f.name) for f in fields(args) if f.init})
+        """
+        The same settings as `args`, of any class of training arguments, with our own fields at their defaults. What a
+        subclass has added stays as an attribute.
+        """
+        known = {f.name for f in fields(cls)}
+        values = {f.name: getattr(args, f.name) for f in fields(args) if f.init}
+        config = cls(**{name: value for name, value in values.items() if name in known})
+        for name in values.keys() - known:
+            setattr(config, name, values[name])
+        return config
 
 
 def loss_name(loss: str | Callable) -> str:
@@ -500,3 +537,17 @@ def _check_choice(config: BilevelSFTSelfRefineConfig, name: str) -> None:
     value = getattr(config, name)
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}; got {value!r}.")
+
+
+def _check_whole(name: str, value, otherwise: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"`{name}` must be a whole number{otherwise}, got {value!r}.")
+    if value < 1:
+        raise ValueError(f"`{name}` must be at least 1{otherwise}, got {value}.")
+
+
+def _check_real(name: str, value, otherwise: str = "", infinite: bool = False) -> None:
+    valid = isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+    if not valid or (math.isinf(value) and not infinite):
+        kind = "a number" if infinite else "a finite number"
+        raise ValueError(f"`{name}` must be {kind}{otherwise}, got {value!r}.")

@@ -28,21 +28,31 @@ from trl.trainer.utils import get_config_model_id
 from boost_trl.selection import TokenBaseline, weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig, loss_name
 from boost_trl.trainer.hub_upload import push_checkpoint
-from boost_trl.trainer.sft_checks import check_loss_can_be_weighted, check_online, check_parallelism
+from boost_trl.trainer.sft_checks import (
+    check_loss_can_be_weighted,
+    check_not_streaming,
+    check_online,
+    check_parallelism,
+    check_validation_dataset,
+    ignored_settings_warning,
+)
 from boost_trl.trainer.sft_coverage import AnswerTokens
 from boost_trl.trainer.sft_example_ids import (
     EXAMPLE_ID,
+    IS_COUNTED,
     NO_EXAMPLE,
     ROW_IN_BATCH,
     ExampleIdCollator,
     hide_ids_in_labels,
     ids_of_predictions,
+    numbers_of_rows,
     rows_in_batch,
     take_ids_from_labels,
 )
+from boost_trl.trainer.sft_export import select_top_rows
 from boost_trl.trainer.sft_model_card import EXAMPLE_WEIGHTS_NAME, card_section
-from boost_trl.trainer.sft_online import ANSWER, IS_COUNTED, NO_ANSWER, OnlineAnswers
-from boost_trl.trainer.sft_pool import StreamedPool, column_names, make_pool, select_top_rows
+from boost_trl.trainer.sft_online import ANSWER, NO_ANSWER, OnlineAnswers
+from boost_trl.trainer.sft_pool import StreamedPool, column_names, make_pool
 from boost_trl.trainer.sft_row_losses import RowLosses
 from boost_trl.trainer.sft_validation import make_validation_loss
 from boost_trl.trainer.sft_window import BilevelCallback, Window
@@ -101,10 +111,10 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         "title": "A Unified Understanding of Offline Data Selection and Online Self-refining Generation for "
         "Post-training LLMs",
         "citation": """\
-@article{xiao2025unified,
+@misc{xiao2026unified,
     title        = {{A Unified Understanding of Offline Data Selection and Online Self-refining Generation for Post-training LLMs}},
     author       = {Quan Xiao and Tianyi Chen},
-    year         = 2025,
+    year         = 2026,
 }""",
     }
 
@@ -136,22 +146,37 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         if args is None:
             model_name = model if isinstance(model, str) else get_config_model_id(model.config)
             args = BilevelSFTSelfRefineConfig(f"{model_name.split('/')[-1]}-SFT")
-        elif not isinstance(args, BilevelSFTSelfRefineConfig):
+        given = args
+        if not isinstance(args, BilevelSFTSelfRefineConfig):
             args = BilevelSFTSelfRefineConfig.from_training_arguments(args)
         validation_loss = args.validation_loss
         if callable(validation_loss):
             # Arguments are saved with the model, functions are not.
-            args = copy.copy(args)
+            given = args = copy.copy(args)
             args.validation_loss = loss_name(validation_loss)
 
-        check_online(args, train_dataset, learned=validation_dataset is not None)
-        self.pool = make_pool(train_dataset, args, learned=validation_dataset is not None)
+        learned = validation_dataset is not None
+        check_online(args, train_dataset, learned)
+        if learned:
+            check_validation_dataset(validation_dataset, args, validation_loss, formatting_func)
+            if isinstance(train_dataset, Dataset):
+                check_not_streaming(args)
+            if args.max_steps <= 0:
+                # With `max_steps` the number of epochs is known only once the data is; `_begin_training` checks it.
+                args.penalty_schedule(args.num_train_epochs)
+        self.pool = make_pool(train_dataset, args, learned)
+        self.selector = None
         if self.pool is not None:
             check_loss_can_be_weighted(args, compute_loss_func)
             train_dataset = self.pool.identified()
+            if learned:
+                self.selector = args.make_selector(self.pool.num_examples, self.pool.fingerprint)
+        if self.selector is None or not self.selector.is_learned:
+            # The model card must not claim what was not done.
+            self._tag_names, self._name, self._paper = SFTTrainer._tag_names, SFTTrainer._name, SFTTrainer._paper
         super().__init__(
             model=model,
-            args=args,
+            args=given if self.pool is None else args,
             data_collator=data_collator,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
@@ -166,14 +191,13 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             peft_config=peft_config,
             formatting_func=formatting_func,
         )
-        self.selector = None
-        if self.pool is None:
+        if self.pool is not None:
+            check_parallelism(self, self.padding_free, learned)
+        if self.selector is None:
+            warning = ignored_settings_warning(args, has_weight_column=self.pool is not None)
+            if warning is not None:
+                logger.warning(warning)
             return
-        learned = validation_dataset is not None
-        check_parallelism(self, self.padding_free, learned)
-        if not learned:
-            return
-        self.selector = args.make_selector(self.pool.num_examples, self.pool.fingerprint)
         self.token_baseline = None
         if args.selector_baseline == "token":
             self.token_baseline = TokenBaseline(self.model.config.get_text_config().vocab_size)
@@ -246,6 +270,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         validation_coefficient, pool_coefficient = self._penalty.coefficients(epoch)
         gamma = self._penalty.gamma(epoch)
         self._window = Window(batches, self._penalty.rho(epoch), gamma, pool_coefficient, validation_coefficient)
+        if isinstance(self.pool, StreamedPool) and not self.pool.has_unique_ids and self.args.selection_loss == "sum":
+            for batch in batches:
+                self._row_losses.add_rows(numbers_of_rows(batch))
         if self.args.selector == "bmo_exact" and self.state.global_step % self.args.bmo_refresh_steps == 0:
             self._refresh_from_whole_pool()
         if self.selector.updates_before_weights:
@@ -271,14 +298,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         batches[-1][IS_COUNTED] = first + rows_in_batch(batches[-1]) < state.remainder
 
     def _mark_repeated(self, batches: list[dict[str, Any]]) -> None:
-        # One id per row: a flattened batch holds it once per token.
-        ids = [
-            torch.unique(
-                torch.stack(torch.broadcast_tensors(rows_in_batch(b), b[EXAMPLE_ID]), -1).flatten(0, -2), dim=0
-            )[:, 1]
-            for b in batches
-        ]
-        ids = torch.cat(ids).to(self.accelerator.device)
+        ids = torch.cat([numbers_of_rows(batch) for batch in batches]).to(self.accelerator.device)
         if self.accelerator.num_processes > 1:
             ids = self.accelerator.gather(self.accelerator.pad_across_processes(ids, pad_index=NO_EXAMPLE))
         ids = ids[ids != NO_EXAMPLE].cpu().numpy()
@@ -332,6 +352,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             self._window.add_validation(upper.detach(), count)
             items = count if self._window.validation_items is None else self._window.validation_items
             loss = loss + scale * self._window.validation_coefficient * upper / torch.as_tensor(items).clamp(min=1)
+            self._window.add_objective(loss.detach())
         return (loss, outputs) if return_outputs else loss
 
     @torch.no_grad()
@@ -443,7 +464,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         sums = window.sums
         if self.accelerator.num_processes > 1:
             sums = self.accelerator.reduce(sums.to(self.accelerator.device), "sum").cpu()
-        pool, weighted, tokens, validation, validation_items = sums.tolist()
+        pool, weighted, tokens, validation, validation_items, objective = sums.tolist()
         if not math.isfinite(validation):
             raise ValueError(
                 f"The validation loss is {validation} at step {self.state.global_step + 1}. No weight can be learned from "
@@ -460,7 +481,17 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         for name, value in metrics.items():
             self._metrics["train"][name].append(value)
         if self._sees_losses_of_training:
-            self._update_selector()
+            self._update_selector()  # names the row of a loss that is not finite
+        if not math.isfinite(objective):
+            causes = "a learning rate that is too high, or a bad row in `train_dataset`"
+            if self._online is not None and self.args.importance_sampling_cap is None:
+                causes = (
+                    "importance ratios that explode: set `importance_sampling_cap`, or lower `generation_interval`"
+                )
+            raise ValueError(
+                f"The loss is {objective} at step {self.state.global_step + 1} (mean weighted loss of the pool: "
+                f"{weighted / max(tokens, 1)}). The model cannot learn from it: look for {causes}."
+            )
 
     def _after_step(self) -> None:
         if self.args.selector_loss_at == "updated":
@@ -506,12 +537,16 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
                 Share of the rows to keep, at least one. Rows of weight 0 are never kept.
 
         Returns:
-            [`~datasets.Dataset`]: the kept rows in their order with a column `weight` of mean one.
+            [`~datasets.Dataset`]: the kept rows in their order with their weights, of mean one, in the column that
+            `args.weight_column` names (`weight` if it is `None`), in place of what was in it.
 
         Raises:
-            ValueError: for another number of rows, or a `top_fraction` outside of (0, 1].
+            ValueError: for another number of rows, a `top_fraction` outside of (0, 1], or one below 1 where all weights
+                are equal.
+            TypeError: if `dataset` is not a [`~datasets.Dataset`].
         """
-        return select_top_rows(dataset, self.example_weights()["weight"][:], top_fraction)
+        weights = self.example_weights()["weight"][:]
+        return select_top_rows(dataset, weights, top_fraction, self.args.weight_column or "weight")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.selector is not None and self.model.training:
@@ -581,9 +616,16 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if self.selector is None or checkpoint is None:
+        if checkpoint is None:
             return
         path = Path(checkpoint, STATE_NAME)
+        if self.selector is None:
+            if path.is_file():
+                raise ValueError(
+                    f"{checkpoint} was written with learned weights, and this trainer has no `validation_dataset`. Give "
+                    "it one to continue, or start a new run with the checkpoint as `model`."
+                )
+            return
         if not path.is_file():
             raise ValueError(
                 f"{checkpoint} has no {STATE_NAME}: it was written without `validation_dataset`, or with "

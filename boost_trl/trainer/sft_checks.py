@@ -1,7 +1,11 @@
 """What cannot carry example weights, said before any training."""
 
-from datasets import IterableDataset
+from collections.abc import Callable
+from dataclasses import fields
+
+from datasets import Dataset, IterableDataset
 from transformers import Trainer
+from trl import SFTConfig
 from trl.import_utils import is_vllm_available
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
@@ -51,6 +55,93 @@ def check_parallelism(trainer: Trainer, padding_free: bool, learned: bool) -> No
             "Learned example weights are not supported with tensor parallelism, where several processes hold the same "
             "batch. Use `tp_size=1`."
         )
+
+
+def check_validation_dataset(
+    dataset, args: BilevelSFTSelfRefineConfig, loss: str | Callable, formatting_func: Callable | None
+) -> None:
+    """
+    Raises:
+        ValueError: for a validation set that is empty, or whose columns the loss cannot use.
+        TypeError: if it is not a [`~datasets.Dataset`].
+    """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"`validation_dataset` must be a `Dataset`, got `{type(dataset).__name__}`. A stream can be read into one "
+            "with `Dataset.from_list(list(stream))`."
+        )
+    if len(dataset) == 0:
+        raise ValueError("`validation_dataset` is empty: there is nothing to select the training data by.")
+    columns = set(dataset.column_names)
+    preferences = {"chosen", "rejected"}
+    if loss == "dpo":
+        if not preferences <= columns:
+            raise ValueError(
+                "validation_loss='dpo' needs rows with 'prompt', 'chosen' and 'rejected'; `validation_dataset` has no "
+                f"{sorted(preferences - columns)}, only {sorted(columns)}."
+            )
+        return
+    if loss == "sft" and preferences <= columns:
+        raise ValueError(
+            "`validation_dataset` has preference rows ('chosen', 'rejected'): set `validation_loss='dpo'`."
+        )
+    if "input_ids" in columns or (args.dataset_kwargs or {}).get("skip_prepare_dataset"):
+        return
+    if formatting_func is not None:
+        try:
+            formatting_func(dataset[0])
+        except Exception as error:
+            raise ValueError(
+                f"`formatting_func` fails on the first row of `validation_dataset`, which has {sorted(columns)}: "
+                f"{type(error).__name__}: {error}. Give it the columns of `train_dataset`."
+            ) from error
+        return
+    conversations = {"messages", "conversations"} & columns
+    if not conversations and not {"prompt", "completion"} <= columns and args.dataset_text_field not in columns:
+        raise ValueError(
+            f"`validation_dataset` has none of the columns to train on, only {sorted(columns)}. It needs "
+            f"'{args.dataset_text_field}' (`dataset_text_field`), 'prompt' and 'completion', 'messages', or 'input_ids'."
+        )
+
+
+def check_not_streaming(args: BilevelSFTSelfRefineConfig) -> None:
+    """
+    Raises:
+        ValueError: for settings that only streaming data has a use for.
+    """
+    given = [
+        name
+        for name in ("example_id_column", "num_examples", "source_column", "source_names")
+        if name in changed_settings(args)
+    ]
+    if given:
+        raise ValueError(
+            f"{_listed(given)} only work with streaming data, and `train_dataset` is a `Dataset`, whose rows have numbers "
+            "and weights of their own. Leave them out, or stream it with `train_dataset.to_iterable_dataset()`."
+        )
+
+
+def changed_settings(args: BilevelSFTSelfRefineConfig) -> list[str]:
+    """Our own settings that differ from their defaults."""
+    ours = {field.name for field in fields(BilevelSFTSelfRefineConfig)} - {field.name for field in fields(SFTConfig)}
+    return [
+        f.name for f in fields(BilevelSFTSelfRefineConfig) if f.name in ours and getattr(args, f.name) != f.default
+    ]
+
+
+def ignored_settings_warning(args: BilevelSFTSelfRefineConfig, has_weight_column: bool) -> str | None:
+    """What to warn of when training starts without a validation set; `None` if all settings have their effect."""
+    names = [name for name in changed_settings(args) if name != "weight_column"]
+    if args.weight_column is not None and "weight_column" in changed_settings(args) and not has_weight_column:
+        names.append("weight_column")
+    if not names:
+        return None
+    what = "no weights are learned" if has_weight_column else "this is plain supervised fine-tuning"
+    return f"No `validation_dataset` is given, so {what}: {_listed(names)} have no effect."
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def check_online(args: BilevelSFTSelfRefineConfig, train_dataset, learned: bool) -> None:

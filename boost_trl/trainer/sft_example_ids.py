@@ -11,6 +11,7 @@ from datasets import Dataset, IterableDataset, List, Value
 
 EXAMPLE_ID = "_example_id"
 ROW_IN_BATCH = "_row_in_batch"
+IS_COUNTED = "_is_counted"
 NO_EXAMPLE = -1  # padding
 
 
@@ -51,6 +52,13 @@ def rows_in_batch(batch: dict[str, Any]) -> torch.Tensor:
     """Which row of its batch each row number belongs to, in their shape; -1 on padding of flattened batches."""
     ids = batch[EXAMPLE_ID]
     return batch.get(ROW_IN_BATCH, torch.arange(ids.size(0), device=ids.device)[:, None])
+
+
+def numbers_of_rows(batch: dict[str, Any]) -> torch.Tensor:
+    """(R,) the row number of each row of an unpacked batch; a flattened batch holds it once per token."""
+    places, ids = torch.broadcast_tensors(rows_in_batch(batch), batch[EXAMPLE_ID])
+    numbers = torch.unique(torch.stack([places, ids], dim=-1).flatten(0, -2), dim=0)[:, 1]
+    return numbers[numbers != NO_EXAMPLE]
 
 
 @dataclass

@@ -9,12 +9,21 @@ _NOT_RESULTS = ("_runtime", "_per_second", "_num_tokens")
 
 def card_section(selector: Selector, num_validation_rows: int, log_history: list[dict[str, float]]) -> str:
     """Markdown: the method, the effective sample size and the last value of every evaluation metric."""
+    how = f'`selector="{selector.selector}"`'
+    if selector.is_learned:
+        text = (
+            f"Each training example's weight was learned ({how}) from a validation set of {num_validation_rows} rows."
+        )
+    else:
+        text = (
+            f"All training examples weigh the same ({how}), mixed with those of a validation set of "
+            f"{num_validation_rows} rows."
+        )
     lines = [
         "",
         "## Example weights",
         "",
-        f'Each training example\'s weight was learned (`selector="{selector.selector}"`) from a validation set of '
-        f"{num_validation_rows} rows. The weights are in `{EXAMPLE_WEIGHTS_NAME}`.",
+        f"{text} The weights are in `{EXAMPLE_WEIGHTS_NAME}`.",
         "",
         "| | |",
         "|---|---|",

@@ -16,6 +16,7 @@ from boost_trl.selection import importance_ratios, response_weights
 from boost_trl.trainer.sft_answers import Answers
 from boost_trl.trainer.sft_example_ids import (
     EXAMPLE_ID,
+    IS_COUNTED,
     NO_EXAMPLE,
     ExampleIdCollator,
     ids_of_predictions,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 
 ANSWER = "_answer"
-IS_COUNTED = "_is_counted"
 NO_ANSWER = -1  # a token of an offline answer, or padding
 
 

@@ -36,18 +36,22 @@ class Window:
         self.pool_coefficient = pool_coefficient
         self.validation_coefficient = validation_coefficient
         self.validation_items: torch.Tensor | int | None = None
-        # pool loss, weighted pool loss, pool tokens, validation loss, validation items
-        self.sums = torch.zeros(5, dtype=torch.float64)
+        # pool loss, weighted pool loss, pool tokens, validation loss, validation items, what the model minimises
+        self.sums = torch.zeros(6, dtype=torch.float64)
 
     def add_pool(self, losses: torch.Tensor, weights: torch.Tensor, shares: torch.Tensor | None = None) -> None:
         """Token losses of the pool, (T,), what they are multiplied by, (T,), and what part of its row each is, (T,)."""
-        losses, weights = losses.double().cpu(), weights.double().cpu()
-        shares = torch.ones_like(losses) if shares is None else shares.double().cpu()
+        losses, weights = losses.cpu().double(), weights.cpu().double()  # MPS has no float64
+        shares = torch.ones_like(losses) if shares is None else shares.cpu().double()
         self.sums[:3] += torch.stack([(shares * losses).sum(), (weights * losses).sum(), shares.sum()])
 
     def add_validation(self, loss: torch.Tensor, count: torch.Tensor | int) -> None:
         """A summed validation loss and the number of its terms."""
-        self.sums[3:] += torch.tensor([float(loss), float(count)], dtype=torch.float64)
+        self.sums[3:5] += torch.tensor([float(loss), float(count)], dtype=torch.float64)
+
+    def add_objective(self, loss: torch.Tensor) -> None:
+        """The loss of one micro-batch as it goes backward."""
+        self.sums[5] += float(loss)
 
 
 class BilevelCallback(TrainerCallback):

@@ -314,6 +314,17 @@ def test_collapse_warns_once(caplog):
     assert "of 100 rows" in caplog.records[0].message
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 10, 100, 1000])
+def test_a_small_pool_can_collapse_too(rows):
+    """All weight on one row is a collapse unless there is no other row, although 1 % of 100 rows is one row."""
+    for share in (0.01, 0.0):
+        selector = Selector(rows, selector="bmo_exact", bmo_tau=100.0, min_effective_sample_size=share)
+        assert not selector.has_collapsed
+        selector.refresh(range(rows), [0.0] + [1.0] * (rows - 1))
+        assert selector.effective_sample_size() == pytest.approx(1)
+        assert selector.has_collapsed == (share > 0 and rows > 1)
+
+
 @pytest.mark.parametrize(
     "kwargs, message",
     [

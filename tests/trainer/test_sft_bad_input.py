@@ -1,12 +1,15 @@
 """What cannot be weighted, and data or settings that make no sense, are refused before any training."""
 
 import contextlib
+import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from sft_tiny import make_args, make_model, make_rows, make_tokenizer
+from sft_tiny import make_args, make_model, make_pairs, make_rows, make_tokenizer
+from transformers import TrainerCallback
 
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.sft_checks import check_parallelism
@@ -35,15 +38,43 @@ def make_trainer(folder, dataset=None, validation=None, args=None, **kwargs):
         ({"validation_batch_size": 0}, "`validation_batch_size` must be at least 1"),
         ({"bmo_refresh_steps": 0}, "`bmo_refresh_steps` must be at least 1"),
         ({"dpo_beta": 0.0}, "`dpo_beta` must be positive"),
+        ({"dpo_beta": float("nan")}, "`dpo_beta` must be a finite number, got nan"),
+        ({"rho_init": float("nan")}, "`rho_init` must be a finite number, got nan"),
+        ({"rho_init": "0.3"}, "`rho_init` must be a finite number, got '0.3'"),
+        ({"rho_increment": None}, "`rho_increment` must be a finite number, got None"),
+        ({"generation_temperature": float("nan")}, "`generation_temperature` must be a finite number"),
+        ({"generation_temperature": None}, "`generation_temperature` must be a finite number, got None"),
+        ({"importance_sampling_cap": float("nan")}, "`importance_sampling_cap` must be a finite number or None"),
+        ({"importance_sampling_cap": "3"}, "`importance_sampling_cap` must be a finite number or None, got '3'"),
+        ({"importance_sampling_cap": -1.0}, "`importance_sampling_cap` must be positive"),
+        ({"generation_batch_size": None}, "`generation_batch_size` must be a whole number, got None"),
+        ({"num_generations": 1.5}, "`num_generations` must be a whole number, got 1.5"),
+        ({"bmo_refresh_steps": 1.5}, "`bmo_refresh_steps` must be a whole number, got 1.5"),
+        ({"bmo_refresh_steps": True}, "`bmo_refresh_steps` must be a whole number, got True"),
+        ({"validation_batch_size": 2.5}, "`validation_batch_size` must be a whole number or None, got 2.5"),
+        ({"selector_max_step": float("nan")}, "`selector_max_step` must be a number, got nan"),
+        ({"online_ratio": "half"}, "`online_ratio` must be a finite number, got 'half'"),
         ({"rho_init": 1.0}, r"must be in \[0, 1\)"),
         ({"rho_init": -0.1}, r"must be in \[0, 1\)"),
-        ({"rho_init": 0.5, "rho_increment": 0.3, "max_steps": -1, "num_train_epochs": 3}, "in epoch 3"),
         ({"selector": "mixing", "rho_init": 1.5}, "for direct mixing"),
     ],
 )
 def test_settings(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         make_args(tmp_path, **settings)
+
+
+def test_a_penalty_that_reaches_one_within_the_epochs(tmp_path):
+    args = {"rho_init": 0.5, "rho_increment": 0.3, "max_steps": -1, "num_train_epochs": 3}
+    with pytest.raises(ValueError, match="in epoch 3"):
+        make_trainer(tmp_path, validation=make_rows(3), args=args)
+    with pytest.raises(ValueError, match="in epoch 10 of 10"):
+        make_trainer(tmp_path, validation=make_rows(3), args={"max_steps": -1, "num_train_epochs": 10})
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    args = make_args(tmp_path, num_generations=np.int64(1), rho_init=np.float32(0.25), selector_max_step=float("inf"))
+    assert args.rho_init == 0.25
 
 
 def test_a_penalty_that_reaches_one_within_max_steps(tmp_path):
@@ -83,6 +114,64 @@ def test_an_epoch_that_ends_with_a_short_batch_is_one_epoch(tmp_path):
 def test_validation_sets(validation, args, error, message, tmp_path):
     with pytest.raises(error, match=message):
         make_trainer(tmp_path, validation=validation, args=args)
+
+
+@pytest.mark.parametrize(
+    ("validation", "kwargs", "error", "message"),
+    [
+        ("trusted.jsonl", {}, TypeError, "`validation_dataset` must be a `Dataset`, got `str`"),
+        (Dataset.from_dict({"text": []}), {}, ValueError, "`validation_dataset` is empty"),
+        (Dataset.from_dict({"foo": ["w1"]}), {}, ValueError, "`validation_dataset` has none of the columns"),
+        (Dataset.from_dict({"prompt": ["w1"]}), {}, ValueError, "`validation_dataset` has none of the columns"),
+        (make_rows(3), {"args": {"validation_loss": "dpo"}}, ValueError, "has no .'chosen', 'rejected'."),
+        (
+            make_rows(3),
+            {"formatting_func": lambda row: row["x"]},
+            ValueError,
+            "`formatting_func` fails .* KeyError: 'x'",
+        ),
+    ],
+)
+def test_the_validation_set_is_checked_before_the_pool_is_touched(
+    validation, kwargs, error, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Dataset, "map", lambda *args, **kwargs: pytest.fail("the pool is being prepared"))
+    with pytest.raises(error, match=message):
+        make_trainer(tmp_path, validation=validation, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"example_id_column": "id"}, {"num_examples": 4}, {"source_names": ["a"]}, {"source_column": "site"}]
+)
+def test_settings_of_streaming_data_on_a_dataset(setting, tmp_path):
+    with pytest.raises(ValueError, match=f"`{next(iter(setting))}` only work with streaming data"):
+        make_trainer(tmp_path, make_pairs(), make_pairs(3), setting)
+
+
+@pytest.mark.parametrize(
+    ("settings", "columns", "named"),
+    [
+        ({}, {}, None),
+        ({}, {"weight": [1.0, 2.0, 3.0]}, None),
+        ({"weight_column": "quality"}, {"quality": [1.0, 2.0, 3.0]}, None),
+        ({"weight_column": None}, {}, None),
+        (
+            {"selector": "bmo", "label_column": "good"},
+            {},
+            "plain supervised .* `selector`, `label_column` have no effect",
+        ),
+        ({"rho_init": 0.2}, {"weight": [1.0, 2.0, 3.0]}, "no weights are learned: `rho_init` have no effect"),
+        ({"weight_column": "quality"}, {}, "`weight_column` have no effect"),
+        ({"num_examples": 4}, {}, "`num_examples` have no effect"),
+        ({"validation_loss": max}, {}, "`validation_loss` have no effect"),
+    ],
+)
+def test_settings_without_effect_are_said(settings, columns, named, tmp_path, caplog):
+    make_trainer(tmp_path, make_rows(3, columns), args=settings)
+    warnings = [record.message for record in caplog.records if "validation_dataset" in record.message]
+    assert len(warnings) == (named is not None)
+    if named:
+        assert re.search(named, warnings[0])
 
 
 @pytest.mark.parametrize(
@@ -150,6 +239,44 @@ def test_losses_that_are_not_finite(where, tmp_path):
     with pytest.raises(ValueError, match="The (validation )?loss (of row 0 )?is nan at"):
         trainer.train()
     assert torch.equal(trainer.model.model.embed_tokens.weight, before)  # stopped before the step
+
+
+class ForgetAllAfterTheFirstStep(TrainerCallback):
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        model.lm_head.weight.data.zero_()
+
+
+def test_importance_ratios_that_explode(tmp_path):
+    """Answers that a sharp model finds very unlikely become likely: the ratio overflows while every loss is finite."""
+    trainer = make_trainer(
+        tmp_path,
+        make_pairs(),
+        make_pairs(3),
+        {
+            "online_ratio": 0.5,
+            "importance_sampling_cap": None,
+            "generation_temperature": 1e6,
+            "max_generation_length": 6,
+            "per_device_train_batch_size": 12,
+            "learning_rate": 1e-6,
+        },
+        callbacks=[ForgetAllAfterTheFirstStep()],
+    )
+    trainer.model.lm_head.weight.data.mul_(300)
+    with pytest.raises(ValueError, match="at step 2 .* explode: set `importance_sampling_cap`"):
+        trainer.train()
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("at", ["current", "updated"])
+def test_weights_that_overflow(at, tmp_path):
+    trainer = make_trainer(
+        tmp_path, make_rows(3, {"weight": [1.0, 3e38, 1.0]}), make_rows(2), {"selector_loss_at": at}
+    )
+    before = trainer.model.model.embed_tokens.weight.clone()
+    with pytest.raises(ValueError, match="The loss is inf at step 1 .* bad row in `train_dataset`"):
+        trainer.train()
+    assert torch.equal(trainer.model.model.embed_tokens.weight, before)
 
 
 def test_a_collator_that_merges_rows(tmp_path):

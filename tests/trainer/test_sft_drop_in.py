@@ -1,6 +1,7 @@
 """Without a validation set, and with all weights 1, training is SFTTrainer's to the last bit."""
 
 import inspect
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from sft_tiny import (
     make_rows,
     make_tokenizer,
 )
-from transformers import TrainingArguments
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
@@ -49,6 +50,7 @@ CASES = {
     },
     "bfd_accumulation_lora": {"packing": True, "max_length": 12, "gradient_accumulation_steps": 2, "peft": True},
     "epochs": {"max_steps": -1, "num_train_epochs": 2, "gradient_accumulation_steps": 2},
+    "many_epochs": {"max_steps": -1, "num_train_epochs": 11, "per_device_train_batch_size": 13},
 }
 DATA = {"rows": make_rows, "pairs": make_pairs, "conversations": make_conversations}
 
@@ -94,17 +96,43 @@ def test_constructor_is_sft_trainers_plus_the_validation_set():
     assert [(p.name, p.kind) for p in ours[len(theirs) :]] == [("validation_dataset", inspect.Parameter.KEYWORD_ONLY)]
 
 
-@pytest.mark.parametrize("config", [SFTConfig, TrainingArguments])
+@dataclass
+class OwnConfig(SFTConfig):
+    """With a field of the user's."""
+
+    own: int = 3
+
+
+CONFIGS = [SFTConfig, OwnConfig, TrainingArguments, Seq2SeqTrainingArguments]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 def test_other_training_arguments_are_accepted(config, tmp_path):
     args = make_args(tmp_path, config, hub_token="secret", seed=3)
-    if config is SFTConfig:
+    if issubclass(config, SFTConfig):
         args.eos_token = "<eos>"
     trainer = BilevelSFTSelfRefineTrainer(
-        make_model(), args, train_dataset=make_rows(), processing_class=make_tokenizer()
+        make_model(),
+        args,
+        train_dataset=make_rows(),
+        processing_class=make_tokenizer(),
+        validation_dataset=make_rows(3),
     )
     assert isinstance(trainer.args, BilevelSFTSelfRefineConfig)
     for name in ("hub_token", "seed", "learning_rate", "max_steps", "eos_token"):
         assert getattr(trainer.args, name) == getattr(args, name, None)
+    if config is OwnConfig:
+        assert trainer.args.own == 3
+
+
+@pytest.mark.parametrize("config", [*CONFIGS[:3], BilevelSFTSelfRefineConfig])
+def test_without_a_validation_set_arguments_are_treated_as_trl_does(config, tmp_path):
+    results = []
+    for cls in (SFTTrainer, BilevelSFTSelfRefineTrainer):
+        args = make_args(tmp_path, config, num_train_epochs=0, max_steps=-1)
+        trainer = cls(make_model(), args, train_dataset=make_rows(), processing_class=make_tokenizer())
+        results.append((type(trainer.args), trainer.args is args))
+    assert results[0] == results[1]
 
 
 def test_config_survives_a_round_trip(tmp_path):

@@ -126,7 +126,27 @@ def test_files(run):
     card = (folder / "README.md").read_text()
     for text in ("bilevel-sft-self-refine", "Quan Xiao", "effective sample size", "eval_clean_loss", 'selector="bds"'):
         assert text in card
+    assert "xiao2026unified" in card and "2026" in card
     assert {"trl", "sft"} <= set(trainer.model.model_tags)
+
+
+@pytest.mark.parametrize("selector", [None, "uniform"])
+def test_the_card_of_a_run_without_learned_weights_does_not_claim_any(selector, tmp_path):
+    options = {} if selector is None else {"validation_dataset": validation_rows()}
+    trainer = BilevelSFTSelfRefineTrainer(
+        make_model(),
+        make_args(tmp_path, max_steps=1, **({} if selector is None else {"selector": selector})),
+        train_dataset=contradicting_rows(),
+        processing_class=make_tokenizer(),
+        **options,
+    )
+    trainer.train()
+    trainer.create_model_card(model_name="tiny")
+    card = (tmp_path / "README.md").read_text()
+    for text in ("bilevel-sft-self-refine", "Quan Xiao", "was learned"):
+        assert text not in card
+    assert "bilevel-sft-self-refine" not in trainer.model.model_tags
+    assert ("All training examples weigh the same" in card) == (selector is not None)
 
 
 def test_a_push_leaves_the_pickled_arguments_out(run):
@@ -154,6 +174,49 @@ def test_export_selected_trains_again(run, tmp_path):
             trainer.export_selected(contradicting_rows(), top_fraction=wrong)
     with pytest.raises(ValueError, match="has 3 rows, but the weights belong to 24"):
         trainer.export_selected(make_rows(3))
+
+
+def test_export_selected_chooses_by_weights_only(tmp_path):
+    def make_trainer(dataset, validation=None, **overrides):
+        return BilevelSFTSelfRefineTrainer(
+            make_model(),
+            make_args(tmp_path, max_steps=2, **overrides),
+            train_dataset=dataset,
+            processing_class=make_tokenizer(),
+            validation_dataset=validation,
+        )
+
+    trainer = make_trainer(make_rows(6), make_rows(2))
+    with pytest.raises(ValueError, match="All weights are equal"):
+        trainer.export_selected(make_rows(6), top_fraction=0.5)
+    assert trainer.export_selected(make_rows(6))["weight"][:] == [1.0] * 6
+    with pytest.raises(TypeError, match="must be a `Dataset`, got `IterableDataset`"):
+        trainer.export_selected(make_rows(6).to_iterable_dataset())
+
+    # What is left of fixed weights 0 and 1 is all rows of weight 1: nothing to choose among.
+    trainer = make_trainer(make_rows(4, {"weight": [0.0, 1.0, 0.0, 1.0]}))
+    assert trainer.export_selected(make_rows(4), top_fraction=0.5)["text"][:] == make_rows(4).select([1, 3])["text"][:]
+    with pytest.raises(ValueError, match="which 1 of 2 rows"):
+        trainer.export_selected(make_rows(4), top_fraction=0.25)
+
+
+def test_export_selected_writes_the_column_that_the_next_run_reads(tmp_path):
+    def make_trainer(dataset, folder, validation=None):
+        args = make_args(folder, max_steps=2, weight_column="quality")
+        return BilevelSFTSelfRefineTrainer(
+            make_model(), args, train_dataset=dataset, processing_class=make_tokenizer(), validation_dataset=validation
+        )
+
+    kilograms = [5.0, 6.0, 7.0, 8.0]
+    pool = make_rows(4, {"quality": [1.0, 2.0, 3.0, 4.0], "weight": kilograms})
+    first = make_trainer(pool, tmp_path / "a", make_rows(2))
+    first.train()
+    learned = torch.tensor(first.example_weights()["weight"][:])
+    selected = first.export_selected(pool)
+    assert selected["weight"][:] == kilograms
+    torch.testing.assert_close(torch.tensor(selected["quality"][:]), learned / learned.mean(), check_dtype=False)
+    second = make_trainer(selected, tmp_path / "b")
+    assert second.example_weights()["weight"][:] == selected["quality"][:]
 
 
 def test_a_trainer_without_weights_says_so(tmp_path):

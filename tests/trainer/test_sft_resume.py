@@ -82,6 +82,14 @@ def test_a_checkpoint_of_other_rows_or_rules_is_refused(changes, message, checkp
         make_trainer(tmp_path, **changes).train(resume_from_checkpoint=checkpoint)
 
 
+def test_a_checkpoint_with_weights_needs_the_validation_set(checkpoint, tmp_path):
+    plain = BilevelSFTSelfRefineTrainer(
+        make_model(), make_args(tmp_path, max_steps=6), train_dataset=make_rows(20), processing_class=make_tokenizer()
+    )
+    with pytest.raises(ValueError, match="written with learned weights, and this trainer has no `validation_dataset`"):
+        plain.train(resume_from_checkpoint=checkpoint)
+
+
 def test_a_checkpoint_without_weights_is_refused(tmp_path):
     plain = BilevelSFTSelfRefineTrainer(
         make_model(),
