@@ -18,6 +18,8 @@ class ImportanceRatios(NamedTuple):
         mean (`float`): of the raw ratios, before capping, over finite answers (their tokens at token level).
         max (`float`): of the same.
         capped_share (`float`): share of the same above `cap`.
+        of_answers (`torch.Tensor`): (B,) float64, the raw ratio of each whole answer, whatever the level; at most the
+            largest float64, and 1 where it is not finite.
     """
 
     ratios: torch.Tensor
@@ -25,6 +27,7 @@ class ImportanceRatios(NamedTuple):
     mean: float
     max: float
     capped_share: float
+    of_answers: torch.Tensor
 
 
 def importance_ratios(
@@ -58,21 +61,21 @@ def importance_ratios(
     log_ratio = (logps_new.detach().double() - logps_old.detach().double()).masked_fill(~mask, 0.0)
     is_finite = torch.isfinite(log_ratio).all(dim=1)
     log_ratio = log_ratio.masked_fill(~is_finite[:, None], 0.0)
+    of_answers = log_ratio.sum(dim=1)
     if level == "token":
         counted = mask & is_finite[:, None]
     else:
-        log_ratio = log_ratio.sum(dim=1)
-        if level == "geometric":
-            log_ratio = log_ratio / mask.sum(dim=1).clamp(min=1)
+        log_ratio = of_answers / mask.sum(dim=1).clamp(min=1) if level == "geometric" else of_answers
         counted = is_finite
+    of_answers = of_answers.exp().clamp(max=torch.finfo(torch.float64).max)
     highest = torch.finfo(torch.float32).max if cap is None else cap
     ratios = log_ratio.exp().clamp(max=highest).masked_fill(~counted, 0.0).float()
     raw = log_ratio[counted].exp().clamp(max=torch.finfo(torch.float64).max)
     if not raw.numel():
-        return ImportanceRatios(ratios, is_finite, 0.0, 0.0, 0.0)
+        return ImportanceRatios(ratios, is_finite, 0.0, 0.0, 0.0, of_answers)
     # Divided before they are summed: a mean of huge ratios is huge, not infinite.
     mean, capped = (raw / raw.numel()).sum(), (raw > highest).double().mean()
-    return ImportanceRatios(ratios, is_finite, mean.item(), raw.max().item(), capped.item())
+    return ImportanceRatios(ratios, is_finite, mean.item(), raw.max().item(), capped.item(), of_answers)
 
 
 def response_weights(

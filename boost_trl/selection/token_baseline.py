@@ -75,8 +75,9 @@ class TokenBaseline(nn.Module):
             statistics (`torch.Tensor`): (2, V), [`batch_statistics`] of the whole optimizer batch.
 
         Returns:
-            `torch.Tensor`: (B,) C_b. The same, except for the first batch: there was nothing to look up before it, so
-            its own mean token loss is subtracted.
+            `torch.Tensor`: (B,) C_b. The same, except before any token was seen: there was nothing to look up, so the
+            batch's own mean token loss is subtracted, or the mean of its rows if it has no token to learn from, as
+            when the model wrote all of its answers itself.
 
         Raises:
             ValueError: if a summed loss is not finite.
@@ -87,7 +88,7 @@ class TokenBaseline(nn.Module):
         sums, counts = statistics
         total = counts.sum()
         if total == 0:
-            return row_losses
+            return row_losses - row_losses.mean() if self.is_empty else row_losses
         batch_mean = sums.sum() / total
         first = self.is_empty
         if first:

@@ -82,7 +82,7 @@ class HeadFitter:
         for batch in self._batches(rows):
             q_taken, q_logsumexp = heads.q_statistics(batch.states[batch.action_index], batch.actions)
             losses = (q_logsumexp - q_taken).mean(dim=0)
-            pieces.append((sum_by_row(losses, batch) / batch.lengths).double().cpu().numpy())
+            pieces.append((sum_by_row(losses, batch) / batch.lengths).cpu().double().numpy())
         return np.concatenate(pieces)
 
     @torch.no_grad()

@@ -58,6 +58,12 @@ class Answers:
         lengths = [len(tokens) for tokens, scored in zip(self.tokens, self.log_probs) if len(scored)]
         return float(np.mean(lengths)) if lengths else 0.0
 
+    def count_visits(self, numbers: list[int], ratios: np.ndarray) -> None:
+        """Remember that these answers were visited once more, with these raw ratios."""
+        self.ratios[numbers, 0] += 1
+        self.ratios[numbers, 1] += ratios
+        self.ratios[numbers, 2] = np.maximum(self.ratios[numbers, 2], ratios)
+
     def state(self) -> dict[str, torch.Tensor]:
         """What an exact continuation needs."""
         return {

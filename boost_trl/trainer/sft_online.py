@@ -31,6 +31,7 @@ from boost_trl.trainer.sft_generation import (
     generate_answers,
     score_answers,
 )
+from boost_trl.trainer.sft_labels import rows_without_question
 from boost_trl.trainer.sft_trackers import completions_table, log_completions, print_completions
 from boost_trl.trainer.sft_vllm import VLLMAnswers
 
@@ -130,7 +131,7 @@ class OnlineAnswers:
         self._dataset = trainer._remove_unused_columns(trainer.train_dataset).with_format(None)
         self._ids = np.asarray(self._dataset[EXAMPLE_ID][:])
         self._places = {row: place for place, row in enumerate(self._ids.tolist())}
-        self._question(int(self._ids[0]))
+        self._check_questions()
         self.mask = draw_mask(trainer.pool.num_examples, self.args.online_ratio, self.args.seed)
         if not len(self.mask):
             raise ValueError(
@@ -201,65 +202,81 @@ class OnlineAnswers:
 
     def _question(self, row: int) -> list[int]:
         features = self._dataset[self._places[row]]
-        start = answer_start(features["labels"])
-        if start == 0:
+        return features["input_ids"][: answer_start(features["labels"])]
+
+    def _check_questions(self) -> None:
+        """
+        Raises:
+            ValueError: for a row in which nothing precedes what is learned.
+        """
+        places = rows_without_question(self._dataset)
+        if len(places):
             raise ValueError(
-                f"Row {row} of `train_dataset` does not tell where its question ends: every token is learned. "
-                "`online_ratio` needs rows with `prompt` and `completion`, or `messages` with `assistant_only_loss=True`."
+                f"Row {self.trainer.pool.original_row(self._ids[places[0]])} of `train_dataset` has no question ({len(places)} of {len(self._ids)} rows "
+                "have none): no token that is not learned comes before its answer. `online_ratio` needs rows with "
+                "`prompt` and `completion`, or `messages` with `assistant_only_loss=True`. With such rows, set "
+                "`completion_only_loss=True` (or leave it at `None`), and raise `max_length` if "
+                "`truncation_mode='keep_end'` cuts questions off."
             )
-        return features["input_ids"][:start]
 
     # One optimizer batch
 
     def _weigh(self, batches: list[dict[str, Any]]) -> None:
         """r_g, or what `response_weighting` puts in its place, of the answers that this window visits on any process."""
-        visited = {row for batch in batches for row in self._rows(batch)[0]}
-        unanswered = sum(not self.answers.of_row(row) for row in visited.intersection(self.mask.tolist()))
-        if unanswered:
-            self._log({"unanswered": float(unanswered)})
-        mine = [number for row in visited for number in self.answers.used(row)]
-        numbers = sorted(set(gather_object(mine)))
         self._weights = {}
+        numbers, new, old = self._score_again(self._visited(batches))
         if not numbers:
             return
-        answers, age = self.answers, self.trainer.state.global_step - self.answers.step
-        old = [answers.log_probs[number] for number in numbers]
-        new = old  # at age 0 the policy is the one that answered, and r is 1 whatever rounding says
-        if age > 0:
-            questions = [self._question(int(answers.rows[number // answers.per_question])) for number in numbers]
-            new = score_answers(self.trainer, questions, [answers.tokens[number] for number in numbers])
-            finite = [bool(np.isfinite(values).all()) for values in new]
-            answers.status[[number for number, ok in zip(numbers, finite) if not ok]] = Status.NON_FINITE
-            numbers, old, new = ([value for value, ok in zip(values, finite) if ok] for values in (numbers, old, new))
-            if not numbers:
-                return
-        logps_new, logps_old = (
-            pad_sequence([torch.from_numpy(values) for values in each], batch_first=True) for each in (new, old)
-        )
         lengths = torch.tensor([len(values) for values in old])
-        mask = torch.arange(logps_old.size(1)) < lengths[:, None]
-        level, cap = self.args.importance_sampling_level, self.args.importance_sampling_cap
-        places = torch.tensor(numbers) // answers.per_question
-        weights = response_weights(
-            logps_new, logps_old, mask, places, self.args.response_weighting, level=level, cap=cap
+        new, old = (pad_sequence(list(map(torch.from_numpy, values)), batch_first=True) for values in (new, old))
+        mask = torch.arange(old.size(1)) < lengths[:, None]
+        ratios = importance_ratios(
+            new, old, mask, self.args.importance_sampling_level, self.args.importance_sampling_cap
         )
+        weights = ratios.ratios
+        if self.args.response_weighting != "importance":
+            questions = torch.tensor(numbers) // self.answers.per_question
+            weights = response_weights(new, old, mask, questions, self.args.response_weighting)
         for number, weight, length in zip(numbers, weights, lengths.tolist()):
             self._weights[number] = weight[:length] if weight.dim() else weight.expand(length)
-
-        statistics = importance_ratios(logps_new, logps_old, mask, level, cap)
-        raw = (logps_new.double() - logps_old.double()).masked_fill(~mask, 0).sum(dim=1)
-        raw = raw.exp().clamp(max=torch.finfo(torch.float64).max).numpy()
-        answers.ratios[numbers, 0] += 1
-        answers.ratios[numbers, 1] += raw
-        answers.ratios[numbers, 2] = np.maximum(answers.ratios[numbers, 2], raw)
+        self.answers.count_visits(numbers, ratios.of_answers.numpy())
         self._log(
             {
-                "ratio_mean": statistics.mean,
-                "ratio_max": statistics.max,
-                "capped_share": statistics.capped_share,
-                "age": float(age),
+                "ratio_mean": ratios.mean,
+                "ratio_max": ratios.max,
+                "capped_share": ratios.capped_share,
+                "age": float(self._age),
             }
         )
+
+    @property
+    def _age(self) -> int:
+        """Optimizer steps since the answers were generated."""
+        return self.trainer.state.global_step - self.answers.step
+
+    def _visited(self, batches: list[dict[str, Any]]) -> list[int]:
+        """The numbers of the answers that `batches` of any process visit, sorted."""
+        rows = {row for batch in batches for row in self._rows(batch)[0]}
+        unanswered = sum(not self.answers.of_row(row) for row in rows.intersection(self.mask.tolist()))
+        if unanswered:
+            self._log({"unanswered": float(unanswered)})
+        return sorted(set(gather_object([number for row in rows for number in self.answers.used(row)])))
+
+    def _score_again(self, numbers: list[int]) -> tuple[list[int], list[np.ndarray], list[np.ndarray]]:
+        """
+        Those of the answers that can still be scored, with the log-probabilities of their tokens under the present model
+        and under the one that answered. The others fall back to their offline answers from now on.
+        """
+        answers = self.answers
+        old = [answers.log_probs[number] for number in numbers]
+        if not numbers or self._age == 0:
+            return numbers, old, old  # the policy is the one that answered, and r is 1 whatever rounding says
+        questions = [self._question(int(answers.rows[number // answers.per_question])) for number in numbers]
+        new = score_answers(self.trainer, questions, [answers.tokens[number] for number in numbers])
+        finite = [bool(np.isfinite(values).all()) for values in new]
+        answers.status[[number for number, ok in zip(numbers, finite) if not ok]] = Status.NON_FINITE
+        numbers, new, old = ([value for value, ok in zip(values, finite) if ok] for values in (numbers, new, old))
+        return numbers, new, old
 
     def _rows(self, batch: dict[str, Any]) -> tuple[list[int], list[bool]]:
         """Row number of each row of a batch, and whether the selector counts it."""
@@ -308,31 +325,32 @@ class OnlineAnswers:
             `torch.Tensor`: (T,) float32: 1/G for the model's own answers; for an offline answer the share of the G that it
             stands in for, 1 in rows that are not masked.
         """
-        shares = torch.ones(len(ids), device=ids.device)
-        for row in torch.unique(ids).tolist():
+        rows, place = torch.unique(ids, return_inverse=True)
+        of_rows = torch.ones(len(rows), 2)  # of the row's offline answer, of one of the model's own
+        for share, row in zip(of_rows, rows.tolist()):
             total = len(self.answers.of_row(row))
             if total:
-                missing = (total - len(self.answers.used(row))) / total
-                shares[(ids == row) & (answers == NO_ANSWER)] = missing
-                shares[(ids == row) & (answers != NO_ANSWER)] = 1 / total
-        return shares
+                share[0], share[1] = (total - len(self.answers.used(row))) / total, 1 / total
+        return of_rows.to(ids.device)[place, (answers != NO_ANSWER).long()]
 
     def response_weights(self, answers: torch.Tensor) -> torch.Tensor:
         """(T,) r of each token's answer, 1 for offline answers. Tokens are in the order of the batch."""
-        weights = torch.ones(len(answers), device=answers.device)
-        for number in torch.unique(answers[answers != NO_ANSWER]).tolist():
-            own = answers == number
+        numbers = answers.cpu()
+        weights = torch.ones(len(numbers))
+        for number in torch.unique(numbers[numbers != NO_ANSWER]).tolist():
+            own = numbers == number
             weight = self._weights[number]
-            weights[own] = weight.repeat(int(own.sum()) // len(weight)).to(weights)
-        return weights
+            weights[own] = weight.repeat(int(own.sum()) // len(weight))
+        return weights.to(answers.device)
 
     def row_shares(self, ids: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """(T,) what each token adds to C_b = 1/G Σ_g L(y_g), L the mean (or the sum) over an answer's tokens."""
+        """(T,), on the CPU, what each token adds to C_b = 1/G Σ_g L(y_g), L the mean (or the sum) over an answer's tokens."""
+        ids, answers = ids.cpu(), answers.cpu()
         shares = self.shares(ids, answers)
         if self.args.selection_loss == "sum":
             return shares
         _, piece, counts = torch.unique(torch.stack([ids, answers]), dim=1, return_inverse=True, return_counts=True)
-        is_answered = torch.isin(ids, torch.from_numpy(self.answers.rows).to(ids.device))
+        is_answered = torch.isin(ids, torch.from_numpy(self.answers.rows))
         return torch.where(is_answered, shares / counts[piece], shares)
 
     def num_items(self, ids: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
@@ -340,10 +358,11 @@ class OnlineAnswers:
         What these tokens count in N_pool, float32: themselves in offline answers; the model's own answers count as the mean
         length of the last refresh, since their own would pull towards shorter answers.
         """
+        device, ids, answers = ids.device, ids.cpu(), answers.cpu()
         items = self.shares(ids, answers).double()
         for number in torch.unique(answers[answers != NO_ANSWER]).tolist():
             items[answers == number] *= self.answers.mean_length() / len(self.answers.tokens[number])
-        return items.sum().float()
+        return items.sum().float().to(device)
 
     def count_items(self, batches: list[dict[str, Any]]) -> torch.Tensor:
         """N_pool of this process's batches."""

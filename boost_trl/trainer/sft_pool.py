@@ -1,17 +1,15 @@
 """The training rows that weights belong to: their numbers, fixed weights and labels."""
 
-import hashlib
-import json
-
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft_example_ids import EXAMPLE_ID
+from boost_trl.trainer.sft_fingerprint import fingerprint
 
 
-_FINGERPRINT_ROWS = 256
+_LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 
 
 class Pool:
@@ -28,8 +26,8 @@ class Pool:
         labels (`np.ndarray` or `None`): (N,) bool.
 
     Raises:
-        ValueError: for an empty dataset, a weight that is negative or not a finite number, or a label column that is
-            not boolean.
+        ValueError: for an empty dataset, a weight that is negative or not a finite number, or a label that is not true or
+            false.
     """
 
     def __init__(self, dataset: Dataset, args: BilevelSFTSelfRefineConfig):
@@ -37,17 +35,21 @@ class Pool:
             raise ValueError("`train_dataset` is empty.")
         self.num_original = len(dataset)
         weights = _fixed_weights(dataset, args.weight_column)
+        self.labels = _labels(dataset, args.label_column)
         self._kept = None if weights is None or weights.all() else np.flatnonzero(weights)
         if self._kept is not None:
             weights = weights[self._kept]
             if not len(weights):
                 raise ValueError(f"All rows have weight 0 in column '{args.weight_column}': nothing to train on.")
             dataset = dataset.select(self._kept)
+            self.labels = None if self.labels is None else self.labels[self._kept]
         self.num_examples = len(dataset)
         self._fixed = None if weights is None else torch.from_numpy(weights)
-        self.labels = _labels(dataset, args.label_column)
-        self.fingerprint = _fingerprint(dataset)
         self._rows = dataset
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self._rows)
 
     def identified(self) -> Dataset:
         """The kept rows with their numbers in a column of their own."""
@@ -60,6 +62,10 @@ class Pool:
             columns = [*shown["columns"], EXAMPLE_ID]
             dataset = dataset.with_format(shown["type"], columns=columns, **shown["format_kwargs"])
         return dataset
+
+    def original_row(self, number: int) -> int:
+        """The place in the user's dataset of a row number."""
+        return number if self._kept is None else int(self._kept[number])
 
     def fixed_weights(self, ids: torch.Tensor) -> torch.Tensor | None:
         """The fixed weights of some rows, float32 on the device of `ids`; `None` without a weight column."""
@@ -99,6 +105,7 @@ class StreamedPool:
 
     Args:
         dataset ([`~datasets.IterableDataset`]): the training data as the user gave it.
+        columns (`list[str]`): its columns.
         args ([`BilevelSFTSelfRefineConfig`]): names the columns.
         learned (`bool`): whether weights are learned, or only a weight column is used.
 
@@ -109,8 +116,7 @@ class StreamedPool:
     labels = None
     fingerprint = None
 
-    def __init__(self, dataset: IterableDataset, args: BilevelSFTSelfRefineConfig, learned: bool):
-        columns = column_names(dataset)
+    def __init__(self, dataset: IterableDataset, columns: list[str], args: BilevelSFTSelfRefineConfig, learned: bool):
         self._dataset = dataset
         self._args = args
         self._weighted = args.weight_column is not None and args.weight_column in columns
@@ -141,6 +147,11 @@ class StreamedPool:
                 )
             if len(set(args.source_names)) != len(args.source_names):
                 raise ValueError(f"`source_names` has duplicates: {args.source_names}.")
+            if args.packing and args.selection_loss == "sum":
+                raise ValueError(
+                    "`selection_loss='sum'` with `source_names` averages rows' sums, and `packing` does not keep where rows "
+                    "end. Use `selection_loss='mean'`, or `packing=False`."
+                )
             column, self.num_examples = args.source_column, len(args.source_names)
         if column not in columns:
             raise ValueError(f"The streaming training data has no column '{column}'; it has {sorted(columns)}.")
@@ -148,11 +159,12 @@ class StreamedPool:
     def identified(self) -> IterableDataset:
         """The stream with row numbers (or the bits of fixed weights) in a column of their own."""
         if self._weighted:
-            kept = self._dataset.filter(lambda row: check_weight(row[self._args.weight_column]) > 0)
-            return kept.map(lambda row: {EXAMPLE_ID: int(np.float32(row[self._args.weight_column]).view(np.int32))})
-        return self._dataset.map(self._number)
+            column = self._args.weight_column
+            kept = self._dataset.filter(lambda row: check_weight(row[column], column) > 0)
+            return kept.map(lambda row: {EXAMPLE_ID: int(np.float32(row[column]).view(np.int32))})
+        return self._dataset.map(self._number, with_indices=True)
 
-    def _number(self, row: dict) -> dict[str, int]:
+    def _number(self, row: dict, place: int) -> dict[str, int]:
         if not self.has_unique_ids:
             source = row[self._args.source_column]
             if source not in self._args.source_names:
@@ -164,6 +176,14 @@ class StreamedPool:
                 f"Column '{self._args.example_id_column}' must hold row numbers from 0 to {self.num_examples - 1}, "
                 f"got {number!r}."
             )
+        if (
+            self._args.packing
+        ):  # a row may then lie in several batches, so that only the stream tells how often it came
+            if place == 0 or self._seen is None:
+                self.begin_pass(from_start=True)
+            if self._seen[number]:
+                raise self._comes_twice(number)
+            self._seen[number] = True
         return {EXAMPLE_ID: number}
 
     def begin_pass(self, from_start: bool) -> None:
@@ -187,12 +207,15 @@ class StreamedPool:
             self._first = rows
         wrong = twice if num_processes == 1 else np.setdiff1d(twice, self._first)
         if len(wrong):
-            raise ValueError(
-                f"Row number {wrong[0]} comes twice in one pass over the streaming training data. The numbers in "
-                f"'{self._args.example_id_column}' must all be different."
-            )
+            raise self._comes_twice(wrong[0])
         self._seen[rows] = True
         return twice
+
+    def _comes_twice(self, number: int) -> ValueError:
+        return ValueError(
+            f"Row number {number} comes twice in one pass over the streaming training data. The numbers in "
+            f"'{self._args.example_id_column}' must all be different."
+        )
 
     def fixed_weights(self, ids: torch.Tensor) -> torch.Tensor | None:
         return ids.to(torch.int32).view(torch.float32) if self._weighted else None
@@ -206,39 +229,41 @@ class StreamedPool:
 
 
 def column_names(dataset: Dataset | IterableDataset) -> list[str]:
-    """The columns; a stream of unknown columns is asked for its first row."""
-    return dataset.column_names or list(next(iter(dataset)))
-
-
-def check_weight(weight, row: int | None = None) -> float:
     """
-    A fixed weight as a float.
+    The columns; a stream of unknown columns is asked for its first row, as TRL asks it.
 
     Raises:
-        ValueError: unless it is a finite number of at least 0.
+        ValueError: if such a stream is empty.
     """
-    valid = isinstance(weight, (int, float)) and np.isfinite(weight) and weight >= 0
-    if not valid:
+    if dataset.column_names is not None:
+        return dataset.column_names
+    first = next(iter(dataset), None)
+    if first is None:
+        raise ValueError("The streaming `train_dataset` is empty: it has no first row.")
+    return list(first)
+
+
+def check_weight(weight, column: str, row: int | None = None) -> float:
+    """
+    A fixed weight as it is in float32.
+
+    Raises:
+        ValueError: unless it is a number of at least 0 that float32 can hold.
+    """
+    if not isinstance(weight, (int, float)) or not 0 <= weight <= _LARGEST_WEIGHT:
         where = "" if row is None else f" in row {row}"
         raise ValueError(
-            f"Fixed example weights must be finite numbers of at least 0, got {weight!r}{where}. If the column does not "
-            "hold weights, set `weight_column=None`."
+            f"Fixed example weights, column '{column}', must be finite numbers of at least 0 (and below 3.4e38), one per "
+            f"row; got {weight!r}{where}. If the column does not hold weights, set `weight_column=None`."
         )
-    return float(weight)
+    return float(np.float32(weight))
 
 
 def _fixed_weights(dataset: Dataset, column: str | None) -> np.ndarray | None:
     if column is None or column not in dataset.column_names:
         return None
     values = dataset.with_format(None)[column][:]
-    try:
-        weights = np.array(values, dtype=np.float32)
-        bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
-    except (TypeError, ValueError):
-        weights, bad = None, [next(row for row, value in enumerate(values) if not isinstance(value, (int, float)))]
-    if len(bad):
-        check_weight(values[bad[0]], int(bad[0]))
-    return weights
+    return np.array([check_weight(value, column, row) for row, value in enumerate(values)], dtype=np.float32)
 
 
 def _labels(dataset: Dataset, column: str | None) -> np.ndarray | None:
@@ -248,46 +273,26 @@ def _labels(dataset: Dataset, column: str | None) -> np.ndarray | None:
         raise ValueError(f"`train_dataset` has no column '{column}' (`label_column`).")
     if str(dataset.features[column].dtype) != "bool":
         raise ValueError(f"`label_column` '{column}' must be boolean, got {dataset.features[column].dtype}.")
-    return np.array(dataset.with_format(None)[column][:], dtype=bool)
-
-
-def _fingerprint(dataset: Dataset) -> str:
-    """A hash of the number of rows and of up to 256 of them with their places, so that another order shows."""
-    places = np.unique(np.linspace(0, len(dataset) - 1, _FINGERPRINT_ROWS).astype(int)).tolist()
-    columns = sorted(set(dataset.column_names) - {EXAMPLE_ID})
-    sample = dataset.with_format("arrow").select(places)[:].select(columns).to_pydict()
-    text = json.dumps([len(dataset), sample], sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def select_top_rows(dataset: Dataset, weights: list[float], top_fraction: float) -> Dataset:
-    """
-    The share `top_fraction` of rows with the largest weights, in their order, with a column `weight` of mean one.
-
-    Raises:
-        ValueError: for another number of rows than weights, or a `top_fraction` outside of (0, 1].
-    """
-    if not 0 < top_fraction <= 1:
-        raise ValueError(f"`top_fraction` must be in (0, 1], got {top_fraction}.")
-    if len(dataset) != len(weights):
-        raise ValueError(f"`dataset` has {len(dataset)} rows, but the weights belong to {len(weights)}.")
-    weights = np.array(weights, dtype=np.float32)
-    order = np.argsort(-weights, kind="stable")[: max(1, round(top_fraction * len(weights)))]
-    kept = np.sort(order[weights[order] > 0])
-    if "weight" in dataset.column_names:
-        dataset = dataset.remove_columns("weight")
-    return dataset.select(kept).add_column("weight", weights[kept] / weights[kept].mean())
+    values = dataset.with_format(None)[column][:]
+    if None in values:
+        raise ValueError(
+            f"`label_column` '{column}' has no value in row {values.index(None)}: every row needs true or false. Fill it "
+            "in, or set `label_column=None`."
+        )
+    return np.array(values)
 
 
 def make_pool(dataset, args: BilevelSFTSelfRefineConfig, learned: bool) -> Pool | StreamedPool | None:
     """The rows to weight, or `None` where nothing is weighted or TRL itself refuses the dataset."""
     if not isinstance(dataset, (Dataset, IterableDataset)):
         return None
-    weighted = args.weight_column is not None and args.weight_column in column_names(dataset)
-    if not learned and not weighted:
+    if not learned and args.weight_column is None:
+        return None
+    columns = column_names(dataset)
+    if not learned and args.weight_column not in columns:
         return None
     if isinstance(dataset, IterableDataset):
-        return StreamedPool(dataset, args, learned)
+        return StreamedPool(dataset, columns, args, learned)
     if dataset.format["type"] == "custom":
         if (args.dataset_kwargs or {}).get("skip_prepare_dataset"):
             raise ValueError(

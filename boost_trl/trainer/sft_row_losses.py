@@ -11,6 +11,9 @@ class RowLosses:
     """
     Sums and counts of token losses per row number, on the CPU, until [`collect`] gathers and divides them.
 
+    Several rows may share a number, as rows of one source do: their mean is over all tokens of theirs, their `"sum"` the
+    mean of the rows' sums, for which [`add_rows`] counts the rows.
+
     Args:
         accelerator ([`~accelerate.Accelerator`]): for the gathering.
         baseline ([`~boost_trl.selection.TokenBaseline`], *optional*): subtracted from every token's loss.
@@ -24,8 +27,14 @@ class RowLosses:
         self.reset()
 
     def reset(self) -> None:
-        self._pieces: list[torch.Tensor] = []
+        self._pieces: list[torch.Tensor] = []  # (P, 4): row number, summed loss, tokens, rows of a shared number
         self._token_statistics = 0
+
+    def add_rows(self, ids: torch.Tensor) -> None:
+        """Count the rows of one micro-batch, (R,) row numbers, where several rows share a number."""
+        piece = torch.zeros(len(ids), 4, dtype=torch.float64)
+        piece[:, 0], piece[:, 3] = ids.cpu(), 1
+        self._pieces.append(piece)
 
     def add(
         self,
@@ -45,7 +54,7 @@ class RowLosses:
             shares (`torch.Tensor`, *optional*): (T,) what it counts in its row's loss, where that is not 1.
             is_offline (`torch.Tensor`, *optional*): (T,) where it is false, the baseline does not learn from it.
         """
-        ids, losses, tokens = ids.cpu(), losses.detach().double().cpu(), tokens.cpu()
+        ids, losses, tokens = ids.cpu(), losses.detach().cpu().double(), tokens.cpu()  # MPS has no float64
         if self.baseline is not None:
             learned = slice(None) if is_offline is None else is_offline.cpu()
             statistics = self.baseline.batch_statistics(tokens[learned], losses[learned])
@@ -53,10 +62,10 @@ class RowLosses:
             losses = losses - self.baseline.lookup(tokens)
         counts = torch.ones_like(losses)
         if shares is not None:
-            counts = shares.double().cpu()
+            counts = shares.cpu().double()
             losses = counts * losses
         rows, place = torch.unique(ids, return_inverse=True)
-        piece = torch.zeros(len(rows), 3, dtype=torch.float64)
+        piece = torch.zeros(len(rows), 4, dtype=torch.float64)
         piece[:, 0] = rows
         piece[:, 1].index_add_(0, place, losses)
         piece[:, 2].index_add_(0, place, counts)
@@ -70,16 +79,18 @@ class RowLosses:
         Args:
             learn_baseline (`bool`): whether the baseline takes these tokens in, as it does an optimizer batch.
         """
-        pieces = torch.cat(self._pieces) if self._pieces else torch.zeros(0, 3, dtype=torch.float64)
+        pieces = torch.cat(self._pieces) if self._pieces else torch.zeros(0, 4, dtype=torch.float64)
         if self.accelerator.num_processes > 1:
             pieces = self.accelerator.pad_across_processes(pieces.to(self.accelerator.device), pad_index=-1)
             pieces = self.accelerator.gather(pieces).cpu()
-        ids, sums, counts = pieces.numpy().T
+        ids, sums, counts, sharing = pieces.numpy().T
         ids = ids.astype(np.int64)
         rows, losses = row_means(ids, sums, counts)
         if self.reduction == "sum":
-            kept = ids >= 0
-            losses = losses * np.bincount(np.searchsorted(rows, ids[kept]), weights=counts[kept], minlength=len(rows))
+            kept = np.isin(ids, rows)
+            places = np.searchsorted(rows, ids[kept])
+            tokens, sharing = (np.bincount(places, part[kept], len(rows)) for part in (counts, sharing))
+            losses = losses * tokens / np.maximum(sharing, 1)
         if self.baseline is not None and learn_baseline and len(rows):
             statistics = self._token_statistics
             if self.accelerator.num_processes > 1:

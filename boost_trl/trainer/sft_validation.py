@@ -4,18 +4,24 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate.logging import get_logger
 from datasets import Dataset
 from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from boost_trl.trainer.endless_sampler import EndlessSampler
+from boost_trl.trainer.sft_fingerprint import fingerprint
+from boost_trl.trainer.sft_labels import rows_without_prediction
 
 
 if TYPE_CHECKING:
     from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
+
+logger = get_logger(__name__)
 
 VALIDATION_ROWS = "_validation_rows"
 
@@ -42,14 +48,24 @@ class ValidationLoss:
         if len(self.dataset) == 0:
             raise ValueError(
                 "Nothing is left of `validation_dataset` after preparation: no row has a token to learn within "
-                "`max_length`."
+                "`max_length` (the first token of a row is never learned)."
             )
+        self._fingerprint = fingerprint(self.dataset)
         self.batch_size = trainer.args.validation_batch_size or trainer.args.per_device_train_batch_size
         seed = trainer.args.seed if trainer.args.data_seed is None else trainer.args.data_seed
         self.sampler = EndlessSampler(len(self.dataset), seed)
 
     def prepare(self, dataset: Dataset) -> Dataset:
-        return self.trainer.prepare_like_evaluation(dataset, "validation")
+        dataset = self.trainer.prepare_like_evaluation(dataset, "validation")
+        if "labels" not in dataset.column_names:  # as with images, which are prepared with each batch
+            return dataset
+        empty = rows_without_prediction(dataset)
+        if not len(empty):
+            return dataset
+        logger.warning(
+            f"{len(empty)} of {len(dataset)} rows of `validation_dataset` have no token to learn: left out."
+        )
+        return dataset.select(np.setdiff1d(np.arange(len(dataset)), empty))
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         return self.trainer.data_collator(rows)
@@ -79,9 +95,28 @@ class ValidationLoss:
 
     def state(self) -> dict[str, torch.Tensor]:
         """What an exact continuation needs."""
-        return {"validation_position": torch.tensor(self.sampler.position)}
+        return {
+            "validation_position": torch.tensor(self.sampler.position),
+            "validation_loss": _encoded(self.trainer.args.validation_loss),
+            "validation_fingerprint": _encoded(self._fingerprint),
+        }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """
+        Raises:
+            ValueError: if the state was made with another loss or other rows.
+        """
+        loss = bytes(state["validation_loss"].tolist()).decode()
+        if loss != self.trainer.args.validation_loss:
+            raise ValueError(
+                f"The checkpoint was written with `validation_loss='{loss}'`, and this trainer has "
+                f"'{self.trainer.args.validation_loss}'. Resume with the same one, or start a new run."
+            )
+        if not torch.equal(state["validation_fingerprint"], _encoded(self._fingerprint)):
+            raise ValueError(
+                "The checkpoint was written with another `validation_dataset`: its rows differ, their order, or how they "
+                "were tokenized or truncated. Resume with the same one, or start a new run with the checkpoint as `model`."
+            )
         self.sampler.position = int(state["validation_position"])
 
 
@@ -109,6 +144,11 @@ class CallableValidationLoss(RowwiseValidationLoss):
             raise ValueError(
                 f"`validation_loss` must return a tensor of one loss per row, shape ({self.batch_size},), or their mean; "
                 f"got {shape}."
+            )
+        if not losses.requires_grad:
+            raise ValueError(
+                "`validation_loss` returned a tensor without a gradient, from which nothing is learned. Compute it from "
+                "the model's outputs, without `detach()`, `torch.no_grad()`, `item()` or a whole-number type."
             )
         return losses.sum() * (self.batch_size / losses.numel()), self.batch_size
 
@@ -208,6 +248,11 @@ def make_validation_loss(
             "`validation_dataset` has preference rows ('chosen', 'rejected'): set `validation_loss='dpo'`."
         )
     return ValidationLoss(dataset, trainer)
+
+
+def _encoded(text: str) -> torch.Tensor:
+    """Text as safetensors can hold it."""
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
 
 
 def _model_inputs(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -82,8 +82,10 @@ def test_state_round_trip():
 
 def test_empty_batch_and_nan():
     baseline = TokenBaseline(3)
-    rows = torch.tensor([1.0])
-    assert baseline.finish_batch(rows, torch.zeros(2, 3, dtype=torch.float64)) is rows
+    rows, nothing = torch.tensor([3.5, 4.5]), torch.zeros(2, 3, dtype=torch.float64)
+    assert baseline.finish_batch(rows, nothing).tolist() == [-0.5, 0.5]  # as later batches: around 0
     assert baseline.is_empty
     with pytest.raises(ValueError, match="token 1"):
         run(baseline, [(torch.tensor([0, 1]), torch.tensor([1.0, float("nan")]))])
+    run(baseline, [(torch.tensor([0]), torch.tensor([4.0]))])
+    assert baseline.finish_batch(rows, nothing) is rows

@@ -497,7 +497,7 @@ def test_conversations_train_with_their_last_reply_replaced(tmp_path):
         ({"num_generations": 0}, "`num_generations` must be at least 1"),
         ({"generation_interval": 0}, "`generation_interval` must be at least 1"),
         ({"generation_temperature": 0.0}, "`generation_temperature` must be positive"),
-        ({"importance_sampling_cap": 0.0}, "positive or None"),
+        ({"importance_sampling_cap": 0.0}, "must be positive, got 0.0"),
         ({"mask": "bottom"}, "must be one of 'random', 'dynamic'"),
         ({"packing": True}, "Use `packing=False`"),
         ({"loss_type": "dft"}, "Use `'nll'`"),
@@ -511,8 +511,16 @@ def test_senseless_settings_raise(options, message, tmp_path):
 
 
 def test_data_without_questions_or_validation_raises(tmp_path):
-    with pytest.raises(ValueError, match="does not tell where its question ends"):
+    with pytest.raises(ValueError, match=r"Row 0 of `train_dataset` has no question \(8 of 8 rows have none\)"):
         make_trainer(tmp_path, make_rows(8))
+    with pytest.raises(ValueError, match="`completion_only_loss=True`"):
+        make_trainer(tmp_path, completion_only_loss=False)
+    with pytest.raises(ValueError, match="`truncation_mode='keep_end'` cuts questions off"):
+        make_trainer(tmp_path, max_length=3, truncation_mode="keep_end")
+    labels = [[-100, -100, 6, 7]] * 11 + [[-100, 5, 6, 7], [4, 5, 6, -100]]
+    late = {"input_ids": [[4, 5, 6, 7]] * 13, "labels": labels, "weight": [1.0, 0.0] + [1.0] * 11}
+    with pytest.raises(ValueError, match=r"Row 12 of `train_dataset` has no question \(1 of 12"):
+        make_trainer(tmp_path, Dataset.from_dict(late))
     with pytest.raises(ValueError, match="less than one row"):
         make_trainer(tmp_path, online_ratio=0.01)
     with pytest.raises(ValueError, match="streaming"):

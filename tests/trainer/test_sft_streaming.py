@@ -2,8 +2,11 @@
 
 import pytest
 import torch
-from sft_tiny import make_args, make_model, make_rows, make_tokenizer
+from datasets import IterableDataset
+from sft_tiny import make_args, make_model, make_rows, make_tokenizer, sentence
+from trl import SFTConfig, SFTTrainer
 
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
 
@@ -47,6 +50,71 @@ def test_weights_by_source(tmp_path):
     assert len(set(trainer.example_weights()["weight"][:])) == 3
 
 
+@pytest.mark.parametrize("layout", LAYOUTS[:2], ids=["padded", "padding_free"])
+@pytest.mark.parametrize("settings", [{}, {"selector": "bmo"}, {"selector_loss_at": "updated"}])
+def test_summed_losses_by_source_are_means_over_rows(layout, settings, tmp_path):
+    """Five alike rows of one source and one of another have the same C, over two micro-batches."""
+    rows = [{"text": sentence(4, 6), "source": "web" if i < 5 else "books"} for i in range(6)]
+    trainer = BilevelSFTSelfRefineTrainer(
+        make_model(attention_dropout=0.0),
+        make_args(
+            tmp_path,
+            source_names=["books", "web"],
+            selection_loss="sum",
+            gradient_accumulation_steps=2,
+            max_steps=2,
+            **settings,
+            **layout,
+        ),
+        train_dataset=IterableDataset.from_generator(lambda: iter(rows)),
+        processing_class=make_tokenizer(),
+        validation_dataset=make_rows(4),
+    )
+    seen, update = [], trainer.selector.update
+    trainer.selector.update = lambda ids, losses, gamma: (seen.append(losses), update(ids, losses, gamma))
+    trainer.train()
+    assert len(seen) == 2 and all(len(losses) == 2 and losses[0] > 15 for losses in seen)
+    for losses in seen:
+        assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"packing": True, "max_length": 12}], ids=["padded", "packed"])
+def test_an_empty_stream(settings, tmp_path):
+    with pytest.raises(ValueError, match="streaming `train_dataset` is empty"):
+        BilevelSFTSelfRefineTrainer(
+            make_model(),
+            make_args(tmp_path, example_id_column="row", num_examples=4, **settings),
+            train_dataset=IterableDataset.from_generator(lambda: iter(())),
+            processing_class=make_tokenizer(),
+            validation_dataset=make_rows(4),
+        )
+
+
+def test_without_a_weight_column_to_look_for_no_row_is_read_that_trl_does_not_read(tmp_path):
+    read = []
+
+    def rows():
+        for i in range(6):
+            read.append(i)
+            yield {"text": sentence(i, 4)}
+
+    counts = []
+    for cls, config, settings in (
+        (SFTTrainer, SFTConfig, {}),
+        (BilevelSFTSelfRefineTrainer, BilevelSFTSelfRefineConfig, {"weight_column": None}),
+    ):
+        read.clear()
+        stream = IterableDataset.from_generator(rows)
+        cls(
+            make_model(),
+            make_args(tmp_path, config, **settings),
+            train_dataset=stream,
+            processing_class=make_tokenizer(),
+        )
+        counts.append(len(read))
+    assert counts[0] == counts[1] > 0
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["padded", "padding_free", "packed"])
 def test_fixed_weights(layout, tmp_path):
     weights = {"weight": [0.0, 1.0, 2.5, 0.3] * 3}
@@ -68,6 +136,11 @@ def test_fixed_weights(layout, tmp_path):
         ({}, {"example_id_column": "row", "num_examples": 12}, "no column 'row'"),
         ({}, {"source_names": ["web"]}, "no column 'source'"),
         ({"source": SOURCES}, {"source_names": ["web", "web"]}, "duplicates"),
+        (
+            {"source": SOURCES},
+            {"source_names": ["web"], "packing": True, "max_length": 12, "selection_loss": "sum"},
+            "`packing` does not keep where rows end",
+        ),
         ({"weight": [1.0] * 12}, {"source_names": ["web"]}, "cannot have learned weights as well"),
         ({"row": range(12)}, {"example_id_column": "row", "num_examples": 12, "selector": "bmo_exact"}, "bmo_exact"),
         ({"row": range(12)}, {"example_id_column": "row", "num_examples": 12, "label_column": "good"}, "label_column"),
@@ -83,6 +156,11 @@ def test_streams_that_cannot_be_weighted(columns, settings, message, tmp_path):
     [
         ({"row": [*range(11), 3]}, {"example_id_column": "row", "num_examples": 12}, "Row number 3 comes twice"),
         ({"row": [0, 0, *range(2, 12)]}, {"example_id_column": "row", "num_examples": 12}, "Row number 0 comes twice"),
+        (
+            {"row": [*range(11), 3]},
+            {"example_id_column": "row", "num_examples": 12, "packing": True, "max_length": 12},
+            "Row number 3 comes twice",
+        ),
         ({"row": [12, *range(1, 12)]}, {"example_id_column": "row", "num_examples": 12}, "from 0 to 11, got 12"),
         ({"row": [None, *range(1, 12)]}, {"example_id_column": "row", "num_examples": 12}, "from 0 to 11, got None"),
         ({"source": ["tv", *SOURCES[1:]]}, {"source_names": ["books", "chat", "web"]}, "'tv' of a streamed row"),

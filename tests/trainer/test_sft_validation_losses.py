@@ -96,6 +96,35 @@ def test_a_callable_of_the_wrong_shape_is_refused(tmp_path):
         trainer.train()
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda model, inputs: model(input_ids=inputs["input_ids"]).logits.mean((1, 2)).detach(),
+        lambda model, inputs: torch.tensor([1, 2, 3]),
+        torch.no_grad()(lambda model, inputs: model(input_ids=inputs["input_ids"]).logits.mean((1, 2))),
+    ],
+    ids=["detached", "whole_numbers", "no_grad"],
+)
+def test_a_callable_without_a_gradient_is_refused(loss, tmp_path):
+    trainer = make_trainer(tmp_path, make_rows(4), validation_loss=loss)
+    with pytest.raises(ValueError, match="`validation_loss` returned a tensor without a gradient"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_rows_with_nothing_to_predict_are_left_out(tmp_path):
+    """An empty text is one token, the end, and a row's first token is never predicted."""
+    rows = ["", "w1 w2", "", "w3 w4 w5"]
+    for max_length in (None, 10):
+        trainer = make_trainer(tmp_path, Dataset.from_dict({"text": rows}), max_length=max_length)
+        assert [len(row["input_ids"]) for row in trainer._validation.dataset] == [3, 4]
+    learned = [[4, 5, 6], [4, 5, 6]]
+    with pytest.raises(ValueError, match="Nothing is left of `validation_dataset`"):
+        make_trainer(tmp_path, Dataset.from_dict({"input_ids": learned, "labels": [[4, -100, -100]] * 2}))
+    with pytest.raises(ValueError, match="Nothing is left of `validation_dataset`"):
+        make_trainer(tmp_path, Dataset.from_dict({"text": [""]}))
+
+
 def test_validation_rows_come_equally_often(tmp_path):
     trainer = make_trainer(tmp_path, make_rows(4), validation_batch_size=3, gradient_accumulation_steps=2, max_steps=4)
     taken = []

@@ -1,0 +1,97 @@
+"""The pool that weights belong to: what its fingerprint sees, and columns that cannot be used."""
+
+import datasets
+import pytest
+from datasets import Dataset
+from sft_tiny import make_args, make_rows
+
+from boost_trl.trainer.sft_pool import make_pool
+
+
+def pool(dataset, folder, learned=True, **overrides):
+    return make_pool(dataset, make_args(folder, **overrides), learned)
+
+
+MIXED = [
+    {
+        "messages": [{"role": "user", "content": f"w{i}" if i % 3 else None}] * (i % 4),
+        "number": i if i % 5 else None,
+        "flag": bool(i % 2),
+        "scores": [1.5 * i] * (i % 3),
+    }
+    for i in range(1300)
+]
+
+
+def test_every_row_and_its_place_count(tmp_path):
+    def fingerprint(rows):
+        return pool(Dataset.from_list(rows), tmp_path).fingerprint
+
+    rows = [dict(row) for row in make_rows(600)]
+    original = fingerprint(rows)
+    for place in (0, 1, 2, 299, 598, 599):
+        assert fingerprint([*rows[:place], {"text": "w9"}, *rows[place + 1 :]]) != original
+    assert fingerprint([rows[0], rows[2], rows[1], *rows[3:]]) != original
+    assert fingerprint(rows[:-1]) != original
+    assert fingerprint([{"prompt": row["text"]} for row in rows]) != original
+    assert fingerprint([{"text": row["text"].split()} for row in rows]) != original
+    # The same text, cut elsewhere.
+    assert fingerprint([{"text": "ab"}, {"text": "c"}]) != fingerprint([{"text": "a"}, {"text": "bc"}])
+    assert fingerprint([{"text": None}, {"text": "c"}]) != fingerprint([{"text": ""}, {"text": "c"}])
+
+
+def test_how_rows_are_stored_does_not_count(tmp_path):
+    whole = Dataset.from_list(MIXED)
+
+    def part(rows):
+        return Dataset.from_list(rows, features=whole.features)
+
+    whole.to_parquet(tmp_path / "rows.parquet")
+    layouts = [
+        whole,
+        datasets.concatenate_datasets([part(MIXED[:7]), part(MIXED[7:1003]), part(MIXED[1003:])]),
+        part(MIXED[:3] + MIXED).select(range(3, 1303)),
+        part(MIXED[::-1]).select(range(1299, -1, -1)),
+        whole.shuffle(seed=1).flatten_indices(),
+        Dataset.from_parquet(str(tmp_path / "rows.parquet"), cache_dir=str(tmp_path)),
+        whole.with_format("torch", columns=["number"]),
+    ]
+    fingerprints = [pool(layout, tmp_path).fingerprint for layout in layouts]
+    assert pool(whole.shuffle(seed=1), tmp_path).fingerprint == fingerprints.pop(4) != fingerprints[0]
+    assert len(set(fingerprints)) == 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([[1.0, 0.0], [1.0, 1.0]], r"column 'weight', .* one per row; got \[1.0, 0.0\] in row 0"),
+        ([[1.0], [2.0]], r"got \[1.0\] in row 0"),
+        ([[1.0], [2.0, 3.0]], r"got \[1.0\] in row 0"),
+        ([1.0, 1e39], r"column 'weight', must be finite .* below 3.4e38\), .* got 1e\+39 in row 1"),
+        (["1.0", "2.0"], "got '1.0' in row 0"),
+    ],
+)
+def test_weight_columns_of_another_shape_or_size(weights, message, tmp_path):
+    dataset = make_rows(2, {"weight": weights})
+    for learned in (True, False):
+        with pytest.raises(ValueError, match=message):
+            pool(dataset, tmp_path, learned)
+    with pytest.raises(ValueError, match=message.split(" in row")[0]):
+        list(pool(dataset.to_iterable_dataset(), tmp_path, learned=False).identified())
+
+
+def test_weights_that_float32_rounds_to_zero_leave_their_rows_out(tmp_path):
+    dataset = make_rows(3, {"weight": [1.0, 1e-60, 1.0]})
+    assert pool(dataset, tmp_path).num_examples == 2
+    assert len(list(pool(dataset.to_iterable_dataset(), tmp_path, learned=False).identified())) == 2
+
+
+def test_labels_without_a_value(tmp_path):
+    with pytest.raises(ValueError, match="`label_column` 'good' has no value in row 1"):
+        pool(make_rows(3, {"good": [True, None, False]}), tmp_path, label_column="good")
+    labels = pool(
+        make_rows(4, {"weight": [1.0, 0.0, 1.0, 2.0], "good": [True, True, False, True]}),
+        tmp_path,
+        label_column="good",
+    ).labels
+    assert labels.tolist() == [True, False, True]
