@@ -149,6 +149,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         given = args
         if not isinstance(args, BilevelSFTSelfRefineConfig):
             args = BilevelSFTSelfRefineConfig.from_training_arguments(args)
+            given = given if isinstance(given, SFTConfig) else args
         validation_loss = args.validation_loss
         if callable(validation_loss):
             # Arguments are saved with the model, functions are not.

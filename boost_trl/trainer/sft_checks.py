@@ -116,8 +116,8 @@ def check_not_streaming(args: BilevelSFTSelfRefineConfig) -> None:
     ]
     if given:
         raise ValueError(
-            f"{_listed(given)} only work with streaming data, and `train_dataset` is a `Dataset`, whose rows have numbers "
-            "and weights of their own. Leave them out, or stream it with `train_dataset.to_iterable_dataset()`."
+            f"For streaming data only: {_listed(given)}. `train_dataset` is a `Dataset`, whose rows have numbers and "
+            "weights of their own. Leave this out, or stream it with `train_dataset.to_iterable_dataset()`."
         )
 
 
@@ -137,7 +137,7 @@ def ignored_settings_warning(args: BilevelSFTSelfRefineConfig, has_weight_column
     if not names:
         return None
     what = "no weights are learned" if has_weight_column else "this is plain supervised fine-tuning"
-    return f"No `validation_dataset` is given, so {what}: {_listed(names)} have no effect."
+    return f"No `validation_dataset` is given, so {what}. Without effect: {_listed(names)}."
 
 
 def _listed(names: list[str]) -> str:

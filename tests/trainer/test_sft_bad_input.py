@@ -144,7 +144,7 @@ def test_the_validation_set_is_checked_before_the_pool_is_touched(
     "setting", [{"example_id_column": "id"}, {"num_examples": 4}, {"source_names": ["a"]}, {"source_column": "site"}]
 )
 def test_settings_of_streaming_data_on_a_dataset(setting, tmp_path):
-    with pytest.raises(ValueError, match=f"`{next(iter(setting))}` only work with streaming data"):
+    with pytest.raises(ValueError, match=f"For streaming data only: `{next(iter(setting))}`"):
         make_trainer(tmp_path, make_pairs(), make_pairs(3), setting)
 
 
@@ -158,12 +158,12 @@ def test_settings_of_streaming_data_on_a_dataset(setting, tmp_path):
         (
             {"selector": "bmo", "label_column": "good"},
             {},
-            "plain supervised .* `selector`, `label_column` have no effect",
+            "plain supervised .* effect: `selector`, `label_column`",
         ),
-        ({"rho_init": 0.2}, {"weight": [1.0, 2.0, 3.0]}, "no weights are learned: `rho_init` have no effect"),
-        ({"weight_column": "quality"}, {}, "`weight_column` have no effect"),
-        ({"num_examples": 4}, {}, "`num_examples` have no effect"),
-        ({"validation_loss": max}, {}, "`validation_loss` have no effect"),
+        ({"rho_init": 0.2}, {"weight": [1.0, 2.0, 3.0]}, "no weights are learned. Without effect: `rho_init`"),
+        ({"weight_column": "quality"}, {}, "effect: `weight_column`"),
+        ({"num_examples": 4}, {}, "effect: `num_examples`"),
+        ({"validation_loss": max}, {}, "effect: `validation_loss`"),
     ],
 )
 def test_settings_without_effect_are_said(settings, columns, named, tmp_path, caplog):
