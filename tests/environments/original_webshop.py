@@ -1,4 +1,8 @@
-"""Stands in for the original WebShop: its pages, its addresses, forms and redirects, served by the standard library."""
+"""Stands in for the original WebShop: its pages, its addresses, forms and redirects, served by the standard library.
+
+It searches with our index and pays by our own `purchase_reward`, so what plays against it tests the transport (that pages,
+actions, options and scores arrive as they were sent), not that search and reward equal the original's.
+"""
 
 import json
 import threading
@@ -171,11 +175,17 @@ class OriginalGym:
 
     def __init__(self, catalogue):
         self.pages = OriginalPages(catalogue)
-        self.server = SimpleNamespace(goals=catalogue.goals, user_sessions={})
-        self.catalogue, self.state = catalogue, {}
+        # The original's server holds a Java search engine, which can be neither copied nor pickled.
+        self.server = SimpleNamespace(goals=catalogue.goals, user_sessions={}, search_engine=threading.Lock())
+        self.browser = SimpleNamespace(server=self.server, current_url=None, page_source=None)
+        self.catalogue, self.session_prefix = catalogue, None
+
+    @property
+    def state(self):
+        return {"url": self.browser.current_url, "html": self.browser.page_source}
 
     def reset(self, session):
-        self.session = str(session)
+        self.session = (self.session_prefix or "") + str(session)
         self.goal = self.server.goals[session]
         self._index()
         return "", None
@@ -185,7 +195,7 @@ class OriginalGym:
         self._show(f"/{self.session}", self.pages.index(self.session, self.goal))
 
     def _show(self, path, html):
-        self.state = {"url": "http://127.0.0.1:3000" + path, "html": html}
+        self.browser.current_url, self.browser.page_source = "http://127.0.0.1:3000" + path, html
         self._kind = path.split("/")[1]
 
     def _results(self, keywords, number):

@@ -1,10 +1,12 @@
-"""Adapters to the original: its site over HTTP and its gym environment show and pay what the embedded shop does."""
+"""Adapters to the original: what a stand-in for its site and its gym environment shows and pays arrives unchanged."""
 
 import copy
 import random
 import re
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 from original_webshop import AgentGymServer, OriginalGym, OriginalSite
@@ -103,8 +105,9 @@ def test_leaked_score(catalogue, site):
     assert f"Your score (min 0.0, max 1.0) [SEP] {info['score']}" in last
 
 
-def test_rollout_over_http(catalogue, site):
-    shop = WebShopHTTP(site.url, catalogue=catalogue)
+@pytest.mark.parametrize(("kind", "num_envs"), [("http", 3), ("gym", 1), ("gym", 3)])
+def test_rollout(kind, num_envs, catalogue, site):
+    shop = make_shop(kind, catalogue, site)
 
     def policy(conversations):
         moves = ["search[easy clean soap]", None, "click[buy now]"]
@@ -115,10 +118,26 @@ def test_rollout_over_http(catalogue, site):
             replies.append(moves[turn] or f"click[{listed[1]}]")
         return replies
 
-    rows = rollout(policy, shop, shop.tasks()[:6], num_envs=3, progress=False)
+    rows = rollout(policy, shop, shop.tasks()[:6], num_envs=num_envs, progress=False)
     assert rows["error"] == [None] * 6
     assert all(rows["terminated"])
     assert all(0 <= score <= 1 for score in rows["score"])
+
+
+def test_games_of_the_gym_share_its_server_and_nothing_else(catalogue):
+    one = WebShopGym(OriginalGym(catalogue))
+    one.reset(task="fixed_0")
+    other = copy.deepcopy(one)
+    assert other.env.server is one.env.server
+    with pytest.raises(RuntimeError, match="call reset"):
+        other.step("search[hat]")
+    other.reset(task="fixed_0")
+    first = one.step("search[easy clean soap]")[0]
+    product = one.step(f"click[{re.search(r'B0[A-Z0-9]{8}', first).group()}]")[0]
+    other.step("search[soap]")
+    assert one.page.kind == "item" and one.visited and not other.visited
+    back = one.step("click[features]") and one.step("click[< prev]")[0]
+    assert back == product
 
 
 @pytest.mark.parametrize("kind", ["http", "gym"])
@@ -132,12 +151,74 @@ def test_tasks(kind, catalogue, site):
         shop.reset(task="fixed_9999")
     with pytest.raises(ValueError, match="no task has category 'Toys'"):
         shop.tasks(["Toys"])
+    for task in (5, {"id": "fixed_0", "category": category}):
+        with pytest.raises(ValueError, match="task must be a Task or its id"):
+            shop.reset(task=task)
 
 
-def test_no_site():
-    shop = WebShopHTTP("http://127.0.0.1:9", timeout=5)
+@pytest.mark.parametrize("shop", [WebShopHTTP, WebShopAgentGym])
+def test_no_site(shop):
+    shop = shop("http://127.0.0.1:9", timeout=5)
     with pytest.raises(ConnectionError, match="no WebShop server answers at http://127.0.0.1:9/"):
         shop.reset(seed=0)
+    with pytest.raises(RuntimeError, match="call reset"):
+        shop.step("search[hat]")
+
+
+@contextmanager
+def answering(body, length=None):
+    """A server that gives every request the same answer; with a `length`, one that says it is longer than it is."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            if length is not None:
+                self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Other)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("shop", [WebShopHTTP, WebShopAgentGym])
+def test_a_cut_answer(shop):
+    with answering(b"<html>", length=100) as url, pytest.raises(ConnectionError, match="is cut or no HTTP"):
+        shop(url).reset(seed=0)
+
+
+@pytest.mark.parametrize("answer", ["<html>", "[]", "{}", '"x"', "null", '[5, "x"]', '{"error": "no such game"}'])
+def test_another_server_than_agent_gyms(answer):
+    with answering(answer.encode()) as url:
+        shop = WebShopAgentGym(url)
+        with pytest.raises(
+            ValueError, match="create does not speak AgentGym's protocol: it answers " + re.escape(repr(answer))
+        ):
+            shop.reset(seed=0)
+        shop._number = 1
+        with pytest.raises(ValueError, match="reset does not speak AgentGym's protocol"):
+            shop.reset(seed=0)
+
+
+@pytest.mark.parametrize("answer", ['{"state": 5, "reward": 0, "done": false}', '{"state": ""}', '["", 0, false]'])
+def test_agent_gyms_server_answers_a_step_with_something_else(agent_gym, answer):
+    shop = WebShopAgentGym(agent_gym.url)
+    shop.reset(task="fixed_0")
+    with answering(answer.encode()) as url:
+        shop.base_url = url + "/"
+        with pytest.raises(ValueError, match="step does not speak AgentGym's protocol"):
+            shop.step("search[hat]")
 
 
 def test_the_site_fails(site):
@@ -147,23 +228,9 @@ def test_the_site_fails(site):
 
 
 def test_something_else_answers():
-    class Other(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html><body><p>It works!</p></body></html>")
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Other)
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
+    with answering(b"<html><body><p>It works!</p></body></html>") as url:
         with pytest.raises(ValueError, match="no page of WebShop.*It works!"):
-            WebShopHTTP(f"http://127.0.0.1:{server.server_port}").reset(seed=0)
-    finally:
-        server.shutdown()
-        server.server_close()
+            WebShopHTTP(url).reset(seed=0)
 
 
 @pytest.mark.parametrize("shop", [WebShopHTTP, WebShopAgentGym])
@@ -219,3 +286,8 @@ def test_agent_gym_games_are_apart(agent_gym):
 def test_another_gym_environment_is_refused():
     with pytest.raises(ValueError, match="object is not the original's WebAgentTextEnv"):
         WebShopGym(object())
+
+
+def test_wrappers_are_taken_off(catalogue):
+    env = OriginalGym(catalogue)
+    assert WebShopGym(SimpleNamespace(unwrapped=env, server=env.server)).env is env

@@ -111,7 +111,7 @@ class WebShopTools(ToolEnvironment):
 
     def search(self, keywords: str) -> str:
         """
-        Search the shop. Works on pages that have a search bar.
+        Search the shop. Works on every page.
 
         Args:
             keywords: A few words that describe the product.

@@ -2,7 +2,8 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any
 
 from ..base import Task
@@ -26,6 +27,7 @@ class WebShopAgentGym(Shop):
 
     Raises:
         ConnectionError: from `reset` and `step`, if the server cannot be reached or answers with an error.
+        ValueError: from the same, if what answers does not speak the protocol.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class WebShopAgentGym(Shop):
     def close(self) -> None:
         super().close()
         if self._number is not None:
-            self._post("close")
+            self._post("close", bool)
             self._number = None
 
     def __deepcopy__(self, memo) -> "WebShopAgentGym":
@@ -66,8 +68,8 @@ class WebShopAgentGym(Shop):
 
     def _enter(self) -> None:
         if self._number is None:
-            self._number = self._post("create")
-        self._look(self._post("reset", session_id=self.task.data["goal"])[0])
+            self._number = self._post("create", index)
+        self._look(self._post("reset", _read_reset, session_id=self.task.data["goal"]))
 
     def _search(self, words: str) -> None:
         self._act_there(f"search[{words}]")
@@ -76,23 +78,47 @@ class WebShopAgentGym(Shop):
         self._act_there(f"click[{name}]")
 
     def _act_there(self, action: str) -> None:
-        answer = self._post("step", action=action)
-        if answer["done"]:
-            self.reward_parts = as_reward_parts(answer["reward"], {})
-        self._look(answer["state"], done=answer["done"])
+        text, score, done = self._post("step", _read_step, action=action)
+        if done:
+            self.reward_parts = as_reward_parts(score, {})
+        self._look(text, done)
 
     def _look(self, text: str, done: bool = False) -> None:
-        url = f"{self.base_url}available_actions?env_idx={self._number}"
-        actions = json.loads(fetch(url, self.timeout)[0])
-        self._names = actions["clickables"]
-        kind = "index" if actions["has_search_bar"] else "results" if "next >" in self._names else "sub page"
+        search_bar, self._names = self._ask(f"available_actions?env_idx={self._number}", None, _read_actions)
+        kind = "index" if search_bar else "results" if "next >" in self._names else "sub page"
         kind = "done" if done else "item" if "buy now" in self._names else kind
         self.page = pages.Page(kind, tuple(pages.Node(part) for part in text.split(" [SEP] ")))
 
     def _list_clickables(self) -> None:
         self._clickables = {name: pages.Node(name, "button") for name in self._names}
 
-    def _post(self, verb: str, **fields: Any) -> Any:
+    def _post(self, verb: str, read: Callable[[Any], Any], **fields: Any) -> Any:
         body = {} if verb == "create" else {"env_idx": self._number, **fields}
-        text, _ = fetch(self.base_url + verb, self.timeout, json.dumps(body).encode(), "application/json")
-        return json.loads(text)
+        return self._ask(verb, json.dumps(body).encode(), read)
+
+    def _ask(self, path: str, data: bytes | None, read: Callable[[Any], Any]) -> Any:
+        text, address = fetch(self.base_url + path, self.timeout, data, "application/json" if data else None)
+        try:
+            return read(json.loads(text))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{address} does not speak AgentGym's protocol: it answers {text[:100]!r}") from error
+
+
+def _read_reset(answer: Any) -> str:
+    if not isinstance(answer, list) or not answer:
+        raise TypeError("reset answers with a list")
+    return _text(answer[0])
+
+
+def _read_step(answer: Any) -> tuple[str, float, bool]:
+    return _text(answer["state"]), float(answer["reward"]), bool(answer["done"])
+
+
+def _read_actions(answer: Any) -> tuple[bool, list[str]]:
+    return bool(answer["has_search_bar"]), [_text(name) for name in answer["clickables"]]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

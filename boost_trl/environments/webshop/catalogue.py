@@ -10,7 +10,17 @@ from random import Random
 from typing import Any
 
 from ..base import Task
-from .records import category_label, draw_price, formula_goals, human_goals, make_record, read_json, weigh_by_attribute
+from .records import (
+    category_label,
+    draw_price,
+    formula_goals,
+    human_goals,
+    make_record,
+    naming,
+    read_attributes,
+    read_json,
+    weigh_by_attribute,
+)
 from .search import SearchIndex
 
 
@@ -99,30 +109,35 @@ class Catalogue:
             attributes (`str` or `Path`): `items_ins_v2*.json`.
             human_instructions (`str` or `Path`, *optional*): `items_human_ins.json`; without it the goals are the
                 formulaic ones.
-            num_products (`int`, *optional*): only the first so many items.
+            num_products (`int`, *optional*): only the first so many items, at least 1.
             seed (`int`, *optional*, defaults to 0): for prices.
 
         Raises:
             ValueError: naming the file, and the item, that cannot be used.
         """
+        if num_products is not None and num_products < 1:
+            raise ValueError(f"num_products must be at least 1, got {num_products}")
         annotated = read_json(attributes, dict)
         by_people = read_json(human_instructions, dict) if human_instructions else None
         records: dict[str, dict] = {}
         for number, item in enumerate(read_json(items, list)[:num_products]):
-            try:
+            with naming(f"{items}: item {number} is not a WebShop product"):
                 asin = item["asin"]
-                if asin != "nan" and len(asin) <= 10 and asin not in records:
-                    records[asin] = make_record(item, annotated.get(asin, {}).get("attributes"))
-            except (KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{items}: item {number} is not a WebShop product ({error!r})") from error
+                if asin == "nan" or len(asin) > 10 or asin in records:
+                    continue
+                records[asin] = make_record(item)
+            with naming(f"{attributes}: what is said of {asin} is no annotation"):
+                records[asin]["Attributes"] = read_attributes(annotated.get(asin, {}))
         rng = Random(seed)
         prices = {asin: draw_price(record["pricing"], rng) for asin, record in records.items()}
         goals: list[dict] = []
         for asin, record in records.items():
             if by_people is not None:
-                goals += human_goals(record, by_people.get(asin, ()), prices[asin], rng)
+                with naming(f"{human_instructions}: what is said of {asin} is no list of annotations"):
+                    goals += human_goals(record, by_people.get(asin, []), prices[asin], rng)
             elif annotated.get(asin, {}).get("instruction") is not None:
-                goals += formula_goals(record, annotated[asin], prices[asin], rng)
+                with naming(f"{attributes}: what is said of {asin} is no annotation"):
+                    goals += formula_goals(record, annotated[asin], prices[asin], rng)
         if by_people is None:
             weigh_by_attribute(goals)
         Random(233).shuffle(goals)

@@ -1,6 +1,7 @@
 """One HTTP request with the standard library, and errors that say what to do."""
 
-from urllib.error import HTTPError, URLError
+from http.client import HTTPException
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 
@@ -9,7 +10,7 @@ def fetch(url: str, timeout: float, data: bytes | None = None, content_type: str
     Text and final address of `url`; with `data` it is sent by POST.
 
     Raises:
-        ConnectionError: if nothing answers, or with an error.
+        ConnectionError: if nothing answers, or with an error, or not to the end.
     """
     request = Request(url, data=data, headers={"Content-Type": content_type} if content_type else {})
     try:
@@ -17,7 +18,9 @@ def fetch(url: str, timeout: float, data: bytes | None = None, content_type: str
             return answer.read().decode("utf-8", "replace"), answer.url
     except HTTPError as error:
         raise ConnectionError(f"the WebShop server answered {error.code} to {url}") from error
-    except (URLError, TimeoutError) as error:
+    except HTTPException as error:
+        raise ConnectionError(f"the WebShop server's answer to {url} is cut or no HTTP ({error!r})") from error
+    except OSError as error:
         raise ConnectionError(f"no WebShop server answers at {url}: {error}; is it running?") from error
 
 

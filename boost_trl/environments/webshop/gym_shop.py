@@ -1,7 +1,9 @@
 """The original WebShop's own gym environment, in this process, as one of ours."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Literal
+from uuid import uuid4
 
 from ..base import Task
 from . import pages
@@ -14,10 +16,12 @@ class WebShopGym(Shop):
     """
     Wraps the original's `WebAgentTextEnv` (`gym.make("WebAgentTextEnv-v0", …)`), which its owner has installed.
 
-    Its goals, by number, are the tasks. Build it once and share its `server` among copies: loading takes long.
+    Its goals, by number, are the tasks. Copies, such as the games of a batched rollout, share the `server`, which holds
+    the products and takes long to load, and play in sessions of their own.
 
     Args:
-        env (`gym.Env`): with `reset(session=…)`, `step(action)`, `state`, `session` and `server`, as the original has.
+        env (`gym.Env`): with `reset(session=…)`, `step(action)`, `state`, `session`, `session_prefix`, `browser` and
+            `server`, as the original has. Wrappers are taken off.
         observation, max_steps, discount, max_searches, leak_reward:
             As in [`WebShop`], defaults of the full shop.
 
@@ -36,13 +40,24 @@ class WebShopGym(Shop):
         leak_reward: bool = False,
     ):
         super().__init__(observation, max_steps, discount, max_searches, leak_reward)
-        env = env if hasattr(env, "server") else getattr(env, "unwrapped", env)
-        if not hasattr(env, "server"):
-            raise ValueError(f"{type(env).__name__} is not the original's WebAgentTextEnv: it has no server")
+        env = getattr(env, "unwrapped", env)
+        missing = [name for name in ("server", "browser") if not hasattr(env, name)]
+        if missing:
+            raise ValueError(f"{type(env).__name__} is not the original's WebAgentTextEnv: it has no {missing[0]}")
         self.env = env
         self._tasks = numbered_tasks(
             [(category_label(goal["product_category"]), goal["instruction_text"]) for goal in env.server.goals]
         )
+
+    def __deepcopy__(self, memo) -> "WebShopGym":
+        # The browser has the current page; everything else of an episode is made anew by the original's reset.
+        other = copy.copy(self)
+        other.env = copy.copy(self.env)
+        other.env.browser = copy.copy(self.env.browser)
+        # Two games of one goal would otherwise be one session of the server.
+        other.env.session_prefix = f"{uuid4().hex[:12]}_"
+        other._over = True
+        return other
 
     def tasks(self, categories: Sequence[str] | None = None) -> list[Task]:
         """One task per goal of the server, in its order."""

@@ -3,7 +3,8 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import product as combinations
 from pathlib import Path
 from random import Random
@@ -26,13 +27,19 @@ def parse_pricing(text: str | None) -> list[float]:
     """Prices in a string like "$12.99" or "$12.99$19.99": one, or the first two; [100.0] where there is none."""
     if not text:
         return [100.0]
-    return [float(re.sub(r"[^\d.]", "", part)) for part in text.split("$")[1:]][:2] or [100.0]
+    parts = [re.sub(r"[^\d.]", "", part) for part in text.split("$")[1:]][:2]
+    try:
+        return [float(part) for part in parts] or [100.0]
+    except ValueError:
+        raise ValueError(f"pricing {text!r} is no price") from None
 
 
-def make_record(item: Mapping[str, Any], attributes: list[str] | None) -> dict[str, Any]:
-    """What pages and reward need of one item of the original's product file."""
+def make_record(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What pages and reward need of one item of the original's product file; its attributes are in another file."""
+    for key in ("asin", "name", "category", "query", "product_category"):
+        _expect(item[key], str, key)
     bullets = item["small_description"]
-    pricing = parse_pricing(item.get("pricing"))
+    pricing = parse_pricing(_expect(item.get("pricing"), str | None, "pricing"))
     options = {
         name.lower(): [entry["value"].strip().replace("/", " | ").lower() for entry in entries]
         for name, entries in (item.get("customization_options") or {}).items()
@@ -45,14 +52,19 @@ def make_record(item: Mapping[str, Any], attributes: list[str] | None) -> dict[s
         "query": item["query"].lower().strip(),
         "product_category": item["product_category"],
         "Title": item["name"],
-        "Description": item["full_description"] or "",
-        "BulletPoints": bullets if isinstance(bullets, list) else [bullets],
+        "Description": _expect(item["full_description"], str | None, "full_description") or "",
+        "BulletPoints": _texts(bullets if isinstance(bullets, list) else [bullets], "small_description"),
         "Rating": "N.A.",
         "pricing": pricing,
         "Price": price_tag(pricing),
         "options": options,
-        "Attributes": attributes or ["DUMMY_ATTR"],
+        "Attributes": [],
     }
+
+
+def read_attributes(annotation: Mapping[str, Any]) -> list[str]:
+    """A product's attributes, or the original's word for none."""
+    return _texts(annotation.get("attributes") or ["DUMMY_ATTR"], "attributes")
 
 
 def draw_price(pricing: list[float], rng: Random) -> float:
@@ -69,24 +81,26 @@ def draw_price_bound(price: float, rng: Random) -> tuple[float, str]:
     return bound, f", and price lower than {bound:.2f} dollars"
 
 
-def human_goals(record: Mapping[str, Any], annotations: Iterable[Mapping[str, Any]], price: float, rng: Random):
+def human_goals(record: Mapping[str, Any], annotations: list[Mapping[str, Any]], price: float, rng: Random):
     """Goals that people wrote for one product; an annotation without attributes gives none."""
-    for annotation in annotations:
+    for annotation in _expect(annotations, list, "annotations"):
         if annotation["instruction_attributes"]:
             bound, words = draw_price_bound(price, rng)
             yield make_goal(
                 record,
-                instruction=annotation["instruction"].strip(".") + words,
-                attributes=annotation["instruction_attributes"],
-                options=annotation["instruction_options"],
+                instruction=_expect(annotation["instruction"], str, "instruction").strip(".") + words,
+                attributes=_texts(annotation["instruction_attributes"], "instruction_attributes"),
+                options=_texts(annotation["instruction_options"], "instruction_options"),
                 bound=bound,
             )
 
 
 def formula_goals(record: Mapping[str, Any], annotation: Mapping[str, Any], price: float, rng: Random):
     """The original's formulaic goals for one product, one for each combination of its options."""
-    if not annotation["instruction_attributes"]:
+    attributes = _texts(annotation["instruction_attributes"], "instruction_attributes")
+    if not attributes:
         raise ValueError(f"product {record['asin']} has an instruction but no instruction_attributes")
+    start = _expect(annotation["instruction"], str, "instruction")
     bound, words = draw_price_bound(price, rng)
     names = sorted(record["options"])
     for values in combinations(*(record["options"][name] for name in names)):
@@ -94,8 +108,8 @@ def formula_goals(record: Mapping[str, Any], annotation: Mapping[str, Any], pric
         described = ", and ".join(f"{name}: {value}" for name, value in options.items())
         yield make_goal(
             record,
-            instruction=annotation["instruction"] + (f" with {described}" if described else "") + words,
-            attributes=annotation["instruction_attributes"],
+            instruction=start + (f" with {described}" if described else "") + words,
+            attributes=attributes,
             options=options,
             bound=bound,
         )
@@ -122,6 +136,26 @@ def weigh_by_attribute(goals: list[dict[str, Any]]) -> None:
     counts = Counter(attribute for goal in goals for attribute in goal["attributes"])
     for goal in goals:
         goal["weight"] = sum(1 / counts[attribute] for attribute in goal["attributes"]) / len(goal["attributes"])
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Turn what bad data raises into a `ValueError` that begins with `what`."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{what}: {reason}") from error
+
+
+def _expect(value: Any, kind: Any, name: str) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r:.80}")
+    return value
+
+
+def _texts(values: Any, name: str) -> list[str]:
+    return [_expect(value, str, name) for value in _expect(values, list, name)]
 
 
 def read_json(path: str | Path, kind: type) -> Any:

@@ -87,14 +87,20 @@ class Shop(ABC):
         """Start an episode. Without a `task`, `seed` draws one (no seed: a fresh draw).
 
         Raises:
-            ValueError: if the task is unknown or belongs to another shop.
+            ValueError: if the task is unknown, belongs to another shop, or is neither a `Task` nor an id.
         """
+        # What fails below leaves no episode to step in.
+        self._over = True
+        if not isinstance(task, Task | str | None):
+            raise ValueError(
+                f"task must be a Task or its id, not {task!r:.80}; the `task` of a row is Task(**row['task'])"
+            )
         self.task = self._find_task(task, seed)
         self._steps = self._searches = 0
-        self._over = False
         self.reward_parts = {}
         self._enter()
         self._list_clickables()
+        self._over = False
         return self._observation(), self._info(valid=True)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -125,7 +131,10 @@ class Shop(ABC):
         return self._observation(), reward, bought, cut, info
 
     def admissible_actions(self) -> list[str]:
-        """Every click of the current page and, where there is a search bar, a search for `<words>` as a pattern."""
+        """Every click of the current page and, where there is a search bar, a search for `<words>` as a pattern.
+
+        As in the original, a search works on the other pages as well, but only the search bar's page lists it.
+        """
         if self._over:
             return []
         clicks = [self.write_action("click", name) for name in self.clickable_names()]
