@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from huggingface_hub import cached_assets_path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, get_scheduler
+
+from .cache_folder import cache_folder
 
 
 logger = logging.getLogger(__name__)
@@ -183,7 +184,8 @@ def build_from_texts(
         words (`Sequence[str]`): the vocabulary.
         stages (`Sequence[tuple[Sequence[str], int]]`): texts and the number of updates on them, one stage after the other.
         seed (`int`, *optional*, defaults to `0`): of parameters and order.
-        cache_dir (`str` or `Path`, *optional*): where models are kept; the Hugging Face assets cache unless given.
+        cache_dir (`str` or `Path`, *optional*): where models are kept; `$BOOST_TRL_CACHE/embedded_lm` or the Hugging Face
+            assets cache unless given.
         model_sizes (*optional*): sizes passed to [`tiny_gpt2`].
 
     Returns:
@@ -198,7 +200,7 @@ def build_from_texts(
         torch.__version__,
     ]
     fingerprint = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:16]
-    parent = Path(cache_dir) if cache_dir is not None else cached_assets_path("boost_trl", namespace="embedded_lm")
+    parent = Path(cache_dir) if cache_dir is not None else cache_folder("embedded_lm")
     folder = parent / f"{name}-{fingerprint}"
     if not (folder / "config.json").is_file():
         tokenizer = word_tokenizer(words)

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +22,7 @@ class SynthesizeArguments:
         dataset (`str`): training rows: `.jsonl`, `.parquet` or Hub id.
         output_path (`str`): `.jsonl` file; an interrupted run goes on there.
         environment (`str`): environment whose rules judge the text.
-        environment_kwargs (`dict`): options of the environment, as JSON.
+        environment_kwargs (`dict`): options of the environment, as JSON; WebShop's `synthetic_reward` is one.
         prompt_style (`str`): `plain` or `paper`.
         example (`bool`): show an example trajectory.
         seed, batch_size, max_turns, max_new_tokens, temperature: as in [`generate_synthetic`].
@@ -32,7 +33,11 @@ class SynthesizeArguments:
     output_path: str = field(metadata={"help": "The .jsonl file to write; an interrupted run goes on there."})
     environment: str = field(default="twenty_questions", metadata={"help": "Environment whose rules judge the text."})
     environment_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": 'Options of the environment as JSON, such as \'{"world": "full"}\'.'}
+        default=None,
+        metadata={
+            "help": 'Options of the environment as JSON, such as \'{"world": "full"}\', or for WebShop '
+            '\'{"synthetic_reward": "claimed"}\' (rescore, claimed or zero).'
+        },
     )
     prompt_style: Literal["plain", "paper"] = field(
         default="plain",
@@ -79,8 +84,29 @@ def prepare(args: SynthesizeArguments) -> Callable:
     env = make_env(args.environment, **args.environment_kwargs)
     dataset = load_rows(args.dataset)
     validate_trajectories(dataset, args.dataset)
+    _warn_of_foreign_rows(env, dataset, args)
     model, tokenizer = load_model(args.model_name_or_path, value_heads=False)
     return partial(_write, args, model, tokenizer, dataset, env)
+
+
+def _warn_of_foreign_rows(env, dataset, args: SynthesizeArguments) -> None:
+    """Say so if the environment knows none of the tasks: its rules would find nothing to reward in such games."""
+    from boost_trl.environments.rollout import as_task
+
+    first = dataset.select(range(min(100, len(dataset))))
+    tasks = [row["task"] for row in first if row.get("task") is not None]
+    for task in tasks:
+        try:
+            env.reset(task=as_task({"category": "", **task}))
+        except Exception:  # environments of others raise what they like at a task that is not theirs
+            continue
+        return
+    if tasks:
+        warnings.warn(
+            f"{args.dataset}: {args.environment} knows none of the tasks of the first rows, such as "
+            f"{tasks[0]!r:.80}; are `environment` and `environment_kwargs` those that the rows were made with?",
+            stacklevel=2,
+        )
 
 
 def _write(args: SynthesizeArguments, model, tokenizer, dataset, env):

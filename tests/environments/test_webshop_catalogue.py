@@ -1,10 +1,13 @@
 """Generated shops, the original's files, and the cache."""
 
+import ast
 import json
 import random
+from pathlib import Path
 
 import pytest
 
+from boost_trl.environments.cache_folder import cache_folder
 from boost_trl.environments.webshop import (
     Catalogue,
     WebShop,
@@ -306,6 +309,71 @@ def test_bad_files(files, file, content, message):
         Catalogue.from_webshop(*files)
 
 
+HUMAN = {"instruction": "a hat", "instruction_attributes": ["soft"], "instruction_options": []}
+FORMULA = {"instruction": "Find me hats", "instruction_attributes": ["soft"], "attributes": ["soft"]}
+
+
+def edited(items=None, attributes=None, people=None):
+    """The three files' contents with changes to the first product."""
+    first = {**ITEMS[0], **(items or {})}
+    attributes = ATTRIBUTES if attributes is None else {**ATTRIBUTES, "B00000000A": attributes}
+    people = BY_PEOPLE if people is None else {**BY_PEOPLE, "B00000000A": people}
+    return [[first, *ITEMS[1:]], attributes, people]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (edited(items={"pricing": "$"}), r"items.json: item 0 .*pricing '\$' is no price"),
+        (edited(items={"pricing": "$1.2.3"}), r"items.json: item 0 .*pricing '\$1.2.3' is no price"),
+        (edited(items={"pricing": 12}), "items.json: item 0 .*pricing is 12"),
+        (edited(items={"small_description": None}), "items.json: item 0 .*small_description is None"),
+        (edited(items={"small_description": [None]}), "items.json: item 0 .*small_description is None"),
+        (edited(items={"name": None}), "items.json: item 0 .*name is None"),
+        (edited(items={"product_category": None}), "items.json: item 0 .*product_category is None"),
+        (edited(items={"full_description": 7}), "items.json: item 0 .*full_description is 7"),
+        (edited(items={"customization_options": {"Color": [{"value": 3}]}}), "items.json: item 0 "),
+        (edited(items={"customization_options": {"Color": [{}]}}), "items.json: item 0 .*it has no 'value'"),
+        (edited(attributes=[]), "attributes.json: what is said of B00000000A"),
+        (edited(attributes={"attributes": "soft"}), "attributes.json: .*B00000000A .*attributes is 'soft'"),
+        (edited(people={"instruction": "a hat"}), "people.json: .*B00000000A .*annotations is {"),
+        (edited(people=[{"instruction": "a hat"}]), "people.json: .*B00000000A .*it has no 'instruction_attributes'"),
+        (edited(people=[HUMAN | {"instruction": 5}]), "people.json: .*B00000000A .*instruction is 5"),
+        (
+            edited(people=[HUMAN | {"instruction_options": [5]}]),
+            "people.json: .*B00000000A .*instruction_options is 5",
+        ),
+        (edited(people=[5]), "people.json: .*B00000000A"),
+    ],
+)
+def test_bad_records_are_named_when_they_are_read(files, content, message):
+    for file, new in zip(files, content):
+        file.write_text(json.dumps(new), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        Catalogue.from_webshop(*files)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        ({"instruction": "Find me hats"}, "it has no 'instruction_attributes'"),
+        (FORMULA | {"instruction_attributes": []}, "no instruction_attributes"),
+        (FORMULA | {"instruction": 5}, "instruction is 5"),
+        (FORMULA | {"instruction_attributes": "soft"}, "instruction_attributes is 'soft'"),
+    ],
+)
+def test_bad_formulaic_annotations_are_named(files, annotation, message):
+    files[1].write_text(json.dumps(edited(attributes=annotation)[1]))
+    with pytest.raises(ValueError, match=f"attributes.json: .*B00000000A .*{message}"):
+        Catalogue.from_webshop(*files[:2])
+
+
+@pytest.mark.parametrize("number", [-1, 0])
+def test_too_few_products(files, number):
+    with pytest.raises(ValueError, match=f"num_products must be at least 1, got {number}"):
+        Catalogue.from_webshop(*files, num_products=number)
+
+
 def test_missing_file(files, tmp_path):
     with pytest.raises(ValueError, match="cannot read WebShop data from .*nowhere.json"):
         Catalogue.from_webshop(tmp_path / "nowhere.json", *files[1:])
@@ -352,6 +420,44 @@ def test_a_damaged_cache_is_made_again(empty_cache, damage, caplog):
     caplog.clear()
     assert load_catalogue("small").fingerprint == fingerprint
     assert not caplog.text
+
+
+def imported_modules(name):
+    """This module of the package's folder and what it imports of the folder, however far."""
+    found, left = set(), [name]
+    while left:
+        module = left.pop()
+        if module not in found:
+            found.add(module)
+            tree = ast.parse((Path(cache.__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
+            left += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
+    return found
+
+
+def test_the_cache_is_as_old_as_the_code_that_makes_shops():
+    assert set(cache._SOURCES) == imported_modules("cache")
+    assert "noise" not in cache._SOURCES
+
+
+def test_shops_of_older_code_are_removed(empty_cache, monkeypatch):
+    load_catalogue("small")
+    load_catalogue("small", 1)
+    before = {path.name for path in (empty_cache / "webshop").iterdir()}
+    load_catalogue.cache_clear()
+    monkeypatch.setattr(cache, "_source_hash", lambda: "newer")
+    load_catalogue("small")
+    after = {path.name for path in (empty_cache / "webshop").iterdir()}
+    assert after - before == {"small-0-newer"} and len(before - after) == 1
+    assert not any(name.startswith("small-0-") for name in after & before)
+
+
+def test_shops_and_models_are_kept_in_one_place(monkeypatch, tmp_path):
+    monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path))
+    assert cache_folder("webshop") == tmp_path / "webshop"
+    monkeypatch.delenv("BOOST_TRL_CACHE")
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    assert cache_folder("webshop") == tmp_path / "assets" / "boost_trl" / "webshop"
+    assert not (tmp_path / "assets").exists()
 
 
 def test_without_a_writable_cache_the_shop_still_opens(empty_cache, monkeypatch, caplog):

@@ -226,6 +226,14 @@ def test_letter_case_of_arguments_does_not_matter(shop):
     assert shop.step("click[Next >]")[4]["valid"]
 
 
+def test_a_search_works_on_pages_that_do_not_list_it(shop):
+    assert "search[<words>]" in shop.admissible_actions()
+    for action in ("search[hat]", "click[b000000001]", "click[features]"):
+        assert shop.step(action)[4]["valid"] and "search[<words>]" not in shop.admissible_actions()
+        *_, info = copy.deepcopy(shop).step("search[warm hat]")
+        assert (info["valid"], info["page"]) == (True, "results")
+
+
 def test_debug_searches_of_the_original_are_words(shop):
     observation = shop.step("search[<r>]")[0]
     assert "Total results: 0" in observation
@@ -302,6 +310,10 @@ def test_plain_actions_are_for_compact_pages_only(shop):
         ({"discount": 0.0}, "discount"),
         ({"discount": 1.1}, "discount"),
         ({"catalogue": "huge"}, "'huge' is not 'full', 'small'"),
+        ({"catalogue": 5}, "catalogue 5 is not 'full', 'small' or a Catalogue"),
+        ({"catalogue": "small", "seed": "a"}, "seed must be a whole number, got 'a'"),
+        ({"catalogue": "small", "seed": 0.5}, "seed must be a whole number, got 0.5"),
+        ({"seed": 0}, "seed=0 makes a generated shop; this catalogue is made already"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -338,6 +350,11 @@ def test_tasks_are_replayed(small):
 def test_unknown_tasks(small):
     with pytest.raises(ValueError, match="no task 'webshop-99999'"):
         small.reset(task="webshop-99999")
+    for other in (5, small.tasks()[0].to_dict()):
+        with pytest.raises(ValueError, match="task must be a Task or its id, not"):
+            small.reset(task=other)
+    with pytest.raises(RuntimeError, match="call reset"):
+        small.step("search shirt")
     task = WebShop(generate_small_catalogue(seed=1), observation="compact").tasks()[0]
     with pytest.raises(ValueError, match="another catalogue"):
         small.reset(task=task)

@@ -135,11 +135,29 @@ def test_nothing_bought(shop):
         ("Thank you for shopping with us! Reward: 1", 1.0),
         ("Your score is 7", 1.0),
         ("Thank you for shopping with us!", 0.0),
+        ("Your score: -1", 0.0),
+        ("Your score: −0.5", 0.0),
+        ("Reward - 0.5", 0.5),
+        ("Your score (min 0.0, max 1.0) [SEP] .25 [SEP] Reward Details [SEP] None", 0.25),
+        ("Your score: 0.75. Come again!", 0.75),
+        ("score 5e-1", 0.5),
+        ("Your score: 7/10", 0.0),
+        ("Your score: 50%", 0.0),
+        ("Your score: 0,75", 0.0),
+        ("Your score: 0.1.2", 0.0),
+        ("Your score: perfect", 0.0),
     ],
 )
 def test_claimed(shop, last, score):
     outcome = judge(shop, "search[hat]", LISTING, "click[buy now]", last, reward="claimed")
     assert (outcome.score, outcome.terminated) == (score, True)
+
+
+def test_the_shop_says_which_reward(shop):
+    bought = episode("search[hat]", LISTING, "click[buy now]", "Your score: 0.5")
+    claims = WebShop(shop.catalogue, synthetic_reward="claimed")
+    for rules, score in ((claims.synthetic_rules(), 0.5), (claims.synthetic_rules("zero"), 0.0)):
+        assert rules.rewards_from_text(bought, shop.tasks()[0]).score == score
 
 
 def test_zero(shop):
@@ -169,8 +187,11 @@ def test_prompts(shop):
 
 
 def test_bad_arguments(shop):
-    with pytest.raises(ValueError, match="'simulate' is not one of"):
-        shop.synthetic_rules("simulate")
+    for bad in ("simulate", ""):
+        with pytest.raises(ValueError, match=f"'{bad}' is not one of rescore, claimed, zero"):
+            shop.synthetic_rules(bad)
+        with pytest.raises(ValueError, match=f"synthetic_reward '{bad}' is not one of rescore, claimed, zero"):
+            WebShop(shop.catalogue, synthetic_reward=bad)
     bought = episode("search[hat]", LISTING, "click[b000000001]", ITEM, "click[buy now]")
     for task in (None, Task("webshop-77777", "x")):
         with pytest.raises(ValueError, match="WebShop has no task"):

@@ -8,10 +8,12 @@ from datasets import Dataset
 
 from boost_trl import cli
 from boost_trl.data.trajectories import validate_trajectories
+from boost_trl.environments.base import make_env
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.environments.twenty_questions.players import offline_dialogues
 from boost_trl.environments.twenty_questions.pretraining import world_words
+from boost_trl.environments.webshop.small import small_vocabulary
 from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
 from boost_trl.scripts import rollout, synthesize
 from boost_trl.scripts.row_files import load_rows
@@ -110,6 +112,38 @@ def test_synthesize_writes_a_row_per_row(folder, tmp_path, capsys):
     assert (
         Dataset.from_list([json.loads(line) for line in output.read_text().splitlines()]).to_list() == rows.to_list()
     )
+
+
+def test_webshops_synthetic_reward_is_an_option_of_the_environment(tmp_path):
+    tokenizer = word_tokenizer(small_vocabulary())
+    tokenizer.save_pretrained(tmp_path / "lm")
+    tiny_gpt2(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=192).save_pretrained(tmp_path / "lm")
+    turns = [("user", "red shirt"), ("assistant", "click buy now"), ("user", "Your score: 0.5")]
+    row = {
+        "messages": [{"role": role, "content": content} for role, content in turns],
+        "rewards": [0.0],
+        "terminated": False,
+        "category": "Clothing – Men",
+        "task": make_env("webshop", catalogue="small").tasks()[0].to_dict(),
+    }
+    Dataset.from_list([row]).to_json(tmp_path / "rows.jsonl")
+    flags = ["--model_name_or_path", tmp_path / "lm", "--dataset", tmp_path / "rows.jsonl", "--environment", "webshop"]
+    for reward, score in (("rescore", 0.0), ("claimed", 0.5), ("zero", 0.0)):
+        options = json.dumps({"catalogue": "small", "synthetic_reward": reward})
+        written = tmp_path / f"{reward}.jsonl"
+        run(synthesize, *flags, "--max_new_tokens", 3, "--environment_kwargs", options, "--output_path", written)
+        # The settings that a run resumes by hold what the rules pay for the first row.
+        settings = json.loads((tmp_path / f"{reward}.jsonl.settings.json").read_text())
+        assert settings["rules"] == ["WebShopSelfPlay", [score], True, score, False]
+    with pytest.raises(ValueError, match="synthetic_reward 'much' is not one of rescore, claimed, zero"):
+        run(synthesize, *flags, "--environment_kwargs", '{"synthetic_reward": "much"}', "--output_path", written)
+
+
+def test_rows_of_another_environment_are_told(folder, tmp_path):
+    flags = ["--model_name_or_path", folder / "lm", "--dataset", folder / "rows.jsonl", "--max_new_tokens", 2]
+    flags += ["--environment", "webshop", "--environment_kwargs", '{"catalogue": "small", "max_steps": 1}']
+    with pytest.warns(UserWarning, match="rows.jsonl: webshop knows none of the tasks of the first rows, such as {"):
+        run(synthesize, *flags, "--output_path", tmp_path / "x.jsonl")
 
 
 def test_bad_arguments_are_named_before_a_model_is_loaded():

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 from functools import lru_cache
@@ -12,11 +11,15 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from ..cache_folder import cache_folder
 from .catalogue import Catalogue
 from .search import SearchIndex
 
 
 logger = logging.getLogger(__name__)
+
+# What a shop and its index are made by: this module and what it imports, which a test compares.
+_SOURCES = "cache catalogue generate instructions records reward search small stemmer table text".split()
 
 
 def _generate(name: str, seed: int) -> Catalogue:
@@ -29,15 +32,11 @@ def _generate(name: str, seed: int) -> Catalogue:
     return generate_catalogue(seed)
 
 
-def cache_root() -> Path:
-    """`$BOOST_TRL_CACHE`, or `~/.cache/boost_trl`."""
-    return Path(os.environ.get("BOOST_TRL_CACHE") or Path.home() / ".cache" / "boost_trl")
-
-
 @lru_cache(maxsize=4)
 def load_catalogue(name: str, seed: int = 0) -> Catalogue:
     """
-    A generated shop by name, from memory, from disk, or made now and put there.
+    A generated shop by name, from memory, from disk ([`cache_folder`]), or made now and put there, in the place of what
+    older code made.
 
     Args:
         name (`str`): `"full"` or `"small"`.
@@ -48,7 +47,7 @@ def load_catalogue(name: str, seed: int = 0) -> Catalogue:
     """
     if name not in ("full", "small"):
         raise ValueError(f"catalogue {name!r} is not 'full', 'small' or a Catalogue")
-    folder = cache_root() / "webshop" / f"{name}-{seed}-{_source_hash()}"
+    folder = cache_folder("webshop") / f"{name}-{seed}-{_source_hash()}"
     if folder.is_dir():
         try:
             return read_catalogue(folder)
@@ -57,6 +56,8 @@ def load_catalogue(name: str, seed: int = 0) -> Catalogue:
     catalogue = _generate(name, seed)
     try:
         write_catalogue(catalogue, folder)
+        for stale in set(folder.parent.glob(f"{name}-{seed}-*")) - {folder}:
+            shutil.rmtree(stale, ignore_errors=True)
     except OSError as error:
         logger.warning("the shop cannot be cached in %s (%s); it will be made again next time", folder, error)
     return catalogue
@@ -98,6 +99,6 @@ def read_catalogue(folder: str | Path) -> Catalogue:
 def _source_hash() -> str:
     """Changes with the code that makes shops, so that a cached one is never older than its code."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for name in _SOURCES:
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()[:12]

@@ -3,6 +3,7 @@
 import json
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
+from operator import index
 from random import Random
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from .text import title_nouns
 
 
 MAX_HITS = 50
+SYNTHETIC_REWARDS = ("rescore", "claimed", "zero")
 
 
 class WebShop(Shop):
@@ -31,6 +33,7 @@ class WebShop(Shop):
         catalogue (`Catalogue` or `str`, *optional*, defaults to `"full"`): what is sold and wanted; `"full"` (10,000
             products in 37 categories) and `"small"` (a toy shop for models trained from scratch) are generated once
             and cached on disk.
+        seed (`int`, *optional*): what a generated shop is made from, 0 if omitted; only with a name for `catalogue`.
         observation (`str`, *optional*): `"text_rich"` (the original's, one text per line, buttons marked; default),
             `"text"` (the original's simple mode) or `"compact"` (a few words; products are numbered and clicked by
             number; default for the small shop).
@@ -40,16 +43,19 @@ class WebShop(Shop):
         results_per_page (`int`, *optional*): 10, or 3 in the small shop.
         leak_reward (`bool`, *optional*, defaults to `False`): whether the last page shows the score, as the original's.
         nouns (`Callable`, *optional*): title to its nouns, for the reward's product type.
+        synthetic_reward (`str`, *optional*, defaults to `"rescore"`): what a purchase in synthetic self-play is worth:
+            `"rescore"`, `"claimed"` or `"zero"`, see [`WebShopSelfPlay`].
 
     Raises:
-        ValueError: for an unknown catalogue or observation, or a limit below 1.
+        ValueError: for an unknown catalogue, observation or synthetic reward, a limit below 1, a `seed` that is no whole
+            number or comes with a catalogue that is made already.
     """
 
     def __init__(
         self,
         catalogue: Catalogue | str = "full",
         *,
-        seed: int = 0,
+        seed: int | None = None,
         observation: Literal["text_rich", "text", "compact"] | None = None,
         max_steps: int | None = None,
         discount: float = 0.99,
@@ -57,6 +63,7 @@ class WebShop(Shop):
         results_per_page: int | None = None,
         leak_reward: bool = False,
         nouns: Callable[[str], Sequence[str]] = title_nouns,
+        synthetic_reward: Literal["rescore", "claimed", "zero"] = "rescore",
     ):
         small = catalogue == "small"
         super().__init__(
@@ -69,8 +76,11 @@ class WebShop(Shop):
         self.results_per_page = results_per_page if results_per_page is not None else (3 if small else 10)
         if self.results_per_page < 1:
             raise ValueError(f"results_per_page must be at least 1, got {results_per_page}")
-        self.catalogue = load_catalogue(catalogue, seed) if isinstance(catalogue, str) else catalogue
+        self.catalogue = _open_catalogue(catalogue, seed)
         self.nouns = nouns
+        if synthetic_reward not in SYNTHETIC_REWARDS:
+            raise ValueError(f"synthetic_reward {synthetic_reward!r} is not one of {', '.join(SYNTHETIC_REWARDS)}")
+        self.synthetic_reward = synthetic_reward
 
     @property
     def goal(self) -> Mapping[str, Any]:
@@ -85,10 +95,11 @@ class WebShop(Shop):
         """
         return select_tasks(self.catalogue.tasks, categories)
 
-    def synthetic_rules(self, reward: Literal["rescore", "claimed", "zero"] = "rescore"):
-        """What `generate_synthetic` needs to know of the shop; see `WebShopSelfPlay` for `reward`."""
+    def synthetic_rules(self, reward: Literal["rescore", "claimed", "zero"] | None = None):
+        """What `generate_synthetic` needs to know of the shop; `reward` instead of the shop's `synthetic_reward`."""
         from .self_play import WebShopSelfPlay
 
+        reward = self.synthetic_reward if reward is None else reward
         return WebShopSelfPlay(self.catalogue, self.max_steps, self.discount, reward)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -167,3 +178,17 @@ class WebShop(Shop):
 
     def _url(self, page: str, tail: str) -> str:
         return f"/{page}/{self.task.id}/{self._asin}/{'+'.join(self._keywords)}/{self._number}/{tail}"
+
+
+def _open_catalogue(catalogue: Catalogue | str, seed: int | None) -> Catalogue:
+    if isinstance(catalogue, Catalogue):
+        if seed is not None:
+            raise ValueError(f"seed={seed!r} makes a generated shop; this catalogue is made already, leave `seed` out")
+        return catalogue
+    if not isinstance(catalogue, str):
+        raise ValueError(f"catalogue {catalogue!r} is not 'full', 'small' or a Catalogue")
+    try:
+        seed = 0 if seed is None else index(seed)
+    except TypeError:
+        raise ValueError(f"seed must be a whole number, got {seed!r}") from None
+    return load_catalogue(catalogue, seed)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from ..base import Task
 from ..synthetic import Message, TextOutcome
 from .catalogue import Catalogue
+from .environment import SYNTHETIC_REWARDS
 from .reward import purchase_reward
 
 
@@ -39,7 +40,10 @@ _MARKS = re.compile(r"\[(?:clicked )?button_?\]|\[button_?\]|[\[\]]")
 _NUMBERED = re.compile(r"(\d+) (.+?) (\d+(?:\.\d+)?)")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _INSTRUCTION = re.compile(r"Instruction:\s*(?:\[SEP\]\s*)?.*?(?=\n|\[SEP\]|$)")
-_CLAIM = re.compile(r"(?:score|reward)\D*?(\d+(?:\.\d+)?)", re.IGNORECASE)
+# A number that goes on ("7/10", "50%", "1.2.3", "0,5") is not read as the part before.
+_CLAIM = re.compile(
+    r"(?:score|reward)\D*?([-−]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(?!\s*[%/]|[.,]?\d|[^\W_])", re.IGNORECASE
+)
 
 
 class WebShopSelfPlay:
@@ -53,7 +57,8 @@ class WebShopSelfPlay:
         discount (`float`): per action before the purchase, as in the shop.
         reward (`str`, *optional*, defaults to `"rescore"`): `"rescore"` scores what the episode's own text says was
             bought (title, price, text of the pages seen, options clicked) against the goal, so that attributes which no
-            page showed do not count, and 0 for a product that was never listed; `"claimed"` takes the score that the text claims on the last page; `"zero"` pays nothing.
+            page showed do not count, and 0 for a product that was never listed; `"claimed"` takes the score that the
+            text claims on the last page, at most 1, and 0 if it is negative or no number; `"zero"` pays nothing.
 
     Raises:
         ValueError: for another `reward`.
@@ -66,8 +71,8 @@ class WebShopSelfPlay:
         discount: float,
         reward: Literal["rescore", "claimed", "zero"] = "rescore",
     ):
-        if reward not in ("rescore", "claimed", "zero"):
-            raise ValueError(f"reward {reward!r} is not one of 'rescore', 'claimed', 'zero'")
+        if reward not in SYNTHETIC_REWARDS:
+            raise ValueError(f"reward {reward!r} is not one of {', '.join(SYNTHETIC_REWARDS)}")
         self.catalogue, self.max_turns, self.discount, self.reward = catalogue, max_turns, discount, reward
 
     def agent_prompt(self, task: Task) -> str:
@@ -195,4 +200,4 @@ def _option_name(page: str, value: str) -> str:
 def _claimed_score(pages: Sequence[Message]) -> float:
     text = re.sub(r"\(.*?\)", "", " ".join(message["content"] for message in pages))
     claim = _CLAIM.search(text)
-    return min(float(claim[1]), 1.0) if claim else 0.0
+    return min(max(float(claim[1].replace("−", "-")), 0.0), 1.0) if claim else 0.0
