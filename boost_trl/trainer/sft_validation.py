@@ -38,8 +38,7 @@ class ValidationLoss:
         trainer ([`BilevelSFTSelfRefineTrainer`]): prepares the rows as it does its own.
 
     Raises:
-        ValueError: if the set is empty, or nothing is left of it after preparation.
-        TypeError: if it is not a [`~datasets.Dataset`].
+        ValueError: if nothing is left of the set after preparation.
     """
 
     def __init__(self, dataset: Dataset, trainer: "BilevelSFTSelfRefineTrainer"):
@@ -164,12 +163,6 @@ class DPOValidationLoss(RowwiseValidationLoss):
 
     def prepare(self, dataset):
         trainer = self.trainer
-        missing = {"chosen", "rejected"} - set(dataset.column_names)
-        if missing:
-            raise ValueError(
-                f"validation_loss='dpo' needs rows with 'prompt', 'chosen' and 'rejected'; `validation_dataset` has no "
-                f"{sorted(missing)}, only {sorted(dataset.column_names)}."
-            )
         self._collator = DataCollatorForPreference(
             pad_token_id=trainer._tokenizer.pad_token_id,
             max_length=trainer.args.max_length,
@@ -225,29 +218,10 @@ class DPOValidationLoss(RowwiseValidationLoss):
 def make_validation_loss(
     dataset: Dataset, trainer: "BilevelSFTSelfRefineTrainer", loss: str | Callable
 ) -> ValidationLoss:
-    """
-    The upper level that `loss` names.
-
-    Raises:
-        ValueError: for an empty set, or rows of the wrong type for the loss.
-        TypeError: if `dataset` is not a [`~datasets.Dataset`].
-    """
-    if not isinstance(dataset, Dataset):
-        raise TypeError(
-            f"`validation_dataset` must be a `Dataset`, got `{type(dataset).__name__}`. A stream can be read into one "
-            "with `Dataset.from_list(list(stream))`."
-        )
-    if len(dataset) == 0:
-        raise ValueError("`validation_dataset` is empty: there is nothing to select the training data by.")
+    """The upper level that `loss` names, on a set that [`~boost_trl.trainer.sft_checks.check_validation_dataset`] accepts."""
     if callable(loss):
         return CallableValidationLoss(dataset, trainer, loss)
-    if loss == "dpo":
-        return DPOValidationLoss(dataset, trainer)
-    if "chosen" in dataset.column_names and "rejected" in dataset.column_names:
-        raise ValueError(
-            "`validation_dataset` has preference rows ('chosen', 'rejected'): set `validation_loss='dpo'`."
-        )
-    return ValidationLoss(dataset, trainer)
+    return DPOValidationLoss(dataset, trainer) if loss == "dpo" else ValidationLoss(dataset, trainer)
 
 
 def _encoded(text: str) -> torch.Tensor:
