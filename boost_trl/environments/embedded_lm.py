@@ -9,8 +9,9 @@ import logging
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -168,13 +169,26 @@ def train_on_texts(
     return torch.stack(losses[-max(1, steps // 10) :]).mean().item() if losses else float("nan")
 
 
+def source_hash(module_file: str | Path) -> str:
+    """Changes with the code of a module's folder and of the folder above: for `made_with` of [`build_from_texts`]."""
+    folder = Path(module_file).parent
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.py"), *folder.parent.glob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+Stages = Sequence[tuple[Sequence[str], int]]
+
+
 def build_from_texts(
     name: str,
     words: Sequence[str],
-    stages: Sequence[tuple[Sequence[str], int]],
+    stages: Stages | Callable[[], Stages],
     *,
     seed: int = 0,
     cache_dir: str | Path | None = None,
+    made_with: Sequence[Any] | None = None,
     **model_sizes: int | float,
 ) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
     """Tokenizer and tiny model trained on texts, or the same pair read from disk if it was built before.
@@ -182,26 +196,31 @@ def build_from_texts(
     Args:
         name (`str`): what it is for; part of the folder's name.
         words (`Sequence[str]`): the vocabulary.
-        stages (`Sequence[tuple[Sequence[str], int]]`): texts and the number of updates on them, one stage after the other.
+        stages (`Sequence[tuple[Sequence[str], int]]` or `Callable`): texts and the number of updates on them, one stage
+            after the other; or a function that makes them.
         seed (`int`, *optional*, defaults to `0`): of parameters and order.
         cache_dir (`str` or `Path`, *optional*): where models are kept; `$BOOST_TRL_CACHE/embedded_lm` or the Hugging Face
             assets cache unless given.
+        made_with (`Sequence`, *optional*): what `stages` follow from, code ([`source_hash`]) and arguments. A model that was
+            built with the same is read without making its texts; other code that makes the same texts builds nothing new.
         model_sizes (*optional*): sizes passed to [`tiny_gpt2`].
 
     Returns:
         `tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]`: in evaluation mode.
     """
-    everything = [
-        list(words),
-        [[list(texts), steps] for texts, steps in stages],
-        seed,
-        model_sizes,
-        CHAT_TEMPLATE,
-        torch.__version__,
-    ]
-    fingerprint = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:16]
+
+    def fingerprint(training: Any) -> str:
+        everything = [list(words), training, seed, model_sizes, CHAT_TEMPLATE, torch.__version__]
+        return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:16]
+
     parent = Path(cache_dir) if cache_dir is not None else cache_folder("embedded_lm")
-    folder = parent / f"{name}-{fingerprint}"
+    known = None if made_with is None else parent / f"{name}-{fingerprint(list(made_with))}.folder"
+    if known is not None and known.is_file():
+        folder = parent / known.read_text(encoding="utf-8")
+        if (folder / "config.json").is_file():
+            return _load(folder)
+    stages = stages() if callable(stages) else stages
+    folder = parent / f"{name}-{fingerprint([[list(texts), steps] for texts, steps in stages])}"
     if not (folder / "config.json").is_file():
         tokenizer = word_tokenizer(words)
         model = tiny_gpt2(tokenizer, seed=seed, **model_sizes)
@@ -217,4 +236,10 @@ def build_from_texts(
             if not folder.exists():
                 shutil.copytree(temporary, f"{temporary}.done")
                 Path(f"{temporary}.done").rename(folder)
+    if known is not None:
+        known.write_text(folder.name, encoding="utf-8")
+    return _load(folder)
+
+
+def _load(folder: Path) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
     return GPT2LMHeadModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)

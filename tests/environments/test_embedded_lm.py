@@ -1,11 +1,19 @@
 import math
+import shutil
 
 import pytest
 import torch
 from transformers import AutoTokenizer
 
 from boost_trl.environments import embedded_lm
-from boost_trl.environments.embedded_lm import END, build_from_texts, tiny_gpt2, train_on_texts, word_tokenizer
+from boost_trl.environments.embedded_lm import (
+    END,
+    build_from_texts,
+    source_hash,
+    tiny_gpt2,
+    train_on_texts,
+    word_tokenizer,
+)
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.environments.twenty_questions.players import offline_dialogues
 from boost_trl.environments.twenty_questions.pretraining import (
@@ -97,6 +105,48 @@ def test_a_model_is_built_once(tmp_path, monkeypatch):
     again, same = build_from_texts("toy", words, [(texts, 2)], cache_dir=tmp_path, **SIZES)
     assert torch.equal(again.transformer.wte.weight, model.transformer.wte.weight) and not again.training
     assert same.get_vocab() == tokenizer.get_vocab() and same.chat_template == tokenizer.chat_template
+
+
+def test_texts_are_made_only_for_a_model_that_is_not_there(tmp_path, monkeypatch):
+    calls = []
+
+    def stages(word="b"):
+        calls.append(word)
+        return [([f"a {word}{END}"], 2)]
+
+    def build(word, made_with):
+        options = {"cache_dir": tmp_path, "made_with": made_with, **SIZES}
+        return build_from_texts("toy", ["a", "b", "c"], lambda: stages(word), **options)[0].transformer.wte.weight
+
+    first = build("b", ["code 1", "b"])
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded_lm, "train_on_texts", lambda *_, **__: pytest.fail("trained again"))
+        assert torch.equal(build("b", ["code 1", "b"]), first) and calls == ["b"]
+        # Other code may make other texts, but these are the same.
+        assert torch.equal(build("b", ["code 2", "b"]), first) and calls == ["b", "b"]
+    assert not torch.equal(build("c", ["code 2", "c"]), first) and calls == ["b", "b", "c"]
+    # A model that somebody removed is built again.
+    for folder in tmp_path.glob("toy-*"):
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    assert torch.equal(build("b", ["code 1", "b"]), first)
+
+
+def test_the_source_hash_changes_with_the_code(tmp_path):
+    world = tmp_path / "world"
+    world.mkdir()
+    hashes = set()
+    for path, code in (
+        (world / "a.py", "1"),
+        (world / "a.py", "2"),
+        (tmp_path / "base.py", ""),
+        (tmp_path / "base.py", "3"),
+    ):
+        path.write_text(code)
+        hashes.add(source_hash(world / "a.py"))
+    assert len(hashes) == 3  # an empty file says nothing
+    (tmp_path / "notes.txt").write_text("x")
+    assert source_hash(world / "a.py") in hashes
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):

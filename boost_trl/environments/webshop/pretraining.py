@@ -56,16 +56,20 @@ def build_embedded_lm(
         cache_dir (`str` or `Path`, *optional*): where models are kept; the Hugging Face assets cache unless given.
         seed (`int`, *optional*, defaults to `0`): of texts, parameters and order.
     """
-    from ..embedded_lm import END, build_from_texts
+    from ..embedded_lm import END, build_from_texts, source_hash
 
-    episodes = pretraining_episodes(NUM_EPISODES, seed)
-    searches, whole = (["".join(turn + END for turn in turns[:last]) for turns in episodes] for last in (2, None))
+    def stages():
+        episodes = pretraining_episodes(NUM_EPISODES, seed)
+        searches, whole = (["".join(turn + END for turn in turns[:last]) for turns in episodes] for last in (2, None))
+        return [(searches, COPY_STEPS), (whole, EPISODE_STEPS)]
+
     return build_from_texts(
         "webshop-small",
         small_vocabulary(),
-        [(searches, COPY_STEPS), (whole, EPISODE_STEPS)],
+        stages,
         seed=seed,
         cache_dir=cache_dir,
+        made_with=[source_hash(__file__), NUM_EPISODES, COPY_STEPS, EPISODE_STEPS],
         max_length=LONGEST,
         initializer_range=0.1,
     )
