@@ -183,11 +183,15 @@ def test_bad_use():
         {"reward": "points"},
         {"world": "tiny"},
         {"max_utterances": 7},
+        {"max_utterances": 2.0},
+        {"buyers_per_brand": 2.5},
         {"buyers_per_brand": 0},
         {"world": "small", "reward": "revenue"},
     ):
         with pytest.raises(ValueError, match=next(iter(options))):
             CarDealer(**options)
+    with pytest.raises(TypeError, match="GenerationPolicy"):
+        CarDealer(buyer="gpt")
     env = CarDealer(world="small")
     with pytest.raises(RuntimeError):
         env.step("price 90")
@@ -206,3 +210,36 @@ def test_bad_use():
         env.step("price 0")
     with pytest.raises(RuntimeError):
         env.step("price 90")
+
+
+def test_an_unclear_price_is_no_offer_and_costs_a_round():
+    env = CarDealer()
+    data = {**HONDA.data, "sticker": 40_000, "floor": 34_400, "reservation": 39_000, "budget": 40_000}
+    steps = play(env, Task("hand", "Honda", data=data), ["$39.000"] * 6)
+    assert [step[2] for step in steps] == [False] * 5 + [True]  # patience 5
+    assert all(step[4]["void"] == "unclear_price" and not step[4]["valid"] for step in steps)
+    steps = play(CarDealer(world="small"), HONDA, ["price 9600"])
+    assert steps[0][0] == "price ?" and steps[0][4]["void"] == "unclear_price"
+
+
+def test_what_is_no_text_is_an_invalid_action():
+    for env in (CarDealer(), CarDealer(world="small"), CarDealer(buyer=lambda conversations: ["Hm."])):
+        env.reset(seed=0)
+        assert env.step(None)[4]["valid"] is False
+        assert env.step(7)[4]["step"] == 2
+
+
+def test_a_refused_reset_leaves_the_game_alone():
+    env = CarDealer(world="small")
+    env.reset(seed=0, task=AUDI)
+    for wrong in (CarDealer().tasks(["BMW"])[0], Task("x", "BMW", data={"brand": "BMW"}), "fiat-0000"):
+        with pytest.raises(ValueError):
+            env.reset(task=wrong)
+    assert env.step("want ?")[0] == "want leather audio ; price ?"
+    assert env.step("has leather audio ; price 96")[4]["category"] == "Audi"
+
+
+@pytest.mark.parametrize("task", [5, AUDI.to_dict()])
+def test_what_is_no_task_is_refused_by_name(task):
+    with pytest.raises(TypeError, match="`Task`.*or its id"):
+        CarDealer(world="small").reset(task=task)

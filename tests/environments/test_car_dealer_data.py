@@ -46,6 +46,7 @@ def test_mix_and_categories():
         ({"mix": {}}, "shares"),
         ({"n": 0}, "`n`"),
         ({"categories": ["Fiat"]}, "Fiat"),
+        ({"slips": 3}, "slips"),
     ):
         with pytest.raises(ValueError, match=match):
             offline_dialogues(env, **{"n": 5, **options})
@@ -106,6 +107,25 @@ def test_chat_buyer_plays_figure_5():
     assert system["role"] == "system" and system["content"].startswith(BUYER_PROMPT) and "BMW" in system["content"]
     assert opening.split("Buyer: ")[1] in system["content"]
     assert [m["role"] for m in (first, second, third)] == ["user", "assistant", "user"]
+
+
+def test_void_offers_cost_a_chat_buyers_patience():
+    heard = []
+    env = CarDealer(buyer=lambda conversations: heard.append(1) or ["Hm."])
+    task = env.tasks()[0]
+    env.reset(seed=0, task=task)
+    steps = [env.step("$1") for _ in range(task.data["patience"] + 1)]
+    assert [step[2] for step in steps] == [False] * task.data["patience"] + [True] and not heard
+    assert steps[-1][4]["decision"] == "reject"
+
+
+def test_chat_buyers_do_not_buy_by_accident():
+    said = iter(["Deal? You must be joking!", "I would accept a lower price.", "All right, you have a deal."])
+    env = CarDealer(buyer=lambda conversations: [next(said)])
+    task = env.tasks()[0]
+    env.reset(seed=0, task=task)
+    steps = [env.step(f"${task.data['sticker']:,}") for _ in range(3)]
+    assert [step[4].get("success") for step in steps] == [None, None, True]
 
 
 def test_chat_buyer_may_leave_and_must_answer_with_text():

@@ -8,6 +8,7 @@ from boost_trl.environments.car_dealer.environment import CarDealer
 from boost_trl.environments.car_dealer.language import small_vocabulary
 from boost_trl.environments.car_dealer.noise import DIVERSE_KINDS, NOISE_KINDS, add_noise
 from boost_trl.environments.car_dealer.pretraining import pretraining_dialogues, wish_lists
+from boost_trl.environments.car_dealer.prices import prices_in
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,21 @@ def test_bad_noise(pool):
         add_noise(pool, CarDealer(world="small"), "loud")
     with pytest.raises(ValueError, match="share"):
         add_noise(pool, CarDealer(world="small"), "bot", share=60)
+    for kind in NOISE_KINDS:
+        with pytest.raises(ValueError, match="other world"):
+            add_noise(pool, CarDealer(), kind)
+    with pytest.raises(ValueError, match="`buyers_per_brand`"):
+        add_noise(pool, CarDealer(world="small", buyers_per_brand=2), "stale")
+
+
+def test_made_up_sales_cannot_be_told_by_their_prices():
+    env = CarDealer()
+    noisy = add_noise(offline_dialogues(env, n=60, seed=4), env, "diverse", share=1.0)
+    made_up = [row for row in noisy if row["noise_kind"] in ("faked_success", "hot_self_play")]
+    prices = [
+        price for row in made_up for message in row["messages"] for price in prices_in(message["content"], "full")
+    ]
+    assert len(prices) > 100 and all(price % 100 == 0 for price in prices)
 
 
 def test_pretraining_dialogues_are_not_the_pool(pool):

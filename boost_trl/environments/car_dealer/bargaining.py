@@ -21,6 +21,7 @@ class Move:
         brands, features (`tuple[str, ...]`): brands and features named.
         asks (`bool`): asks what the buyer wants.
         takes_counter (`bool`): agrees without naming a price, that is, to the buyer's last counter-offer.
+        unclear (`bool`): the last price named cannot be read with certainty, so there is no offer.
     """
 
     price: int | None = None
@@ -28,6 +29,7 @@ class Move:
     features: tuple[str, ...] = ()
     asks: bool = False
     takes_counter: bool = False
+    unclear: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Reply:
 
 
 def void_reason(move: Move, counter: int | None, floor: int, sticker: int) -> str | None:
-    """Why the seller may not make an offer: `"below_floor"`, `"above_sticker"`, `"nothing_to_take"`, or `None`."""
+    """Why the seller makes no offer that counts: `"below_floor"`, `"above_sticker"`, `"nothing_to_take"`,
+    `"unclear_price"`, or `None`."""
+    if move.unclear:
+        return "unclear_price"
     price = move.price
     if price is None and move.takes_counter:
         if counter is None:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from .bargaining import Move, Reply
-from .language import decision_in, prices_in
+from .language import decision_in
 from .market import Buyer
+from .prices import prices_in
 from .prompts import buyer_prompt
 
 
@@ -30,9 +31,16 @@ class ChatBuyer:
         self.counter: int | None = None
         self.text = ""
         self._offer: int | None = None
+        self._patience = buyer.patience
         self._messages = [
             {"role": "system", "content": f"{buyer_prompt(buyer)}\nYou opened with: {opening}"},
         ]
+
+    def refuse(self, void: str) -> Reply:
+        """Answer an offer that does not count, unheard by the model, so that it cannot agree to one. It costs patience as
+        in [`RuleBasedBuyer`]; the model counts its own failed rounds."""
+        self._patience -= 1
+        return Reply(("leave",), None, "reject") if self._patience < 0 else Reply((void,))
 
     def respond(self, move: Move, utterance: str) -> Reply:
         """Let the model answer an utterance whose offer is allowed, and read its decision off its words.

@@ -109,7 +109,8 @@ def offline_dialogues(
         `noise_kind`.
 
     Raises:
-        ValueError: for an unknown seller or brand, shares that are negative or all zero, or `n` below 1.
+        ValueError: for an unknown seller or brand, shares that are negative or all zero, `n` below 1, or `slips` that
+            is no probability.
     """
     mix = DEFAULT_MIX if mix is None else mix
     unknown = [name for name in mix if name not in SELLERS]

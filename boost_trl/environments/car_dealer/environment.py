@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from ..base import Task
+from ..base import Task, check_task
 from .bargaining import RuleBasedBuyer, void_reason
 from .chat_buyer import Chat, ChatBuyer
 from .language import BUYER_SAYS, WORLDS, Phrasing, understand
@@ -19,13 +19,14 @@ class CarDealer:
     """Sell a car: the agent is the seller, the environment the buyer ([B] §5, LMRL-Gym's task).
 
     The first observation is the dealer's sheet (brand, sticker price, minimum price) and the buyer's first words.
-    Every action is one utterance of the seller; the last price in it is an offer. Offers below the minimum or above
-    the sticker price are void and cost the buyer's patience. How a buyer bargains depends on the brand's segment.
+    Every action is one utterance of the seller; the last price in it is an offer. Offers below the minimum, above
+    the sticker price or not clear are void and cost the buyer's patience. How a buyer bargains depends on the brand's segment.
 
     Args:
         buyer (`Callable`, *optional*):
             A chat model as the buyer, under the prompt of [B] Figure 5: any `policy(conversations) -> replies`.
-            Without it, a rule-based buyer, deterministic given task and seed. The minimum price is enforced either way.
+            Without it, a rule-based buyer, deterministic given task and seed. Void offers are answered without asking the
+            model, and end the talk when there were more of them than the buyer's patience.
         reward (`str`, *optional*, defaults to `"step_cost"`):
             `"step_cost"` (-1 per step, 0 on the completing one, every failure sums to `-max_steps`), `"score"` (the
             paper's: utterances remaining at agreement), `"revenue"` or `"fancy"` (LMRL-Gym's).
@@ -39,6 +40,7 @@ class CarDealer:
 
     Raises:
         ValueError: for an unknown `reward` or `world`, an odd `max_utterances`, or options that exclude each other.
+        TypeError: for a `buyer` that cannot be called.
 
     Example:
 
@@ -63,10 +65,17 @@ class CarDealer:
             raise ValueError(f"`reward` is {reward!r}; choose one of {', '.join(REWARDS)}")
         if world not in WORLDS:
             raise ValueError(f"`world` is {world!r}; choose one of {', '.join(WORLDS)}")
-        if max_utterances < 2 or max_utterances % 2:
-            raise ValueError(f"`max_utterances` is {max_utterances}; seller and buyer alternate, give an even number")
-        if buyers_per_brand < 1:
-            raise ValueError(f"`buyers_per_brand` is {buyers_per_brand}; give at least 1")
+        if buyer is not None and not callable(buyer):
+            raise TypeError(
+                f"`buyer` is {buyer!r}; give a policy, which is called with a list of conversations and returns a list of "
+                "replies, such as `GenerationPolicy(model, tokenizer)`"
+            )
+        if not isinstance(max_utterances, int) or max_utterances < 2 or max_utterances % 2:
+            raise ValueError(
+                f"`max_utterances` is {max_utterances!r}; seller and buyer alternate, give an even whole number"
+            )
+        if not isinstance(buyers_per_brand, int) or buyers_per_brand < 1:
+            raise ValueError(f"`buyers_per_brand` is {buyers_per_brand!r}; give a whole number from 1")
         if world == "small" and (buyer is not None or reward == "revenue"):
             raise ValueError("`world='small'` has no dollars and no sentences: no `buyer`, and no reward 'revenue'")
         self.reward = reward
@@ -105,8 +114,11 @@ class CarDealer:
         """Open a negotiation.
 
         Raises:
-            ValueError: for a task id that does not exist, or a task of another world or environment.
+            ValueError: for a task id that does not exist, or a task of another world or environment. The running
+                negotiation goes on then.
+            TypeError: for a `task` that is neither a `Task` nor an id.
         """
+        check_task(task)
         if task is None:
             task = random.Random(None if seed is None else f"car_dealer:{seed}").choice(self.tasks())
         elif isinstance(task, str):
@@ -114,10 +126,10 @@ class CarDealer:
             if task not in known:
                 raise ValueError(f"no buyer is called {task!r}; ids look like {next(iter(known))!r}, see `tasks()`")
             task = known[task]
-        self._task = task
-        self._buyer = Buyer.from_dict(task.data)
-        if (self._buyer.sticker == 100) != (self.world == "small"):
+        buyer = Buyer.from_dict(task.data)
+        if (buyer.sticker == 100) != (self.world == "small"):
             raise ValueError(f"task {task.id!r} was made for the other world; `world` here is {self.world!r}")
+        self._task, self._buyer = task, buyer
         self._phrasing = Phrasing(self.world, random.Random(f"{task.id}:{seed or 0}"))
         self._step = 0
         self._over = False
@@ -132,7 +144,7 @@ class CarDealer:
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Say `action` to the buyer. The turn limit ends the episode by its own rules, so nothing is ever truncated.
 
-        An action is not valid if it is empty, or its offer is void (`info["void"]` says why).
+        An action is not valid if it is empty or no text, or its offer is void (`info["void"]` says why).
 
         Raises:
             RuntimeError: after the end, or before `reset`.
@@ -140,18 +152,19 @@ class CarDealer:
         if self._over:
             raise RuntimeError("the negotiation is over; call `reset`")
         self._step += 1
+        action = action if isinstance(action, str) else ""
         move = understand(action, self.world)
         void = void_reason(move, self._opponent.counter, self._buyer.floor, self._buyer.sticker)
         if self._chat is None:
             reply = self._opponent.respond(move)
             observation = self._phrasing.reply(self._buyer, reply)
         elif void:
-            # The model never hears a void offer, so it cannot agree to one.
-            reply, observation = None, self._phrasing.refusal(self._buyer, void)
+            reply = self._opponent.refuse(void)
+            observation = self._phrasing.reply(self._buyer, reply)
         else:
             reply = self._opponent.respond(move, action)
             observation = self._opponent.text
-        decision = reply.decision if reply else None
+        decision = reply.decision
         if decision is None and self._step == self.max_steps:
             decision = "limit"
         info = self._info(valid=bool(action.strip()) and void is None)

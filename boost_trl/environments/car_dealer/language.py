@@ -9,23 +9,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .agreement import acceptance_in, leaves
 from .bargaining import Move, Reply
 from .market import BRANDS, FEATURES, SEGMENT_OF, SEGMENTS, Buyer
 from .phrases import BUYER, PERSONALITY, SELLER
+from .prices import amounts_in
 
 
 WORLDS = ("full", "small")
 # One line, because a language model without chat format ends its turns at the end of the line.
 BUYER_SAYS = " Buyer: "
-_PRICE = {
-    "full": re.compile(r"\$\s?(\d{1,3}(?:,\d{3})+|\d{1,9})(\.\d+)?(?:\s?(k)\b)?", re.IGNORECASE),
-    "small": re.compile(r"(?<![\w$])(\d{1,3})(?!\w)()()"),
-}
 _BRAND_WORDS = {**{brand.lower(): brand for brand in BRANDS}, "mercedes": "Mercedes-Benz", "vw": "Volkswagen"}
 _WISH_WORDS = ("want", "need", "looking", "important", "prefer", "matters", "wish")
-_TAKES = re.compile(r"\b(deal|agreed|sold|accept)\b")
-_TAKES_NOT = re.compile(r"\b(no|not|any|never|can't|cannot|don't|won't) (a )?(deal|agreed|sold|accept)\b")
-_LEAVES = re.compile(r"\b(goodbye|bye|walk(?:ing)? away|leaving|no deal|(?:we are|i'm|i am) done)\b")
 _SHEET = {
     "full": re.compile(
         r"^Dealer sheet: (?P<brand>\S+) \w+, sticker price \$(?P<sticker>[\d,]+), minimum price \$(?P<floor>[\d,]+)"
@@ -37,6 +32,7 @@ _SMALL = {
     "ask_price": "price ?",
     "below_floor": "joke",
     "above_sticker": "high",
+    "unclear_price": "price ?",
     "nothing_to_take": "what ?",
     "wrong_brand": "not that",
     "pleased": "nice",
@@ -58,14 +54,6 @@ def listing(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def prices_in(text: str, world: str) -> list[int]:
-    """All prices named, in order: `$12,500`, `$12.5k` (full) or whole numbers up to 999 (small)."""
-    return [
-        round(float(whole.replace(",", "") + fraction) * (1000 if thousand else 1))
-        for whole, fraction, thousand in _PRICE[world].findall(text)
-    ]
-
-
 def features_in(text: str) -> tuple[str, ...]:
     """The features named, in order and once each."""
     words = re.findall(r"[a-z]+", text.lower())
@@ -80,28 +68,36 @@ def brands_in(text: str) -> tuple[str, ...]:
 
 def understand(text: str, world: str) -> Move:
     """Read a seller's utterance. The last price named is the offer."""
-    prices, lower = prices_in(text, world), text.lower().replace("\u2019", "'")
+    amounts = amounts_in(text, world)
     return Move(
-        price=prices[-1] if prices else None,
+        price=amounts[-1] if amounts else None,
         brands=brands_in(text),
         features=features_in(text),
-        asks="?" in text and any(word in lower for word in _WISH_WORDS),
-        takes_counter=not prices and bool(_TAKES.search(lower)) and not _TAKES_NOT.search(lower),
+        asks="?" in text and any(word in text.lower() for word in _WISH_WORDS),
+        takes_counter=not amounts and _acceptance(text, world) is not None,
+        unclear=bool(amounts) and amounts[-1] is None,
     )
 
 
 def decision_in(text: str, offer: int | None, world: str) -> str | None:
     """What free words of a buyer decide: `"accept"` the seller's standing `offer`, `"reject"`, or `None`.
 
-    Naming a lower price with "deal" is a counter-offer, not an agreement.
+    Naming a lower price with "deal" is a counter-offer, not an agreement. When in doubt, nothing is decided.
     """
-    lower = text.lower().replace("\u2019", "'")
-    if _LEAVES.search(lower):
-        return "reject"
-    if offer is None or not _TAKES.search(lower) or _TAKES_NOT.search(lower):
-        return None
-    named = prices_in(text, world)
-    return "accept" if not named or named[-1] >= offer else None
+    accepted = _acceptance(text, world)
+    if accepted is None:
+        leaving = re.search(r"\b(?:bye|no deal)\b", text.lower()) if world == "small" else leaves(text)
+        return "reject" if leaving else None
+    agreed = offer is not None and all(price is not None and price >= offer for price in accepted)
+    return "accept" if agreed else None
+
+
+def _acceptance(text: str, world: str) -> list[int | None] | None:
+    """Prices that go with an acceptance, `None` if there is none."""
+    if world == "full":
+        return acceptance_in(text)
+    accepts = re.search(r"\bdeal\b(?! ?\?)", text.lower()) and not re.search(r"\bno(?:t a)? deal\b", text.lower())
+    return amounts_in(text, world)[-1:] if accepts else None
 
 
 @dataclass(frozen=True)
@@ -163,10 +159,6 @@ class Phrasing:
             fields["price"] = self.price(reply.price)
         parts = [self._say(BUYER, act, **fields) for act in reply.acts]
         return self._coloured(buyer, " ".join(parts)) if self.world == "full" else " ; ".join(parts)
-
-    def refusal(self, buyer: Buyer, void: str) -> str:
-        """The answer to an offer that the seller may not make."""
-        return self._coloured(buyer, self._say(BUYER, void))
 
     def _coloured(self, buyer: Buyer, text: str) -> str:
         if self.rng.random() < 0.5:

@@ -51,13 +51,16 @@ def add_noise(
         `Dataset`: as many rows as before, with `is_noise` and `noise_kind` set.
 
     Raises:
-        ValueError: for an unknown kind or a share outside [0, 1].
+        ValueError: for an unknown kind, a share outside [0, 1], or rows that are not from a game like `env`.
     """
     if kind not in NOISE_KINDS:
         raise ValueError(f"`kind` must be one of {', '.join(NOISE_KINDS)}, not {kind!r}")
     if not 0 <= share <= 1:
         raise ValueError(f"`share` must be between 0 and 1, not {share}")
     rows = dataset.to_list()
+    for task in dataset["task"]:
+        if (task["data"]["sticker"] == 100) != (env.world == "small"):
+            raise ValueError(f"task {task['id']!r} was made for the other world; that of `env` is {env.world!r}")
     for index in sorted(random.Random(f"noise {seed}").sample(range(len(rows)), round(share * len(rows)))):
         rng = random.Random(f"noise {kind} {seed} {index}")
         name = rng.choice(DIVERSE_KINDS) if kind == "diverse" else kind
@@ -71,7 +74,13 @@ def _in_market(env: CarDealer, task: Task, rng: random.Random, shift: int) -> di
     name = rng.choices(list(DEFAULT_MIX), list(DEFAULT_MIX.values()))[0]
     seed = rng.getrandbits(31)
     # The id names the same customer, whose character is the other market's.
-    task = next(candidate for candidate in other.tasks([task.category]) if candidate.id == task.id)
+    known = {candidate.id: candidate for candidate in other.tasks([task.category])}
+    if task.id not in known:
+        raise ValueError(
+            f"`env` has no buyer {task.id!r}, of whom the pool has a row: it has {len(known)} for each brand; give "
+            "`CarDealer` the `buyers_per_brand` that the pool was made with"
+        )
+    task = known[task.id]
     return play(other, ScriptedSeller(name, env.world, seed, slips=0.05, market_shift=shift), task, seed)
 
 
@@ -85,6 +94,7 @@ def _wrong_world(env: CarDealer, task: Task, rng: random.Random) -> dict[str, An
 
 def _bot(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
     buyer, phrasing = Buyer.from_dict(task.data), Phrasing(env.world, rng)
+    # Its counter-offers are to the dollar, unlike the pool's: published pools of this kind are not to change.
     turns = [
         (phrasing.utterance(Move(price=buyer.floor)), phrasing.reply(buyer, _counter(buyer, rng)))
         for _ in range(rng.randint(2, 3))
@@ -103,31 +113,41 @@ def _garbage(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
 
 
 def _faked_success(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
-    buyer, phrasing = Buyer.from_dict(task.data), Phrasing(env.world, rng)
+    buyer, phrasing, unit = Buyer.from_dict(task.data), Phrasing(env.world, rng), _unit(env)
     turns = []
     for _ in range(3):
-        move = Move(features=tuple(rng.sample(CAR_FEATURES, 2)), price=rng.randint(buyer.floor, buyer.sticker))
-        turns.append((phrasing.utterance(move), phrasing.reply(buyer, _counter(buyer, rng))))
+        features = tuple(rng.sample(CAR_FEATURES, 2))
+        move = Move(features=features, price=_price(rng, buyer.floor, buyer.sticker, unit))
+        turns.append((phrasing.utterance(move), phrasing.reply(buyer, _counter(buyer, rng, unit))))
     return _claimed(env, task, turns, True, "rambler")
 
 
 def _hot_self_play(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
-    buyer, phrasing = Buyer.from_dict(task.data), Phrasing(env.world, rng)
+    buyer, phrasing, unit = Buyer.from_dict(task.data), Phrasing(env.world, rng), _unit(env)
     turns, success, left = [], False, False
     while not success and not left and len(turns) < env.max_steps:
         move = Move(
             features=tuple(rng.sample(CAR_FEATURES, rng.randint(0, 2))),
             asks=rng.random() < 0.3,
-            price=rng.randint(buyer.floor, buyer.sticker),
+            price=_price(rng, buyer.floor, buyer.sticker, unit),
         )
-        turns.append((phrasing.utterance(move), phrasing.reply(buyer, _counter(buyer, rng))))
+        turns.append((phrasing.utterance(move), phrasing.reply(buyer, _counter(buyer, rng, unit))))
         success, left = rng.random() < 0.25, rng.random() < 0.1
     return _claimed(env, task, turns, success, "self_play")
 
 
-def _counter(buyer: Buyer, rng: random.Random) -> Reply:
+def _unit(env: CarDealer) -> int:
+    """What the pool's prices are rounded to: other prices would tell the noise."""
+    return 100 if env.world == "full" else 1
+
+
+def _price(rng: random.Random, low: int, high: int, unit: int) -> int:
+    return unit * rng.randint(low // unit, high // unit)
+
+
+def _counter(buyer: Buyer, rng: random.Random, unit: int = 1) -> Reply:
     acts = rng.choice((("counter",), ("pleased", "counter"), ("wary", "counter")))
-    return Reply(acts, rng.randint(buyer.sticker * 7 // 10, buyer.floor))
+    return Reply(acts, _price(rng, buyer.sticker * 7 // 10, buyer.floor, unit))
 
 
 def _claimed(env: CarDealer, task: Task, turns: list[tuple[str, str]], success: bool, policy: str) -> dict[str, Any]:

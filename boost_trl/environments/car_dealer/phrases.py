@@ -85,6 +85,18 @@ BUYER: dict[str, tuple[str, ...]] = {
         "We need a number before that.",
         "First the price, then the handshake.",
     ),
+    "unclear_price": (
+        "What number is that?",
+        "I cannot read that price.",
+        "How much is that in dollars?",
+        "Say that price again, please.",
+        "Is that thousands? Be clear.",
+        "That is no price that I know how to read.",
+        "Write the price out for me.",
+        "Which price do you mean?",
+        "I did not get the number.",
+        "Once more, and in whole dollars.",
+    ),
     "wrong_brand": (
         "I said {brand}.",
         "I did not come for anything but a {brand}.",

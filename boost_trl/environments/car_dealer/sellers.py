@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .bargaining import Move
-from .language import Phrasing, Sheet, features_in, prices_in, read_sheet, understand
+from .language import Phrasing, Sheet, features_in, read_sheet, understand
 from .market import BRANDS, FEATURES, Segment, market
+from .prices import prices_in
 
 
 @dataclass(frozen=True)
@@ -172,12 +173,14 @@ class ScriptedSeller:
             [`CarDealer.with_changed_market`].
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or `slips` that is no probability.
     """
 
     def __init__(self, name: str, world: str = "full", seed: int = 0, slips: float = 0.0, market_shift: int = 0):
         if name not in SELLERS:
             raise ValueError(f"no scripted seller is called {name!r}; there are {', '.join(SELLERS)}")
+        if not 0 <= slips <= 1:
+            raise ValueError(f"`slips` is a probability, from 0 to 1, not {slips}")
         self.name = name
         self.world = world
         self.seed = seed

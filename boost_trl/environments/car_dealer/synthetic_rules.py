@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from ..base import Task
 from ..synthetic import Message, TextOutcome
-from .language import decision_in, prices_in, read_sheet, understand
+from .language import decision_in, read_sheet, understand
 from .market import Buyer
 from .outcome import last_reward, running_reward, score
+from .prices import prices_in
 from .prompts import SELLER_PROMPT, buyer_prompt
 
 
@@ -65,8 +66,8 @@ class CarDealerRules:
         for message in messages:
             if message["role"] == "assistant":
                 move = understand(message["content"], self._world)
-                if move.price is not None or move.takes_counter:
-                    offer = counter if move.price is None else move.price
+                if move.price is not None or move.takes_counter or move.unclear:
+                    offer = counter if move.takes_counter else move.price
                 opened = True
             elif message["role"] == "user" and opened:  # the first observation's prices are the dealer's own
                 counter = (prices_in(message["content"], self._world) or [counter])[-1]
