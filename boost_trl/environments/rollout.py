@@ -87,30 +87,33 @@ def rollout(
     ]
     waiting = games[::-1]
     playing: list[_Game] = []
-    bar = tqdm(total=len(games), desc="Playing", unit="game", disable=not progress)
-    while waiting or playing:
-        while waiting and len(playing) < num_envs:
-            game = waiting.pop()
-            game.start(idle.pop() if idle else make(), system_prompt)
-            playing.append(game)
-        active = [game for game in playing if not game.over]
-        if active:
-            replies = policy([game.messages for game in active])
-            if len(replies) != len(active) or not all(isinstance(reply, str) for reply in replies):
-                raise ValueError(f"the policy must return one text per conversation, {len(active)} of them")
-            for game, reply in zip(active, replies):
-                game.act(reply, max_turns)
-        for game in playing:
-            if game.over:
-                # An environment that raised may be in any state: it is not used again.
-                if game.error is None:
-                    idle.append(game.env)
-                game.env = None
-                bar.update()
-        playing = [game for game in playing if not game.over]
-    bar.close()
-    for environment in idle:
-        environment.close()
+    with tqdm(total=len(games), desc="Playing", unit="game", disable=not progress) as bar:
+        try:
+            while waiting or playing:
+                while waiting and len(playing) < num_envs:
+                    game = waiting.pop()
+                    playing.append(game)
+                    game.start(idle.pop() if idle else make(), system_prompt)
+                active = [game for game in playing if not game.over]
+                if active:
+                    replies = policy([game.messages for game in active])
+                    if len(replies) != len(active) or not all(isinstance(reply, str) for reply in replies):
+                        raise ValueError(f"the policy must return one text per conversation, {len(active)} of them")
+                    for game, reply in zip(active, replies):
+                        game.act(reply, max_turns)
+                for game in playing:
+                    if game.over:
+                        if game.error is None:
+                            idle.append(game.env)
+                        else:
+                            # An environment that raised may be in any state: it is not used again.
+                            _close(game.env)
+                        game.env = None
+                        bar.update()
+                playing = [game for game in playing if not game.over]
+        finally:
+            for environment in [*idle, *(game.env for game in playing)]:
+                _close(environment)
     return Dataset.from_list(_rows(games, source))
 
 
@@ -250,6 +253,15 @@ class _Game:
             "error": self.error,
             **extra,
         }
+
+
+def _close(env: Environment | None) -> None:
+    if env is None:  # it could not be made
+        return
+    try:
+        env.close()
+    except Exception as error:
+        logger.warning("an environment could not be closed: %s: %s", type(error).__name__, error)
 
 
 def _rows(games: list[_Game], source: str) -> list[dict[str, Any]]:

@@ -74,6 +74,15 @@ def guess_rows():
         ("reset[7]", "Invalid action: there is no tool 'reset'; the tools are guess, hint, say", False),
         ("guess[x]", "Invalid action: Expecting value: line 1 column 1 (char 0)", False),
         ("guess[]", "Invalid action: guess: missing a required argument: 'number'", False),
+        ("guess[NaN]", "Invalid action: NaN is no finite number", False),
+        ("guess[1e999]", "Invalid action: 1e999 is no finite number", False),
+        (
+            '{"name": "guess", "arguments": {"number": -Infinity}}',
+            "Invalid action: -Infinity is no finite number",
+            False,
+        ),
+        ("guess[" + "[" * 100_000 + "]", "Invalid action: too deeply nested", False),
+        (None, "Invalid action: an action is text, not NoneType", False),
         ("hint[x]", "Invalid action: this tool takes no argument", False),
         ('{"name": "guess", "arguments": 7}', 'Invalid action: a call is {"name": ..., "arguments": {...}}', False),
     ],
@@ -191,6 +200,8 @@ def test_gymnasium_actions_and_tasks():
     tasks = [Task("far", "corridor", data={"options": {"place": 0}})]
     env = from_gymnasium(corridor(), tasks=tasks, max_steps=6)
     assert env.reset(seed=0, task="far")[0] == "0"
+    assert env.step(None)[4]["valid"] is False
+    env.reset(seed=0, task="far")
     observation, reward, terminated, truncated, info = env.step("jump")
     assert observation == "Invalid action: answer with one of 3, 4" and info["valid"] is False
     played = [env.step(" 4 ") for _ in range(4)]
@@ -341,6 +352,12 @@ def test_copies_and_bad_arguments():
         other.step("a")
     with pytest.raises(ValueError, match="echo has no task 'x'"):
         env.reset(task="x")
+    for task in (5, {"id": "0", "category": "echo"}):
+        with pytest.raises(TypeError, match="`Task`.*or its id"):
+            env.reset(task=task)
+    with pytest.raises(ValueError, match="no task of .'nope'.; its categories are echo"):
+        env.tasks(["nope"])
+    assert env.tasks(["echo"]) == env.tasks() and env.tasks([]) == []
     with pytest.raises(ValueError, match="max_steps is 0"):
         from_openenv(EchoClient, to_echo, str, name="echo", max_steps=0)
     with pytest.raises(ValueError, match="ids that differ"):

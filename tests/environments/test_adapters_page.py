@@ -1,19 +1,22 @@
 import re
 from pathlib import Path
 
-from boost_trl.environments.base import Environment
-
 
 PAGE = Path(__file__).parents[2] / "docs" / "environments_and_trl.md"
 
 
+def blocks(text):
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
 def test_the_pages_environment_plays_and_trains(capsys):
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL):
-        exec(compile(block, str(PAGE), "exec"), names)  # the page's own code
-    assert isinstance(names["HigherLower"](), Environment)
-    assert names["games"]["success"] == [True] + [False] * 9  # of the fifties, 50 is found by who always says 50
-    assert "What is the number? Right. 6.0" in capsys.readouterr().out
+    contract = PAGE.with_name("environments.md").read_text(encoding="utf-8")
+    game = next(block for block in blocks(contract) if "class GuessNumber" in block)  # which the page links to
+    for block in [game, *blocks(PAGE.read_text(encoding="utf-8"))]:
+        exec(compile(block, str(PAGE), "exec"), names)  # the pages' own code
+    assert names["games"]["success"] == [False, False, True, False, False]  # 5 is found by who always says 5
+    assert "It is even. Right. 4.0" in capsys.readouterr().out
 
 
 def test_the_pages_other_blocks_import_what_exists():

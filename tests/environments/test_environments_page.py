@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from boost_trl.environments.base import Environment
@@ -16,6 +18,28 @@ def test_the_pages_examples_run(capsys):
     assert isinstance(names["GuessNumber"](), Environment) and isinstance(names["GuessRules"](), SyntheticRules)
     assert len(names["games"]) == 5 and all(names["games"]["success"])
     assert "'reward_mean': 2.1, 'reward_se': 0.1" in capsys.readouterr().out
+
+
+def test_the_pages_game_is_as_short_as_it_says_and_takes_any_text():
+    text = PAGE.read_text(encoding="utf-8")
+    code = text.split("## Your own in thirty lines of code\n\n```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 30
+    names = {}
+    exec(compile(code, str(PAGE), "exec"), names)
+    env = names["GuessNumber"]()
+    env.reset(task="3")
+    for action in ("\u00b2", "9" * 5000, "", None):
+        said, reward, over, _, info = env.step(action)
+        assert (said, reward, over, info["valid"]) == ("Say a digit.", -1.0, False, False)
+    assert env.step("3")[4].items() >= {"success": True, "score": 0.0, "step": 5}.items()
+
+
+def test_the_contract_is_importable_by_its_public_name():
+    from boost_trl import environments
+
+    assert environments.Environment is Environment and {"Task", "make_env"} <= set(environments.__all__)
+    code = "import sys, boost_trl.environments; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_pages_rules_judge_by_the_words():

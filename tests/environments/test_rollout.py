@@ -114,6 +114,27 @@ def test_an_environment_that_raised_is_replaced():
     assert len(made) == 4  # three broken, one that plays the last three games
 
 
+def test_every_environment_is_closed():
+    closed = []
+
+    class Closing(GuessNumber):
+        def close(self):
+            closed.append(self.task.id)
+            if self.task.id == "0":
+                raise OSError("already gone")
+
+    rows = play(count_up, lambda: Closing(broken=("8",)), "8180", num_envs=1)
+    assert closed == ["8", "8", "0"] and rows["error"][3] is None  # that one cannot be closed costs no games
+    closed.clear()
+
+    def raises(conversations):
+        raise KeyError("policy")
+
+    with pytest.raises(KeyError):
+        play(raises, Closing, "123")
+    assert sorted(closed) == ["1", "2", "3"]
+
+
 def test_seeds_differ_by_game_and_repeat_by_seed():
     one, again, other = (play(count_up, GuessNumber(), "000", seed=seed)["seed"] for seed in (1, 1, 2))
     assert list(one) == list(again) and len({*one, *other}) == 6

@@ -52,7 +52,7 @@ def test_success_with_the_last_question_scores_nothing_but_is_one():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "   ", "?", "number", "seventeen?", "\u2603 \x00", "very very", "yes", "a" * 5000]
+    "text", ["", "   ", "?", "number", "seventeen?", "\u2603 \x00", "very very", "yes", "a" * 5000, None, 7]
 )
 def test_any_text_is_a_question_that_costs_a_step(text):
     env = TwentyQuestions()
@@ -76,6 +76,9 @@ def test_unknown_names_are_named():
         TwentyQuestions(reward="dense")
     with pytest.raises(ValueError, match="metals/hundred"):
         TwentyQuestions().reset(task="metals/hundred")
+    for task in (5, {"id": "metals/seven", "category": "metals"}):
+        with pytest.raises(TypeError, match="`Task`.*or its id"):
+            TwentyQuestions().reset(task=task)
     with pytest.raises(ValueError, match="Planets"):
         TwentyQuestions(world="full").tasks(["Planets"])
 

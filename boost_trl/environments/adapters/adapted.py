@@ -10,7 +10,7 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from ..base import Task
+from ..base import Task, check_task
 
 
 class AdaptedEnvironment(ABC):
@@ -69,11 +69,25 @@ class AdaptedEnvironment(ABC):
         """Release `self._inner`."""
 
     def tasks(self, categories: Sequence[str] | None = None) -> Sequence[Task]:
-        """All tasks, or those of `categories`, in a fixed order."""
+        """All tasks, or those of `categories`, in a fixed order.
+
+        Raises:
+            ValueError: for a category without tasks.
+        """
+        known = dict.fromkeys(task.category for task in self._tasks.values())
+        unknown = [category for category in categories or () if category not in known]
+        if unknown:
+            raise ValueError(f"{self.name} has no task of {unknown}; its categories are {', '.join(known)}")
         return [task for task in self._tasks.values() if categories is None or task.category in categories]
 
     def reset(self, *, seed: int | None = None, task: Task | str | None = None) -> tuple[str, dict[str, Any]]:
-        """Start an episode of `task`, or of one drawn with `seed`: (first observation, info)."""
+        """Start an episode of `task`, or of one drawn with `seed`: (first observation, info).
+
+        Raises:
+            ValueError: for an id that no task has.
+            TypeError: for a `task` that is neither a `Task` nor an id.
+        """
+        check_task(task)
         if task is None:
             task = Random(seed).choice(list(self._tasks.values()))
         task_id = task if isinstance(task, str) else task.id
@@ -94,6 +108,8 @@ class AdaptedEnvironment(ABC):
             raise RuntimeError("the episode is over: call reset() first")
         self._step += 1
         try:
+            if not isinstance(action, str):
+                raise ValueError(f"an action is text, not {type(action).__name__}")
             meaning = self._read(action)
         except ValueError as error:
             observation, reward, terminated, truncated, said = f"Invalid action: {error}", 0.0, False, False, {}

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_type_hints
@@ -61,7 +62,7 @@ class TRLEnvironment(AdaptedEnvironment):
         tagged = _TOOL_CALL.search(action)
         text = tagged[1].strip() if tagged else action.strip()
         if tagged or text.startswith("{"):
-            call = json.loads(text)
+            call = _json(text)
             if not isinstance(call, dict) or not isinstance(call.get("arguments"), dict):
                 raise ValueError('a call is {"name": ..., "arguments": {...}}')
             name, arguments = call.get("name"), call["arguments"]
@@ -163,13 +164,27 @@ def _arguments(tool: Callable, text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     if text.lstrip().startswith("{"):
-        return json.loads(text)
+        return _json(text)
     names = list(inspect.signature(tool).parameters)
     if not names:
         raise ValueError("this tool takes no argument")
     # A text is taken as it is; a number, flag or list is what its JSON says.
     is_text = get_type_hints(tool).get(names[0], str) is str
-    return {names[0]: text if is_text else json.loads(text)}
+    return {names[0]: text if is_text else _json(text)}
+
+
+def _json(text: str) -> Any:
+    """What JSON says; `ValueError` for what is none, numbers that are not finite (which Python would read) included."""
+
+    def finite(number: str) -> float:
+        if not math.isfinite(float(number)):
+            raise ValueError(f"{number} is no finite number")
+        return float(number)
+
+    try:
+        return json.loads(text, parse_constant=finite, parse_float=finite)
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
 
 
 def _as_text(content: Any) -> str:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from boost_trl.environments.base import Task
+from boost_trl.environments.base import Task, check_task
 from boost_trl.environments.twenty_questions.world import Item, World, small_world
 
 
@@ -76,7 +76,13 @@ class TwentyQuestions:
         return tuple(task for task in self._tasks if task.category in set(categories))
 
     def reset(self, *, seed: int | None = None, task: Task | str | None = None) -> tuple[str, dict[str, Any]]:
-        """Start a game about `task`, or about an item drawn with `seed`: (first observation, info)."""
+        """Start a game about `task`, or about an item drawn with `seed`: (first observation, info).
+
+        Raises:
+            ValueError: for a task that the world does not have.
+            TypeError: for a `task` that is neither a `Task` nor an id.
+        """
+        check_task(task)
         if task is None:
             task = random.Random(seed).choice(self._tasks)
         task_id = task if isinstance(task, str) else task.id
@@ -91,6 +97,7 @@ class TwentyQuestions:
         if self._secret is None:
             raise RuntimeError("no game is running: call reset() first")
         self._step += 1
+        action = action if isinstance(action, str) else ""
         question, named = self.world.read(action)
         if self.oracle is None:
             valid = question is not None or bool(named)
