@@ -26,7 +26,8 @@ class SFTMethod:
 
 
 RANK_TOKEN = {"selector": "rank", "selector_baseline": "token", "keep_fraction": 0.3}
-BDS = {"selector": "bds"}
+RAW = {"selector_baseline": None}
+BDS = {"selector": "bds", **RAW}
 
 SFT_METHODS = {
     method.name: method
@@ -39,9 +40,9 @@ SFT_METHODS = {
         SFTMethod("bds", "BDS", BDS),
         SFTMethod("bds_adam", "BDS, the paper's Adam", {**BDS, "selector_optimizer": "adam"}),
         SFTMethod("bds_token", "BDS + token baseline", {**BDS, "selector_baseline": "token"}),
-        SFTMethod("bmo", "BMO", {"selector": "bmo"}),
-        SFTMethod("bmo_exact", "BMO, exact", {"selector": "bmo_exact"}),
-        SFTMethod("rank", "Rank", {"selector": "rank", "keep_fraction": 0.3}),
+        SFTMethod("bmo", "BMO", {"selector": "bmo", **RAW}),
+        SFTMethod("bmo_exact", "BMO, exact", {"selector": "bmo_exact", **RAW}),
+        SFTMethod("rank", "Rank", {"selector": "rank", "keep_fraction": 0.3, **RAW}),
         SFTMethod("rank_token", "Rank + token baseline", RANK_TOKEN),
         SFTMethod("second_pass", "Its weights, second pass", {"selector": "uniform"}, weights_of="rank_token"),
         SFTMethod("online_5", "Online 5 %", {**BDS, "online_ratio": 0.05}),

@@ -62,8 +62,8 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
     Parameters:
         > Parameters that control the weights
 
-        selector (`str`, *optional*, defaults to `"bds"`):
-            How the weights are learned. `"bds"`: bilevel data selection; `"bmo"` and `"bmo_exact"`: bilevel
+        selector (`str`, *optional*, defaults to `"rank"`):
+            How the weights are learned. `"bds"`: bilevel data selection (the paper's); `"bmo"` and `"bmo_exact"`: bilevel
             multi-objective; `"rank"`: keeps the rows of lowest loss; `"mixing"`: no weights, (1−ρ)·validation +
             ρ·pool with ρ = `rho_init` throughout; `"uniform"`: all weights 1 on the schedule of ρ (the control).
         selector_optimizer (`str`, *optional*, defaults to `"sparse"`):
@@ -73,9 +73,9 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             Step size of the logits. Defaults to 1.0 (sparse and sgd), 1e-4 (adam) and 0.5 (bmo).
         selector_max_step (`float`, *optional*, defaults to `1.0`):
             Largest change of one logit in one step of the sparse optimizer.
-        selector_baseline (`str`, *optional*):
+        selector_baseline (`str`, *optional*, defaults to `"token"`):
             `"token"`: a row's loss is measured against a running mean loss of each of its tokens, so that hard words
-            are not mistaken for bad rows. `None`: the raw loss, as in the papers.
+            are not mistaken for bad rows. `"none"` or `None`: the raw loss, as in the papers.
         selector_loss_at (`str`, *optional*, defaults to `"current"`):
             `"current"`: the selector sees the losses of the training forward; `"updated"`: those after the model's
             step (one more forward).
@@ -89,7 +89,7 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             Temperature τ of `"bmo"` and `"bmo_exact"`.
         bmo_refresh_steps (`int`, *optional*, defaults to `100`):
             Optimizer steps between two passes of `"bmo_exact"` over the whole pool.
-        keep_fraction (`float`, *optional*, defaults to `0.5`):
+        keep_fraction (`float`, *optional*, defaults to `0.3`):
             Share of rows that `"rank"` keeps at the end.
         rank_refresh_steps (`int`, *optional*):
             Optimizer steps between two rankings of `"rank"`. Defaults to a twentieth of an epoch.
@@ -184,7 +184,7 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
     """
 
     selector: str = field(
-        default="bds",
+        default="rank",
         metadata={
             "help": "How example weights are learned: 'bds', 'bmo', 'bmo_exact', 'rank', 'mixing' (no weights, fixed "
             "rho) or 'uniform' (no weights, the schedule of rho).",
@@ -210,11 +210,11 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
         metadata={"help": "Largest change of one logit in one step of the sparse optimizer."},
     )
     selector_baseline: str | None = field(
-        default=None,
+        default="token",
         metadata={
-            "help": "'token' measures a row's loss against a running mean loss of each of its tokens. None uses the raw "
-            "loss.",
-            "choices": ["token"],
+            "help": "'token' measures a row's loss against a running mean loss of each of its tokens; 'none' uses the raw "
+            "loss, as in the papers.",
+            "choices": ["token", "none"],
         },
     )
     selector_loss_at: str = field(
@@ -244,7 +244,7 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
         default=100,
         metadata={"help": "Optimizer steps between two passes of 'bmo_exact' over the whole pool."},
     )
-    keep_fraction: float = field(default=0.5, metadata={"help": "Share of rows that 'rank' keeps at the end."})
+    keep_fraction: float = field(default=0.3, metadata={"help": "Share of rows that 'rank' keeps at the end."})
     rank_refresh_steps: int | None = field(
         default=None,
         metadata={
@@ -415,12 +415,17 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
         self._check_online()
         if self.selector_baseline is not None:
             _check_choice(self, "selector_baseline")
+            if self.selector_baseline == "none":
+                self.selector_baseline = None
         if not callable(self.validation_loss) and self.validation_loss not in ("sft", "dpo"):
             raise ValueError(
                 f"`validation_loss` must be 'sft', 'dpo' or, from Python, a callable; got {self.validation_loss!r}."
             )
         if self.selector_baseline is not None and self.selection_loss == "sum":
-            raise ValueError("`selector_baseline='token'` needs `selection_loss='mean'`: it is a mean loss per token.")
+            raise ValueError(
+                "`selector_baseline='token'` (the default) needs `selection_loss='mean'`: it is a mean loss per token. Set "
+                "`selector_baseline='none'` for sums."
+            )
         if self.selector == "bmo" and self.selector_loss_at == "updated":
             raise ValueError(
                 "selector='bmo' weights a batch by its losses before the step: `selector_loss_at='current'`."

@@ -113,7 +113,10 @@ def make_conversations(count=12):
 
 
 def make_args(output_dir, cls=BilevelSFTSelfRefineConfig, **overrides):
+    """Tiny settings; the selector is the paper's, whose weights move in the first steps."""
+    papers = {"selector": "bds", "selector_baseline": None} if issubclass(cls, BilevelSFTSelfRefineConfig) else {}
     values = {
+        **papers,
         "output_dir": str(output_dir),
         "use_cpu": True,
         "bf16": False,

@@ -167,7 +167,8 @@ def test_settings_of_streaming_data_on_a_dataset(setting, tmp_path):
     ],
 )
 def test_settings_without_effect_are_said(settings, columns, named, tmp_path, caplog):
-    make_trainer(tmp_path, make_rows(3, columns), args=settings)
+    defaults = {"selector": "rank", "selector_baseline": "token"}
+    make_trainer(tmp_path, make_rows(3, columns), args={**defaults, **settings})
     warnings = [record.message for record in caplog.records if "validation_dataset" in record.message]
     assert len(warnings) == (named is not None)
     if named:

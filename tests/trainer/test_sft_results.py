@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 
 from boost_trl.scripts.sft_self_refine import main, make_parser
 from boost_trl.selection import Selector
+from boost_trl.selection.auc import weights_auc
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
 
@@ -355,3 +357,24 @@ def test_command_line(tmp_path):
     main(*parsed)
     assert (tmp_path / "out" / "example_weights.parquet").is_file()
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_the_defaults_find_rows_that_contradict_validation(tmp_path):
+    rows = contradicting_rows()
+    defaults = BilevelSFTSelfRefineConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True)
+    assert (defaults.selector, defaults.selector_baseline, defaults.keep_fraction) == ("rank", "token", 0.3)
+    args = make_args(
+        tmp_path, selector="rank", selector_baseline="token", max_steps=-1, num_train_epochs=9, rho_increment=0.05
+    )
+    good = Dataset.from_list([row for row in rows if row["good"]])
+    trainer = BilevelSFTSelfRefineTrainer(
+        make_model(attention_dropout=0.0),
+        args,
+        train_dataset=Dataset.from_list(rows),
+        validation_dataset=good,
+        processing_class=make_tokenizer(),
+    )
+    trainer.train()
+    weights = trainer.example_weights()["weight"][:]
+    assert sum(weights) / len(weights) == pytest.approx(1, abs=1e-4)
+    assert weights_auc(weights, [row["good"] for row in rows]) > 0.9
