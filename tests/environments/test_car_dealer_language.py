@@ -1,6 +1,7 @@
 """Reading and writing of both worlds' texts."""
 
 import random
+import time
 
 import pytest
 
@@ -181,6 +182,14 @@ No deal at that price. How about $38,000?
 No deal. Do better.
 I am done talking; $38,000 is my last word.
 You have a deal, or I am leaving.
+You have a deal, said the other dealer.
+It is a deal, which I refuse.
+Deal at $40,000, no thanks.
+Deal! Said no one ever.
+Deal. In your dreams.
+I have a deal at another dealer for $40,000.
+I accept your offer of coffee.
+By the way, I accept credit cards.
 I'll take it you are joking.
 Deal at $40.000.
 """
@@ -192,6 +201,7 @@ Sorry, but I'm walking away from this deal.
 Goodbye then.
 I can't pay that, so I will walk away.
 We are leaving now.
+Thanks for your time, but I'll have to walk away.
 You have a deal? No, I am walking away.
 $40,000 is too much for me. Goodbye!
 """
@@ -214,6 +224,13 @@ def test_what_plain_words_decide(text, decision):
 @pytest.mark.parametrize("text", sentences(UNDECIDED) + sentences(REJECTS))
 def test_sellers_do_not_agree_by_accident(text):
     assert not understand(text, "full").takes_counter
+
+
+def test_long_texts_are_read_at_once():
+    start = time.process_time()
+    for text in ("- " * 20_000, "deal, " * 20_000, "1," * 20_000, "so then " * 20_000, "$" + "9" * 40_000):
+        decision_in(text, 40_000, "full")
+    assert time.process_time() - start < 2
 
 
 def test_sellers_agree_in_plain_words():

@@ -16,14 +16,15 @@ _CONDITION = re.compile(
     r"|only|or|else|otherwise|almost|nearly|as (?:long|soon) as|condition|wish|imagine|pretend|include|throw|add|lower"
     r"|drop|knock|reduce|minus|less|without|except|whether|under|below|yet)\b|\w'd\b"
 )
-# Before an acceptance: denials, favours asked for, and words that are only quoted.
+# In the same sentence: denials, and words that are only quoted. Before an acceptance, favours asked for as well.
 _DENIAL = re.compile(
     r"\b(?:no|not|never|nothing|none|nobody|neither|nor|cannot|\w+n't|refuse|hardly|barely|unable|far from|jok\w+|kidding"
-    r"|give|make|bring|come|meet|show|match|say|says|saying|said|told|called?)\b"
+    r"|say|says|saying|said|told|called?|my foot|dreams?)\b"
 )
+_FAVOUR = re.compile(r"\b(?:give|make|bring|come|meet|show|match)\b")
 _TAKEN_BACK = re.compile(
     r"(?:but|if|unless|only|wait|however|though|provided|assuming|as (?:long|if)|on (?:the |one )?condition|when|once|or"
-    r"|actually|yeah,? right)\b|no[,.!]|not(?:[.!]| (?:yet|really|for|at|until))|.*\b(?:jok(?:e|ing)|kidding)\b"
+    r"|actually|yeah,? right|said|in your dreams|dream on)\b|no[,.!]|not(?:[.!]| (?:yet|really|for|at|until))|.*\b(?:jok(?:e|ing)|kidding)\b"
 )
 _LEAD = (
     r"(?:(?:ok|okay|all ?right|alright|yes|yeah|yep|sure|well|so|then|very well|now|i (?:think|guess|believe)(?: that)?"
@@ -54,11 +55,11 @@ _CLOSES = re.compile(
     r"(?:good|great|fine|ok|okay|all ?right|alright|yes|well|very well|perfect|excellent|thanks|thank you|fair enough|sir"
     r"|madam|my friend|(?:for |at )?#(?: it is)?|(?:it is|it's) (?:yours|mine)|(?:let us|let's|where do i) sign)"
 )
-_LEAVE_LEAD = r"(?:(?:sorry|well|so|then|and|but|ok|okay|all ?right|alright|thanks|thank you|forget it)\s+)*"
+_LEAVE_LEAD = r"(?:(?:sorry|i'm afraid|i am afraid|well|so|then|and|but|ok|okay|all ?right|alright|thanks|thank you|forget it)\s+)*"
 _LEAVE_TAIL = r"(?:\s+(?:then|now|here|today|sir|madam|for good|elsewhere|from (?:this|the|here|your)\b.*|and .*))?"
 _GOODBYE = re.compile(rf"{_LEAVE_LEAD}(?:good ?bye|bye(?: bye)?|farewell){_LEAVE_TAIL}")
 _WALKS_AWAY = re.compile(
-    rf"{_LEAVE_LEAD}(?:i|we)(?:'m| am|'re| are|'ll| will| must| have to)?(?: going to)?(?: just)?"
+    rf"{_LEAVE_LEAD}(?:i|we)(?:'m| am|'re| are|'ll| will)?(?: must| have to| going to)?(?: just)?"
     rf" (?:walk(?:ing)? (?:away|out)|leav(?:e|ing)){_LEAVE_TAIL}"
 )
 _NO_DEAL = re.compile(rf"{_LEAVE_LEAD}(?:(?:that|it|there)(?:'s| is) )?no deal{_LEAVE_TAIL}")
@@ -109,18 +110,17 @@ def _clauses(part: str) -> list[str]:
 
 
 def _accepts(part: str) -> bool:
-    if _CONDITION.search(part):
-        return False
     part = _HARMLESS.sub("good", part)
+    if _CONDITION.search(part) or _DENIAL.search(part):
+        return False
     clauses = _clauses(part)
     for index, clause in enumerate(clauses):
-        others = clauses[:index] + clauses[index + 1 :]
         plain = _AGREES.fullmatch(clause) or (
             _AGREES_ALONE.fullmatch(clause)
-            and all(_CLOSES.fullmatch(other) or _AGREES.fullmatch(other) for other in others)
+            and all(other == clause or _CLOSES.fullmatch(other) or _AGREES.fullmatch(other) for other in clauses)
         )
         if plain and not (index and clause.startswith("then ")):  # "lease it to me, then we have a deal"
-            return not _DENIAL.search(", ".join(clauses[:index]))
+            return not _FAVOUR.search(", ".join(clauses[:index]))
     return False
 
 
