@@ -45,10 +45,10 @@ def check_task(task: Any) -> None:
     """For `reset`, which starts an episode of a [`Task`], of the task with an id, or of one that it draws.
 
     Raises:
-        TypeError: if `task` is none of these.
+        ValueError: if `task` is none of these.
     """
     if task is not None and not isinstance(task, Task | str):
-        raise TypeError(
+        raise ValueError(
             f"`task` is {task!r}; give a `Task` (one of `env.tasks()`) or its id. The dict of a dataset's column `task` "
             "becomes a `Task` by `boost_trl.environments.rollout.as_task`"
         )

@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
@@ -304,6 +304,8 @@ def as_task(task: Task | dict[str, Any]) -> Task:
     """The task that a dataset's `task` column holds, with `data` as a struct or as JSON; a `Task` is returned as it is."""
     if isinstance(task, Task):
         return task
+    if not isinstance(task, Mapping):
+        raise ValueError(f"a task is a `Task`, its id or its dict, not {task!r}")
     known = {f.name for f in fields(Task)}
     task = {key: value for key, value in task.items() if key in known and value is not None}
     data = task.get("data", {})

@@ -353,7 +353,7 @@ def test_copies_and_bad_arguments():
     with pytest.raises(ValueError, match="echo has no task 'x'"):
         env.reset(task="x")
     for task in (5, {"id": "0", "category": "echo"}):
-        with pytest.raises(TypeError, match="`Task`.*or its id"):
+        with pytest.raises(ValueError, match="`Task`.*or its id"):
             env.reset(task=task)
     with pytest.raises(ValueError, match="no task of .'nope'.; its categories are echo"):
         env.tasks(["nope"])

@@ -190,7 +190,7 @@ def test_bad_use():
     ):
         with pytest.raises(ValueError, match=next(iter(options))):
             CarDealer(**options)
-    with pytest.raises(TypeError, match="GenerationPolicy"):
+    with pytest.raises(ValueError, match="GenerationPolicy"):
         CarDealer(buyer="gpt")
     env = CarDealer(world="small")
     with pytest.raises(RuntimeError):
@@ -241,5 +241,5 @@ def test_a_refused_reset_leaves_the_game_alone():
 
 @pytest.mark.parametrize("task", [5, AUDI.to_dict()])
 def test_what_is_no_task_is_refused_by_name(task):
-    with pytest.raises(TypeError, match="`Task`.*or its id"):
+    with pytest.raises(ValueError, match="`Task`.*or its id"):
         CarDealer(world="small").reset(task=task)

@@ -148,6 +148,8 @@ def test_environments_come_as_object_class_factory_or_name(monkeypatch):
     assert play(count_up, "guess_number", "05").to_list() == expected
     with pytest.raises(ValueError, match="not int"):
         play(count_up, 3, "05")
+    with pytest.raises(ValueError, match="a task is a `Task`, its id or its dict, not 5"):
+        play(count_up, GuessNumber, [5])
 
 
 def test_saved_tasks_play_again(tmp_path):

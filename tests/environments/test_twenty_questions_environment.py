@@ -77,7 +77,7 @@ def test_unknown_names_are_named():
     with pytest.raises(ValueError, match="metals/hundred"):
         TwentyQuestions().reset(task="metals/hundred")
     for task in (5, {"id": "metals/seven", "category": "metals"}):
-        with pytest.raises(TypeError, match="`Task`.*or its id"):
+        with pytest.raises(ValueError, match="`Task`.*or its id"):
             TwentyQuestions().reset(task=task)
     with pytest.raises(ValueError, match="Planets"):
         TwentyQuestions(world="full").tasks(["Planets"])

@@ -84,8 +84,7 @@ class AdaptedEnvironment(ABC):
         """Start an episode of `task`, or of one drawn with `seed`: (first observation, info).
 
         Raises:
-            ValueError: for an id that no task has.
-            TypeError: for a `task` that is neither a `Task` nor an id.
+            ValueError: for an id that no task has, or what is no task.
         """
         check_task(task)
         if task is None:

@@ -39,8 +39,8 @@ class CarDealer:
             Tasks per category.
 
     Raises:
-        ValueError: for an unknown `reward` or `world`, an odd `max_utterances`, or options that exclude each other.
-        TypeError: for a `buyer` that cannot be called.
+        ValueError: for an unknown `reward` or `world`, a `buyer` that cannot be called, an odd `max_utterances`, or
+            options that exclude each other.
 
     Example:
 
@@ -66,7 +66,7 @@ class CarDealer:
         if world not in WORLDS:
             raise ValueError(f"`world` is {world!r}; choose one of {', '.join(WORLDS)}")
         if buyer is not None and not callable(buyer):
-            raise TypeError(
+            raise ValueError(
                 f"`buyer` is {buyer!r}; give a policy, which is called with a list of conversations and returns a list of "
                 "replies, such as `GenerationPolicy(model, tokenizer)`"
             )
@@ -114,9 +114,8 @@ class CarDealer:
         """Open a negotiation.
 
         Raises:
-            ValueError: for a task id that does not exist, or a task of another world or environment. The running
-                negotiation goes on then.
-            TypeError: for a `task` that is neither a `Task` nor an id.
+            ValueError: for a task id that does not exist, a task of another world or environment, or what is no task. The
+                running negotiation goes on then.
         """
         check_task(task)
         if task is None:

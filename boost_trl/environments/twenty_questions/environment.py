@@ -79,8 +79,7 @@ class TwentyQuestions:
         """Start a game about `task`, or about an item drawn with `seed`: (first observation, info).
 
         Raises:
-            ValueError: for a task that the world does not have.
-            TypeError: for a `task` that is neither a `Task` nor an id.
+            ValueError: for a task that the world does not have, or what is no task.
         """
         check_task(task)
         if task is None:
