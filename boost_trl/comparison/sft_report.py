@@ -11,6 +11,7 @@ import pandas as pd
 from boost_trl.comparison.report import standard_error
 from boost_trl.comparison.sft_run import SFTResult
 from boost_trl.comparison.sft_setting import SFTSetting
+from boost_trl.selection import prefers_weights
 
 
 _MEANS = ("eval_loss", "clean_eval_loss", "auc", "loss_auc", "effective_sample_size", "num_rows", "seconds")
@@ -18,26 +19,16 @@ SHOWN_QUESTIONS = 5
 QUESTIONS_SHARE = 0.1
 
 
-def guarded(ours: SFTResult, control: SFTResult) -> SFTResult:
-    """
-    The result that a guard keeps: `ours` if its mean loss on trusted rows that no training has seen is below the control's
-    by more than one standard error of the paired difference, else `control`.
-
-    Raises:
-        ValueError: if the two were not evaluated on the same number of rows.
-    """
-    differences = np.subtract(ours.guard_losses, control.guard_losses)
-    return ours if differences.mean() < -standard_error(differences) else control
-
-
 def with_guard(results: Sequence[SFTResult], method: str, control: str) -> list[SFTResult]:
-    """`results` and, for each seed in which both ran, what the guard keeps of `method` and `control`."""
+    """`results` and, for each seed in which both ran, what the guard keeps of `method` and `control`: the weights only if
+    rows that no training has seen prefer them ([`~selection.guard.prefers_weights`])."""
     by_run = {(result.method, result.seed): result for result in results}
     kept = []
     for (name, seed), result in by_run.items():
         if name == method and (control, seed) in by_run:
             other = by_run[control, seed]
-            values = {**guarded(result, other).__dict__, "method": f"{method}_guarded"}
+            kept_result = result if prefers_weights(result.guard_losses, other.guard_losses) else other
+            values = {**kept_result.__dict__, "method": f"{method}_guarded"}
             values |= {"label": f"{result.label}, guarded", "seconds": result.seconds + other.seconds}
             kept.append(SFTResult(**values))
     return [*results, *kept]

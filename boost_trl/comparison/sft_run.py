@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from datasets import Dataset, concatenate_datasets
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -21,11 +18,11 @@ from boost_trl.comparison.study import saved_or_run
 from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.sft_evaluation import row_losses
 from boost_trl.trainer.sft_model_card import EXAMPLE_WEIGHTS_NAME
 
 
 RESULT_NAME = "result.json"
-_PREPARED = ("input_ids", "completion_mask", "assistant_masks", "labels")
 
 
 @dataclass
@@ -162,28 +159,3 @@ def _plain_trainer(
     columns = ["prompt", "completion"]
     both = concatenate_datasets([pool.select_columns(columns), setting.validation.select_columns(columns)])
     return SFTTrainer(args=args, train_dataset=both, **_shared(setting))
-
-
-@torch.no_grad()
-def row_losses(trainer: SFTTrainer, dataset: Dataset) -> np.ndarray:
-    """
-    Mean negative log-likelihood of each row's labelled tokens under the trainer's model, without dropout.
-
-    Args:
-        trainer ([`~trl.SFTTrainer`]): its model and collator are used.
-        dataset (`Dataset`): rows that it has prepared.
-
-    Returns:
-        `np.ndarray`: (rows,) float64, in nats per token.
-    """
-    model, device = trainer.model, trainer.args.device
-    model.eval()
-    losses = []
-    rows = dataset.select_columns([name for name in _PREPARED if name in dataset.column_names])
-    for batch in DataLoader(rows, trainer.args.per_device_eval_batch_size, collate_fn=trainer.data_collator):
-        inputs = {name: value.to(device) for name, value in batch.items()}
-        labels = inputs.pop("labels")[:, 1:]
-        logits = model(**inputs, use_cache=False).logits[:, :-1].float()
-        token_losses = cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-        losses.append(token_losses.sum(1) / (labels != -100).sum(1).clamp(min=1))
-    return torch.cat(losses).double().cpu().numpy()

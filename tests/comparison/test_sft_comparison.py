@@ -12,9 +12,10 @@ import torch
 from boost_trl.comparison.contradiction_pool import LIST_LENGTH, contradiction_pool
 from boost_trl.comparison.sft_methods import SFT_METHODS
 from boost_trl.comparison.sft_recipe import report_sft, run_methods
-from boost_trl.comparison.sft_report import guarded, paired_difference, with_guard
-from boost_trl.comparison.sft_run import SFTResult, row_losses, run_sft_method
+from boost_trl.comparison.sft_report import paired_difference, with_guard
+from boost_trl.comparison.sft_run import SFTResult, run_sft_method
 from boost_trl.comparison.tables import markdown_table, text_table
+from boost_trl.trainer.sft_evaluation import row_losses
 
 
 OPTIONS = {
@@ -83,17 +84,13 @@ def result(method, seed, eval_loss=1.0, guard_losses=(1.0, 1.0), auc=None):
     return SFTResult(method, method, seed, eval_loss, 1.0, auc, None, 10.0, 10, 1.0, list(guard_losses))
 
 
-def test_the_guard_keeps_weights_only_if_unseen_rows_say_so():
+def test_the_guard_adds_what_it_keeps():
     control = result("uniform", 0, guard_losses=[1.0, 1.0, 1.0, 1.0])
-    clearly = result("rank_token", 0, guard_losses=[0.5, 0.6, 0.5, 0.6])
-    # Mean −.05, standard error .096: within what chance does.
-    hardly = result("rank_token", 0, guard_losses=[0.7, 1.1, 0.9, 1.1])
-    worse = result("rank_token", 0, guard_losses=[2.0, 2.0, 2.1, 2.0])
-    assert guarded(clearly, control) is clearly
-    assert guarded(hardly, control) is control
-    assert guarded(worse, control) is control
-    kept = with_guard([control, worse], "rank_token", "uniform")[-1]
-    assert (kept.method, kept.eval_loss, kept.seconds) == ("rank_token_guarded", control.eval_loss, 2.0)
+    better = result("rank_token", 0, eval_loss=0.5, guard_losses=[0.5, 0.6, 0.5, 0.6])
+    worse = result("rank_token", 0, eval_loss=2.0, guard_losses=[2.0, 2.0, 2.1, 2.0])
+    for ours, eval_loss in ((better, 0.5), (worse, 1.0)):
+        kept = with_guard([control, ours], "rank_token", "uniform")[-1]
+        assert (kept.method, kept.eval_loss, kept.seconds) == ("rank_token_guarded", eval_loss, 2.0)
 
 
 def test_paired_differences_are_over_the_seeds_that_both_have():
