@@ -106,6 +106,7 @@ def run_shares(argv: list[str], processes: int, folder: Path, total: int) -> Non
 
 def main(argv: list[str]) -> None:
     import datasets
+    import transformers
 
     from boost_trl.comparison.sft_methods import SFT_METHODS
     from boost_trl.comparison.sft_recipe import report_sft, run_methods
@@ -115,6 +116,7 @@ def main(argv: list[str]) -> None:
     if arguments.pool not in TITLES:
         raise ValueError(f"`pool` is {arguments.pool!r}; choose one of {', '.join(TITLES)}")
     datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
     folder = Path(training_args.output_dir)
     options = {
         f.name: value
