@@ -3,7 +3,7 @@
     python examples/twenty_questions_study.py --processes 2
     python examples/twenty_questions_study.py --report docs/data/twenty_questions_study.json
 
-The first command runs every cell that has no result yet (under an hour on two cores) and can be stopped at any time; the
+The first command runs every cell that has no result yet (about 80 minutes on two idle cores) and can be stopped at any time; the
 second writes the results so far to one file and prints the tables.
 """
 
