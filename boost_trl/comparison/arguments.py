@@ -8,10 +8,11 @@ that count when no model is named, and `make_setting(arguments, training_args, m
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any
 
 from trl import ModelConfig, TrlParser
 
+from boost_trl.environments.planted_noise import NOISE_KINDS
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
 
@@ -42,8 +43,6 @@ TINY_MODEL_TRAINING = {
 @dataclass
 class ComparisonArguments:
     """Data and games of a comparison. The defaults are the paper's setting ([B] §5, Table 2)."""
-
-    NOISE_KINDS: ClassVar[tuple[str, ...]] = ("diverse", "stale", "bot")
 
     # Not `env`: TRL's parser takes that entry of a YAML file for environment variables.
     environment: str = field(default="", metadata={"help": "The example's environment, as YAML files name it."})
@@ -84,8 +83,8 @@ class ComparisonArguments:
                 f"`environment` is {self.environment!r}, but this example plays {type(self).environment!r}: give it a "
                 "configuration of its own environment"
             )
-        if self.noise not in ("none", *self.NOISE_KINDS):
-            raise ValueError(f"`noise` is {self.noise!r}; choose one of none, {', '.join(self.NOISE_KINDS)}")
+        if self.noise not in ("none", *NOISE_KINDS):
+            raise ValueError(f"`noise` is {self.noise!r}; choose one of none, {', '.join(NOISE_KINDS)}")
         if isinstance(self.environment_kwargs, str):
             try:
                 self.environment_kwargs = json.loads(self.environment_kwargs)

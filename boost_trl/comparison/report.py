@@ -79,8 +79,8 @@ def table_rows(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [HEADER, *(_cells(row) for row in rows)]
 
 
-def write_results(folder: Path, rows: Sequence[dict[str, Any]], runs: Sequence[MethodResult]) -> None:
-    """`results.json` (one object per method) and `runs.json` (one per method and world)."""
+def write_results(folder: Path, rows: Sequence[dict[str, Any]], runs: Sequence[Any]) -> None:
+    """`results.json` (one object per method) and `runs.json` (`to_dict()` of every run)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(list(rows), indent=2) + "\n")
     (folder / "runs.json").write_text(json.dumps([run.to_dict() for run in runs], indent=2) + "\n")

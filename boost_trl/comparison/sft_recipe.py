@@ -7,6 +7,7 @@ from typing import Any
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
+from boost_trl.comparison.report import write_results
 from boost_trl.comparison.sft_methods import SFT_METHODS
 from boost_trl.comparison.sft_report import (
     aggregate,
@@ -16,7 +17,6 @@ from boost_trl.comparison.sft_report import (
     questions_page,
     table_rows,
     with_guard,
-    write_results,
 )
 from boost_trl.comparison.sft_run import SFTResult, run_sft_method
 from boost_trl.comparison.sft_setting import SFTSetting

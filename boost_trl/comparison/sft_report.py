@@ -1,6 +1,5 @@
 """A comparison of supervised fine-tuning as a table, a JSON file, pictures and a page."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,13 +82,6 @@ def paired_difference(results: Sequence[SFTResult], method: str, control: str) -
         return None
     differences = [by_run[method, seed] - by_run[control, seed] for seed in seeds]
     return float(np.mean(differences)), standard_error(differences)
-
-
-def write_results(folder: Path, rows: Sequence[dict[str, Any]], results: Sequence[SFTResult]) -> None:
-    """`results.json` (one object per method) and `runs.json` (one per method and seed)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(list(rows), indent=2) + "\n")
-    (folder / "runs.json").write_text(json.dumps([result.__dict__ for result in results], indent=2) + "\n")
 
 
 def epoch_weights(run_folder: Path) -> list[np.ndarray]:

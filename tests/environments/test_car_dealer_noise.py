@@ -6,9 +6,10 @@ from boost_trl.data.trajectories import validate_trajectories
 from boost_trl.environments.car_dealer.data import offline_dialogues
 from boost_trl.environments.car_dealer.environment import CarDealer
 from boost_trl.environments.car_dealer.language import small_vocabulary
-from boost_trl.environments.car_dealer.noise import DIVERSE_KINDS, NOISE_KINDS, add_noise
+from boost_trl.environments.car_dealer.noise import DIVERSE_KINDS, add_noise
 from boost_trl.environments.car_dealer.pretraining import pretraining_dialogues, wish_lists
 from boost_trl.environments.car_dealer.prices import prices_in
+from boost_trl.environments.planted_noise import NOISE_KINDS
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ from statistics import mean
 import pytest
 
 from boost_trl.data.trajectories import validate_trajectories
+from boost_trl.environments.planted_noise import NOISE_KINDS
 from boost_trl.environments.webshop import WebShop, generate_catalogue, offline_trajectories, purchase_reward
 from boost_trl.environments.webshop.catalogue import Catalogue
-from boost_trl.environments.webshop.noise import NOISE_KINDS, add_noise, renamed_catalogue
+from boost_trl.environments.webshop.noise import add_noise, renamed_catalogue
 from boost_trl.environments.webshop.offline import play_episode
 from boost_trl.environments.webshop.players import PLAYERS
 from boost_trl.environments.webshop.small import small_vocabulary

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from datasets import Dataset
 
 from ..base import Task
+from ..planted_noise import check_noise, plant_noise
 from .bargaining import Move, Reply
 from .data import DEFAULT_MIX, FEATURES, play
 from .environment import CarDealer
@@ -18,7 +19,6 @@ from .sellers import ScriptedSeller
 
 
 NoiseMaker = Callable[[CarDealer, Task, random.Random], dict[str, Any]]
-NOISE_KINDS = ("diverse", "stale", "bot")
 DIVERSE_KINDS = ("garbage", "wrong_world", "faked_success", "hot_self_play")
 
 
@@ -53,19 +53,17 @@ def add_noise(
     Raises:
         ValueError: for an unknown kind, a share outside [0, 1], or rows that are not from a game like `env`.
     """
-    if kind not in NOISE_KINDS:
-        raise ValueError(f"`kind` must be one of {', '.join(NOISE_KINDS)}, not {kind!r}")
-    if not 0 <= share <= 1:
-        raise ValueError(f"`share` must be between 0 and 1, not {share}")
+    check_noise(kind, share)
     rows = dataset.to_list()
     for task in dataset["task"]:
         if (task["data"]["sticker"] == 100) != (env.world == "small"):
             raise ValueError(f"task {task['id']!r} was made for the other world; that of `env` is {env.world!r}")
-    for index in sorted(random.Random(f"noise {seed}").sample(range(len(rows)), round(share * len(rows)))):
-        rng = random.Random(f"noise {kind} {seed} {index}")
+
+    def make(row, rng):
         name = rng.choice(DIVERSE_KINDS) if kind == "diverse" else kind
-        task = rows[index]["task"]
-        rows[index] = _MAKERS[name](env, Task(**task), rng) | {"is_noise": True, "noise_kind": name}
+        return name, _MAKERS[name](env, Task(**row["task"]), rng)
+
+    plant_noise(rows, kind, share, seed, make)
     return Dataset.from_list(rows, features=FEATURES)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
+from boost_trl.environments.planted_noise import check_noise, plant_noise
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions, turn_reward
 from boost_trl.environments.twenty_questions.players import (
     DEFAULT_MIX,
@@ -21,7 +22,6 @@ from boost_trl.environments.twenty_questions.world import World, sample
 
 
 NoiseMaker = Callable[[TwentyQuestions, str, random.Random], dict[str, Any]]
-NOISE_KINDS = ("diverse", "stale", "bot")
 
 
 def add_noise(
@@ -55,18 +55,16 @@ def add_noise(
     Raises:
         ValueError: for an unknown kind or a share outside [0, 1].
     """
-    if kind not in NOISE_KINDS:
-        raise ValueError(f"`kind` must be one of {', '.join(NOISE_KINDS)}, not {kind!r}")
-    if not 0 <= share <= 1:
-        raise ValueError(f"`share` must be between 0 and 1, not {share}")
+    check_noise(kind, share)
     env = TwentyQuestions(world=env) if isinstance(env, World) else env
-    chosen = sorted(random.Random(f"noise {seed}").sample(range(len(dataset)), round(share * len(dataset))))
     makers = _makers(env, kind, seed)
     rows = dataset.to_list()
-    for index in chosen:
-        rng = random.Random(f"noise {kind} {seed} {index}")
+
+    def make(row, rng):
         name = sample(list(makers), rng) if kind == "diverse" else kind
-        rows[index] = makers[name](env, rows[index]["task"]["id"], rng) | {"is_noise": True, "noise_kind": name}
+        return name, makers[name](env, row["task"]["id"], rng)
+
+    plant_noise(rows, kind, share, seed, make)
     return Dataset.from_list(rows, features=FEATURES)
 
 

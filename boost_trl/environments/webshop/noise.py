@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..base import Task
+from ..planted_noise import check_noise, plant_noise
 from .catalogue import Catalogue
 from .environment import WebShop
 from .offline import play_episode
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import datasets
 
 NoiseMaker = Callable[[Task, Random], dict[str, Any]]
-NOISE_KINDS = ("diverse", "stale", "bot")
 
 
 def add_noise(
@@ -53,17 +53,15 @@ def add_noise(
     """
     import datasets
 
-    if kind not in NOISE_KINDS:
-        raise ValueError(f"`kind` must be one of {', '.join(NOISE_KINDS)}, not {kind!r}")
-    if not 0 <= share <= 1:
-        raise ValueError(f"`share` must be between 0 and 1, not {share}")
+    check_noise(kind, share)
     makers = _makers(env, kind)
     rows = [row | {"is_noise": False, "noise_kind": ""} for row in dataset]
-    for index in sorted(Random(f"noise {seed}").sample(range(len(rows)), round(share * len(rows)))):
-        rng = Random(f"noise {kind} {seed} {index}")
+
+    def make(row, rng):
         name = rng.choice(list(makers))
-        made = makers[name](env.catalogue.tasks_by_id[rows[index]["task"]["id"]], rng)
-        rows[index] = rows[index] | made | {"is_noise": True, "noise_kind": name}
+        return name, row | makers[name](env.catalogue.tasks_by_id[row["task"]["id"]], rng)
+
+    plant_noise(rows, kind, share, seed, make)
     return datasets.Dataset.from_list(rows)
 
 
