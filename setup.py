@@ -19,6 +19,7 @@ REQUIRED = [
     "tqdm",
     "transformers>=5.23,<6",
     "trl>=1.16,<2",
+    "xxhash>=3",
 ]
 EXTRAS = {
     "quantization": ["bitsandbytes>=0.50"],

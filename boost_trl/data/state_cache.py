@@ -1,7 +1,7 @@
 """Hidden states of the unmodified LM, computed once, kept on disk, reused by later runs.
 
-Two things are cached per dataset, model and chat template (the template shows in the token ids): trajectory embeddings
-(the last token's state, [B] G.5) and, for a frozen backbone, the state of every action token.
+Two things are cached per dataset, model (see [`model_fingerprint`]) and chat template (the template shows in the token
+ids): trajectory embeddings (the last token's state, [B] G.5) and, for a frozen backbone, the state of every action token.
 """
 
 import hashlib
@@ -17,31 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
+from boost_trl.cache_folder import cache_folder
 from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.models.hidden_states import adapters_disabled, final_hidden_states
+from boost_trl.models.model_fingerprint import model_fingerprint
 
 
 logger = logging.getLogger(__name__)
-
-# Enough of every tensor to tell two trained models of one architecture apart, at no noticeable cost for large ones.
-_SAMPLED_ENTRIES = 4096
-
-
-def default_cache_dir() -> Path:
-    return Path(os.environ.get("BOOST_TRL_CACHE", Path.home() / ".cache" / "boost_trl"))
-
-
-def model_fingerprint(model: nn.Module) -> str:
-    """Changes with the architecture or any tensor's sampled entries; adapters are left out (they are off)."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        if "lora_" in name or not isinstance(tensor, torch.Tensor):
-            continue
-        flat = tensor.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // _SAMPLED_ENTRIES)].to("cpu", copy=True)
-        digest.update(f"{name.replace('base_layer.', '')}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(sample.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _length_sorted_batches(store: TrajectoryStore, tokens_per_batch: int) -> list[np.ndarray]:
@@ -72,7 +54,7 @@ def _for_each_batch(model: nn.Module, store: TrajectoryStore, description: str, 
 
 def trajectory_embeddings(model: nn.Module, store: TrajectoryStore, cache_dir: Path | None = None) -> torch.Tensor:
     """Final-layer hidden state of each trajectory's last token ([B] G.5), float32, (len(store), d)."""
-    path = (cache_dir or default_cache_dir()) / f"embeddings-{_key(model, store)}.safetensors"
+    path = (cache_dir or cache_folder("hidden_states")) / f"embeddings-{_key(model, store)}.safetensors"
     if path.is_file():
         return load_file(path)["embeddings"]
     embeddings = None
@@ -100,7 +82,7 @@ def action_states(
     The size on disk is logged before anything is written.
     """
     name = str(dtype).removeprefix("torch.")
-    path = (cache_dir or default_cache_dir()) / f"states-{name}-{_key(model, store)}.bin"
+    path = (cache_dir or cache_folder("hidden_states")) / f"states-{name}-{_key(model, store)}.bin"
     shape_path = path.with_suffix(".json")
     if not shape_path.is_file():
         hidden_size = model.config.get_text_config().hidden_size

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, get_scheduler
 
-from .cache_folder import cache_folder
+from boost_trl.cache_folder import cache_folder
 
 
 logger = logging.getLogger(__name__)

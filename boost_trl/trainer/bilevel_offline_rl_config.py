@@ -246,7 +246,8 @@ class BilevelOfflineRLConfig(TrainingArguments):
     cache_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Where embeddings and hidden states are cached; default $BOOST_TRL_CACHE or ~/.cache/boost_trl."
+            "help": "Where embeddings and hidden states are cached; by default in $BOOST_TRL_CACHE, or else in the "
+            "Hugging Face assets cache."
         },
     )
     model_init_kwargs: dict[str, Any] | str | None = field(

@@ -1,9 +1,10 @@
+import copy
 import logging
 
 import pytest
 import torch
 
-from boost_trl.data.state_cache import action_states, model_fingerprint, trajectory_embeddings
+from boost_trl.data.state_cache import action_states, trajectory_embeddings
 from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.data.trajectory_store import TrajectoryStore
 
@@ -54,10 +55,36 @@ def test_embeddings_are_those_of_the_model_without_its_adapter(make_tiny_model, 
     torch.testing.assert_close(trajectory_embeddings(adapted, store, tmp_path / "adapted"), plain)
 
 
-def test_a_models_fingerprint_follows_its_weights(make_tiny_model):
-    model = make_tiny_model()
-    before = model_fingerprint(model)
-    assert before == model_fingerprint(make_tiny_model())
+def test_the_cache_lies_below_the_packages_root(make_tiny_model, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path / "ours"))
+    trajectory_embeddings(make_tiny_model(), store)
+    monkeypatch.delenv("BOOST_TRL_CACHE")
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    trajectory_embeddings(make_tiny_model(), store)
+    written = sorted(path.relative_to(tmp_path).parent.as_posix() for path in tmp_path.rglob("*.safetensors"))
+    assert written == ["assets/boost_trl/hidden_states", "ours/hidden_states"]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
+        {"rms_norm_eps": 1e-2},
+        {"hidden_act": "gelu"},
+        {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 4},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_the_same_weights_under_another_configuration_are_another_model(make_tiny_model, store, tmp_path, setting):
+    model = make_tiny_model("llama")
     with torch.no_grad():
-        model.lm_head.weight[0, 0] += 1e-3
-    assert model_fingerprint(model) != before
+        for parameter in model.parameters():
+            parameter.mul_(10)
+    config = copy.deepcopy(model.config)
+    config.update(setting)
+    other = type(model)(config)
+    other.load_state_dict(model.state_dict())
+    first = trajectory_embeddings(model, store, tmp_path)
+    second = trajectory_embeddings(other, store, tmp_path)
+    assert not torch.allclose(first, second, atol=1e-3)
+    torch.testing.assert_close(second, trajectory_embeddings(other, store, tmp_path / "fresh"))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from boost_trl.environments.cache_folder import cache_folder
 from boost_trl.environments.webshop import (
     Catalogue,
     WebShop,
@@ -449,15 +448,6 @@ def test_shops_of_older_code_are_removed(empty_cache, monkeypatch):
     after = {path.name for path in (empty_cache / "webshop").iterdir()}
     assert after - before == {"small-0-newer"} and len(before - after) == 1
     assert not any(name.startswith("small-0-") for name in after & before)
-
-
-def test_shops_and_models_are_kept_in_one_place(monkeypatch, tmp_path):
-    monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path))
-    assert cache_folder("webshop") == tmp_path / "webshop"
-    monkeypatch.delenv("BOOST_TRL_CACHE")
-    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
-    assert cache_folder("webshop") == tmp_path / "assets" / "boost_trl" / "webshop"
-    assert not (tmp_path / "assets").exists()
 
 
 def test_without_a_writable_cache_the_shop_still_opens(empty_cache, monkeypatch, caplog):

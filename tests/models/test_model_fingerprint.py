@@ -1,0 +1,80 @@
+import copy
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from boost_trl.models.model_fingerprint import model_fingerprint
+
+
+def test_a_models_fingerprint_follows_every_entry_of_every_tensor(make_tiny_model):
+    model = make_tiny_model(hidden_size=256)  # 200,000 entries in one tensor
+    before = model_fingerprint(model)
+    assert before == model_fingerprint(make_tiny_model(hidden_size=256))
+    for name, tensor in model.state_dict().items():
+        for entry in {1, tensor.numel() // 2 + 1, tensor.numel() - 1}:
+            flat = tensor.view(-1)
+            old = flat[entry].item()
+            flat[entry] += 1e-3
+            assert model_fingerprint(model) != before, (name, entry)
+            flat[entry] = old
+    assert model_fingerprint(model) == before
+
+
+def test_another_type_is_another_model_and_another_name_is_not(make_tiny_model):
+    model = make_tiny_model("llama")
+    before = model_fingerprint(model)
+    model.config._name_or_path = "a/copy"
+    assert model_fingerprint(model) == before
+    assert model_fingerprint(copy.deepcopy(model).bfloat16()) != before
+
+
+def test_a_buffer_that_no_checkpoint_holds_counts(make_tiny_model):
+    model = make_tiny_model("llama")
+    before = model_fingerprint(model)
+    model.model.rotary_emb.inv_freq.mul_(2)
+    assert model_fingerprint(model) != before
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "ia3", "modules to save"])
+def test_an_adapter_leaves_the_fingerprint_of_the_model_below_it(make_tiny_model, kind):
+    from peft import IA3Config, LoraConfig, get_peft_model
+
+    plain = model_fingerprint(make_tiny_model("llama"))
+    options = {"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "v_proj"]}
+    config = {
+        "lora": lambda: LoraConfig(**options),
+        "dora": lambda: LoraConfig(use_dora=True, **options),
+        "ia3": lambda: IA3Config(feedforward_modules=[], **options),
+        "modules to save": lambda: LoraConfig(modules_to_save=["embed_tokens"], **options),
+    }[kind]()
+    model = get_peft_model(make_tiny_model("llama"), config)
+    assert model_fingerprint(model) == plain
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(1)
+    assert model_fingerprint(model) == plain
+    with torch.no_grad():
+        model.get_base_model().model.layers[0].mlp.up_proj.weight[0, 0] += 1
+    assert model_fingerprint(model) != plain
+
+
+@pytest.mark.parametrize(
+    "quantization", [{"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, {"load_in_8bit": True}]
+)
+def test_quantised_weights_count_with_their_scales(make_tiny_model, tmp_path, quantization):
+    pytest.importorskip("bitsandbytes")
+    model = make_tiny_model("llama", hidden_size=64)
+    prints = []
+    for factor in (1, 1, 3):
+        with torch.no_grad():
+            # The same packed numbers, other scales.
+            model.model.layers[0].mlp.up_proj.weight.mul_(factor)
+        model.save_pretrained(tmp_path)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            tmp_path, quantization_config=BitsAndBytesConfig(**quantization), dtype=torch.float32
+        )
+        prints.append(model_fingerprint(loaded))
+    assert prints[0] == prints[1] != prints[2]
+    assert prints[0] != model_fingerprint(AutoModelForCausalLM.from_pretrained(tmp_path))
