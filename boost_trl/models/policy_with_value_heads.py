@@ -114,6 +114,7 @@ class PolicyWithValueHeads(nn.Module):
         attention_mask: torch.Tensor | None = None,
         states: torch.Tensor | None = None,
         roles: tuple[str, ...] = ("primary",),
+        anchored: bool = False,
     ) -> dict[str, dict[str, torch.Tensor]]:
         """Q, log-sum-exp of Q, V and target Q of the action tokens, under the heads in `roles`.
 
@@ -123,12 +124,13 @@ class PolicyWithValueHeads(nn.Module):
             input_ids, attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): when `states` is not given.
             states (`torch.Tensor` of shape `(M, d)`, *optional*): cached hidden states; the backbone is then not run.
             roles (`tuple[str]`): of `"primary"`, `"auxiliary"`.
+            anchored (`bool`, *optional*, defaults to `False`): add the key `"anchor"`, for DDP, which waits in every
+                backward for a gradient of every parameter.
 
         Returns:
             `dict`: by role, a dict with `q_taken` and `q_logsumexp` (K, N), and for ILQL `values` (M,) and `target_q`
-            (K, N); under the key `"anchor"`, a zero that depends on every trainable parameter of the other policy, so
-            that DDP sees all of them in every backward. Of two policies with adapters of their own, the last in `roles`
-            stays the backbone's.
+            (K, N). With `anchored`, `"anchor"` has a `zero` that depends on every trainable parameter of the other policy.
+            Of two policies with adapters of their own, the last in `roles` stays the backbone's.
         """
         shared = states
         output = {}
@@ -146,12 +148,11 @@ class PolicyWithValueHeads(nn.Module):
             if heads.config.algorithm == "ilql":
                 output[role]["values"] = heads.values(states)
                 output[role]["target_q"] = heads.target_q(before_action, actions)
-        unused = [
-            parameter.reshape(-1)[0].float()
-            for name, parameter in self.named_parameters()
-            if parameter.requires_grad and self.role_of(name) not in (*roles, "backbone")
-        ]
-        output["anchor"] = {
-            "zero": 0.0 * torch.stack(unused).sum() if unused else states.new_zeros((), dtype=torch.float32)
-        }
+        if anchored:
+            unused = [
+                parameter.reshape(-1)[0].float()
+                for name, parameter in self.named_parameters()
+                if parameter.requires_grad and self.role_of(name) not in (*roles, "backbone")
+            ]
+            output["anchor"] = {"zero": 0.0 * torch.stack(unused).sum() if unused else states.new_zeros(())}
         return output

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 from datasets import Dataset
 from pyarrow.parquet import write_table
 from torch import nn
@@ -101,6 +101,7 @@ class _BilevelCallback(TrainerCallback):
         # A given `max_steps` was checked before; the updates of a number of epochs are known only now.
         if args.is_bilevel and args.max_steps <= 0:
             self.trainer._check_max_steps(state.max_steps)
+        self.trainer._begin_run()
         self.trainer._begin_mixture()
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
@@ -246,6 +247,8 @@ class BilevelOfflineRLTrainer(Trainer):
         self._totals: dict[str, list[torch.Tensor]] = defaultdict(lambda: [0.0, 0.0])
         self.num_tokens = 0
         self._has_collapsed = False
+        # Of all rows; they change in phase 4 only.
+        self._logged_statistics: dict[str, float] | None = None
         self._phase = Phase.PRIMARY if args.is_bilevel else Phase.VANILLA
         self.reweighter: TrajectoryReweighter | None = None
         self.validated: ValidatedWeights | None = None
@@ -368,6 +371,28 @@ class BilevelOfflineRLTrainer(Trainer):
         if self.args.scores_rows and self.validated is None and not resume_from_checkpoint:
             self._score_rows()
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _begin_run(self) -> None:
+        """Forget what an earlier run of this trainer, or the shorter run that a checkpoint comes from, has left behind."""
+        self._totals.clear()
+        self._logged_statistics = None
+        self._has_collapsed = False
+        if self.state.global_step == 0:
+            self.num_tokens = 0
+            for sampler in self.samplers.values():
+                sampler.position = 0
+        share = self.args.average_last
+        averaged = self.schedule.averaged_before(self.state.global_step, share)
+        if self.parameter_average.count != averaged:
+            # Means over updates that are not the last ones of this run.
+            self.parameter_average.reset()
+            if averaged:
+                logger.warning(
+                    f"{averaged} of the updates to average lie before the checkpoint, which did not average them: the "
+                    "result is the mean over the remaining ones"
+                )
+        if share > 0:
+            self.parameter_average.allocate(self._averaged_parameters())
 
     def _begin_mixture(self) -> None:
         if self.args.method != "validated":
@@ -492,8 +517,10 @@ class BilevelOfflineRLTrainer(Trainer):
         """What turns a row's token sum into ℓ(τ), under `loss_normalization`."""
         return row_scale((store or self._store).action_counts[rows], self.args.loss_normalization)
 
-    def _forward(self, model: nn.Module, batch: TrajectoryBatch, roles: tuple[str, ...]) -> dict:
-        """Token losses by role."""
+    def _forward(
+        self, model: nn.Module, batch: TrajectoryBatch, roles: tuple[str, ...], anchored: bool = False
+    ) -> dict:
+        """Token losses by role, and the `"anchor"` of [`PolicyWithValueHeads`] if asked for."""
         if batch.states is None:
             source = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         else:
@@ -503,6 +530,7 @@ class BilevelOfflineRLTrainer(Trainer):
             actions=batch.actions,
             state_index=batch.state_index,
             roles=roles,
+            anchored=anchored,
             **source,
         )
         # Value losses are float32 whatever the autocast type of the forward.
@@ -518,7 +546,7 @@ class BilevelOfflineRLTrainer(Trainer):
                 )
                 for role in roles
             }
-        return {**losses, "anchor": output["anchor"]["zero"]}
+        return {**losses, "anchor": output["anchor"]["zero"]} if anchored else losses
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """This process's part of the window's objective, times the number of processes (gradients are averaged)."""
@@ -526,12 +554,15 @@ class BilevelOfflineRLTrainer(Trainer):
         device = self.args.device
         batch = self._store.collate(micro_batch.rows).to(device)
         role = "auxiliary" if self._phase is Phase.AUXILIARY else "primary"
-        output = self._forward(model, batch, (role,))
+        # Gradients of the other policy's heads, all zero, cost as much memory as its parameters.
+        anchored = self.accelerator.distributed_type not in (DistributedType.NO, DistributedType.DEEPSPEED)
+        output = self._forward(model, batch, (role,), anchored)
         losses = output[role]
         coefficients = torch.as_tensor(micro_batch.coefficients, dtype=torch.float32, device=device)
         per_row = coefficients * sum_by_row(losses["loss"], batch)
         self._record_losses(micro_batch, batch, losses, per_row.detach())
-        return (per_row.sum() + output["anchor"]) * self.accelerator.num_processes
+        loss = per_row.sum() + output["anchor"] if anchored else per_row.sum()
+        return loss * self.accelerator.num_processes
 
     # After a policy update
 
@@ -594,6 +625,7 @@ class BilevelOfflineRLTrainer(Trainer):
         alpha = self.args.reweighting_alpha
         alpha = self.schedule.alpha(step) if alpha is None else alpha
         objective = self.reweighter.update(window, gaps, alpha)
+        self._logged_statistics = None
         self._record("reweighting_objective", objective, 1.0 / processes, scale=1.0 / processes)
 
     # Logging
@@ -637,9 +669,10 @@ class BilevelOfflineRLTrainer(Trainer):
             logs.update({name: (total / count).item() for name, (total, count) in zip(names, totals) if count > 0})
             logs["num_tokens"] = self.num_tokens
             self._totals.clear()
-            statistics = self.weight_statistics()
-            self._warn_of_collapse(statistics)
-            logs.update(statistics)
+            if self._logged_statistics is None:
+                self._logged_statistics = self.weight_statistics()
+                self._warn_of_collapse(self._logged_statistics)
+            logs.update(self._logged_statistics)
         if "train_runtime" in logs and self.validated is not None:
             logs["scoring_runtime"] = self.validated.report["seconds"]
         super().log(logs, start_time)

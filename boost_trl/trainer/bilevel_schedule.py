@@ -64,6 +64,10 @@ class BilevelSchedule:
         last_end = self.max_steps - self.max_steps % self.cycle
         return self.reweights_after(step) and (step + 1 > start or step + 1 == last_end)
 
+    def averaged_before(self, step: int, share: float) -> int:
+        """How many of the policy updates before `step` enter that average."""
+        return sum(self.averages_after(earlier, share) for earlier in range(step))
+
     def alpha(self, step: int) -> float:
         """α at policy update `step`."""
         ramp = self.alpha_ramp * self.max_steps

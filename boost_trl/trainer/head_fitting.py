@@ -54,6 +54,7 @@ class HeadFitter:
         parameters = dict(heads.named_parameters())
         optimizer = torch.optim.Adam(parameters.values(), lr=self.learning_rate, fused=True)
         average = ParameterAverage()
+        average.allocate(parameters)
         previous = None
         for step in range(steps):
             rows = rows_of(step)

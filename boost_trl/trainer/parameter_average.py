@@ -4,6 +4,11 @@ import torch
 from torch import nn
 
 
+# Bytes of a mean that still lies beside the parameters. A larger one, a float32 copy of all that is trained, might not fit
+# there; on the CPU, `add` takes a copy of the parameters across.
+LARGEST_ON_DEVICE = 2**30
+
+
 class ParameterAverage:
     """The mean, in float32, of named parameters over the moments at which `add` was called."""
 
@@ -11,17 +16,35 @@ class ParameterAverage:
         self.count = 0
         self.means: dict[str, torch.Tensor] = {}
 
+    def allocate(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Make room for the means of `parameters` before they are needed, where they will stay: on the parameters' devices,
+        or on the CPU if they take more than a gigabyte. Means that there are keep their values."""
+        fits = sum(parameter.numel() for parameter in parameters.values()) * 4 <= LARGEST_ON_DEVICE
+        for name, parameter in parameters.items():
+            device = parameter.device if fits else torch.device("cpu")
+            if name in self.means:
+                self.means[name] = self.means[name].to(device)
+            else:
+                self.means[name] = torch.zeros(parameter.shape, dtype=torch.float32, device=device)
+
+    def reset(self) -> None:
+        """Start anew; the room stays."""
+        self.count = 0
+
     @torch.no_grad()
     def add(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Let `parameters`, those of `allocate`, count as much as at each earlier moment."""
         self.count += 1
         for name, parameter in parameters.items():
+            mean = self.means[name]
             if self.count == 1:
-                self.means[name] = parameter.detach().float().clone()
+                mean.copy_(parameter)
             else:
-                self.means[name].lerp_(parameter.detach().float(), 1 / self.count)
+                mean.lerp_(parameter.to(mean), 1 / self.count)
 
     @torch.no_grad()
     def apply_to(self, parameters: dict[str, nn.Parameter]) -> None:
         """Replace the parameters by their means, if there are any."""
-        for name, mean in self.means.items():
-            parameters[name].copy_(mean)
+        if self.count:
+            for name, parameter in parameters.items():
+                parameter.copy_(self.means[name])

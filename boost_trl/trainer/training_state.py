@@ -45,7 +45,8 @@ def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
     if trainer.model.auxiliary is not None:
         tensors.update({f"auxiliary.{name}": value for name, value in trainer.model.auxiliary.state_dict().items()})
         tensors.update({f"auxiliary_adapter.{name}": p for name, p in trainer.model.auxiliary_adapter().items()})
-    tensors.update({f"average.{name}": value for name, value in trainer.parameter_average.means.items()})
+    if trainer.parameter_average.count:
+        tensors.update({f"average.{name}": value for name, value in trainer.parameter_average.means.items()})
     if trainer.reweighter is not None:
         for index, state in trainer.reweighter.optimizer.state_dict()["state"].items():
             tensors.update({f"reweighting_optimizer.{index}.{name}": value for name, value in state.items()})
@@ -109,9 +110,7 @@ def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
         for name, parameter in trainer.model.auxiliary_adapter().items():
             parameter.data.copy_(adapter[name])
     trainer.parameter_average.count = values["averaged"]
-    trainer.parameter_average.means = {
-        name: value.to(trainer.args.device) for name, value in under("average.").items()
-    }
+    trainer.parameter_average.means = under("average.")
     if trainer.reweighter is not None:
         optimizer = trainer.reweighter.optimizer
         states: dict[int, dict[str, torch.Tensor]] = {}

@@ -5,7 +5,9 @@ import pytest
 import torch
 from datasets import Dataset
 from offline_rl_tiny import Recording, logged, moved, naive_row_losses
+from peft import LoraConfig
 from torch import nn
+from transformers import TrainerCallback
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
 from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
@@ -542,3 +544,43 @@ def test_a_collapse_of_the_weights_is_said_once(make_trainer, make_dialogues, ca
     trainer.train()
     assert caplog.text.count("the weights have collapsed") == 1
     assert "of 150 rows" in caplog.text
+
+
+# Waste
+
+
+def test_rows_are_rescored_when_the_weights_have_moved_and_not_before(make_trainer):
+    trainer = make_trainer(max_steps=8, reweighting_learning_rate=0.1)
+    scores, calls = trainer.reweighter.scores, []
+
+    def counting(rows=None):
+        if rows is None:
+            calls.append(trainer.state.global_step)
+        return scores(rows)
+
+    trainer.reweighter.scores = counting
+    trainer.train()
+    assert calls == [1, 4, 8]
+    largest = logged(trainer, "largest_weight")
+    assert largest[0] == largest[2] != largest[3] == largest[6] != largest[7]
+    assert largest[7] == trainer.weight_statistics()["largest_weight"]
+
+
+@pytest.mark.parametrize("auxiliary_policy", ["heads", "adapter"])
+def test_one_process_makes_no_gradients_of_the_other_policy(make_trainer, auxiliary_policy):
+    arguments = {}
+    if auxiliary_policy == "adapter":
+        arguments["peft_config"] = LoraConfig(r=2, target_modules=["c_attn"], task_type="CAUSAL_LM")
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+            names = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+            seen.append({model.role_of(name) for name in names})
+
+    trainer = make_trainer(
+        algorithm="ilql", auxiliary_policy=auxiliary_policy, arguments={**arguments, "callbacks": [Watch()]}
+    )
+    trainer.train()
+    shared = {"backbone"} if auxiliary_policy == "heads" else set()
+    assert seen == [{"auxiliary", *shared}] * 2 + [{"primary", *shared}] * 2
