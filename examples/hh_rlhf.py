@@ -419,7 +419,7 @@ def main(arguments: Arguments) -> list[dict]:
 
     from boost_trl.data.chat_templates import with_action_marks
     from boost_trl.data.hh_rlhf import swap_labels
-    from boost_trl.models.smollm2_package import resolve_model_name
+    from boost_trl.hub_names import resolve_model_name
 
     start = time.perf_counter()
     folder = Path(arguments.output_dir)

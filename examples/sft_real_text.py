@@ -37,7 +37,7 @@ from transformers import (
 
 from boost_trl.comparison.sft_setting import SFTSetting
 from boost_trl.data.hh_rlhf import load_hh_rlhf
-from boost_trl.models.smollm2_package import resolve_model_name
+from boost_trl.hub_names import resolve_model_name
 
 
 MATHS_FILE, DIALOGUES_FILE = "gsm8k_train.jsonl.gz", "hh_rlhf_harmless_test.jsonl.gz"

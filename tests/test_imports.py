@@ -10,7 +10,7 @@ PACKAGE = Path(boost_trl.__file__).parent
 # A module may import its own layer and those to its left.
 LAYERS = [
     {"losses", "selection", "cache_folder"},
-    {"models"},
+    {"models", "hub_names"},
     {"data", "metrics"},
     {"environments"},
     {"trainer"},

@@ -5,7 +5,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from trl import ModelConfig, get_quantization_config
 
 from boost_trl.data.chat_templates import with_action_marks
-from boost_trl.models.smollm2_package import resolve_model_name
+from boost_trl.hub_names import resolve_model_name
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
 

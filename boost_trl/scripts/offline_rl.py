@@ -86,36 +86,34 @@ def prepare(script_args: OfflineRLArguments, training_args) -> Callable[[], dict
     from transformers import BitsAndBytesConfig
 
     from boost_trl import BilevelOfflineRLTrainer, make_env
-    from boost_trl.models.smollm2_package import resolve_model_name
-    from boost_trl.scripts.rollout import naming_the_model, parse_environment_kwargs
+    from boost_trl.scripts.rollout import parse_environment_kwargs
 
     train, validation, evaluation = load_datasets(script_args, training_args.method)
     environment = tasks = None
     if script_args.environment is not None:
         environment = make_env(script_args.environment, **parse_environment_kwargs(script_args.environment_kwargs))
         tasks = held_out_tasks(evaluation)
-    with naming_the_model(script_args.model_name_or_path):
-        trainer = BilevelOfflineRLTrainer(
-            resolve_model_name(script_args.model_name_or_path),
-            training_args,
-            train_dataset=train,
-            eval_dataset=evaluation,
-            quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
-            if script_args.load_in_4bit
-            else None,
-            peft_config=LoraConfig(
-                task_type="CAUSAL_LM",
-                r=script_args.lora_r,
-                lora_alpha=script_args.lora_alpha,
-                lora_dropout=script_args.lora_dropout,
-                target_modules=script_args.lora_target_modules,
-            )
-            if script_args.use_peft
-            else None,
-            validation_dataset=validation,
-            environment=environment,
-            eval_tasks=tasks,
+    trainer = BilevelOfflineRLTrainer(
+        script_args.model_name_or_path,
+        training_args,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+        if script_args.load_in_4bit
+        else None,
+        peft_config=LoraConfig(
+            task_type="CAUSAL_LM",
+            r=script_args.lora_r,
+            lora_alpha=script_args.lora_alpha,
+            lora_dropout=script_args.lora_dropout,
+            target_modules=script_args.lora_target_modules,
         )
+        if script_args.use_peft
+        else None,
+        validation_dataset=validation,
+        environment=environment,
+        eval_tasks=tasks,
+    )
     return partial(_train, trainer, training_args, evaluates=evaluation is not None)
 
 

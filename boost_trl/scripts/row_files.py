@@ -10,15 +10,19 @@ def load_rows(path: str):
     """A dataset from a `.jsonl` or `.parquet` file, or the training split of a Hub dataset.
 
     Raises:
+        OSError: if there is no such file or dataset.
         ValueError: naming the file and the line of a `.jsonl` file that is no JSON object or has another type than the
             lines before it.
     """
     from datasets import Dataset, load_dataset
 
+    from boost_trl.hub_names import check_dataset_name
+
     if path.endswith(".jsonl"):
         return _load_jsonl(path)
     if path.endswith(".parquet"):
         return Dataset.from_parquet(path)
+    check_dataset_name(path)
     return load_dataset(path, split="train")
 
 

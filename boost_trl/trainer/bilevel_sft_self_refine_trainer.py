@@ -25,6 +25,7 @@ from transformers.trainer_utils import EvalPrediction, has_length
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.utils import get_config_model_id
 
+from boost_trl.hub_names import resolve_model_name
 from boost_trl.selection import TokenBaseline, weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig, loss_name
 from boost_trl.trainer.hub_upload import push_checkpoint
@@ -175,6 +176,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         if self.selector is None or not self.selector.is_learned:
             # The model card must not claim what was not done.
             self._tag_names, self._name, self._paper = SFTTrainer._tag_names, SFTTrainer._name, SFTTrainer._paper
+        if isinstance(model, str):
+            model = resolve_model_name(model, **(args.model_init_kwargs or {}))
         super().__init__(
             model=model,
             args=given if self.pool is None else args,

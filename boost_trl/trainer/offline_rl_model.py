@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.trainer_utils import set_seed
 
 from boost_trl.data.trajectory_store import TrajectoryStore
+from boost_trl.hub_names import resolve_model_name
 from boost_trl.models.hidden_states import base_causal_lm
 from boost_trl.models.value_heads import ValueHeadsConfig
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
@@ -20,6 +21,7 @@ def load_model(model, args, processing_class, quantization_config, peft_config):
     """The causal LM (with its adapter) and its tokenizer."""
     options = dict(args.model_init_kwargs or {})
     if isinstance(model, str):
+        model = resolve_model_name(model, **options)
         # As TRL's trainers: float32 unless asked otherwise, not the type of the file.
         model = AutoModelForCausalLM.from_pretrained(
             model, **{"dtype": "float32", **options}, quantization_config=quantization_config
@@ -96,7 +98,7 @@ def check_reference(model: nn.Module, args: BilevelOfflineRLConfig) -> None:
             )
         return
     try:
-        config = AutoConfig.from_pretrained(name).get_text_config()
+        config = AutoConfig.from_pretrained(resolve_model_name(name)).get_text_config()
     except (OSError, ValueError) as error:
         raise ValueError(f"`reference_model_name_or_path` is {name!r}, which does not open: {error}") from error
     if config.vocab_size != lm.config.get_text_config().vocab_size:

