@@ -48,11 +48,9 @@ class Clock(TrainerCallback):
 
 
 def make_rows(count: int, args: argparse.Namespace, seed: int) -> Dataset:
-    """Random tokens, of which the model learns the second half."""
-    draw = np.random.default_rng(seed)
-    mask = [0] * (args.length // 2) + [1] * (args.length - args.length // 2)
-    tokens = draw.integers(2, args.vocab_size, (count, args.length)).tolist()
-    return Dataset.from_dict({"input_ids": tokens, "completion_mask": [mask] * count})
+    """Random tokens, all of which the model learns."""
+    tokens = np.random.default_rng(seed).integers(2, args.vocab_size, (count, args.length)).tolist()
+    return Dataset.from_dict({"input_ids": tokens})
 
 
 def make_model(args: argparse.Namespace) -> LlamaForCausalLM:
@@ -83,6 +81,7 @@ def step_seconds(name: str, args: argparse.Namespace, folder: str) -> float:
         trainer_class, config_class = BilevelSFTSelfRefineTrainer, BilevelSFTSelfRefineConfig
         if "weight" in name:
             rows = rows.add_column("weight", np.random.default_rng(2).uniform(0.5, 1.5, len(rows)))
+            options = {"weight_column": "weight"}
         elif name != "no validation set":
             kwargs = {"validation_dataset": validation}
             options = {"validation_batch_size": args.validation_batch_size}

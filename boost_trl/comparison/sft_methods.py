@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN
+
 
 @dataclass(frozen=True)
 class SFTMethod:
@@ -44,7 +46,12 @@ SFT_METHODS = {
         SFTMethod("bmo_exact", "BMO, exact", {"selector": "bmo_exact", **RAW}),
         SFTMethod("rank", "Rank", {"selector": "rank", "keep_fraction": 0.3, **RAW}),
         SFTMethod("rank_token", "Rank + token baseline", RANK_TOKEN),
-        SFTMethod("second_pass", "Its weights, second pass", {"selector": "uniform"}, weights_of="rank_token"),
+        SFTMethod(
+            "second_pass",
+            "Its weights, second pass",
+            {"selector": "uniform", "weight_column": DEFAULT_WEIGHT_COLUMN},
+            weights_of="rank_token",
+        ),
         SFTMethod("online_5", "Online 5 %", {**BDS, "online_ratio": 0.05}),
         SFTMethod("online_10", "Online 10 %", {**BDS, "online_ratio": 0.1}),
         SFTMethod("online_10_g2", "Online 10 %, G=2", {**BDS, "online_ratio": 0.1, "num_generations": 2}),

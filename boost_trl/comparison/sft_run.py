@@ -19,6 +19,7 @@ from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.sft_evaluation import row_losses
+from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN
 from boost_trl.trainer.sft_model_card import EXAMPLE_WEIGHTS_NAME
 
 
@@ -115,7 +116,7 @@ def _rows(method: SFTMethod, setting: SFTSetting, folder: Path, seed: int) -> Da
         raise ValueError(
             f"Method '{method.name}' trains with the weights of '{method.weights_of}': run that one first."
         )
-    return setting.pool.add_column("weight", pd.read_parquet(weights_path)["weight"].tolist())
+    return setting.pool.add_column(DEFAULT_WEIGHT_COLUMN, pd.read_parquet(weights_path)["weight"].tolist())
 
 
 def _shared(setting: SFTSetting) -> dict[str, Any]:

@@ -119,9 +119,9 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
 
         > Parameters that control the data
 
-        weight_column (`str`, *optional*, defaults to `"weight"`):
-            Column of fixed weights: a row's loss is multiplied by it, rows of weight 0 are left out. Used wherever
-            the column exists; `None` ignores it.
+        weight_column (`str`, *optional*):
+            Column of fixed weights: a row's loss is multiplied by it, rows of weight 0 are left out. By default no
+            column is used.
         label_column (`str`, *optional*):
             Boolean column, true for good rows: the AUC of the learned weights against it is logged.
         example_id_column (`str`, *optional*):
@@ -278,9 +278,9 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
     )
     dpo_beta: float = field(default=0.1, metadata={"help": "Beta of the 'dpo' validation loss."})
     weight_column: str | None = field(
-        default="weight",
+        default=None,
         metadata={
-            "help": "Column of fixed example weights, used wherever it exists. Rows of weight 0 are left out.",
+            "help": "Column of fixed example weights. Rows of weight 0 are left out. None uses no column.",
         },
     )
     label_column: str | None = field(

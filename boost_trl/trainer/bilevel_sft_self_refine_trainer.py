@@ -36,6 +36,7 @@ from boost_trl.trainer.sft_checks import (
     check_parallelism,
     check_validation_dataset,
     ignored_settings_warning,
+    unused_weight_column_warning,
 )
 from boost_trl.trainer.sft_coverage import AnswerTokens
 from boost_trl.trainer.sft_example_ids import (
@@ -50,7 +51,7 @@ from boost_trl.trainer.sft_example_ids import (
     rows_in_batch,
     take_ids_from_labels,
 )
-from boost_trl.trainer.sft_export import select_top_rows
+from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN, select_top_rows
 from boost_trl.trainer.sft_model_card import EXAMPLE_WEIGHTS_NAME, card_section
 from boost_trl.trainer.sft_online import ANSWER, NO_ANSWER, OnlineAnswers
 from boost_trl.trainer.sft_pool import StreamedPool, column_names, make_pool
@@ -74,10 +75,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
     [`~trl.SFTTrainer`] that learns how much each training example should count, by watching a small trusted validation
     set.
 
-    Without `validation_dataset`, and without a `weight` column in the training data, it trains exactly as
-    [`~trl.SFTTrainer`] does. With one, each step minimises the weighted loss of the training batch times γ plus the loss
-    of a validation batch, and the weights follow the rule that `args.selector` names; see
-    [`BilevelSFTSelfRefineConfig`]. A `weight` column alone multiplies each row's loss by a fixed number.
+    Without `validation_dataset`, and without `args.weight_column`, it trains exactly as [`~trl.SFTTrainer`] does. With a
+    validation set, each step minimises the weighted loss of the training batch times γ plus the loss of a validation
+    batch, and the weights follow the rule that `args.selector` names; see [`BilevelSFTSelfRefineConfig`]. `args.weight_column` alone multiplies each row's loss by a fixed number.
 
     Example:
 
@@ -158,6 +158,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             args.validation_loss = loss_name(validation_loss)
 
         learned = validation_dataset is not None
+        given_train_dataset = train_dataset
         check_online(args, train_dataset, learned)
         if learned:
             check_validation_dataset(validation_dataset, args, validation_loss, formatting_func)
@@ -197,6 +198,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         )
         if self.pool is not None:
             check_parallelism(self, self.padding_free, learned)
+        warning = unused_weight_column_warning(given_train_dataset, args)
+        if warning is not None:
+            logger.warning(warning)
         if self.selector is None:
             warning = ignored_settings_warning(args, has_weight_column=self.pool is not None)
             if warning is not None:
@@ -550,7 +554,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             TypeError: if `dataset` is not a [`~datasets.Dataset`].
         """
         weights = self.example_weights()["weight"][:]
-        return select_top_rows(dataset, weights, top_fraction, self.args.weight_column or "weight")
+        return select_top_rows(dataset, weights, top_fraction, self.args.weight_column or DEFAULT_WEIGHT_COLUMN)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.selector is not None and self.model.training:

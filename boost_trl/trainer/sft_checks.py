@@ -9,6 +9,7 @@ from trl import SFTConfig
 from trl.import_utils import is_vllm_available
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN
 
 
 def check_loss_can_be_weighted(args: BilevelSFTSelfRefineConfig, compute_loss_func) -> None:
@@ -132,12 +133,20 @@ def changed_settings(args: BilevelSFTSelfRefineConfig) -> list[str]:
 def ignored_settings_warning(args: BilevelSFTSelfRefineConfig, has_weight_column: bool) -> str | None:
     """What to warn of when training starts without a validation set; `None` if all settings have their effect."""
     names = [name for name in changed_settings(args) if name != "weight_column"]
-    if args.weight_column is not None and "weight_column" in changed_settings(args) and not has_weight_column:
-        names.append("weight_column")
     if not names:
         return None
     what = "no weights are learned" if has_weight_column else "this is plain supervised fine-tuning"
     return f"No `validation_dataset` is given, so {what}. Without effect: {_listed(names)}."
+
+
+def unused_weight_column_warning(dataset, args: BilevelSFTSelfRefineConfig) -> str | None:
+    """What to warn of when a column named `weight` is there and nothing reads it; a stream of unknown columns is not asked."""
+    if args.weight_column is not None or DEFAULT_WEIGHT_COLUMN not in (getattr(dataset, "column_names", None) or ()):
+        return None
+    return (
+        f"`train_dataset` has a column '{DEFAULT_WEIGHT_COLUMN}' that is not used. If it holds example weights, set "
+        f"`weight_column='{DEFAULT_WEIGHT_COLUMN}'`."
+    )
 
 
 def _listed(names: list[str]) -> str:

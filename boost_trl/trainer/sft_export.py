@@ -4,7 +4,12 @@ import numpy as np
 from datasets import Dataset
 
 
-def select_top_rows(dataset: Dataset, weights: list[float], top_fraction: float, column: str = "weight") -> Dataset:
+DEFAULT_WEIGHT_COLUMN = "weight"  # what `example_weights` and `export_selected` call it
+
+
+def select_top_rows(
+    dataset: Dataset, weights: list[float], top_fraction: float, column: str = DEFAULT_WEIGHT_COLUMN
+) -> Dataset:
     """
     The share `top_fraction` of rows with the largest weights, in their order, with their weights in `column`, of mean
     one.

@@ -119,7 +119,7 @@ class StreamedPool:
     def __init__(self, dataset: IterableDataset, columns: list[str], args: BilevelSFTSelfRefineConfig, learned: bool):
         self._dataset = dataset
         self._args = args
-        self._weighted = args.weight_column is not None and args.weight_column in columns
+        self._weighted = args.weight_column is not None
         self._learned = learned
         self.has_unique_ids = learned and args.example_id_column is not None
         self._seen: np.ndarray | None = None
@@ -129,7 +129,7 @@ class StreamedPool:
         if self._weighted:
             raise ValueError(
                 f"Streaming data with a fixed '{args.weight_column}' column cannot have learned weights as well. "
-                "Set `weight_column=None`, or leave out `validation_dataset`."
+                "Leave out `weight_column` or `validation_dataset`."
             )
         for name, needed in (("label_column", args.label_column), ("bmo_exact", args.selector == "bmo_exact")):
             if needed:
@@ -254,13 +254,13 @@ def check_weight(weight, column: str, row: int | None = None) -> float:
         where = "" if row is None else f" in row {row}"
         raise ValueError(
             f"Fixed example weights, column '{column}', must be finite numbers of at least 0 (and below 3.4e38), one per "
-            f"row; got {weight!r}{where}. If the column does not hold weights, set `weight_column=None`."
+            f"row; got {weight!r}{where}. If the column does not hold weights, leave `weight_column` out."
         )
     return float(np.float32(weight))
 
 
 def _fixed_weights(dataset: Dataset, column: str | None) -> np.ndarray | None:
-    if column is None or column not in dataset.column_names:
+    if column is None:
         return None
     values = dataset.with_format(None)[column][:]
     return np.array([check_weight(value, column, row) for row, value in enumerate(values)], dtype=np.float32)
@@ -289,8 +289,11 @@ def make_pool(dataset, args: BilevelSFTSelfRefineConfig, learned: bool) -> Pool 
     if not learned and args.weight_column is None:
         return None
     columns = column_names(dataset)
-    if not learned and args.weight_column not in columns:
-        return None
+    if args.weight_column is not None and args.weight_column not in columns:
+        raise ValueError(
+            f"`train_dataset` has no column '{args.weight_column}' (`weight_column`); it has {sorted(columns)}. Name its "
+            "column of weights, or leave `weight_column` out."
+        )
     if isinstance(dataset, IterableDataset):
         return StreamedPool(dataset, columns, args, learned)
     if dataset.format["type"] == "custom":

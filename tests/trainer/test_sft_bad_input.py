@@ -10,7 +10,9 @@ import torch
 from datasets import Dataset
 from sft_tiny import make_args, make_model, make_pairs, make_rows, make_tokenizer
 from transformers import TrainerCallback
+from trl import SFTConfig
 
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.sft_checks import check_parallelism
 
@@ -152,7 +154,7 @@ def test_settings_of_streaming_data_on_a_dataset(setting, tmp_path):
     ("settings", "columns", "named"),
     [
         ({}, {}, None),
-        ({}, {"weight": [1.0, 2.0, 3.0]}, None),
+        ({"weight_column": "weight"}, {"weight": [1.0, 2.0, 3.0]}, None),
         ({"weight_column": "quality"}, {"quality": [1.0, 2.0, 3.0]}, None),
         ({"weight_column": None}, {}, None),
         (
@@ -160,8 +162,11 @@ def test_settings_of_streaming_data_on_a_dataset(setting, tmp_path):
             {},
             "plain supervised .* effect: `selector`, `label_column`",
         ),
-        ({"rho_init": 0.2}, {"weight": [1.0, 2.0, 3.0]}, "no weights are learned. Without effect: `rho_init`"),
-        ({"weight_column": "quality"}, {}, "effect: `weight_column`"),
+        (
+            {"rho_init": 0.2, "weight_column": "weight"},
+            {"weight": [1.0, 2.0, 3.0]},
+            "no weights are learned. Without effect: `rho_init`",
+        ),
         ({"num_examples": 4}, {}, "effect: `num_examples`"),
         ({"validation_loss": max}, {}, "effect: `validation_loss`"),
     ],
@@ -187,13 +192,38 @@ def test_settings_without_effect_are_said(settings, columns, named, tmp_path, ca
 )
 def test_weight_columns(weights, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        make_trainer(tmp_path, make_rows(2, {"weight": weights}))
+        make_trainer(tmp_path, make_rows(2, {"weight": weights}), args={"weight_column": "weight"})
 
 
-def test_a_weight_column_of_another_meaning_can_be_ignored(tmp_path):
-    make_trainer(
-        tmp_path, make_rows(4, {"weight": ["heavy"] * 4}), args={"weight_column": None, "max_steps": 1}
-    ).train()
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("config", [SFTConfig, BilevelSFTSelfRefineConfig])
+def test_a_weight_column_that_nobody_asked_for_is_mentioned_once_and_does_nothing(config, learned, tmp_path, caplog):
+    losses = []
+    for columns in ({}, {"weight": [60.0, 70.0, 80.0, 90.0]}):
+        trainer = BilevelSFTSelfRefineTrainer(
+            make_model(),
+            make_args(tmp_path, config, max_steps=2),
+            train_dataset=make_rows(4, columns),
+            processing_class=make_tokenizer(),
+            validation_dataset=make_rows(3) if learned else None,
+        )
+        trainer.train()
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert losses[0] == losses[1] and len(losses[0]) == 2
+    mentions = [record.message for record in caplog.records if "column 'weight'" in record.message]
+    assert len(mentions) == 1 and "`weight_column='weight'`" in mentions[0]
+
+
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_weight_column_that_is_not_there(stream, learned, tmp_path):
+    dataset = make_rows(4, {"row": [0, 1, 2, 3]})
+    args = {"weight_column": "quality"}
+    if stream:
+        dataset = dataset.to_iterable_dataset()
+        args |= {"example_id_column": "row", "num_examples": 4}
+    with pytest.raises(ValueError, match=r"no column 'quality' \(`weight_column`\); it has \['row', 'text'\]"):
+        make_trainer(tmp_path, dataset, make_rows(2) if learned else None, args)
 
 
 @pytest.mark.parametrize(("labels", "message"), [(None, "no column 'good'"), ([1, 0, 1], "must be boolean")])
@@ -207,7 +237,11 @@ def test_losses_of_the_whole_batch_cannot_be_weighted(tmp_path):
     with pytest.raises(ValueError, match="`compute_loss_func`"):
         make_trainer(tmp_path, validation=make_rows(3), compute_loss_func=lambda *args, **kwargs: 0)
     with pytest.raises(ValueError, match="`label_smoothing_factor`"):
-        make_trainer(tmp_path, make_rows(2, {"weight": [1.0, 2.0]}), args={"label_smoothing_factor": 0.1})
+        make_trainer(
+            tmp_path,
+            make_rows(2, {"weight": [1.0, 2.0]}),
+            args={"label_smoothing_factor": 0.1, "weight_column": "weight"},
+        )
 
 
 @pytest.mark.parametrize(
@@ -272,7 +306,10 @@ def test_importance_ratios_that_explode(tmp_path):
 @pytest.mark.parametrize("at", ["current", "updated"])
 def test_weights_that_overflow(at, tmp_path):
     trainer = make_trainer(
-        tmp_path, make_rows(3, {"weight": [1.0, 3e38, 1.0]}), make_rows(2), {"selector_loss_at": at}
+        tmp_path,
+        make_rows(3, {"weight": [1.0, 3e38, 1.0]}),
+        make_rows(2),
+        {"selector_loss_at": at, "weight_column": "weight"},
     )
     before = trainer.model.model.embed_tokens.weight.clone()
     with pytest.raises(ValueError, match="The loss is inf at step 1 .* bad row in `train_dataset`"):
@@ -285,6 +322,7 @@ def test_a_collator_that_merges_rows(tmp_path):
         ids = torch.tensor([sum((list(feature["input_ids"]) for feature in features), [])])
         return {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
 
-    trainer = make_trainer(tmp_path, make_rows(4, {"weight": [1.0, 2.0, 1.0, 1.0]}), data_collator=merge)
+    dataset = make_rows(4, {"weight": [1.0, 2.0, 1.0, 1.0]})
+    trainer = make_trainer(tmp_path, dataset, args={"weight_column": "weight"}, data_collator=merge)
     with pytest.raises(ValueError, match="returned 1 rows for 3 examples"):
         trainer.train()

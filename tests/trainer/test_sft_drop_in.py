@@ -62,7 +62,7 @@ def run(cls, folder, weighted=False, moe=False, peft=False, data="rows", **overr
         dataset = dataset.add_column("weight", [1.0] * len(dataset))
     trainer = cls(
         model=make_moe_model() if moe else make_model(),
-        args=make_args(folder, config, **overrides),
+        args=make_args(folder, config, **({"weight_column": "weight"} if weighted else {}), **overrides),
         train_dataset=dataset,
         eval_dataset=DATA[data](5),
         processing_class=make_tokenizer(),
@@ -153,5 +153,6 @@ def test_train_dataset_errors_stay_trls(tmp_path):
         BilevelSFTSelfRefineTrainer(make_model(), args, train_dataset=[1], processing_class=make_tokenizer())
     weighted = make_rows(3, {"weight": [1.0, 2.0, 1.0]}).with_transform(lambda rows: rows)
     assert isinstance(weighted, Dataset)
+    args = make_args(tmp_path, weight_column="weight")
     with pytest.raises(ValueError, match="with_transform"):
         BilevelSFTSelfRefineTrainer(make_model(), args, train_dataset=weighted, processing_class=make_tokenizer())

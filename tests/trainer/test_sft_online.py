@@ -520,7 +520,7 @@ def test_data_without_questions_or_validation_raises(tmp_path):
     labels = [[-100, -100, 6, 7]] * 11 + [[-100, 5, 6, 7], [4, 5, 6, -100]]
     late = {"input_ids": [[4, 5, 6, 7]] * 13, "labels": labels, "weight": [1.0, 0.0] + [1.0] * 11}
     with pytest.raises(ValueError, match=r"Row 12 of `train_dataset` has no question \(1 of 12"):
-        make_trainer(tmp_path, Dataset.from_dict(late))
+        make_trainer(tmp_path, Dataset.from_dict(late), weight_column="weight")
     with pytest.raises(ValueError, match="less than one row"):
         make_trainer(tmp_path, online_ratio=0.01)
     with pytest.raises(ValueError, match="streaming"):

@@ -75,15 +75,16 @@ def test_weight_columns_of_another_shape_or_size(weights, message, tmp_path):
     dataset = make_rows(2, {"weight": weights})
     for learned in (True, False):
         with pytest.raises(ValueError, match=message):
-            pool(dataset, tmp_path, learned)
+            pool(dataset, tmp_path, learned, weight_column="weight")
     with pytest.raises(ValueError, match=message.split(" in row")[0]):
-        list(pool(dataset.to_iterable_dataset(), tmp_path, learned=False).identified())
+        list(pool(dataset.to_iterable_dataset(), tmp_path, learned=False, weight_column="weight").identified())
 
 
 def test_weights_that_float32_rounds_to_zero_leave_their_rows_out(tmp_path):
     dataset = make_rows(3, {"weight": [1.0, 1e-60, 1.0]})
-    assert pool(dataset, tmp_path).num_examples == 2
-    assert len(list(pool(dataset.to_iterable_dataset(), tmp_path, learned=False).identified())) == 2
+    assert pool(dataset, tmp_path, weight_column="weight").num_examples == 2
+    stream = dataset.to_iterable_dataset()
+    assert len(list(pool(stream, tmp_path, learned=False, weight_column="weight").identified())) == 2
 
 
 def test_labels_without_a_value(tmp_path):
@@ -93,5 +94,6 @@ def test_labels_without_a_value(tmp_path):
         make_rows(4, {"weight": [1.0, 0.0, 1.0, 2.0], "good": [True, True, False, True]}),
         tmp_path,
         label_column="good",
+        weight_column="weight",
     ).labels
     assert labels.tolist() == [True, False, True]

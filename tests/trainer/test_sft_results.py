@@ -169,7 +169,10 @@ def test_export_selected_trains_again(run, tmp_path):
     assert sum(selected["weight"][:]) / len(selected) == pytest.approx(1.0)
     assert all(selected["good"][:])
     BilevelSFTSelfRefineTrainer(
-        make_model(), make_args(tmp_path, max_steps=1), train_dataset=selected, processing_class=make_tokenizer()
+        make_model(),
+        make_args(tmp_path, max_steps=1, weight_column="weight"),
+        train_dataset=selected,
+        processing_class=make_tokenizer(),
     ).train()
     for wrong in (0.0, 1.5):
         with pytest.raises(ValueError, match="top_fraction"):
@@ -196,7 +199,7 @@ def test_export_selected_chooses_by_weights_only(tmp_path):
         trainer.export_selected(make_rows(6).to_iterable_dataset())
 
     # What is left of fixed weights 0 and 1 is all rows of weight 1: nothing to choose among.
-    trainer = make_trainer(make_rows(4, {"weight": [0.0, 1.0, 0.0, 1.0]}))
+    trainer = make_trainer(make_rows(4, {"weight": [0.0, 1.0, 0.0, 1.0]}), weight_column="weight")
     assert trainer.export_selected(make_rows(4), top_fraction=0.5)["text"][:] == make_rows(4).select([1, 3])["text"][:]
     with pytest.raises(ValueError, match="which 1 of 2 rows"):
         trainer.export_selected(make_rows(4), top_fraction=0.25)
@@ -232,7 +235,7 @@ def test_a_trainer_without_weights_says_so(tmp_path):
 def test_fixed_weights_are_a_table_too(tmp_path):
     trainer = BilevelSFTSelfRefineTrainer(
         make_model(),
-        make_args(tmp_path),
+        make_args(tmp_path, weight_column="weight"),
         train_dataset=make_rows(3, {"weight": [0.5, 0.0, 2.0]}),
         processing_class=make_tokenizer(),
     )

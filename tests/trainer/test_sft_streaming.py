@@ -90,7 +90,7 @@ def test_an_empty_stream(settings, tmp_path):
         )
 
 
-def test_without_a_weight_column_to_look_for_no_row_is_read_that_trl_does_not_read(tmp_path):
+def test_without_a_weight_column_no_row_is_read_that_trl_does_not_read(tmp_path):
     read = []
 
     def rows():
@@ -101,7 +101,7 @@ def test_without_a_weight_column_to_look_for_no_row_is_read_that_trl_does_not_re
     counts = []
     for cls, config, settings in (
         (SFTTrainer, SFTConfig, {}),
-        (BilevelSFTSelfRefineTrainer, BilevelSFTSelfRefineConfig, {"weight_column": None}),
+        (BilevelSFTSelfRefineTrainer, BilevelSFTSelfRefineConfig, {}),
     ):
         read.clear()
         stream = IterableDataset.from_generator(rows)
@@ -121,7 +121,14 @@ def test_fixed_weights(layout, tmp_path):
     runs = []
     for stream in (True, False):
         trainer = make_trainer(
-            tmp_path, weights, stream, validation=False, train_sampling_strategy="sequential", max_steps=1, **layout
+            tmp_path,
+            weights,
+            stream,
+            validation=False,
+            weight_column="weight",
+            train_sampling_strategy="sequential",
+            max_steps=1,
+            **layout,
         )
         trainer.train()
         runs.append(trainer.state.log_history[0]["loss"])
@@ -141,7 +148,11 @@ def test_fixed_weights(layout, tmp_path):
             {"source_names": ["web"], "packing": True, "max_length": 12, "selection_loss": "sum"},
             "`packing` does not keep where rows end",
         ),
-        ({"weight": [1.0] * 12}, {"source_names": ["web"]}, "cannot have learned weights as well"),
+        (
+            {"weight": [1.0] * 12, "source": ["web"] * 12},
+            {"source_names": ["web"], "weight_column": "weight"},
+            "cannot have learned weights as well",
+        ),
         ({"row": range(12)}, {"example_id_column": "row", "num_examples": 12, "selector": "bmo_exact"}, "bmo_exact"),
         ({"row": range(12)}, {"example_id_column": "row", "num_examples": 12, "label_column": "good"}, "label_column"),
     ],

@@ -80,9 +80,10 @@ def token_losses(model, batches):
 
 
 def make_trainer(folder, dataset, validation=None, callbacks=None, peft=None, model=None, **overrides):
+    weight_column = "weight" if "weight" in dataset.column_names else None
     return BilevelSFTSelfRefineTrainer(
         make_model(attention_dropout=0.0) if model is None else model,
-        make_args(folder, **{"max_steps": 1, "max_grad_norm": 0, **overrides}),
+        make_args(folder, **{"max_steps": 1, "max_grad_norm": 0, "weight_column": weight_column, **overrides}),
         train_dataset=dataset,
         processing_class=make_tokenizer(),
         validation_dataset=validation,
