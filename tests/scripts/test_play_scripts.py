@@ -10,6 +10,7 @@ from boost_trl import cli
 from boost_trl.data.trajectories import validate_trajectories
 from boost_trl.environments.base import make_env
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
+from boost_trl.environments.synthetic_fit import check_rows_fit
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.environments.twenty_questions.players import offline_dialogues
 from boost_trl.environments.twenty_questions.pretraining import world_words
@@ -106,6 +107,7 @@ def test_synthesize_writes_a_row_per_row(folder, tmp_path, capsys):
     output = tmp_path / "synthetic.jsonl"
     flags = ["--model_name_or_path", folder / "lm", "--dataset", folder / "rows.jsonl", "--output_path", output]
     flags += ["--max_new_tokens", 2, "--batch_size", 4, "--environment_kwargs", '{"max_questions": 3}']
+    flags += ["--environment", "twenty_questions"]
     rows = run(synthesize, *flags)
     validate_trajectories(rows)
     assert len(rows) == 6 and set(rows["source"]) == {"synthetic"} and "| 6 |" in capsys.readouterr().out
@@ -139,18 +141,72 @@ def test_webshops_synthetic_reward_is_an_option_of_the_environment(tmp_path):
         run(synthesize, *flags, "--environment_kwargs", '{"synthetic_reward": "much"}', "--output_path", written)
 
 
-def test_rows_of_another_environment_are_told(folder, tmp_path):
-    flags = ["--model_name_or_path", folder / "lm", "--dataset", folder / "rows.jsonl", "--max_new_tokens", 2]
-    flags += ["--environment", "webshop", "--environment_kwargs", '{"catalogue": "small", "max_steps": 1}']
-    with pytest.warns(UserWarning, match="rows.jsonl: webshop knows none of the tasks of the first rows, such as {"):
-        run(synthesize, *flags, "--output_path", tmp_path / "x.jsonl")
+def test_synthesize_asks_for_the_environment(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["synthesize", "--model_name_or_path", "m", "--dataset", "d", "--output_path", "x.jsonl"])
+    assert stopped.value.code == 2 and "--environment" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "change, environment, options, complaint",
+    [
+        ({"task": None, "category": None}, "twenty_questions", {}, "row 3, column `category`: this is no game of"),
+        (
+            {"task": None, "category": "Cooking"},
+            "twenty_questions",
+            {},
+            "row 3, column `category`: this is no game of",
+        ),
+        ({}, "twenty_questions", {"world": "full"}, "row 0, column `task`: this is no game of 'twenty_questions'"),
+        ({}, "webshop", {"catalogue": "small"}, "row 0, column `task`: this is no game of 'webshop'"),
+        ({}, "car_dealer", {}, "row 0, column `task`: this is no game of 'car_dealer'"),
+    ],
+)
+def test_rows_that_are_no_games_of_the_environment_are_refused(
+    folder, tmp_path, capsys, change, environment, options, complaint
+):
+    rows = load_rows(str(folder / "rows.jsonl")).to_list()
+    rows[3] |= change
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--dataset", tmp_path / "rows.jsonl", "--output_path", tmp_path / "x.jsonl", "--environment", environment]
+    flags += ["--model_name_or_path", folder / "lm", "--environment_kwargs", json.dumps(options)]
+    assert cli.main(["synthesize", *map(str, flags)]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("boost-trl synthesize: ")]
+    assert f"rows.jsonl, {complaint}" in said and not (tmp_path / "x.jsonl").exists()
+
+
+def test_rows_of_a_known_category_need_no_task_that_can_be_played():
+    # As those of LMRL-Gym, whose tasks are words.
+    env = TwentyQuestions("full")
+    row = {
+        "messages": [{"role": "user", "content": "Questions:"}, {"role": "assistant", "content": "Is it a ball?"}],
+        "rewards": [-1.0],
+        "category": env.tasks()[0].category,
+        "task": {"id": "a word", "category": env.tasks()[0].category, "prompt": "", "data": "{}"},
+    }
+    check_rows_fit(env, Dataset.from_list([row]), "rows")
+    with pytest.raises(ValueError, match="rows, row 0, column `category`"):
+        check_rows_fit(env, Dataset.from_list([{**row, "task": None, "category": None}]), "rows")
+
+
+def test_text_that_the_rules_cannot_read_is_named():
+    env = make_env("car_dealer")
+    row = {
+        "messages": [{"role": "user", "content": "Start"}, {"role": "assistant", "content": "Hello."}],
+        "rewards": [0.0],
+        "category": env.tasks()[0].category,
+        "task": env.tasks()[0].to_dict(),
+    }
+    with pytest.raises(ValueError, match="rows, row 0, column `messages`: the rules of 'car_dealer' cannot read it"):
+        check_rows_fit(env, Dataset.from_list([row]), "rows")
 
 
 def test_bad_arguments_are_named_before_a_model_is_loaded():
     with pytest.raises(ValueError, match=r"output_path is 'x\.csv'"):
         run(rollout, "--model_name_or_path", "missing", "--output_path", "x.csv")
     with pytest.raises(ValueError, match=r"it must end with \.jsonl"):
-        run(synthesize, "--model_name_or_path", "missing", "--dataset", "d", "--output_path", "x.parquet")
+        flags = ["--dataset", "d", "--output_path", "x.parquet", "--environment", "twenty_questions"]
+        run(synthesize, "--model_name_or_path", "missing", *flags)
     with pytest.raises(ValueError, match="no JSON"):
         run(rollout, "--model_name_or_path", "missing", "--environment_kwargs", "{max: 3}")
     with pytest.raises(ValueError, match="must be a mapping"):
@@ -185,23 +241,14 @@ def test_numbers_that_cannot_be_played_are_refused(flag, value):
 )
 def test_numbers_that_cannot_be_synthesized_with_are_refused(flag, value):
     with pytest.raises(ValueError, match=f"`{flag}` is {value}"):
-        run(synthesize, "--model_name_or_path", "m", "--dataset", "d", "--output_path", "x.jsonl", f"--{flag}", value)
+        flags = ["--dataset", "d", "--output_path", "x.jsonl", "--environment", "twenty_questions"]
+        run(synthesize, "--model_name_or_path", "m", *flags, f"--{flag}", value)
 
 
 @pytest.mark.parametrize("flags", [[], ["--no_use_value_heads"]])
 def test_a_prior_needs_value_heads(folder, flags):
     with pytest.raises(ValueError, match="prior.*value heads"):
         run(rollout, "--model_name_or_path", folder / "lm", "--prior", "lm", *flags)
-
-
-@pytest.mark.parametrize("command", ["rollout", "synthesize"])
-def test_a_wrong_model_is_one_line_and_status_2(folder, tmp_path, capsys, command):
-    flags = ["--model_name_or_path", "nobody/nothing"]
-    if command == "synthesize":
-        flags += ["--dataset", str(folder / "rows.jsonl"), "--output_path", str(tmp_path / "x.jsonl")]
-    assert cli.main([command, *flags]) == 2
-    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"boost-trl {command}: ")]
-    assert "'nobody/nothing'" in said
 
 
 def test_games_keep_their_traceback(folder, monkeypatch):
