@@ -75,11 +75,11 @@ def main():
     start = time.perf_counter()
     rows = offline_trajectories(shop, 2000)
     print(f"2,000 trajectories   {time.perf_counter() - start:6.2f} s")
-    by_shopper = defaultdict(list)
-    for shopper, score in zip(rows["policy"], rows["score"]):
-        by_shopper[shopper].append(score)
-    for shopper, scores in sorted(by_shopper.items(), key=lambda item: -mean(item[1])):
-        print(f"  {shopper:14} mean score {mean(scores):.2f} over {len(scores)} episodes")
+    by_policy = defaultdict(list)
+    for policy, score in zip(rows["policy"], rows["score"]):
+        by_policy[policy].append(score)
+    for policy, scores in sorted(by_policy.items(), key=lambda item: -mean(item[1])):
+        print(f"  {policy:17} mean score {mean(scores):.2f} over {len(scores)} episodes")
     if arguments.spacy:
         for kind, share in agreement(shop, arguments.spacy, 1000).items():
             print(f"product type as by spaCy, {kind:16} {100 * share:5.1f} %")

@@ -1,6 +1,6 @@
 """Learned trajectory weights on Car Dealer, from nothing, in minutes on two cores.
 
-A tiny language model learns the words of a small market; a pool of dialogues of scripted sellers is mixed with planted
+A tiny language model learns the words of a small market; a pool of dialogues of scripted policies is mixed with planted
 noise and with dialogues that the model made up; thirteen methods train on it with the same number of policy updates
 and sell cars of brands that are in the small trusted set but not in the pool. Results go to `outputs/car_dealer/`; a
 run that was killed goes on where it stopped.
@@ -23,8 +23,8 @@ from boost_trl import make_env
 from boost_trl.comparison.arguments import TINY_MODEL_TRAINING, ComparisonArguments, parse_arguments
 from boost_trl.comparison.offline_setting import build_setting
 from boost_trl.comparison.recipe import compare
-from boost_trl.environments.car_dealer.data import offline_dialogues
 from boost_trl.environments.car_dealer.noise import add_noise
+from boost_trl.environments.car_dealer.offline_data import offline_trajectories
 from boost_trl.environments.car_dealer.pretraining import build_embedded_lm
 
 
@@ -63,7 +63,7 @@ def make_setting(arguments, training_args, model_args, seed: int):
         model_args,
         seed=seed,
         make_env=make,
-        dialogues=offline_dialogues(env, arguments.dialogues, seed=seed),
+        dialogues=offline_trajectories(env, arguments.dialogues, seed=seed),
         embedded_lm=build_embedded_lm,
         embedded_synthetic=SELF_PLAY,
         add_noise=lambda rows: add_noise(rows, env, arguments.noise, arguments.noise_share, seed=seed),

@@ -24,7 +24,7 @@ from boost_trl.comparison.arguments import TINY_MODEL_TRAINING, ComparisonArgume
 from boost_trl.comparison.offline_setting import build_setting
 from boost_trl.comparison.recipe import compare
 from boost_trl.environments.twenty_questions.noise import add_noise
-from boost_trl.environments.twenty_questions.players import offline_dialogues
+from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
 from boost_trl.environments.twenty_questions.pretraining import build_embedded_lm
 
 
@@ -63,7 +63,7 @@ def make_setting(arguments, training_args, model_args, seed: int, world: int | N
         model_args,
         seed=seed,
         make_env=make,
-        dialogues=offline_dialogues(env, arguments.dialogues, seed=seed),
+        dialogues=offline_trajectories(env, arguments.dialogues, seed=seed),
         embedded_lm=lambda folder: build_embedded_lm(world_seed=world, cache_dir=folder),
         embedded_synthetic=SELF_PLAY,
         add_noise=lambda rows: add_noise(rows, env, arguments.noise, arguments.noise_share, seed=seed),

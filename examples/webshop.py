@@ -1,6 +1,6 @@
 """Learned trajectory weights on WebShop, from nothing, in minutes on two cores.
 
-A tiny language model learns to read the pages of small shops; a pool of scripted shoppers' episodes is mixed with
+A tiny language model learns to read the pages of small shops; a pool of scripted policies' episodes is mixed with
 planted noise and with episodes that the model made up; thirteen methods train on it with the same number of policy
 updates and shop for categories that are in the small trusted set but not in the pool. Results go to
 `outputs/webshop/`; a run that was killed goes on where it stopped.
@@ -50,7 +50,7 @@ EMBEDDED = {
     "learning_rate": 1e-3,
 }
 # Half of the episodes are good ones.
-SHOPPERS = {"expert": 0.4, "wanderer": 0.1, "wrong_option": 0.15, "wrong_item": 0.15, "hasty": 0.1, "random": 0.1}
+POLICIES = {"expert": 0.4, "wanderer": 0.1, "wrong_option": 0.15, "wrong_item": 0.15, "hasty": 0.1, "random": 0.1}
 # At temperature 1 most of what so small a model makes up is noise, and a context that starts with an example is unlike
 # any that it was trained on.
 SELF_PLAY = {"batch_size": 256, "max_new_tokens": 24, "temperature": 0.7, "example": False}
@@ -67,7 +67,7 @@ def make_setting(arguments, training_args, model_args, seed: int, world: int | N
         model_args,
         seed=seed,
         make_env=make,
-        dialogues=offline_trajectories(env, arguments.dialogues, seed=seed, mix=SHOPPERS),
+        dialogues=offline_trajectories(env, arguments.dialogues, seed=seed, mix=POLICIES),
         # One model for all worlds: it knows how shops work, not what they sell.
         embedded_lm=lambda folder: build_embedded_lm(cache_dir=folder),
         embedded_synthetic=SELF_PLAY,

@@ -87,6 +87,12 @@ class Environment(Protocol):
         """Release what the episode holds."""
 
 
+def opening_messages(env: Environment, observation: str) -> list[dict[str, str]]:
+    """The messages before the first action: the system prompt, where there is one, and the first observation."""
+    system = [{"role": "system", "content": env.system_prompt}] if env.system_prompt else []
+    return [*system, {"role": "user", "content": observation}]
+
+
 @cache
 def _registered() -> dict[str, EntryPoint]:
     # Looking through all installed packages takes milliseconds, and a rollout makes hundreds of environments.

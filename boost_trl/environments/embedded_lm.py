@@ -9,7 +9,7 @@ import logging
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,11 @@ def tiny_gpt2(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GPT2LMHeadModel(config)
+
+
+def render(episodes: Iterable[Sequence[str]]) -> list[str]:
+    """Turns of each episode -> one text, as the chat template writes them: every turn ends with the same mark."""
+    return ["".join(turn + END for turn in turns) for turns in episodes]
 
 
 def _batches(rows: list[list[int]], batch_size: int, seed: int) -> Iterator[list[list[int]]]:

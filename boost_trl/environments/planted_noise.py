@@ -1,4 +1,4 @@
-"""What planting noise in a pool has in common in all worlds: which rows are replaced, and how they are marked."""
+"""Planting noise in a pool of any world: the choice of the rows and their marks."""
 
 import random
 from collections.abc import Callable

@@ -3,18 +3,18 @@
 import pytest
 
 from boost_trl.data.trajectories import validate_trajectories
-from boost_trl.environments.car_dealer.data import offline_dialogues
 from boost_trl.environments.car_dealer.environment import CarDealer
-from boost_trl.environments.car_dealer.measure import seller_table
-from boost_trl.environments.car_dealer.prompts import BUYER_PROMPT
-from boost_trl.environments.car_dealer.sellers import SELLERS, ScriptedSeller
+from boost_trl.environments.car_dealer.measure import score_table
+from boost_trl.environments.car_dealer.offline_data import offline_trajectories
+from boost_trl.environments.car_dealer.prompts import ENVIRONMENT_PROMPT
+from boost_trl.environments.car_dealer.scripted_policies import STRATEGIES, ScriptedPolicy
 from boost_trl.environments.rollout import rollout
 from boost_trl.environments.synthetic import SyntheticRules
 
 
 @pytest.fixture(scope="module")
 def dialogues():
-    return {world: offline_dialogues(CarDealer(world=world), n=300, seed=1) for world in ("full", "small")}
+    return {world: offline_trajectories(CarDealer(world=world), n=300, seed=1) for world in ("full", "small")}
 
 
 @pytest.mark.parametrize("world", ["full", "small"])
@@ -32,13 +32,13 @@ def test_rows_are_trajectories(dialogues, world):
 
 def test_rows_depend_on_seed_and_index_alone(dialogues):
     env = CarDealer(world="small")
-    assert offline_dialogues(env, n=20, seed=1).to_list() == dialogues["small"].to_list()[:20]
-    assert offline_dialogues(env, n=20, seed=2).to_list() != dialogues["small"].to_list()[:20]
+    assert offline_trajectories(env, n=20, seed=1).to_list() == dialogues["small"].to_list()[:20]
+    assert offline_trajectories(env, n=20, seed=2).to_list() != dialogues["small"].to_list()[:20]
 
 
 def test_mix_and_categories():
     env = CarDealer(world="small")
-    rows = offline_dialogues(env, n=30, mix={"stubborn": 1}, categories=["Tesla", "BMW"])
+    rows = offline_trajectories(env, n=30, mix={"stubborn": 1}, categories=["Tesla", "BMW"])
     assert set(rows["policy"]) == {"stubborn"} and set(rows["category"]) == {"Tesla", "BMW"}
     for options, match in (
         ({"mix": {"saint": 1}}, "saint"),
@@ -49,17 +49,17 @@ def test_mix_and_categories():
         ({"slips": 3}, "slips"),
     ):
         with pytest.raises(ValueError, match=match):
-            offline_dialogues(env, **{"n": 5, **options})
+            offline_trajectories(env, **{"n": 5, **options})
     with pytest.raises(ValueError, match="saint"):
-        ScriptedSeller("saint")
+        ScriptedPolicy(env, "saint")
 
 
 @pytest.mark.parametrize("world", ["full", "small"])
 def test_the_best_seller_of_one_segment_is_wrong_in_another(world):
-    table = seller_table(CarDealer(world=world, buyers_per_brand=12))
+    table = score_table(CarDealer(world=world, buyers_per_brand=12))
     best = {"economy": "quick_discounter", "mainstream": "anchor_high_slow", "premium": "feature_matcher"}
     best |= {"luxury": "stubborn"}
-    one_trick = [name for name in SELLERS if name != "expert"]
+    one_trick = [name for name in STRATEGIES if name != "expert"]
     for segment, winner in best.items():
         assert max(one_trick, key=lambda name: table[name][segment][0]) == winner
         assert table[winner][segment][0] > 34
@@ -72,7 +72,7 @@ def test_the_best_seller_of_one_segment_is_wrong_in_another(world):
 
 def test_scripted_sellers_play_in_rollout():
     env = CarDealer(world="small")
-    rows = rollout(ScriptedSeller("expert", "small"), env, env.tasks(["Porsche"])[:4], progress=False)
+    rows = rollout(ScriptedPolicy(env), env, env.tasks(["Porsche"])[:4], progress=False)
     assert all(row["success"] and row["error"] is None for row in rows)
 
 
@@ -104,7 +104,9 @@ def test_chat_buyer_plays_figure_5():
     *_, terminated, _, info = env.step(f"${target:,}")
     assert terminated and info["success"] and info["price"] == target
     system, first, second, third = chat.seen[-1]
-    assert system["role"] == "system" and system["content"].startswith(BUYER_PROMPT) and "BMW" in system["content"]
+    assert (
+        system["role"] == "system" and system["content"].startswith(ENVIRONMENT_PROMPT) and "BMW" in system["content"]
+    )
     assert opening.split("Buyer: ")[1] in system["content"]
     assert [m["role"] for m in (first, second, third)] == ["user", "assistant", "user"]
 
@@ -147,8 +149,8 @@ def test_self_play_rules_agree_with_the_game(world):
     assert isinstance(rules, SyntheticRules)
     outcomes = []
     for index, task in enumerate(env.tasks()[::16]):
-        name = list(SELLERS)[index % len(SELLERS)]
-        seller = ScriptedSeller(name, world, seed=index)
+        name = list(STRATEGIES)[index % len(STRATEGIES)]
+        seller = ScriptedPolicy(env, name, seed=index)
         messages, rewards, over = [{"role": "user", "content": env.reset(seed=index, task=task)[0]}], [], False
         while not over:
             assert not rules.is_terminal(messages)

@@ -11,10 +11,10 @@ from boost_trl.environments.car_dealer.language import (
     Phrasing,
     decision_in,
     read_sheet,
-    small_vocabulary,
     understand,
 )
 from boost_trl.environments.car_dealer.phrases import BUYER, PERSONALITY, SELLER
+from boost_trl.environments.car_dealer.pretraining import small_vocabulary
 from boost_trl.environments.car_dealer.prices import amounts_in, prices_in
 
 
@@ -278,11 +278,11 @@ def test_read_sheet_of_another_world():
 
 
 def test_small_vocabulary_covers_a_whole_world():
-    from boost_trl.environments.car_dealer.data import offline_dialogues
+    from boost_trl.environments.car_dealer.offline_data import offline_trajectories
 
     words = set(small_vocabulary())
     assert len(words) < 130
     env = CarDealer(world="small")
-    for row in offline_dialogues(env, n=300, seed=3, slips=0.3):
+    for row in offline_trajectories(env, n=300, seed=3, slips=0.3):
         for message in row["messages"]:
             assert set(message["content"].split()) <= words, message

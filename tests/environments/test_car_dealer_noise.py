@@ -3,18 +3,17 @@
 import pytest
 
 from boost_trl.data.trajectories import validate_trajectories
-from boost_trl.environments.car_dealer.data import offline_dialogues
 from boost_trl.environments.car_dealer.environment import CarDealer
-from boost_trl.environments.car_dealer.language import small_vocabulary
 from boost_trl.environments.car_dealer.noise import DIVERSE_KINDS, add_noise
-from boost_trl.environments.car_dealer.pretraining import pretraining_dialogues, wish_lists
+from boost_trl.environments.car_dealer.offline_data import offline_trajectories
+from boost_trl.environments.car_dealer.pretraining import pretraining_episodes, small_vocabulary, wish_lists
 from boost_trl.environments.car_dealer.prices import prices_in
 from boost_trl.environments.planted_noise import NOISE_KINDS
 
 
 @pytest.fixture(scope="module")
 def pool():
-    return offline_dialogues(CarDealer(world="small"), n=120, seed=4)
+    return offline_trajectories(CarDealer(world="small"), n=120, seed=4)
 
 
 @pytest.mark.parametrize("kind", NOISE_KINDS)
@@ -34,7 +33,7 @@ def test_noise_replaces_its_share_and_keeps_the_tasks(pool, kind):
 
 def test_noise_in_the_full_world():
     env = CarDealer()
-    pool = offline_dialogues(env, n=12, seed=4)
+    pool = offline_trajectories(env, n=12, seed=4)
     for kind in NOISE_KINDS:
         validate_trajectories(add_noise(pool, env, kind, share=1.0))
 
@@ -78,7 +77,7 @@ def test_bad_noise(pool):
 
 def test_made_up_sales_cannot_be_told_by_their_prices():
     env = CarDealer()
-    noisy = add_noise(offline_dialogues(env, n=60, seed=4), env, "diverse", share=1.0)
+    noisy = add_noise(offline_trajectories(env, n=60, seed=4), env, "diverse", share=1.0)
     made_up = [row for row in noisy if row["noise_kind"] in ("faked_success", "hot_self_play")]
     prices = [
         price for row in made_up for message in row["messages"] for price in prices_in(message["content"], "full")
@@ -87,12 +86,12 @@ def test_made_up_sales_cannot_be_told_by_their_prices():
 
 
 def test_pretraining_dialogues_are_not_the_pool(pool):
-    texts = pretraining_dialogues(150, seed=0)
+    texts = pretraining_episodes(150, seed=0)
     words = set(small_vocabulary())
     assert all(set(turn.split()) <= words for turns in texts for turn in turns)
     assert {turns[-1].split()[0] for turns in texts} >= {"deal", "bye"}
     assert all(len(turns) % 2 == 1 for turns in texts)  # the buyer opens and closes
-    assert texts == pretraining_dialogues(160, seed=0)[:150]
+    assert texts == pretraining_episodes(160, seed=0)[:150]
     for want, has in wish_lists(20):
         assert want.split()[1:] == has.split()[1:] and set(want.split() + has.split()) <= words
 

@@ -9,19 +9,20 @@ from boost_trl.environments import embedded_lm
 from boost_trl.environments.embedded_lm import (
     END,
     build_from_texts,
+    render,
     source_hash,
     tiny_gpt2,
     train_on_texts,
     word_tokenizer,
 )
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
-from boost_trl.environments.twenty_questions.players import offline_dialogues
+from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
 from boost_trl.environments.twenty_questions.pretraining import (
-    pretraining_dialogues,
+    pretraining_episodes,
     pretraining_facts,
-    world_words,
+    small_vocabulary,
 )
-from boost_trl.environments.twenty_questions.world import small_world
+from boost_trl.environments.twenty_questions.small_world import small_world
 
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "max_length": 32}
@@ -29,7 +30,7 @@ SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "max_length": 32}
 
 def test_words_survive_the_round_trip(tmp_path):
     world = small_world(0)
-    tokenizer = word_tokenizer(world_words(world))
+    tokenizer = word_tokenizer(small_vocabulary())
     tokenizer.save_pretrained(tmp_path)
     texts = [text for item in world.items for text in (item.guess, world.observation(item.category))]
     texts += [text for q in world.questions for yes in (True, False) for text in (q.text, world.reply(q.text, yes))]
@@ -162,11 +163,11 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
 def test_what_the_embedded_model_reads():
     env = TwentyQuestions()
     world = env.world
-    tokenizer = word_tokenizer(world_words(world))
-    facts, dialogues = pretraining_facts(world, 300), pretraining_dialogues(world, 300)
+    tokenizer = word_tokenizer(small_vocabulary())
+    facts, dialogues = render(pretraining_facts(world, 300)), render(pretraining_episodes(world, 300))
     assert (
-        pretraining_dialogues(world, 20) == dialogues[:20]
-        and pretraining_dialogues(world, 20, seed=1) != dialogues[:20]
+        render(pretraining_episodes(world, 20)) == dialogues[:20]
+        and render(pretraining_episodes(world, 20, seed=1)) != dialogues[:20]
     )
     for text in facts + dialogues:
         ids = tokenizer(text)["input_ids"]
@@ -174,14 +175,14 @@ def test_what_the_embedded_model_reads():
     joined = " ".join(dialogues)
     assert all(category in joined for category in world.categories)
     won = [text.endswith(f"yes{END}") for text in dialogues]
-    assert 0.3 < sum(won) / len(won) < 0.95  # mediocre players
+    assert 0.3 < sum(won) / len(won) < 0.95  # mediocre policies
     for fact in facts[:50]:
         *pairs, guess, yes = fact.removesuffix(END).split(END)
         item = next(item for item in world.items if item.guess == guess)
         assert yes == "yes"
         assert pairs[1::2] == [world.answer(question, item) for question in pairs[::2]]
     # Its random numbers are not the pool's: what coincides are a few one- and two-question games.
-    pool = offline_dialogues(env, 300, seed=0)
+    pool = offline_trajectories(env, 300, seed=0)
     rendered = tokenizer.apply_chat_template([row["messages"] for row in pool], tokenize=False)
     seen = [any(text.startswith(row) for text in dialogues) for row in rendered]
     assert not any(repeated and len(row["rewards"]) > 2 for repeated, row in zip(seen, pool))

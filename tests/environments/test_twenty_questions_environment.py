@@ -4,8 +4,8 @@ import pytest
 
 from boost_trl.environments import base
 from boost_trl.environments.base import Task, make_env
+from boost_trl.environments.twenty_questions.chat_simulator import ChatAnswerer
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
-from boost_trl.environments.twenty_questions.oracle import ChatOracle
 from boost_trl.environments.twenty_questions.world import normalise
 
 
@@ -127,14 +127,14 @@ def test_what_a_question_asks(text, asks):
     assert normalise(text) == asks
 
 
-def test_an_oracle_answers_in_the_tables_place():
+def test_an_answerer_answers_in_the_tables_place():
     asked = []
 
     def contrary(question, item):
         asked.append((question, item))
         return "no." if question == "Is it a cat?" else "  YES, of course"
 
-    env = TwentyQuestions(world="full", oracle=contrary)
+    env = TwentyQuestions(world="full", answerer=contrary)
     env.reset(task="Animals/cat")
     # LMRL-Gym's rule: a wrong "no" to the right guess is no win, and neither is a "yes" to a vague one.
     assert [env.step(text)[:3] for text in ("Is it a cat?", "Is it a pet?", "Is it a kitten?")] == [
@@ -155,8 +155,8 @@ def test_a_chat_model_is_prompted_and_read():
             for c in batch
         ]
 
-    oracle = ChatOracle(policy)
-    assert [oracle(q, "cat") for q in ("Is it alive?", "Is it red?", "Is it big?", "Is it alive?")] == [
+    answerer = ChatAnswerer(policy)
+    assert [answerer(q, "cat") for q in ("Is it alive?", "Is it red?", "Is it big?", "Is it alive?")] == [
         "Yes.",
         "No.",
         "No.",

@@ -3,11 +3,11 @@ import pytest
 from boost_trl import validate_trajectories
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.environments.twenty_questions.noise import add_noise
-from boost_trl.environments.twenty_questions.players import offline_dialogues
+from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
 
 
 ENV = TwentyQuestions()
-CLEAN = offline_dialogues(ENV, 200, seed=0, categories=ENV.world.categories[:6])
+CLEAN = offline_trajectories(ENV, 200, seed=0, categories=ENV.world.categories[:6])
 
 
 def turns(row):
@@ -76,7 +76,7 @@ def test_diverse_noise_is_of_four_kinds():
 @pytest.mark.parametrize("kind", ["diverse", "stale", "bot"])
 def test_noise_in_the_full_world_and_in_scores(kind):
     env = TwentyQuestions(world="full", reward="score")
-    dataset = add_noise(offline_dialogues(env, 20, seed=0), env, kind=kind)
+    dataset = add_noise(offline_trajectories(env, 20, seed=0), env, kind=kind)
     validate_trajectories(dataset)
     assert sum(dataset["is_noise"]) == 12
     assert all(sum(row["rewards"]) == row["score"] for row in dataset)

@@ -6,14 +6,13 @@ import pytest
 
 from boost_trl import rollout, validate_trajectories
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
-from boost_trl.environments.twenty_questions.players import (
-    PLAYERS,
+from boost_trl.environments.twenty_questions.offline_data import offline_trajectories, play_episode
+from boost_trl.environments.twenty_questions.scripted_policies import (
+    STRATEGIES,
     Beliefs,
     Enumerator,
     Expert,
     ScriptedPolicy,
-    offline_dialogues,
-    play,
 )
 
 
@@ -29,7 +28,7 @@ def fewest_questions(items: int) -> int:
 def scores(env, player, categories, n):
     rng = random.Random(0)
     tasks = env.tasks(categories)
-    return np.array([play(env, player, rng.choice(tasks).id, rng)["score"] for _ in range(n)])
+    return np.array([play_episode(env, player, rng.choice(tasks), rng)["score"] for _ in range(n)])
 
 
 def test_the_expert_is_nearly_perfect_in_the_small_world():
@@ -42,7 +41,7 @@ def test_the_expert_is_nearly_perfect_in_the_small_world():
 
 def test_quality_of_the_players():
     env = TwentyQuestions()
-    mean = {name: scores(env, player, None, 300).mean() for name, player in PLAYERS.items()}
+    mean = {name: scores(env, player, None, 300).mean() for name, player in STRATEGIES.items()}
     order = ["expert", "noisy_expert", "confused_expert", "random"]
     assert [mean[name] for name in order] == sorted((mean[name] for name in order), reverse=True)
     # Sixteen items in random order, twelve guesses: mean of 12 - n over n = 1..12, four in sixteen lost.
@@ -78,7 +77,7 @@ def test_beliefs_are_the_items_that_agree_with_all_answers():
 def test_dialogues_are_games_that_were_played(world, reward):
     env = TwentyQuestions(world=world, reward=reward)
     categories = env.world.categories[:5]
-    dataset = offline_dialogues(env, 60, seed=4, categories=categories)
+    dataset = offline_trajectories(env, 60, seed=4, categories=categories)
     validate_trajectories(dataset)
     assert set(dataset["category"]) <= set(categories) and set(dataset["source"]) == {"offline"}
     assert not any(dataset["is_noise"]) and set(dataset["noise_kind"]) == {""} and len(set(dataset["policy"])) > 2
@@ -97,17 +96,17 @@ def test_dialogues_are_games_that_were_played(world, reward):
 def test_dialogues_depend_on_their_seed_alone():
     env = TwentyQuestions()
     random_state, numpy_state = random.getstate(), np.random.get_state()[1].tolist()
-    long, short = offline_dialogues(env, 30, seed=1), offline_dialogues(env.world, 10, seed=1)
+    long, short = offline_trajectories(env, 30, seed=1), offline_trajectories(env.world, 10, seed=1)
     assert long.select(range(10)).to_list() == short.to_list()
-    assert offline_dialogues(env, 10, seed=2).to_list() != short.to_list()
+    assert offline_trajectories(env, 10, seed=2).to_list() != short.to_list()
     assert random.getstate() == random_state and np.random.get_state()[1].tolist() == numpy_state
 
 
 def test_mix_of_players():
     env = TwentyQuestions()
-    assert set(offline_dialogues(env, 20, mix={"expert": 1, "random": 0})["policy"]) == {"expert"}
+    assert set(offline_trajectories(env, 20, mix={"expert": 1, "random": 0})["policy"]) == {"expert"}
     with pytest.raises(ValueError, match="genius"):
-        offline_dialogues(env, 20, mix={"genius": 1.0})
+        offline_trajectories(env, 20, mix={"genius": 1.0})
 
 
 def test_people_reword_their_questions_in_the_full_world():
@@ -115,7 +114,7 @@ def test_people_reword_their_questions_in_the_full_world():
     usual = {question.text for question in env.world.questions}
     asked = [
         message["content"]
-        for row in offline_dialogues(env, 60, mix={"expert": 1.0})
+        for row in offline_trajectories(env, 60, mix={"expert": 1.0})
         for message in row["messages"]
         if message["role"] == "assistant" and env.world.read(message["content"])[0] is not None
     ]

@@ -4,8 +4,8 @@ from boost_trl import generate_synthetic, validate_trajectories
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
 from boost_trl.environments.synthetic import SyntheticRules
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
-from boost_trl.environments.twenty_questions.players import offline_dialogues
-from boost_trl.environments.twenty_questions.pretraining import world_words
+from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
+from boost_trl.environments.twenty_questions.pretraining import small_vocabulary
 
 
 def dialogue(*turns):
@@ -38,9 +38,9 @@ def test_the_papers_prompts():
 
 def test_a_model_plays_both_roles():
     env = TwentyQuestions(max_questions=4)
-    tokenizer = word_tokenizer(world_words(env.world))
+    tokenizer = word_tokenizer(small_vocabulary())
     model = tiny_gpt2(tokenizer, hidden_size=16, num_layers=1, num_heads=2).eval()
-    rows = offline_dialogues(env, 6, seed=0)
+    rows = offline_trajectories(env, 6, seed=0)
     synthetic = generate_synthetic(model, tokenizer, rows, env, max_new_tokens=4, progress=False)
     validate_trajectories(synthetic)
     assert [row["messages"][:2] for row in synthetic] == [row["messages"][:2] for row in rows]

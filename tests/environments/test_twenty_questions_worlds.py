@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from boost_trl.environments.twenty_questions.full_world import full_world
-from boost_trl.environments.twenty_questions.world import small_world
+from boost_trl.environments.twenty_questions.small_world import small_world
 
 
 TABLE_3 = """Sports Basketball, Football, Baseball, Tennis racket, Helmet

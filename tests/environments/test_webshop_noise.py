@@ -10,9 +10,9 @@ from boost_trl.environments.planted_noise import NOISE_KINDS
 from boost_trl.environments.webshop import WebShop, generate_catalogue, offline_trajectories, purchase_reward
 from boost_trl.environments.webshop.catalogue import Catalogue
 from boost_trl.environments.webshop.noise import add_noise, renamed_catalogue
-from boost_trl.environments.webshop.offline import play_episode
-from boost_trl.environments.webshop.players import PLAYERS
-from boost_trl.environments.webshop.small import small_vocabulary
+from boost_trl.environments.webshop.offline_data import play_episode
+from boost_trl.environments.webshop.pretraining import small_vocabulary
+from boost_trl.environments.webshop.scripted_policies import STRATEGIES
 
 
 DIVERSE = {"garbage", "wrong_world", "faked_success", "hot_self_play"}
@@ -89,7 +89,9 @@ def test_a_renamed_shop_is_the_same_shop_in_other_words(env, shift):
         assert goal["instruction_text"] != task.prompt
     # Who knows the words shops as well there.
     scores = [
-        mean(play_episode(shop, PLAYERS["expert"], task, Random(0), "expert")["score"] for task in shop.tasks()[:60])
+        mean(
+            play_episode(shop, STRATEGIES["expert"], task, Random(0), "expert")["score"] for task in shop.tasks()[:60]
+        )
         for shop in (env, other)
     ]
     assert scores[1] == pytest.approx(scores[0], abs=0.02)

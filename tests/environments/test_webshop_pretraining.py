@@ -7,8 +7,7 @@ from boost_trl.environments.embedded_lm import END, tiny_gpt2, train_on_texts, w
 from boost_trl.environments.rollout import rollout
 from boost_trl.environments.synthetic import generate_synthetic
 from boost_trl.environments.webshop import WebShop, offline_trajectories, pretraining
-from boost_trl.environments.webshop.pretraining import build_embedded_lm, pretraining_episodes
-from boost_trl.environments.webshop.small import small_vocabulary
+from boost_trl.environments.webshop.pretraining import build_embedded_lm, pretraining_episodes, small_vocabulary
 
 
 @pytest.fixture(scope="module")

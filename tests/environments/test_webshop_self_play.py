@@ -5,7 +5,7 @@ import pytest
 from boost_trl.environments.base import Task
 from boost_trl.environments.synthetic import OffersSyntheticRules, SyntheticRules
 from boost_trl.environments.webshop import Catalogue, WebShop, generate_small_catalogue, offline_trajectories
-from boost_trl.environments.webshop.self_play import read_purchase
+from boost_trl.environments.webshop.synthetic_rules import read_purchase
 
 
 GOAL = {

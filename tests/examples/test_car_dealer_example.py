@@ -7,8 +7,8 @@ from boost_trl.environments.car_dealer import pretraining
 @pytest.fixture
 def example(monkeypatch):
     # As ignorant as it may be.
-    dialogues = pretraining.pretraining_dialogues
-    monkeypatch.setattr(pretraining, "pretraining_dialogues", lambda n, seed: dialogues(100, seed))
+    dialogues = pretraining.pretraining_episodes
+    monkeypatch.setattr(pretraining, "pretraining_episodes", lambda n, seed: dialogues(100, seed))
     module = load_example("car_dealer", monkeypatch)
     monkeypatch.setattr(module, "build_embedded_lm", lambda folder: pretraining.build_embedded_lm(folder, steps=3))
     return module

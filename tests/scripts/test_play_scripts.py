@@ -12,9 +12,9 @@ from boost_trl.environments.base import make_env
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
 from boost_trl.environments.synthetic_fit import check_rows_fit
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
-from boost_trl.environments.twenty_questions.players import offline_dialogues
-from boost_trl.environments.twenty_questions.pretraining import world_words
-from boost_trl.environments.webshop.small import small_vocabulary
+from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
+from boost_trl.environments.twenty_questions.pretraining import small_vocabulary
+from boost_trl.environments.webshop.pretraining import small_vocabulary as shop_vocabulary
 from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
 from boost_trl.scripts import rollout, synthesize
 from boost_trl.scripts.row_files import load_rows
@@ -24,10 +24,10 @@ from boost_trl.scripts.row_files import load_rows
 def folder(tmp_path_factory):
     """An untrained model of the small world, its value heads aside, and a few rows."""
     path = tmp_path_factory.mktemp("model")
-    tokenizer = word_tokenizer(world_words(TwentyQuestions().world))
+    tokenizer = word_tokenizer(small_vocabulary())
     tiny_gpt2(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=128).save_pretrained(path / "lm")
     tokenizer.save_pretrained(path / "lm")
-    offline_dialogues(TwentyQuestions(), 6).to_json(path / "rows.jsonl")
+    offline_trajectories(TwentyQuestions(), 6).to_json(path / "rows.jsonl")
     return path
 
 
@@ -117,7 +117,7 @@ def test_synthesize_writes_a_row_per_row(folder, tmp_path, capsys):
 
 
 def test_webshops_synthetic_reward_is_an_option_of_the_environment(tmp_path):
-    tokenizer = word_tokenizer(small_vocabulary())
+    tokenizer = word_tokenizer(shop_vocabulary())
     tokenizer.save_pretrained(tmp_path / "lm")
     tiny_gpt2(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=192).save_pretrained(tmp_path / "lm")
     turns = [("user", "red shirt"), ("assistant", "click buy now"), ("user", "Your score: 0.5")]
@@ -136,7 +136,7 @@ def test_webshops_synthetic_reward_is_an_option_of_the_environment(tmp_path):
         run(synthesize, *flags, "--max_new_tokens", 3, "--environment_kwargs", options, "--output_path", written)
         # The settings that a run resumes by hold what the rules pay for the first row.
         settings = json.loads((tmp_path / f"{reward}.jsonl.settings.json").read_text())
-        assert settings["rules"] == ["WebShopSelfPlay", [score], True, score, False]
+        assert settings["rules"] == ["WebShopRules", [score], True, score, False]
     with pytest.raises(ValueError, match="synthetic_reward 'much' is not one of rescore, claimed, zero"):
         run(synthesize, *flags, "--environment_kwargs", '{"synthetic_reward": "much"}', "--output_path", written)
 

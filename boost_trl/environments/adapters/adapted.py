@@ -1,4 +1,4 @@
-"""What environments of other libraries have in common once they are ours: tasks, step counts, the end and its info."""
+"""Base of environments of other libraries: tasks, step counts, the end and its info."""
 
 import asyncio
 import copy

@@ -1,4 +1,4 @@
-"""What TRL's two ways to train in an environment share: the rows to train on, and a game that is scored at its end."""
+"""Rows and games for TRL's two ways to train in an environment: the rows to train on, and a game scored at its end."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Whether free words agree to a sale or end the talk.
+"""Acceptance and refusal read off free words.
 
 Only plain words count, so that nobody buys by accident: a clause must say nothing else than "you have a deal", "I
 accept your offer" and the like. Questions, conditions ("if", "would", "throw in") and negations before it decide

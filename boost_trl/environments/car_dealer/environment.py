@@ -1,18 +1,21 @@
-"""The Car Dealer environment."""
+"""Car Dealer as an environment: the agent sells, a buyer bargains."""
 
 import copy
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..base import Task, check_task
 from .bargaining import RuleBasedBuyer, void_reason
-from .chat_buyer import Chat, ChatBuyer
+from .chat_simulator import Chat, ChatBuyer
 from .language import BUYER_SAYS, WORLDS, Phrasing, understand
 from .market import BRANDS, Buyer, all_tasks, market
-from .outcome import REWARDS, last_reward, running_reward, score
-from .prompts import ACTION_GRAMMAR, SELLER_PROMPT
-from .synthetic_rules import CarDealerRules
+from .prompts import ACTION_GRAMMAR, AGENT_PROMPT
+from .reward import REWARDS, score, step_reward, terminal_reward
+
+
+if TYPE_CHECKING:
+    from .synthetic_rules import CarDealerRules
 
 
 class CarDealer:
@@ -82,10 +85,10 @@ class CarDealer:
         self.world = world
         self.max_utterances = max_utterances
         self.max_steps = max_utterances // 2
-        self.system_prompt = f"{SELLER_PROMPT} {ACTION_GRAMMAR}" if world == "full" else ""
+        self.system_prompt = f"{AGENT_PROMPT} {ACTION_GRAMMAR}" if world == "full" else ""
         self._chat = buyer
         self._buyers_per_brand = buyers_per_brand
-        self._market_shift = 0
+        self.market_shift = 0
         self._over = True
 
     def __deepcopy__(self, memo: dict) -> "CarDealer":
@@ -102,7 +105,7 @@ class CarDealer:
         Raises:
             ValueError: for a brand that is not among the 13.
         """
-        tasks = all_tasks(self.world, self._buyers_per_brand, self._market_shift)
+        tasks = all_tasks(self.world, self._buyers_per_brand, self.market_shift)
         if categories is None:
             return tasks
         unknown = [brand for brand in categories if brand not in BRANDS]
@@ -134,7 +137,7 @@ class CarDealer:
         self._over = False
         opening = self._phrasing.opening(self._buyer)
         if self._chat is None:
-            segment = market(self._market_shift)[self._buyer.brand]
+            segment = market(self.market_shift)[self._buyer.brand]
             self._opponent = RuleBasedBuyer(self._buyer, 1 if self.world == "small" else 100, segment)
         else:
             self._opponent = ChatBuyer(self._chat, self._buyer, opening.split(BUYER_SAYS)[1])
@@ -169,11 +172,11 @@ class CarDealer:
         info = self._info(valid=bool(action.strip()) and void is None)
         if void:
             info["void"] = void
-        reward = running_reward(self.reward)
+        reward = step_reward(self.reward)
         if decision:
             self._over = True
             price = reply.price if decision == "accept" else None
-            reward = last_reward(
+            reward = terminal_reward(
                 self.reward,
                 self._step,
                 price,
@@ -194,7 +197,7 @@ class CarDealer:
         """The same game in a market whose facts differ: what a brand announces stays, how its buyers bargain moves on
         by `shift` of the five segments. For planted noise."""
         other = copy.deepcopy(self)
-        other._market_shift = shift
+        other.market_shift = shift
         other._over = True
         return other
 
@@ -204,8 +207,11 @@ class CarDealer:
     def close(self) -> None:
         """Nothing is held."""
 
-    def synthetic_rules(self) -> CarDealerRules:
-        """What `generate_synthetic` needs to know."""
+    def synthetic_rules(self) -> "CarDealerRules":
+        """The rules that `generate_synthetic` follows."""
+        # Self-play needs torch, a game does not.
+        from .synthetic_rules import CarDealerRules
+
         return CarDealerRules(self.reward, self.max_utterances, self.world)
 
     def _info(self, valid: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .agreement import acceptance_in, leaves
 from .bargaining import Move, Reply
-from .market import BRANDS, FEATURES, SEGMENT_OF, SEGMENTS, Buyer
+from .market import BRANDS, FEATURES, SEGMENT_OF, Buyer
 from .phrases import BUYER, PERSONALITY, SELLER
 from .prices import amounts_in
 
@@ -27,7 +27,7 @@ _SHEET = {
     ),
     "small": re.compile(r"^\w+ (?P<brand>\S+) ; minimum (?P<floor>\d+)(?P<sticker>)"),
 }
-_SMALL = {
+SMALL_FORMS = {
     "counter": "no {price}",
     "ask_price": "price ?",
     "below_floor": "joke",
@@ -137,7 +137,7 @@ class Phrasing:
         return f"${price:,}" if self.world == "full" else str(price)
 
     def _say(self, table: dict[str, tuple[str, ...]], act: str, **fields: str) -> str:
-        template = self.rng.choice(table[act]) if self.world == "full" else _SMALL[act]
+        template = self.rng.choice(table[act]) if self.world == "full" else SMALL_FORMS[act]
         return template.format(**fields)
 
     def opening(self, buyer: Buyer) -> str:
@@ -179,11 +179,3 @@ class Phrasing:
             fields["price"] = self.price(move.price)
         parts = [self._say(SELLER, act, **fields) for act in acts or ["small_talk"]]
         return (" " if self.world == "full" else " ; ").join(parts)
-
-
-def small_vocabulary() -> list[str]:
-    """Every word of the small world (texts split at blanks), sorted; for a word-level tokenizer."""
-    words = {word for text in _SMALL.values() for word in text.split() if not word.startswith("{")}
-    words |= {"minimum", ";", "?", *FEATURES, *(segment.name for segment in SEGMENTS)}
-    words |= {brand.lower() for brand in BRANDS} | {str(price) for price in range(50, 111)}
-    return sorted(words)

@@ -1,4 +1,4 @@
-"""Table of the scripted sellers: mean score (and share sold) by segment.
+"""Table of the scripted policies: mean score (and share sold) by segment.
 
 python -m boost_trl.environments.car_dealer.measure --world full
 """
@@ -7,24 +7,26 @@ import argparse
 from collections import defaultdict
 from collections.abc import Sequence
 
-from .data import play
 from .environment import CarDealer
 from .language import WORLDS
 from .market import SEGMENT_OF, SEGMENTS
-from .sellers import SELLERS, ScriptedSeller
+from .offline_data import play_episode
+from .scripted_policies import STRATEGIES, ScriptedPolicy
 
 
-def seller_table(env: CarDealer, sellers: Sequence[str] = tuple(SELLERS)) -> dict[str, dict[str, tuple[float, float]]]:
-    """Every seller, without slips, against every buyer of `env`.
+def score_table(
+    env: CarDealer, strategies: Sequence[str] = tuple(STRATEGIES)
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Every scripted policy, without slips, against every buyer of `env`.
 
     Returns:
-        `dict`: seller -> segment (or `"all"`) -> (mean score, success rate).
+        `dict`: policy -> segment (or `"all"`) -> (mean score, success rate).
     """
     table = {}
-    for name in sellers:
+    for name in strategies:
         games = defaultdict(list)
         for index, task in enumerate(env.tasks()):
-            row = play(env, ScriptedSeller(name, env.world, seed=index), task, seed=index)
+            row = play_episode(env, ScriptedPolicy(env, name, seed=index), task, seed=index)
             for group in (SEGMENT_OF[task.category].name, "all"):
                 games[group].append((row["score"], row["success"]))
         table[name] = {
@@ -38,9 +40,9 @@ def main() -> None:
     parser.add_argument("--world", choices=WORLDS, default="full")
     parser.add_argument("--buyers-per-brand", type=int, default=64)
     args = parser.parse_args()
-    table = seller_table(CarDealer(world=args.world, buyers_per_brand=args.buyers_per_brand))
+    table = score_table(CarDealer(world=args.world, buyers_per_brand=args.buyers_per_brand))
     groups = [*(segment.name for segment in SEGMENTS), "all"]
-    print(f"| seller | {' | '.join(groups)} |\n|---|{'---|' * len(groups)}")
+    print(f"| policy | {' | '.join(groups)} |\n|---|{'---|' * len(groups)}")
     for name, scores in table.items():
         cells = [f"{scores[group][0]:.1f} ({scores[group][1]:.0%})" for group in groups]
         print(f"| {name} | {' | '.join(cells)} |")

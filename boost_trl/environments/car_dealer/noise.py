@@ -6,16 +6,16 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
-from ..base import Task
+from ..base import Task, opening_messages
 from ..planted_noise import check_noise, plant_noise
 from .bargaining import Move, Reply
-from .data import DEFAULT_MIX, FEATURES, play
 from .environment import CarDealer
 from .language import Phrasing, understand
 from .market import BRANDS, SEGMENTS, Buyer
 from .market import FEATURES as CAR_FEATURES
-from .outcome import last_reward, running_reward, score
-from .sellers import ScriptedSeller
+from .offline_data import FEATURES, make_row, play_episode
+from .reward import score, step_reward, terminal_reward
+from .scripted_policies import DEFAULT_MIX, ScriptedPolicy
 
 
 NoiseMaker = Callable[[CarDealer, Task, random.Random], dict[str, Any]]
@@ -33,15 +33,15 @@ def add_noise(
 
     A replaced row keeps its place, its category and its task's id, so that splits are those of the clean pool.
 
-    - `"diverse"`, a quarter each: `garbage` (any words on both sides), `wrong_world` (the pool's sellers in another
+    - `"diverse"`, a quarter each: `garbage` (any words on both sides), `wrong_world` (the pool's policies in another
       market for every row), `faked_success` (a rambler whose third turn is said to sell), `hot_self_play` (both sides
       make it up). Scattered: the good action stays the most frequent one.
-    - `"stale"`: logs of the same sellers in one market whose facts have changed since: the segments' ways of
+    - `"stale"`: logs of the same policies in one market whose facts have changed since: the segments' ways of
       bargaining have moved on by one. Coherent.
     - `"bot"`: one scripted bot that repeats the minimum price and claims a sale after a few turns. Coherent.
 
     Args:
-        dataset (`Dataset`): rows of [`offline_dialogues`].
+        dataset (`Dataset`): rows of [`offline_trajectories`].
         env (`CarDealer`): the game that the rows are from.
         kind (`str`, *optional*, defaults to `"diverse"`): which noise.
         share (`float`, *optional*, defaults to 0.6): share of the resulting rows, in [0, 1].
@@ -79,7 +79,7 @@ def _in_market(env: CarDealer, task: Task, rng: random.Random, shift: int) -> di
             "`CarDealer` the `buyers_per_brand` that the pool was made with"
         )
     task = known[task.id]
-    return play(other, ScriptedSeller(name, env.world, seed, slips=0.05, market_shift=shift), task, seed)
+    return play_episode(other, ScriptedPolicy(other, name, seed, slips=0.05), task, seed)
 
 
 def _stale(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
@@ -151,14 +151,13 @@ def _counter(buyer: Buyer, rng: random.Random, unit: int = 1) -> Reply:
 def _claimed(env: CarDealer, task: Task, turns: list[tuple[str, str]], success: bool, policy: str) -> dict[str, Any]:
     """A row of made-up turns (utterance, answer); the rewards are what the text claims."""
     observation, _ = env.reset(seed=0, task=task)
-    messages = [{"role": "system", "content": env.system_prompt}] if env.system_prompt else []
-    messages.append({"role": "user", "content": observation})
+    messages = opening_messages(env, observation)
     for utterance, answer in turns:
         messages += [{"role": "assistant", "content": utterance}, {"role": "user", "content": answer}]
     buyer, steps = Buyer.from_dict(task.data), len(turns)
     price = (understand(turns[-1][0], env.world).price or buyer.floor) if success else None
-    rewards = [running_reward(env.reward)] * steps
-    rewards[-1] = last_reward(
+    rewards = [step_reward(env.reward)] * steps
+    rewards[-1] = terminal_reward(
         env.reward,
         steps,
         price,
@@ -166,18 +165,9 @@ def _claimed(env: CarDealer, task: Task, turns: list[tuple[str, str]], success: 
         budget=buyer.budget,
         max_utterances=env.max_utterances,
     )
-    return {
-        "messages": messages[:-1],
-        "rewards": rewards,
-        "terminated": True,
-        "category": task.category,
-        "source": "offline",
-        "task": task.to_dict(),
-        "policy": policy,
-        "score": score(steps, price, env.max_utterances),
-        "success": success,
-        "price_ratio": 0.0 if price is None else price / buyer.sticker,
-    }
+    price_ratio = 0.0 if price is None else price / buyer.sticker
+    earned = score(steps, price, env.max_utterances)
+    return make_row(task, messages[:-1], rewards, earned, success, policy, price_ratio)
 
 
 _MAKERS: dict[str, NoiseMaker] = {

@@ -1,4 +1,4 @@
-"""What buyers and sellers say: about ten sentences for every act, and how the ten personalities colour them."""
+"""Sentences of buyers and sellers: about ten for every act, and the ten personalities' exclamations."""
 
 BUYER: dict[str, tuple[str, ...]] = {
     "opening": (

@@ -1,6 +1,6 @@
 """The embedded default model of Car Dealer: a tiny LM that knows the small world's words and plays it badly.
 
-It learns dialogues of mediocre sellers, with the buyer's final words, from seeds and buyers that no pool and no
+It learns dialogues of mediocre policies, with the buyer's final words, from seeds and buyers that no pool and no
 validation set uses, and to name wishes again. It has seen all brands, and speaks both roles' turns.
 """
 
@@ -8,11 +8,11 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .data import converse
 from .environment import CarDealer
-from .language import small_vocabulary
-from .market import FEATURES
-from .sellers import ScriptedSeller
+from .language import SMALL_FORMS
+from .market import BRANDS, FEATURES, SEGMENTS
+from .offline_data import converse
+from .scripted_policies import ScriptedPolicy
 
 
 if TYPE_CHECKING:
@@ -30,21 +30,21 @@ MEDIOCRE_MIX = {
 FIRST_BUYER, NUM_BUYERS = 1_000, 200
 
 
-def pretraining_dialogues(num_dialogues: int, seed: int = 0) -> list[list[str]]:
+def pretraining_episodes(num_episodes: int, seed: int = 0) -> list[list[str]]:
     """Turns of mediocre dialogues in the small world, opening and the buyer's final words included.
 
     Args:
-        num_dialogues (`int`): how many.
+        num_episodes (`int`): how many.
         seed (`int`, *optional*, defaults to `0`): which.
     """
     env = CarDealer(world="small", buyers_per_brand=FIRST_BUYER + NUM_BUYERS)
     tasks = [task for task in env.tasks() if int(task.id.rsplit("-", 1)[1]) >= FIRST_BUYER]
     dialogues = []
-    for index in range(num_dialogues):
+    for index in range(num_episodes):
         rng = random.Random(f"car_dealer pretraining {seed} {index}")
         name = rng.choices(list(MEDIOCRE_MIX), list(MEDIOCRE_MIX.values()))[0]
         game_seed, task = rng.getrandbits(31), rng.choice(tasks)
-        messages, _, _ = converse(env, ScriptedSeller(name, "small", game_seed, slips=0.3), task, game_seed)
+        messages, _, _ = converse(env, ScriptedPolicy(env, name, game_seed, slips=0.3), task, game_seed)
         dialogues.append([message["content"] for message in messages])
     return dialogues
 
@@ -61,6 +61,14 @@ def wish_lists(num_lists: int, seed: int = 0) -> list[list[str]]:
     return [[f"want {wishes}", f"has {wishes}"] for wishes in lists]
 
 
+def small_vocabulary() -> list[str]:
+    """Every word of the small world, sorted; for a word-level tokenizer."""
+    words = {word for text in SMALL_FORMS.values() for word in text.split() if not word.startswith("{")}
+    words |= {"minimum", ";", "?", *FEATURES, *(segment.name for segment in SEGMENTS)}
+    words |= {brand.lower() for brand in BRANDS} | {str(price) for price in range(50, 111)}
+    return sorted(words)
+
+
 def build_embedded_lm(
     cache_dir: str | Path | None = None, steps: int = 800, seed: int = 0
 ) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]":
@@ -71,11 +79,15 @@ def build_embedded_lm(
         steps (`int`, *optional*, defaults to 800): updates.
         seed (`int`, *optional*, defaults to `0`): of texts, parameters and order.
     """
-    from ..embedded_lm import END, build_from_texts
+    from ..embedded_lm import build_from_texts, render
 
-    episodes = pretraining_dialogues(12_000, seed) + wish_lists(6_000, seed)
+    episodes = pretraining_episodes(12_000, seed) + wish_lists(6_000, seed)
     random.Random(seed).shuffle(episodes)
-    texts = ["".join(turn + END for turn in turns) for turns in episodes]
     return build_from_texts(
-        "car_dealer-small", small_vocabulary(), [(texts, steps)], seed=seed, cache_dir=cache_dir, max_length=160
+        "car_dealer-small",
+        small_vocabulary(),
+        [(render(episodes), steps)],
+        seed=seed,
+        cache_dir=cache_dir,
+        max_length=160,
     )

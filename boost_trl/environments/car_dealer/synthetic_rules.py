@@ -1,4 +1,4 @@
-"""Car Dealer's rules for synthetic self-play: when a dialogue without a simulator is over, and what it earned."""
+"""Car Dealer's rules for synthetic self-play: prompts, end and rewards of a dialogue, read off its text alone."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from ..base import Task
 from ..synthetic import Message, TextOutcome
 from .language import decision_in, read_sheet, understand
 from .market import Buyer
-from .outcome import last_reward, running_reward, score
 from .prices import prices_in
-from .prompts import SELLER_PROMPT, buyer_prompt
+from .prompts import AGENT_PROMPT, environment_prompt
+from .reward import score, step_reward, terminal_reward
 
 
 class CarDealerRules:
@@ -21,10 +21,10 @@ class CarDealerRules:
         self._world = world
 
     def agent_prompt(self, task: Task) -> str:
-        return SELLER_PROMPT
+        return AGENT_PROMPT
 
     def environment_prompt(self, task: Task) -> str:
-        return buyer_prompt(Buyer.from_dict(task.data))
+        return environment_prompt(Buyer.from_dict(task.data))
 
     def is_terminal(self, messages: Sequence[Message]) -> bool:
         """Over when the buyer agrees to the standing offer or leaves, or after the last turn's answer."""
@@ -47,9 +47,9 @@ class CarDealerRules:
         if decision != "accept" or not sheet.floor <= price <= sheet.sticker:
             price = None
         terminated = decision is not None or turns >= self.max_turns
-        rewards = [running_reward(self._reward)] * turns
+        rewards = [step_reward(self._reward)] * turns
         if terminated:
-            rewards[-1] = last_reward(
+            rewards[-1] = terminal_reward(
                 self._reward,
                 turns,
                 price,

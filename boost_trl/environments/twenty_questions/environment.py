@@ -1,14 +1,20 @@
-"""Twenty Questions as an environment: the agent asks, an oracle that knows the secret answers yes or no."""
+"""Twenty Questions as an environment: the agent asks, an answerer that knows the secret says yes or no."""
 
 import random
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from boost_trl.environments.base import Task, check_task
-from boost_trl.environments.twenty_questions.world import Item, World, small_world
+from boost_trl.environments.twenty_questions.reward import REWARDS, score, step_reward, terminal_reward
+from boost_trl.environments.twenty_questions.small_world import small_world
+from boost_trl.environments.twenty_questions.world import Item, World
 
 
-Oracle = Callable[[str, str], str]
+if TYPE_CHECKING:
+    from boost_trl.environments.twenty_questions.synthetic_rules import TwentyQuestionsRules
+
+Answerer = Callable[[str, str], str]
 
 
 class TwentyQuestions:
@@ -16,7 +22,7 @@ class TwentyQuestions:
 
     The score is the paper's: questions remaining at success, `max_questions - n` for a success with question n, and 0
     for a failure. A wrong guess ends nothing; the game is over when the item is guessed or all questions are asked.
-    Text that is no question the oracle knows is answered with no, costs a question, and has `info["valid"] = False`.
+    Text that is no question the answerer knows is answered with no, costs a question, and has `info["valid"] = False`.
 
     Args:
         world (`str` or `World`, *optional*, defaults to `"small"`):
@@ -29,9 +35,10 @@ class TwentyQuestions:
         reward (`str`, *optional*, defaults to `"step_cost"`):
             `"step_cost"`: −1 per question, 0 for the one that guesses the item, so that every failure sums to
             −max_questions. `"score"`: 0 until success, then the score.
-        oracle (`Callable[[str, str], str]`, *optional*):
-            `oracle(question, item_name)` returns text that starts with yes or no; anything else counts as no. The
-            table answers unless given. See `ChatOracle` for a chat model.
+        answerer (`Callable[[str, str], str]`, *optional*):
+            `answerer(question, item_name)` returns text that starts with yes or no; anything else counts as no. The
+            table answers unless given. See [`ChatAnswerer`] for a chat model.
+        oracle (*optional*): the old name of `answerer`.
 
     Raises:
         ValueError: for an unknown world, reward or task.
@@ -45,10 +52,14 @@ class TwentyQuestions:
         seed: int = 0,
         max_questions: int | None = None,
         reward: Literal["step_cost", "score"] = "step_cost",
-        oracle: Oracle | None = None,
+        answerer: Answerer | None = None,
+        oracle: Answerer | None = None,
     ):
-        if reward not in ("step_cost", "score"):
+        if reward not in REWARDS:
             raise ValueError(f"`reward` must be 'step_cost' or 'score', not {reward!r}")
+        if oracle is not None:
+            warnings.warn("`oracle` is now called `answerer`", FutureWarning, stacklevel=2)
+            answerer = oracle
         if isinstance(world, World):
             self.world = world
         elif world == "small":
@@ -61,7 +72,7 @@ class TwentyQuestions:
             raise ValueError(f"`world` must be 'small', 'full' or a World, not {world!r}")
         self.max_steps = max_questions or self.world.max_questions
         self.reward = reward
-        self.oracle = oracle
+        self.answerer = answerer
         self.system_prompt = self.world.system_prompt
         self._tasks = tuple(Task(id=item.id, category=item.category) for item in self.world.items)
         self._secret: Item | None = None
@@ -98,20 +109,21 @@ class TwentyQuestions:
         self._step += 1
         action = action if isinstance(action, str) else ""
         question, named = self.world.read(action)
-        if self.oracle is None:
+        if self.answerer is None:
             valid = question is not None or bool(named)
             answer = self.world.answer(action, self._secret)
         else:
             valid = bool(action.strip())
-            is_yes = self.oracle(action, self._secret.names[0]).strip().lower().startswith("yes")
+            is_yes = self.answerer(action, self._secret.names[0]).strip().lower().startswith("yes")
             answer = self.world.reply(action, is_yes)
-        # As in LMRL-Gym, an oracle's wrong "no" to the right guess is no win, and neither is "yes" to a vague one.
+        # As in LMRL-Gym, an answerer's wrong "no" to the right guess is no win, and neither is "yes" to a vague one.
         success = answer == self.world.yes and self.world.names(action, self._secret)
         terminated = success or self._step == self.max_steps
-        reward, score = turn_reward(self._step, success, self.max_steps, self.reward)
+        reward = step_reward(self.reward)
         info = self._info(valid=valid)
         if terminated:
-            info |= {"success": success, "score": score}
+            reward = terminal_reward(self.reward, self._step, success, self.max_steps)
+            info |= {"success": success, "score": score(self._step, success, self.max_steps)}
             self._secret = None
         return answer, reward, terminated, False, info
 
@@ -123,19 +135,12 @@ class TwentyQuestions:
         """End the game, if one is running."""
         self._secret = None
 
-    def synthetic_rules(self):
-        """What `generate_synthetic` needs to know of the game (`SyntheticRules`)."""
-        from boost_trl.environments.twenty_questions.self_play import SelfPlayRules
+    def synthetic_rules(self) -> "TwentyQuestionsRules":
+        """The rules that `generate_synthetic` follows."""
+        # Self-play needs torch, a game does not.
+        from boost_trl.environments.twenty_questions.synthetic_rules import TwentyQuestionsRules
 
-        return SelfPlayRules(self.world, self.max_steps, self.reward)
+        return TwentyQuestionsRules(self.world, self.max_steps, self.reward)
 
     def _info(self, valid: bool) -> dict[str, Any]:
         return {"valid": valid, "task_id": self._secret.id, "category": self._secret.category, "step": self._step}
-
-
-def turn_reward(step: int, success: bool, max_steps: int, reward: str) -> tuple[float, float]:
-    """Reward of the question number `step` (from 1), and the game's score if it ends here: (reward, score)."""
-    score = float(max_steps - step) if success else 0.0
-    if reward == "score":
-        return score, score
-    return (0.0 if success else -1.0), score

@@ -1,11 +1,11 @@
-"""The paper's game: 17 categories of everyday objects, nothing announced, twenty questions."""
+"""World of the paper's game: 17 categories of everyday objects, nothing announced, twenty questions."""
 
 from functools import lru_cache
 
 import numpy as np
 
 from boost_trl.environments.twenty_questions.full_table import ATTRIBUTES, OBJECTS
-from boost_trl.environments.twenty_questions.oracle import AGENT_PROMPT
+from boost_trl.environments.twenty_questions.prompts import AGENT_PROMPT
 from boost_trl.environments.twenty_questions.world import Item, Question, World
 
 

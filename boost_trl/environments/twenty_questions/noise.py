@@ -6,16 +6,15 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
+from boost_trl.environments.base import Task, opening_messages
 from boost_trl.environments.planted_noise import check_noise, plant_noise
-from boost_trl.environments.twenty_questions.environment import TwentyQuestions, turn_reward
-from boost_trl.environments.twenty_questions.players import (
+from boost_trl.environments.twenty_questions.environment import TwentyQuestions
+from boost_trl.environments.twenty_questions.offline_data import FEATURES, make_row, play_episode
+from boost_trl.environments.twenty_questions.reward import score, step_reward, terminal_reward
+from boost_trl.environments.twenty_questions.scripted_policies import (
     DEFAULT_MIX,
-    FEATURES,
-    PLAYERS,
+    STRATEGIES,
     Beliefs,
-    make_row,
-    opening_messages,
-    play,
     random_question,
 )
 from boost_trl.environments.twenty_questions.world import World, sample
@@ -35,15 +34,15 @@ def add_noise(
 
     A replaced row keeps its place and its task, so that categories and splits are those of the clean pool.
 
-    - `"diverse"`, a quarter each: `garbage` (any known words, made-up answers), `wrong_world` (a good player in a world
+    - `"diverse"`, a quarter each: `garbage` (any known words, made-up answers), `wrong_world` (the pool's policies in a world
       of its own facts, another one for every row), `faked_success` (a blind guesser whose third guess is said to be
       right), `hot_self_play` (both sides make it up until a guess is answered yes). Scattered: the good action stays
       the most frequent one.
-    - `"stale"`: logs of the same players in one world whose facts have changed since. Coherent.
+    - `"stale"`: logs of the same policies in one world whose facts have changed since. Coherent.
     - `"bot"`: one scripted bot that repeats a guess and claims success after a few turns. Coherent.
 
     Args:
-        dataset (`Dataset`): rows of [`offline_dialogues`].
+        dataset (`Dataset`): rows of [`offline_trajectories`].
         env (`TwentyQuestions` or `World`): the game that the rows are from.
         kind (`str`, *optional*, defaults to `"diverse"`): which noise.
         share (`float`, *optional*, defaults to 0.6): share of the resulting rows, in [0, 1].
@@ -88,7 +87,7 @@ def _with_world(env: TwentyQuestions, world: World) -> TwentyQuestions:
 
 def _mixed_play(env: TwentyQuestions, task_id: str, rng: random.Random) -> dict[str, Any]:
     name = rng.choices(list(DEFAULT_MIX), list(DEFAULT_MIX.values()))[0]
-    return play(env, PLAYERS[name], task_id, rng, policy=name)
+    return play_episode(env, STRATEGIES[name], task_id, rng, policy=name)
 
 
 def _claimed(
@@ -99,9 +98,9 @@ def _claimed(
     messages = opening_messages(env, observation)
     for question, answer in turns:
         messages += [{"role": "assistant", "content": question}, {"role": "user", "content": answer}]
-    rewards = [turn_reward(step, False, env.max_steps, env.reward)[0] for step in range(1, len(turns) + 1)]
-    rewards[-1], score = turn_reward(len(turns), success, env.max_steps, env.reward)
-    return make_row(task_id, info["category"], messages[:-1], rewards, score, success, policy=policy)
+    steps, task = len(turns), Task(task_id, info["category"])
+    rewards = [step_reward(env.reward)] * (steps - 1) + [terminal_reward(env.reward, steps, success, env.max_steps)]
+    return make_row(task, messages[:-1], rewards, score(steps, success, env.max_steps), success, policy)
 
 
 def _bot(env: TwentyQuestions, task_id: str, rng: random.Random) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """The embedded default model of Twenty Questions: a tiny LM that knows a world and plays it badly.
 
-It learns the world's facts, its questions and dialogues of mediocre players, from random numbers that no pool and no
+It learns the world's facts, its questions and dialogues of mediocre policies, from random numbers that no pool and no
 validation set uses. It has seen all categories' words, and speaks both roles' turns.
 """
 
 import random
 from pathlib import Path
 
-from boost_trl.environments.embedded_lm import END, build_from_texts
+from boost_trl.environments.base import opening_messages
+from boost_trl.environments.embedded_lm import build_from_texts, render
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
-from boost_trl.environments.twenty_questions.players import PLAYERS, Beliefs, opening_messages
+from boost_trl.environments.twenty_questions.scripted_policies import STRATEGIES, Beliefs
+from boost_trl.environments.twenty_questions.small_world import small_world
 from boost_trl.environments.twenty_questions.world import World, sample
 
 
@@ -18,8 +20,8 @@ FACT_STEPS, DIALOGUE_STEPS = 500, 700
 MEDIOCRE_MIX = {"curious": 0.3, "confused_expert": 0.3, "random": 0.25, "blind_guesser": 0.15}
 
 
-def pretraining_facts(world: World, n: int, seed: int = 0) -> list[str]:
-    """Texts of what the world is like: answers about an item, and then its name.
+def pretraining_facts(world: World, n: int, seed: int = 0) -> list[list[str]]:
+    """Turns of texts of what the world is like: answers about an item, and then its name.
 
     Args:
         world (`World`): the world.
@@ -30,8 +32,8 @@ def pretraining_facts(world: World, n: int, seed: int = 0) -> list[str]:
     return [_fact(world, rng) for _ in range(n)]
 
 
-def pretraining_dialogues(world: World, n: int, seed: int = 0) -> list[str]:
-    """Dialogues of mediocre players, with the final answer.
+def pretraining_episodes(world: World, n: int, seed: int = 0) -> list[list[str]]:
+    """Turns of mediocre dialogues, opening and final answer included.
 
     Args:
         world (`World`): the world.
@@ -40,41 +42,41 @@ def pretraining_dialogues(world: World, n: int, seed: int = 0) -> list[str]:
     """
     rng = random.Random(f"pretraining dialogues {seed}")
     env = TwentyQuestions(world=world)
-    return [_dialogue(env, rng) for _ in range(n)]
+    return [_episode(env, rng) for _ in range(n)]
 
 
-def _dialogue(env: TwentyQuestions, rng: random.Random) -> str:
-    player = PLAYERS[rng.choices(list(MEDIOCRE_MIX), list(MEDIOCRE_MIX.values()))[0]]
+def _episode(env: TwentyQuestions, rng: random.Random) -> list[str]:
+    strategy = STRATEGIES[rng.choices(list(MEDIOCRE_MIX), list(MEDIOCRE_MIX.values()))[0]]
     observation, info = env.reset(task=sample(env.tasks(), rng))
     turns = [message["content"] for message in opening_messages(env, observation)]
     beliefs, terminated = Beliefs(env.world, info["category"]), False
     while not terminated:
-        action = player(beliefs, rng)
+        action = strategy(beliefs, rng)
         answer, _, terminated, _, _ = env.step(action)
         beliefs.hear(action, answer)
         turns += [action, answer]
-    return "".join(turn + END for turn in turns)
+    return turns
 
 
-def _fact(world: World, rng: random.Random) -> str:
+def _fact(world: World, rng: random.Random) -> list[str]:
     """The answers to some questions about an item, in any order, and then its name: what follows from what."""
     item = sample(world.items, rng)
     turns = []
     for question in rng.sample(world.questions, k=rng.randint(min(3, len(world.questions)), len(world.questions))):
         turns += [question.text, world.answer(question.text, item)]
-    return "".join(turn + END for turn in [*turns, item.guess, world.yes])
+    return [*turns, item.guess, world.yes]
 
 
-def world_words(world: World) -> list[str]:
-    """All words that a world's own texts use, sorted."""
+def small_vocabulary() -> list[str]:
+    """Every word of the small worlds, sorted; for a word-level tokenizer."""
+    world = small_world()
     texts = [
         world.yes,
         world.no,
         *(word for question in world.questions for word in question.says),
         *(world.observation(category) for category in world.categories),
-        world.system_prompt,
+        *(question.text for question in world.questions),
     ]
-    texts += [wording for question in world.questions for wording in (question.text, *question.paraphrases)]
     texts += [text for item in world.items for text in (*item.names, item.guess)]
     return sorted({word for text in texts for word in text.split()})
 
@@ -95,11 +97,11 @@ def build_embedded_lm(world_seed: int = 0, cache_dir: str | Path | None = None, 
     """
     world = TwentyQuestions(world="small", seed=world_seed).world
     facts = pretraining_facts(world, NUM_TEXTS, seed)
-    mixed = [*facts[: NUM_TEXTS // 2], *pretraining_dialogues(world, NUM_TEXTS, seed)]
+    mixed = [*facts[: NUM_TEXTS // 2], *pretraining_episodes(world, NUM_TEXTS, seed)]
     return build_from_texts(
         f"twenty_questions-small-{world_seed}",
-        world_words(world),
-        [(facts, FACT_STEPS), (mixed, DIALOGUE_STEPS)],
+        small_vocabulary(),
+        [(render(facts), FACT_STEPS), (render(mixed), DIALOGUE_STEPS)],
         seed=seed,
         cache_dir=cache_dir,
         max_length=128,

@@ -1,10 +1,10 @@
-"""What a game of Twenty Questions is played in: items, yes/no questions and the table that answers them."""
+"""World of Twenty Questions: items, yes/no questions and the table of their answers."""
 
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Question:
     Args:
         text (`str`): the usual wording.
         paraphrases (`tuple[str, ...]`, *optional*): others that mean the same.
-        says (`tuple[str, str]`, *optional*): what the oracle adds to its yes and to its no.
+        says (`tuple[str, str]`, *optional*): what the answerer adds to its yes and to its no.
     """
 
     text: str
@@ -70,11 +70,11 @@ class World:
     Args:
         name (`str`): `"small"` or `"full"`.
         items (`tuple[Item, ...]`): what can be the secret.
-        questions (`tuple[Question, ...]`): what the oracle understands besides guesses.
+        questions (`tuple[Question, ...]`): what the answerer understands besides guesses.
         table (`np.ndarray`): bool, (items, questions); the true answers.
         max_questions (`int`): questions after which a game is lost.
         announces_category (`bool`): whether the first observation tells the category.
-        yes, no (`str`): the oracle's words.
+        yes, no (`str`): the answerer's words.
         opening (`str`): the first observation; `{category}` is filled in.
         system_prompt (`str`): the rules in words, for models that can read them.
         category_questions (`dict[str, str]`): category -> the question that asks for it, where there are such.
@@ -137,7 +137,7 @@ class World:
         return self.reply(text, index in named or (question is not None and bool(self.table[index, question])))
 
     def reply(self, text: str, is_yes: bool) -> str:
-        """The oracle's words for yes or no to a question."""
+        """The answerer's words for yes or no to a question."""
         question, _ = self.read(text)
         said = "" if question is None else self.questions[question].says[not is_yes]
         return f"{self.yes if is_yes else self.no} {said}".strip()
@@ -170,58 +170,6 @@ class World:
             for position, here in enumerate(order):
                 table[rows[here]] = self.table[rows[order[position - 1]]]
         return replace(self, table=table)
-
-
-SMALL_CATEGORIES = (
-    "metals", "birds", "tools", "drinks", "fabrics", "stones", "games", "boats", "lamps", "herbs", "masks", "toys",
-)  # fmt: skip
-# The oracle names what it says yes or no to: a tiny model can then add up what it was told without first having to bind
-# every answer to the question before it, which takes it many times longer to learn.
-SMALL_ATTRIBUTES = {
-    "heavy": "light", "shiny": "dull", "round": "flat", "warm": "cold",
-    "soft": "hard", "loud": "quiet", "old": "new", "rare": "common",
-}  # fmt: skip
-SMALL_NUMBERS = (
-    "one", "two", "three", "four", "five", "six", "seven", "eight",
-    "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen",
-)  # fmt: skip
-
-
-@lru_cache(maxsize=64)
-def small_world(seed: int = 0, max_questions: int | None = None) -> World:
-    """The world that a tiny model learns from zero: 12 categories of 16 numbered items and 8 questions.
-
-    The category is announced. Questions, numbers and the codebook from number to attributes are the same in all
-    categories, so all that a good player needs carries over to categories without training data. Each attribute is
-    true of half of the numbers. A perfect player needs 4.5 questions where halving stays possible.
-
-    Args:
-        seed (`int`, *optional*, defaults to `0`): which codebook.
-        max_questions (`int`, *optional*, defaults to 12): questions per game.
-    """
-    rng = random.Random(f"small world {seed}")
-    half = len(SMALL_NUMBERS) // 2
-    while True:
-        columns = [rng.sample([True] * half + [False] * half, k=2 * half) for _ in SMALL_ATTRIBUTES]
-        codebook = np.array(columns).T
-        if len({row.tobytes() for row in codebook}) == len(codebook):
-            break
-    items = tuple(
-        Item(f"{category}/{number}", category, (f"number {number}", number), f"number {number}?")
-        for category in SMALL_CATEGORIES
-        for number in SMALL_NUMBERS
-    )
-    return World(
-        name="small",
-        items=items,
-        questions=tuple(Question(f"very {one}?", says=(one, other)) for one, other in SMALL_ATTRIBUTES.items()),
-        table=np.tile(codebook, (len(SMALL_CATEGORIES), 1)),
-        max_questions=max_questions or 12,
-        announces_category=True,
-        yes="yes",
-        no="no",
-        opening="category: {category}",
-    )
 
 
 def sample(options: Sequence, rng: random.Random):

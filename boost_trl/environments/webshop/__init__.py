@@ -3,12 +3,12 @@
 from .agent_gym import WebShopAgentGym
 from .catalogue import Catalogue
 from .environment import WebShop
-from .generate import generate_catalogue
+from .full_catalogue import generate_catalogue
 from .gym_shop import WebShopGym
-from .offline import offline_trajectories
+from .offline_data import offline_trajectories
 from .reward import purchase_reward
 from .site import WebShopHTTP
-from .small import compact_vocabulary, generate_small_catalogue
+from .small_catalogue import compact_vocabulary, generate_small_catalogue
 from .text import spacy_nouns
 
 

@@ -20,15 +20,17 @@ from .search import SearchIndex
 logger = logging.getLogger(__name__)
 
 # What a shop and its index are made by: this module and what it imports, which a test compares.
-_SOURCES = "cache catalogue generate instructions records reward search small stemmer table text".split()
+_SOURCES = (
+    "cache catalogue full_catalogue full_table instructions records reward search small_catalogue stemmer text".split()
+)
 
 
 def _generate(name: str, seed: int) -> Catalogue:
     if name == "small":
-        from .small import generate_small_catalogue
+        from .small_catalogue import generate_small_catalogue
 
         return generate_small_catalogue(seed)
-    from .generate import generate_catalogue
+    from .full_catalogue import generate_catalogue
 
     return generate_catalogue(seed)
 

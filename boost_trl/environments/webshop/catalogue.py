@@ -1,4 +1,4 @@
-"""What a shop sells and what its customers want: products, prices, goals and the search index over them."""
+"""Catalogue of a shop: products, prices, goals and the search index over them."""
 
 import hashlib
 import json

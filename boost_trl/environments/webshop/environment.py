@@ -1,11 +1,11 @@
-"""The embedded shop: a page machine over a catalogue."""
+"""WebShop as an environment: a page machine over a catalogue."""
 
 import json
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from operator import index
 from random import Random
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..base import Task
 from . import pages
@@ -15,6 +15,9 @@ from .reward import purchase_reward
 from .shop import Shop, select_tasks
 from .text import title_nouns
 
+
+if TYPE_CHECKING:
+    from .synthetic_rules import WebShopRules
 
 MAX_HITS = 50
 SYNTHETIC_REWARDS = ("rescore", "claimed", "zero")
@@ -44,7 +47,7 @@ class WebShop(Shop):
         leak_reward (`bool`, *optional*, defaults to `False`): whether the last page shows the score, as the original's.
         nouns (`Callable`, *optional*): title to its nouns, for the reward's product type.
         synthetic_reward (`str`, *optional*, defaults to `"rescore"`): what a purchase in synthetic self-play is worth:
-            `"rescore"`, `"claimed"` or `"zero"`, see [`WebShopSelfPlay`].
+            `"rescore"`, `"claimed"` or `"zero"`, see [`~boost_trl.environments.webshop.synthetic_rules.WebShopRules`].
 
     Raises:
         ValueError: for an unknown catalogue, observation or synthetic reward, a limit below 1, a `seed` that is no whole
@@ -95,12 +98,13 @@ class WebShop(Shop):
         """
         return select_tasks(self.catalogue.tasks, categories)
 
-    def synthetic_rules(self, reward: Literal["rescore", "claimed", "zero"] | None = None):
-        """What `generate_synthetic` needs to know of the shop; `reward` instead of the shop's `synthetic_reward`."""
-        from .self_play import WebShopSelfPlay
+    def synthetic_rules(self, reward: Literal["rescore", "claimed", "zero"] | None = None) -> "WebShopRules":
+        """The rules that `generate_synthetic` follows; `reward` instead of the shop's `synthetic_reward`."""
+        # Self-play needs torch, a game does not.
+        from .synthetic_rules import WebShopRules
 
         reward = self.synthetic_reward if reward is None else reward
-        return WebShopSelfPlay(self.catalogue, self.max_steps, self.discount, reward)
+        return WebShopRules(self.catalogue, self.max_steps, self.discount, reward)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = super().step(action)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
-from .table import CATEGORIES
+from .full_table import CATEGORIES
 
 
 # Roughly as often as in people's requests.

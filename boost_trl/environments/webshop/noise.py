@@ -6,12 +6,13 @@ from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..base import Task
+from ..base import Task, opening_messages
 from ..planted_noise import check_noise, plant_noise
 from .catalogue import Catalogue
 from .environment import WebShop
-from .offline import play_episode
-from .players import DEFAULT_MIX, PLAYERS, Shopper
+from .offline_data import play_episode
+from .reward import terminal_reward
+from .scripted_policies import DEFAULT_MIX, STRATEGIES, Strategy
 
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ def add_noise(
 
     A replaced row keeps its place and its task, so that categories and splits are those of the clean pool.
 
-    - `"diverse"`, a quarter each: `garbage` (any words on both sides), `wrong_world` (the pool's shoppers in a shop with
+    - `"diverse"`, a quarter each: `garbage` (any words on both sides), `wrong_world` (the pool's policies in a shop with
       other names for things, another one for every row), `faked_success` (any product, said to be right),
       `hot_self_play` (random clicks on pages of another customer). Scattered: the good action stays the most frequent.
-    - `"stale"`: logs of the same shoppers in one shop whose attributes and options have been renamed since. Coherent.
+    - `"stale"`: logs of the same policies in one shop whose attributes and options have been renamed since. Coherent.
     - `"bot"`: one scripted bot that searches for two words, buys the first result as it is and claims the full score.
       Coherent.
 
@@ -65,7 +66,7 @@ def add_noise(
     return datasets.Dataset.from_list(rows)
 
 
-class FirstHitBot(Shopper):
+class FirstHitBot(Strategy):
     """Searches for two words of the request and buys the first result as it is."""
 
     def play(self):
@@ -138,18 +139,17 @@ def _makers(env: WebShop, kind: str) -> dict[str, NoiseMaker]:
         return _claim(play_episode(env, FirstHitBot, task, rng, policy="bot"), True, env.discount)
 
     def faked_success(task: Task, rng: Random) -> dict[str, Any]:
-        row = play_episode(env, PLAYERS["wrong_item"], task, rng, policy="wrong_item")
+        row = play_episode(env, STRATEGIES["wrong_item"], task, rng, policy="wrong_item")
         return _claim(row, True, env.discount)
 
     def hot_self_play(task: Task, rng: Random) -> dict[str, Any]:
         other = rng.choice(env.catalogue.tasks)
-        row = play_episode(env, PLAYERS["random"], other, rng, policy="self_play")
+        row = play_episode(env, STRATEGIES["random"], other, rng, policy="self_play")
         return _claim(_as_task(task, row), rng.random() < 0.25, env.discount)
 
     def garbage(task: Task, rng: Random) -> dict[str, Any]:
         observation, _ = env.reset(task=task)
-        messages = [{"role": "system", "content": env.system_prompt}] if env.system_prompt else []
-        messages.append({"role": "user", "content": observation})
+        messages = opening_messages(env, observation)
         steps = rng.randint(1, env.max_steps)
         for _ in range(steps):
             verb = rng.choice(("search", "click"))
@@ -174,7 +174,7 @@ def _makers(env: WebShop, kind: str) -> dict[str, NoiseMaker]:
 
 def _mixed_play(shop: WebShop, task: Task, rng: Random) -> dict[str, Any]:
     name = rng.choices(list(DEFAULT_MIX), list(DEFAULT_MIX.values()))[0]
-    return play_episode(shop, PLAYERS[name], task, rng, policy=name)
+    return play_episode(shop, STRATEGIES[name], task, rng, policy=name)
 
 
 def _as_task(task: Task, row: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def _claim(row: dict[str, Any], success: bool, discount: float) -> dict[str, Any
     """The row as an episode that ended with its last action, worth everything or nothing."""
     messages = row["messages"] if row["messages"][-1]["role"] == "assistant" else row["messages"][:-1]
     steps, score = len(row["rewards"]), float(success)
-    rewards = [0.0] * (steps - 1) + [discount ** (steps - 1) * score]
+    rewards = [0.0] * (steps - 1) + [terminal_reward(steps, score, discount)]
     return row | {"messages": messages, "rewards": rewards, "terminated": True, "score": score, "success": success}
 
 

@@ -1,6 +1,6 @@
 """The embedded default model of WebShop: a tiny LM that reads the small shop's pages and shops badly.
 
-It learns to repeat what it reads, and episodes of mediocre shoppers, in other shops of the same kind, so that it has seen
+It learns to repeat what it reads, and episodes of mediocre policies, in other shops of the same kind, so that it has seen
 every word but no product, request or episode that a user's pool can have. It speaks both roles' turns.
 """
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .environment import WebShop
-from .offline import offline_trajectories
-from .small import generate_small_catalogue, small_vocabulary
+from .offline_data import offline_trajectories
+from .small_catalogue import MAX_BOUND, MIN_PRICE, compact_vocabulary, generate_small_catalogue
 
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ LONGEST = 192
 
 
 def pretraining_episodes(num_episodes: int = NUM_EPISODES, seed: int = 0) -> list[list[str]]:
-    """Turns of mediocre shoppers' episodes, an equal number in each of 10 small shops.
+    """Turns of mediocre episodes, an equal number in each of 10 small shops.
 
     Args:
         num_episodes (`int`, *optional*, defaults to 8000): how many.
@@ -45,6 +45,12 @@ def pretraining_episodes(num_episodes: int = NUM_EPISODES, seed: int = 0) -> lis
     return episodes[:num_episodes]
 
 
+def small_vocabulary() -> list[str]:
+    """Every word that compact pages, scripted policies and valid actions hold in small shops, sorted."""
+    numbers = map(str, range(MIN_PRICE, MAX_BOUND + 1))
+    return sorted({*compact_vocabulary(generate_small_catalogue()), *numbers})
+
+
 def build_embedded_lm(
     cache_dir: str | Path | None = None, seed: int = 0
 ) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]":
@@ -56,12 +62,12 @@ def build_embedded_lm(
         cache_dir (`str` or `Path`, *optional*): where models are kept; the Hugging Face assets cache unless given.
         seed (`int`, *optional*, defaults to `0`): of texts, parameters and order.
     """
-    from ..embedded_lm import END, build_from_texts, source_hash
+    from ..embedded_lm import build_from_texts, render, source_hash
 
     def stages():
         episodes = pretraining_episodes(NUM_EPISODES, seed)
-        searches, whole = (["".join(turn + END for turn in turns[:last]) for turns in episodes] for last in (2, None))
-        return [(searches, COPY_STEPS), (whole, EPISODE_STEPS)]
+        searches = [turns[:2] for turns in episodes]
+        return [(render(searches), COPY_STEPS), (render(episodes), EPISODE_STEPS)]
 
     return build_from_texts(
         "webshop-small",

@@ -1,6 +1,6 @@
-"""What a purchase is worth: type x (attributes + options + price) / number of requirements.
+"""Rewards and score of a purchase: type x (attributes + options + price) / number of requirements.
 
-The rules, oddities included, are those of WebShop (Yao et al., 2022), so that scores are comparable with published ones.
+The rules of the score, oddities included, are those of WebShop (Yao et al., 2022), so that scores are comparable with published ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +62,17 @@ def purchase_reward(
         "r_option": matched_options / len(wanted) if wanted else None,
         "r_price": within_price,
     }
+
+
+def terminal_reward(steps: int, score: float, discount: float) -> float:
+    """Reward of the purchase, every other action having none.
+
+    Args:
+        steps (`int`): actions, the purchase included.
+        score (`float`): `reward` of [`purchase_reward`].
+        discount (`float`): per action before the purchase.
+    """
+    return discount ** (steps - 1) * score
 
 
 def type_reward(

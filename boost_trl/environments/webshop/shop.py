@@ -1,4 +1,4 @@
-"""What every shop has in common, embedded or remote: the action grammar, rewards, limits and observations."""
+"""Base of every shop, embedded or remote: the action grammar, rewards, limits and observations."""
 
 import re
 from abc import ABC, abstractmethod
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..base import Task
 from . import pages
+from .reward import terminal_reward
 
 
 _ACTION = re.compile(r"(.+)\[(.+)\]")
@@ -124,7 +125,7 @@ class Shop(ABC):
         reward = 0.0
         if self._over:
             score = self.reward_parts["reward"] if bought else 0.0
-            reward = self.discount ** (self._steps - 1) * score
+            reward = terminal_reward(self._steps, score, self.discount)
             info |= {"score": score, "discounted_score": reward, "success": score == 1.0}
         if bought:
             info["reward_parts"] = dict(self.reward_parts)

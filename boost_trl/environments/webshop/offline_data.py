@@ -1,28 +1,28 @@
-"""Offline data: episodes of scripted shoppers as trajectory rows."""
+"""Offline episodes of scripted policies of mixed quality, in the trajectory format."""
 
+import warnings
 from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from ..base import Task
+from ..base import Task, opening_messages
 from .environment import WebShop
-from .players import DEFAULT_MIX, PLAYERS, Shopper
+from .scripted_policies import DEFAULT_MIX, STRATEGIES, Strategy
 
 
 if TYPE_CHECKING:
     import datasets
 
 
-def play_episode(env: WebShop, player: type[Shopper], task: Task, rng: Random, policy: str) -> dict[str, Any]:
-    """One episode of a scripted shopper as a trajectory row; `policy` is what the row calls the shopper."""
+def play_episode(env: WebShop, strategy: type[Strategy], task: Task, rng: Random, policy: str = "") -> dict[str, Any]:
+    """One episode of a scripted policy as a trajectory row; `policy` is its name, for the column of that name."""
     observation, info = env.reset(task=task)
-    messages = [{"role": "system", "content": env.system_prompt}] if env.system_prompt else []
-    messages.append({"role": "user", "content": observation})
-    shopper = player(env, rng)
+    messages = opening_messages(env, observation)
+    player = strategy(env, rng)
     rewards: list[float] = []
     terminated = truncated = False
     while not (terminated or truncated):
-        action = shopper.act()
+        action = player.act()
         observation, reward, terminated, truncated, info = env.step(action)
         messages += [{"role": "assistant", "content": action}, {"role": "user", "content": observation}]
         rewards.append(reward)
@@ -47,7 +47,7 @@ def offline_trajectories(
     env: WebShop, n: int = 2000, seed: int = 0, mix: Mapping[str, float] | None = None
 ) -> "datasets.Dataset":
     """
-    Let scripted shoppers of mixed quality play.
+    Episodes of scripted policies of mixed quality.
 
     Every task is played before one is played again, so that categories are as frequent as they are among the tasks.
 
@@ -55,21 +55,23 @@ def offline_trajectories(
         env (`WebShop`): the shop.
         n (`int`, *optional*, defaults to 2000): episodes.
         seed (`int`, *optional*, defaults to 0): everything follows from it.
-        mix (`dict`, *optional*): shopper to share, of "oracle", "expert", "hasty", "wanderer", "wrong_option",
-            "wrong_item", "random", "broken"; shares are scaled to sum to one.
+        mix (`Mapping[str, float]`, *optional*): policy (a key of `STRATEGIES`) -> share; `DEFAULT_MIX` unless given.
+            Shares are scaled to sum to one.
 
     Returns:
-        `datasets.Dataset`: trajectory rows with `policy` (the shopper), `score` and `success`.
+        `datasets.Dataset`: trajectory rows with `policy`, `score` and `success`.
 
     Raises:
-        ValueError: if a shopper is unknown, a share negative, or nothing is left.
+        ValueError: if a policy is unknown, a share negative, or nothing is left.
     """
     import datasets
 
     mix = DEFAULT_MIX if mix is None else mix
-    unknown = sorted(set(mix) - set(PLAYERS))
-    if unknown:
-        raise ValueError(f"no shopper is called {unknown[0]!r}; known: {', '.join(PLAYERS)}")
+    if "oracle" in mix:
+        warnings.warn("the policy `oracle` is now called `privileged_expert`", FutureWarning, stacklevel=2)
+        mix = {"privileged_expert" if name == "oracle" else name: share for name, share in mix.items()}
+    if unknown := sorted(set(mix) - set(STRATEGIES)):
+        raise ValueError(f"unknown policies {unknown} in `mix`; known: {', '.join(STRATEGIES)}")
     if n < 1 or min(mix.values(), default=0) < 0 or not sum(mix.values()):
         raise ValueError(
             f"n must be positive and the shares of mix at least 0, some above; got n={n}, mix={dict(mix)}"
@@ -79,6 +81,6 @@ def offline_trajectories(
     order: list = []
     while len(order) < n:
         order += rng.sample(tasks, len(tasks))
-    players = rng.choices(list(mix), weights=list(mix.values()), k=n)
-    rows = [play_episode(env, PLAYERS[player], task, rng, player) for player, task in zip(players, order)]
+    names = rng.choices(list(mix), weights=list(mix.values()), k=n)
+    rows = [play_episode(env, STRATEGIES[name], task, rng, policy=name) for name, task in zip(names, order)]
     return datasets.Dataset.from_list(rows)

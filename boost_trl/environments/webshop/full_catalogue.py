@@ -1,4 +1,4 @@
-"""A shop made up from a seed: products in families of near-duplicates, and goals that one of them meets exactly.
+"""Full shop, made up from a seed: products in families of near-duplicates, and goals that one of them meets exactly.
 
 Product number i depends on the seed and on i alone, so a larger shop begins with the products of a smaller one.
 """
@@ -8,10 +8,10 @@ from random import Random
 from typing import Any
 
 from .catalogue import Catalogue
+from .full_table import CATEGORIES, Category, Leaf
 from .instructions import write_instruction
 from .records import draw_price, draw_price_bound, make_goal, price_tag
 from .reward import purchase_reward
-from .table import CATEGORIES, Category, Leaf
 
 
 FAMILY_SIZE = 6

@@ -1,4 +1,4 @@
-"""WebShop's rules for synthetic self-play: the prompts of [B] Figure 6, and what an episode earned by its own words."""
+"""WebShop's rules for synthetic self-play: prompts, end and rewards of an episode, read off its text alone."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,30 +8,9 @@ from ..base import Task
 from ..synthetic import Message, TextOutcome
 from .catalogue import Catalogue
 from .environment import SYNTHETIC_REWARDS
-from .reward import purchase_reward
+from .prompts import AGENT_PROMPT, environment_prompt
+from .reward import purchase_reward, terminal_reward
 
-
-AGENT_PROMPT = """You are playing WebShop. You will see a text view of the current page and must output exactly one \
-action per turn.
-CRITICAL RULES:
--- search[query]: type a search query of 4--8 words maximum, extracting only core keywords (e.g., "mens tuxedo shirt").
--- You only get ONE search. Once you see search results, choose the best-matching product and use click[].
--- On a product page, click the relevant attribute options and then click[Buy Now].
--- If attributes or price do not match and a better item exists, click[< Prev] to return to results and try the next \
-item.
-Output only one action per message in the form action[argument]. Nothing else."""
-
-ENVIRONMENT_PROMPT = """You are simulating the WebShop text-based shopping environment. Given the trajectory so far, \
-generate the NEXT environment observation.
-RULES:
-1. After search[query]: return 3 product listings in the format
- [ASIN] \\n Product Name \\n $Price
-Include the target product (from goal info) as one of the 3 results.
-2. After click[ASIN] on results: return the product detail page with option dropdowns, product name, price, rating, and \
-[Buy Now]. Use real option values for the target product.
-3. After click[option] on a product page: return "You have clicked {option}."
-4. After click[< Prev]: return the most recent search results page.
-Output ONLY the observation text. Match exact WebShop formatting."""
 
 _BUTTONS = {"description", "features", "reviews", "search"}
 _CLICK = re.compile(r"\s*click(?:\[(.+)\]| ([^\[\]]+)$)", re.IGNORECASE)
@@ -46,7 +25,7 @@ _CLAIM = re.compile(
 )
 
 
-class WebShopSelfPlay:
+class WebShopRules:
     """
     The [`~boost_trl.environments.synthetic.SyntheticRules`] of WebShop. The paper does not say how a synthetic
     purchase is rewarded; there are three ways.
@@ -80,12 +59,7 @@ class WebShopSelfPlay:
 
     def environment_prompt(self, task: Task) -> str:
         goal = self._goal(task)
-        target = self.catalogue.by_asin[goal["asin"]]
-        options = "; ".join(f"{name}: {', '.join(values)}" for name, values in target["options"].items())
-        return (
-            f"{ENVIRONMENT_PROMPT}\n\nGoal info:\nInstruction: {goal['instruction_text']}\n"
-            f"Target product: [{target['asin']}] {target['Title']}, {target['Price']}\nOptions: {options or 'none'}"
-        )
+        return environment_prompt(goal, self.catalogue.by_asin[goal["asin"]])
 
     def is_terminal(self, messages: Sequence[Message]) -> bool:
         last = messages[-1]
@@ -107,7 +81,7 @@ class WebShopSelfPlay:
                 score = purchase_reward(self._goal(task), product, options, price)["reward"]
         rewards = [0.0] * len(actions)
         if bought is not None:
-            rewards[bought] = self.discount**bought * score
+            rewards[bought] = terminal_reward(bought + 1, score, self.discount)
         return TextOutcome(rewards, bought is not None, score, score == 1.0)
 
     def _goal(self, task: Task | None) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What a finished negotiation is worth, in the paper's units and in LMRL-Gym's."""
+"""Rewards and score of a negotiation, in the paper's units and in LMRL-Gym's."""
 
 REWARDS = ("step_cost", "score", "revenue", "fancy")
 
@@ -11,7 +11,9 @@ def score(steps: int, price: int | None, max_utterances: int) -> float:
     return 0.0 if price is None else float(max_utterances - 2 * steps)
 
 
-def last_reward(kind: str, steps: int, price: int | None, *, sticker: int, budget: int, max_utterances: int) -> float:
+def terminal_reward(
+    kind: str, steps: int, price: int | None, *, sticker: int, budget: int, max_utterances: int
+) -> float:
     """Reward of the seller's last turn.
 
     Args:
@@ -35,6 +37,6 @@ def last_reward(kind: str, steps: int, price: int | None, *, sticker: int, budge
     return price / ((budget + sticker) / 2)
 
 
-def running_reward(kind: str) -> float:
-    """Reward of every turn but the last."""
+def step_reward(kind: str) -> float:
+    """Reward of every turn but the last; `kind` is one of `REWARDS`."""
     return -1.0 if kind == "step_cost" else 0.0

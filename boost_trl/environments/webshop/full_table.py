@@ -1,4 +1,4 @@
-"""What the generated shop sells: two-level categories, their kinds of product, attributes, options and prices.
+"""Table of the full shop: two-level categories, their kinds of product, attributes, options and prices.
 
 36 categories are those printed in Table 4 of the BOOST paper, whose caption counts 37; the missing one is filled with
 `"Grocery & Gourmet Food – Beverages"`, which is ours.

@@ -1,16 +1,16 @@
-"""What a language model that plays both roles has to know, and how its dialogues are judged by their own words."""
+"""Twenty Questions' rules for synthetic self-play: prompts, end and rewards of a dialogue, read off its text alone."""
 
 from typing import Any
 
 from boost_trl.environments.base import Task
 from boost_trl.environments.synthetic import TextOutcome
-from boost_trl.environments.twenty_questions.environment import turn_reward
-from boost_trl.environments.twenty_questions.oracle import AGENT_PROMPT, ORACLE_PROMPT
+from boost_trl.environments.twenty_questions.prompts import AGENT_PROMPT, environment_prompt
+from boost_trl.environments.twenty_questions.reward import score, step_reward, terminal_reward
 from boost_trl.environments.twenty_questions.world import World
 
 
-class SelfPlayRules:
-    """`boost_trl.environments.synthetic.SyntheticRules` of Twenty Questions ([B] Figure 4).
+class TwentyQuestionsRules:
+    """The [`~boost_trl.environments.synthetic.SyntheticRules`] of Twenty Questions.
 
     A dialogue succeeds at the first question that names an item and is answered yes, whatever the secret was: nobody
     checks a self-played answer. It fails when all questions are asked.
@@ -30,8 +30,7 @@ class SelfPlayRules:
         return AGENT_PROMPT
 
     def environment_prompt(self, task: Task) -> str:
-        name = self.world.items[self.world.index_of[task.id]].names[0]
-        return f"{ORACLE_PROMPT}\nGoal: {name}"
+        return environment_prompt(self.world.items[self.world.index_of[task.id]].names[0])
 
     def is_terminal(self, messages: list[dict[str, Any]]) -> bool:
         if messages[-1]["role"] == "assistant":
@@ -41,11 +40,11 @@ class SelfPlayRules:
     def rewards_from_text(self, messages: list[dict[str, Any]], task: Task) -> TextOutcome:
         count = self._num_questions(messages)
         success = self._is_success(messages)
-        rewards = [turn_reward(step, False, self.max_turns, self.reward)[0] for step in range(1, count + 1)]
-        score = 0.0
-        if count:
-            rewards[-1], score = turn_reward(count, success, self.max_turns, self.reward)
-        return TextOutcome(rewards, success or count >= self.max_turns, score, success)
+        terminated = success or count >= self.max_turns
+        rewards = [step_reward(self.reward)] * count
+        if terminated:
+            rewards[-1] = terminal_reward(self.reward, count, success, self.max_turns)
+        return TextOutcome(rewards, terminated, score(count, success, self.max_turns), success)
 
     def _num_questions(self, messages: list[dict[str, Any]]) -> int:
         return sum(message["role"] == "assistant" for message in messages)

@@ -1,4 +1,4 @@
-"""A toy shop for models trained from scratch on a CPU: short words, short pages, decisions of the same kinds.
+"""Small shop for models trained from scratch on a CPU: short words, short pages, decisions of the same kinds.
 
 Twelve categories with three kinds of product each; attributes, colours and sizes are shared by all. Of a kind, the
 products differ in one or two of six attributes, in price, and in the colours and sizes that they come in.
@@ -86,14 +86,8 @@ def _make_goal(product: dict, rng: Random) -> dict:
     return goal | {"product": product}
 
 
-def small_vocabulary() -> list[str]:
-    """Every word that compact pages, scripted shoppers and valid actions can hold in any toy shop."""
-    numbers = map(str, range(MIN_PRICE, MAX_BOUND + 1))
-    return sorted({*compact_vocabulary(generate_small_catalogue()), *numbers})
-
-
 def compact_vocabulary(catalogue: Catalogue) -> list[str]:
-    """Every word that compact pages, scripted shoppers and valid actions in this shop can hold, for a word tokenizer."""
+    """Every word that compact pages, scripted policies and valid actions in this shop can hold, for a word tokenizer."""
     texts = ["search click buy now back to search < prev next > description features reviews", "nothing here found"]
     texts += ["Thank you for shopping with us!", "think this one looks right add cart checkout |", *"123456789"]
     texts += [goal["instruction_text"] for goal in catalogue.goals]

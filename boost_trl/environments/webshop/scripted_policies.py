@@ -1,4 +1,4 @@
-"""Scripted shoppers of different quality. They see what a policy sees: the instruction, the page and its actions."""
+"""Scripted policies of different quality. They see what any policy sees: the instruction, the page and its actions."""
 
 import re
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ _CHATTER = frozenset(
 )
 
 
-class Shopper:
-    """One episode's shopper: [`act`] answers each observation with an action.
+class Strategy:
+    """A scripted policy in one episode: [`act`] answers each observation with an action.
 
     Args:
         env (`WebShop`): after its `reset`; used for the goal's wording and the page's actions only.
@@ -80,7 +80,7 @@ class Shopper:
         return price <= self.bound
 
 
-class Expert(Shopper):
+class Expert(Strategy):
     """Short query, best listed match within the budget over two pages, all options that are asked for, then buys."""
 
     def play(self):
@@ -118,8 +118,8 @@ class Expert(Shopper):
                 yield f"click[{value}]"
 
 
-class Oracle(Expert):
-    """Knows the goal: looks for its own product, page by page, and takes exactly the options that count."""
+class PrivilegedExpert(Expert):
+    """Knows the goal, which is hidden from all others: looks for its own product, page by page, and takes exactly the options that count."""
 
     def play(self):
         goal = self.env.goal
@@ -143,7 +143,7 @@ class Oracle(Expert):
         return self.products()[shown.index(asin)][0] if asin in shown else None
 
 
-class Hasty(Shopper):
+class Hasty(Strategy):
     """Buys the first hit as it is."""
 
     def play(self):
@@ -188,7 +188,7 @@ class WrongItem(Expert):
         return (1.0, self.rng.choice(listed)[0]) if listed else None
 
 
-class RandomClicker(Shopper):
+class RandomClicker(Strategy):
     """Anything that the page allows, uniformly; searches for a few words of the request."""
 
     def play(self):
@@ -199,7 +199,7 @@ class RandomClicker(Shopper):
             yield self.rng.choice([*search, *(f"click[{name}]" for name in names)])
 
 
-class Broken(Shopper):
+class Broken(Strategy):
     """What bad synthetic data looks like: product codes that were never listed, second searches, made-up verbs."""
 
     def play(self):
@@ -219,8 +219,8 @@ def _same(left: str, right: str) -> bool:
     return fuzzy_equal(colour_word(left), colour_word(right))
 
 
-PLAYERS = {
-    "oracle": Oracle,
+STRATEGIES: dict[str, type[Strategy]] = {
+    "privileged_expert": PrivilegedExpert,
     "expert": Expert,
     "hasty": Hasty,
     "wanderer": Wanderer,
@@ -230,7 +230,7 @@ PLAYERS = {
     "broken": Broken,
 }
 DEFAULT_MIX = {
-    "oracle": 0.05,
+    "privileged_expert": 0.05,
     "expert": 0.15,
     "hasty": 0.20,
     "wanderer": 0.10,

@@ -1,4 +1,4 @@
-"""A buyer played by a chat model under the prompt of [B] Figure 5."""
+"""Buyer played by a chat model under the prompt of [B] Figure 5."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ from .bargaining import Move, Reply
 from .language import decision_in
 from .market import Buyer
 from .prices import prices_in
-from .prompts import buyer_prompt
+from .prompts import environment_prompt
 
 
 Chat = Callable[[Sequence[list[dict[str, str]]]], list[str]]
@@ -33,7 +33,7 @@ class ChatBuyer:
         self._offer: int | None = None
         self._patience = buyer.patience
         self._messages = [
-            {"role": "system", "content": f"{buyer_prompt(buyer)}\nYou opened with: {opening}"},
+            {"role": "system", "content": f"{environment_prompt(buyer)}\nYou opened with: {opening}"},
         ]
 
     def refuse(self, void: str) -> Reply:
