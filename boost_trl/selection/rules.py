@@ -10,33 +10,26 @@ from boost_trl.selection.softmax_logits import SoftmaxLogits
 
 
 class Rule:
-    """Marks rows as seen and leaves the logits alone: `"uniform"` and `"mixing"`.
+    """Gives visited rows a logit, all the same: `"uniform"` and `"mixing"`.
 
     Args:
         logits ([`SoftmaxLogits`]): changed in place.
-        scale (`float`): a row's weight is `scale`·σ(ω): N, or 1 for the simplex.
+        scale (`float`): a row's weight is `scale`·N·σ(ω): 1, or 1/N for the simplex.
     """
 
     def __init__(self, logits: SoftmaxLogits, scale: float):
         self.logits = logits
         self.scale = scale
-        self.seen = np.zeros(len(logits), dtype=bool)
 
     def state(self) -> dict[str, np.ndarray]:
         """Live arrays by name."""
-        return {"seen": self.seen}
-
-    def visit(self, ids: np.ndarray) -> np.ndarray:
-        """Marks rows as seen; which of them are seen for the first time."""
-        first = ~self.seen[ids]
-        self.seen[ids] = True
-        return first
+        return {}
 
     def num_seen(self) -> int:
-        return int(np.count_nonzero(self.seen))
+        return self.logits.count
 
     def step(self, ids, losses, occurrences, gamma) -> None:
-        self.visit(ids)
+        self.logits.join(ids)
 
 
 class SparseRule(Rule):
@@ -55,11 +48,11 @@ class SparseRule(Rule):
         self.baseline = np.zeros(2)  # decayed Σ w C and Σ w
 
     def state(self):
-        return {**super().state(), "baseline": self.baseline}
+        return {"baseline": self.baseline}
 
     def step(self, ids, losses, occurrences, gamma):
-        self.visit(ids)
-        weights = self.scale * self.logits.probabilities(ids)
+        self.logits.join(ids)
+        weights = self.scale * self.logits.weights(ids)
         batch = np.array([(occurrences * weights * losses).sum(), (occurrences * weights).sum()])
         total, norm = self.baseline if self.baseline[1] > 0 else batch
         step = self.learning_rate * gamma * occurrences * weights * (losses - total / norm)
@@ -69,21 +62,24 @@ class SparseRule(Rule):
 
 
 class DenseRule(Rule):
-    """Gradient descent on Σ_b w_b C_b through the full softmax: ∂/∂ω_j = w_j (C_j [j in batch] − Σ_b σ_b C_b)."""
+    """Gradient descent on Σ_b w_b C_b through the softmax of all rows visited so far.
+
+    With p = softmax of these rows' ω: ∂/∂ω_j = w_j (C_j [j in batch] − Σ_b p_b C_b).
+    """
 
     def __init__(self, logits, scale, learning_rate):
         super().__init__(logits, scale)
         self.learning_rate = learning_rate
 
     def step(self, ids, losses, occurrences, gamma):
-        self.visit(ids)
+        self.logits.join(ids)
         totals = occurrences * losses
-        probabilities = self.logits.probabilities(ids)
-        common = (probabilities * totals).sum()
-        visited = gamma * self.scale * probabilities * totals
+        weights = self.scale * self.logits.weights(ids)
+        common = (self.logits.weights(ids) * totals).sum() / self.logits.count
+        visited = gamma * weights * totals
         self.begin_step()
-        for rows, sigma in self.logits.chunks():
-            gradient = -gamma * self.scale * common * sigma
+        for rows, mean_one in self.logits.chunks():
+            gradient = -gamma * self.scale * common * mean_one
             inside = slice(*np.searchsorted(ids, [rows.start, rows.stop]))
             gradient[ids[inside] - rows.start] += visited[inside]
             self.descend(rows, gradient)
@@ -97,29 +93,19 @@ class DenseRule(Rule):
 
 
 class AdamRule(DenseRule):
-    """The papers' dense Adam. Rows that are never visited move as well: Adam rescales their tiny gradients."""
+    """The papers' dense Adam. Rows outside of the batch move as well: Adam rescales their tiny gradients."""
 
     betas = (0.9, 0.999)
     eps = 1e-8
 
     def __init__(self, logits, scale, learning_rate):
         super().__init__(logits, scale, learning_rate)
-        del self.seen
         self.first_moment = np.zeros(len(logits), dtype=np.float32)
-        # A second moment is never negative: its sign bit marks a row as not seen yet, and a row costs 12 bytes, not 13.
-        self.second_moment = np.full(len(logits), -0.0, dtype=np.float32)
+        self.second_moment = np.zeros(len(logits), dtype=np.float32)
         self.steps = np.zeros(1, dtype=np.int64)
 
     def state(self):
         return {"first_moment": self.first_moment, "second_moment": self.second_moment, "steps": self.steps}
-
-    def visit(self, ids):
-        first = np.signbit(self.second_moment[ids])
-        self.second_moment[ids] = np.abs(self.second_moment[ids])
-        return first
-
-    def num_seen(self):
-        return len(self.second_moment) - int(np.count_nonzero(np.signbit(self.second_moment)))
 
     def begin_step(self):
         self.steps += 1
@@ -129,9 +115,8 @@ class AdamRule(DenseRule):
         step = int(self.steps[0])
         first, second = self.first_moment[rows], self.second_moment[rows]
         first += (1 - beta1) * (gradient - first)
-        moment = beta2 * np.abs(second) + (1 - beta2) * gradient * gradient
-        second[:] = np.copysign(moment, second)
-        denominator = np.sqrt(moment / (1 - beta2**step)) + self.eps
+        second += (1 - beta2) * (gradient * gradient - second)
+        denominator = np.sqrt(second / (1 - beta2**step)) + self.eps
         self.logits.values[rows] -= self.learning_rate / (1 - beta1**step) * first / denominator
 
 
@@ -144,12 +129,9 @@ class BmoRule(Rule):
         self.tau = tau
 
     def step(self, ids, losses, occurrences, gamma):
-        if not self.seen.any():
-            self.logits.values[:] = -self.tau * np.average(losses, weights=occurrences)
-            self.logits.recompute()
-        first = self.visit(ids)
-        kept = np.where(first, 0.0, (1 - self.learning_rate) ** occurrences)
-        self.logits.assign(ids, kept * self.logits.values[ids] - (1 - kept) * self.tau * losses)
+        before = self.logits.values[ids]
+        kept = np.where(np.isnan(before), 0.0, (1 - self.learning_rate) ** occurrences)
+        self.logits.assign(ids, kept * np.nan_to_num(before) - (1 - kept) * self.tau * losses)
 
 
 class BmoExactRule(Rule):
@@ -158,15 +140,27 @@ class BmoExactRule(Rule):
     def __init__(self, logits, scale, tau):
         super().__init__(logits, scale)
         self.tau = tau
+        self.seen = np.zeros(len(logits), dtype=bool)
+
+    def state(self):
+        return {"seen": self.seen}
+
+    def num_seen(self):
+        return int(np.count_nonzero(self.seen))
+
+    def step(self, ids, losses, occurrences, gamma):
+        self.seen[ids] = True
 
     def refresh(self, ids, losses) -> None:
-        self.logits.values[:] = -self.tau * losses.mean()
+        self.logits.values[:] = np.nan
         self.logits.values[ids] = -self.tau * losses
         self.logits.recompute()
 
 
 class RankRule(Rule):
-    """ω = log sigmoid((f − rank(s)/N)/0.05), s an average of a row's losses, recomputed every `refresh_steps`.
+    """ω = log sigmoid((f − rank(s)/V)/0.05) of the V rows visited so far, s an average of a row's losses.
+
+    It is recomputed every `refresh_steps`.
 
     f, the share of rows kept, falls linearly from 1 to `keep_fraction` over the first 75 % of `total_steps`.
     """
@@ -177,7 +171,6 @@ class RankRule(Rule):
 
     def __init__(self, logits, scale, keep_fraction):
         super().__init__(logits, scale)
-        del self.seen
         self.keep_fraction = keep_fraction
         self.total_steps: int | None = None
         self.refresh_steps: int | None = None
@@ -186,9 +179,6 @@ class RankRule(Rule):
 
     def state(self):
         return {"scores": self.scores, "steps": self.steps}
-
-    def visit(self, ids):
-        return np.isnan(self.scores[ids])
 
     def num_seen(self):
         return len(self.scores) - int(np.count_nonzero(np.isnan(self.scores)))
@@ -199,7 +189,7 @@ class RankRule(Rule):
                 'selector="rank" anneals over training: call `set_schedule(total_steps=..., steps_per_epoch=...)` '
                 "before the first update."
             )
-        kept = np.where(self.visit(ids), 0.0, self.decay**occurrences)
+        kept = np.where(np.isnan(self.scores[ids]), 0.0, self.decay**occurrences)
         self.scores[ids] = kept * np.nan_to_num(self.scores[ids]) + (1 - kept) * losses
         self.steps += 1
         if self.steps[0] % self.refresh_steps == 0:
@@ -213,10 +203,8 @@ class RankRule(Rule):
     def refresh(self) -> None:
         share = self.kept_share()
         visited = np.flatnonzero(~np.isnan(self.scores))
-        self.logits.values[:] = _log_sigmoid(share / self.width)
-        if visited.size:
-            relative = fractional_ranks(self.scores[visited]) / visited.size
-            self.logits.values[visited] = _log_sigmoid((share - relative) / self.width)
+        relative = fractional_ranks(self.scores[visited]) / visited.size
+        self.logits.values[visited] = _log_sigmoid((share - relative) / self.width)
         self.logits.recompute()
 
 

@@ -115,7 +115,7 @@ class Selector:
         self._warned = False
 
     def _make_rule(self) -> Rule:
-        scale = float(self.num_examples) if self.weight_scale == "mean_one" else 1.0
+        scale = 1.0 if self.weight_scale == "mean_one" else 1.0 / self.num_examples
         rate = self.selector_learning_rate
         if self.selector == "bds":
             if self.selector_optimizer == "sparse":
@@ -150,6 +150,11 @@ class Selector:
         return self.selector == "bmo"
 
     @property
+    def needs_second_visit(self) -> bool:
+        """Whether a row weighs more or less than one from its second visit on only."""
+        return self.selector in ("bds", "rank")
+
+    @property
     def num_updates(self) -> int:
         return int(self._num_updates[0])
 
@@ -162,16 +167,16 @@ class Selector:
 
         Returns:
             `torch.Tensor` of float32, the shape of `ids`, on its device. Mean one over all N rows, or, with
-            `weight_scale="simplex"`, sum one.
+            `weight_scale="simplex"`, sum one. A row that no update has visited weighs the mean of those visited: one.
         """
         device = ids.device if isinstance(ids, torch.Tensor) else torch.device("cpu")
         rows = np.arange(self.num_examples) if ids is None else self._check_ids(ids)
-        weights = self._rule.scale * self._logits.probabilities(rows)
+        weights = self._rule.scale * self._logits.weights(rows)
         return torch.from_numpy(weights.astype(np.float32)).to(device)
 
     def logits(self) -> torch.Tensor:
-        """A copy of ω, float32 (N,)."""
-        return torch.from_numpy(self._logits.values.copy())
+        """ω, float32 (N,): the logarithm of the visited rows' mean exp(ω) where a row was not visited."""
+        return torch.from_numpy(self._logits.all_logits())
 
     def update(self, ids, losses, gamma: float) -> None:
         """
@@ -209,8 +214,7 @@ class Selector:
         Set ω = −τL from the losses of the whole pool: (42)–(43), for `selector="bmo_exact"` only.
 
         Args:
-            ids (`torch.Tensor` or array of `int`): (M,) row ids, all different. Rows that are not here (dropped in
-                preparation) get the mean.
+            ids (`torch.Tensor` or array of `int`): (M,) row ids, all different. Rows that are not here weigh one.
             losses (`torch.Tensor` or array of `float`): (M,) their mean losses.
         """
         if not isinstance(self._rule, BmoExactRule):
@@ -234,7 +238,7 @@ class Selector:
 
     def largest_weight(self) -> float:
         """The largest weight, on the scale of `weights`."""
-        return self._rule.scale * self._logits.largest_probability()
+        return self._rule.scale * self._logits.largest_weight()
 
     def share_seen(self) -> float:
         """Share of the rows that were in at least one update."""

@@ -36,6 +36,7 @@ from boost_trl.trainer.sft_checks import (
     check_parallelism,
     check_validation_dataset,
     ignored_settings_warning,
+    second_visit_warning,
     unused_weight_column_warning,
 )
 from boost_trl.trainer.sft_coverage import AnswerTokens
@@ -450,6 +451,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         if has_length(train_dataloader):
             steps_per_epoch = math.ceil(len(train_dataloader) / self.args.gradient_accumulation_steps)
             num_epochs = self.state.max_steps / steps_per_epoch
+            warning = second_visit_warning(self.selector, num_epochs)
+            if warning is not None:
+                logger.warning(warning)
         else:
             # A stream does not tell where a pass ends, so ρ stays where it starts.
             num_epochs = 1

@@ -8,6 +8,7 @@ from transformers import Trainer
 from trl import SFTConfig
 from trl.import_utils import is_vllm_available
 
+from boost_trl.selection import Selector
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN
 
@@ -146,6 +147,17 @@ def unused_weight_column_warning(dataset, args: BilevelSFTSelfRefineConfig) -> s
     return (
         f"`train_dataset` has a column '{DEFAULT_WEIGHT_COLUMN}' that is not used. If it holds example weights, set "
         f"`weight_column='{DEFAULT_WEIGHT_COLUMN}'`."
+    )
+
+
+def second_visit_warning(selector: Selector, num_epochs: float) -> str | None:
+    """What to warn of when training visits no row twice; `None` if weights have an effect in it."""
+    if not selector.needs_second_visit or num_epochs > 1 + 1e-6:
+        return None
+    return (
+        f"selector='{selector.selector}' needs a second visit to weigh a row more or less than others, and training has "
+        f"{num_epochs:.3g} epochs: all rows count the same in it, and only the weights that it ends with differ. Raise "
+        "`num_train_epochs` (or `max_steps`), or use selector='bmo', which weighs a batch by its own losses."
     )
 
 

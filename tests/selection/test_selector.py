@@ -37,8 +37,13 @@ def losses_of(theta, data):
     return cross_entropy(data[0] @ theta, data[1], reduction="none")
 
 
-def brute_force_weights(logits):
-    return N * torch.softmax(logits, 0)
+def softmax_of_visited(logits, visited):
+    """σ(ω), differentiable: rows that were not visited have the mean of those that were."""
+    sigma = torch.full((N,), 1 / N, dtype=torch.float64)
+    if visited:
+        rows = torch.tensor(sorted(visited))
+        sigma = sigma.index_put((rows,), len(visited) / N * torch.softmax(logits[rows], 0))
+    return sigma
 
 
 def test_uniform_at_the_start():
@@ -61,7 +66,7 @@ def test_simplex_weights_sum_to_one():
 
 @pytest.mark.parametrize("weight_scale, scale", [("mean_one", N), ("simplex", 1)])
 @pytest.mark.parametrize("optimizer, rate", [("sgd", 0.5), ("adam", 0.05)])
-def test_dense_training_equals_autograd_through_the_full_softmax(optimizer, rate, weight_scale, scale):
+def test_dense_training_equals_autograd_through_the_softmax_of_visited_rows(optimizer, rate, weight_scale, scale):
     """Whole loop (10a)–(10c) with the extra forward, against torch's optimizers."""
     theta, pool, validation = softmax_regression()
     selector = Selector(
@@ -73,11 +78,12 @@ def test_dense_training_equals_autograd_through_the_full_softmax(optimizer, rate
     )
     omega = torch.zeros(N, dtype=torch.float64, requires_grad=True)
     reference = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]([omega], lr=rate)
+    visited = set()
     thetas = [theta.clone().requires_grad_(), theta.clone().requires_grad_()]
     draw = np.random.default_rng(0)
     for step in range(30):
         batch, gamma = torch.from_numpy(draw.choice(N, 3, replace=False)), 0.1 + 0.02 * step
-        reference_weights = scale * torch.softmax(omega.detach(), 0)[batch]
+        reference_weights = scale * softmax_of_visited(omega.detach(), visited)[batch]
         for index, weights in enumerate([selector.weights(batch).double(), reference_weights]):
             parameter = thetas[index]
             loss = (
@@ -87,10 +93,15 @@ def test_dense_training_equals_autograd_through_the_full_softmax(optimizer, rate
             thetas[index] = (parameter - 0.3 * gradient).detach().requires_grad_()
         # (10c): the losses at the new parameters, constants in ω.
         selector.update(batch, losses_of(thetas[0], pool)[batch], gamma)
+        if visited:
+            new = [row for row in batch.tolist() if row not in visited]
+            omega.data[new] = omega.data[sorted(visited)].exp().mean().log()
+        visited.update(batch.tolist())
         reference.zero_grad()
         constants = losses_of(thetas[1], pool)[batch].detach()
-        (gamma * scale * (torch.softmax(omega, 0)[batch] * constants).sum()).backward()
+        (gamma * scale * (softmax_of_visited(omega, visited)[batch] * constants).sum()).backward()
         reference.step()
+    assert len(visited) == N
     assert omega.detach().std() > 0.01
     torch.testing.assert_close(selector.logits().double(), omega.detach(), atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(thetas[0], thetas[1], atol=1e-5, rtol=1e-4)
@@ -100,13 +111,13 @@ def test_sparse_update_by_hand():
     selector = Selector(4, selector_learning_rate=0.5, selector_max_step=0.3)
     # First batch: C̄ is its own mean, 2. Weights are 1, so the steps are −0.5·0.2·(C − 2).
     selector.update([2, 0], [3.0, 1.0], 0.2)
-    np.testing.assert_allclose(selector.logits(), [0.1, 0, -0.1, 0], atol=1e-7)
-    # Second batch: C̄ is still 2; rows 1 and 3 move by −0.1·w·(C − 2) and row 3's step of 100 is clipped.
-    weight = 4 / (np.exp(0.1) + 2 + np.exp(-0.1))
+    common = np.log(np.cosh(0.1))  # of rows 1 and 3: log((e⁰·¹ + e⁻⁰·¹)/2)
+    np.testing.assert_allclose(selector.logits(), [0.1, common, -0.1, common], atol=1e-7)
+    # Second batch: C̄ is still 2; rows 1 and 3 weigh 1 and move by −0.1·(C − 2), but row 3's step of 100 is clipped.
     selector.update([1, 3], [2.5, 1e3], 0.2)
-    np.testing.assert_allclose(selector.logits(), [0.1, -0.1 * weight * 0.5, -0.1, -0.3], atol=1e-6)
-    # Third: C̄ = (0.99·(3 + 1) + weight·1002.5)/(0.99·2 + 2·weight), over batches one and two only.
-    mean = (0.99 * 4 + weight * 1002.5) / (0.99 * 2 + 2 * weight)
+    np.testing.assert_allclose(selector.logits(), [0.1, common - 0.05, -0.1, common - 0.3], atol=1e-6)
+    # Third: C̄ = (0.99·(3 + 1) + 1002.5)/(0.99·2 + 2), over batches one and two only.
+    mean = (0.99 * 4 + 1002.5) / (0.99 * 2 + 2)
     before = selector.logits().double()
     moved = 4 * torch.softmax(before, 0)[0].item()
     selector.update([0], [mean + 1.0], 0.2)
@@ -144,13 +155,15 @@ def test_expected_sparse_update_is_lemma_9(weight_scale, scale):
 
 def test_bmo_by_hand():
     selector = Selector(4, selector="bmo", bmo_tau=2.0, selector_learning_rate=0.25)
-    # Every ω starts at −2·1.5; the first visits set rows 0 and 1 to −2·L.
+    # The first visits set rows 0 and 1 to −2·L; the others have log((e⁻² + e⁻⁴)/2).
     selector.update([0, 1], [1.0, 2.0], 0.3)
-    np.testing.assert_allclose(selector.logits(), [-2, -4, -3, -3])
+    common = np.log((np.exp(-2) + np.exp(-4)) / 2)
+    np.testing.assert_allclose(selector.logits(), [-2, -4, common, common])
     # ω₀ ← −2 − ¼(−2 + 2·3) = −3; row 2 is new.
     selector.update([0, 2], [3.0, 0.5], 0.3)
-    np.testing.assert_allclose(selector.logits(), [-3, -4, -1, -3])
-    torch.testing.assert_close(selector.weights(), 4 * torch.softmax(torch.tensor([-3.0, -4, -1, -3]), 0))
+    common = float(np.log((np.exp(-3) + np.exp(-4) + np.exp(-1)) / 3))
+    np.testing.assert_allclose(selector.logits(), [-3, -4, -1, common], rtol=1e-6)
+    torch.testing.assert_close(selector.weights(), 4 * torch.softmax(torch.tensor([-3.0, -4, -1, common]), 0))
     assert selector.share_seen() == 0.75
     assert selector.updates_before_weights
 
@@ -159,7 +172,8 @@ def test_exact_bmo_is_a_softmax_of_the_losses():
     losses = torch.tensor([0.3, 2.0, 1.0, 4.0])
     selector = Selector(5, selector="bmo_exact", bmo_tau=0.7)
     selector.refresh([0, 1, 2, 4], losses)
-    expected = -0.7 * torch.tensor([0.3, 2.0, 1.0, losses.mean(), 4.0])
+    common = (-0.7 * losses).exp().mean().log()
+    expected = torch.tensor([*(-0.7 * losses[:3]), common, -0.7 * losses[3]])
     torch.testing.assert_close(selector.weights(), 5 * torch.softmax(expected, 0))
     selector.update([0, 1], [9.0, 9.0], 1.0)
     torch.testing.assert_close(selector.logits(), expected)
@@ -182,13 +196,13 @@ def test_rank_follows_its_definition():
             scores[row] = 0.5 * scores[row] + 0.5 * loss if row in scores else loss
         if step % 10 == 0:
             kept = 1 - (1 - keep) * min(1, step / (0.75 * total))
-            omega = np.full(size, kept / 0.05)
+            omega = np.full(size, np.nan)
             for row in scores:
                 below = sum(scores[other] < scores[row] for other in scores)
                 ties = sum(scores[other] == scores[row] for other in scores)
                 omega[row] = (kept - (below + (ties - 1) / 2) / len(scores)) / 0.05
             gates = 1 / (1 + np.exp(-omega))
-            weights = size * gates / gates.sum()
+            weights = np.where(np.isnan(gates), 1, gates / np.nanmean(gates))
         np.testing.assert_allclose(selector.weights(), weights, rtol=1e-5)
     assert weights.max() > 1.3 > 0.1 > weights.min()
 
@@ -249,11 +263,12 @@ def test_pieces_of_rows_are_summed_and_counted_before_they_are_divided():
 
 
 def test_a_row_drawn_twice_counts_twice():
-    """Against autograd: the sum over the batch has the row's term twice."""
+    """Against autograd, when all rows were visited: the sum over the batch has the row's term twice."""
     omega = torch.zeros(N, dtype=torch.float64, requires_grad=True)
     losses = torch.tensor([1.0, 2.0, 2.5], dtype=torch.float64)
     (N * torch.softmax(omega, 0)[[5, 1, 5]] * losses).sum().backward()
     selector = Selector(N, selector_optimizer="sgd")
+    selector.update(range(N), np.zeros(N), 0.4)
     selector.update([5, 1, 5], losses, 0.4)
     torch.testing.assert_close(selector.logits().double(), -0.4 * omega.grad, atol=1e-6, rtol=1e-6)
 
@@ -305,7 +320,7 @@ def test_running_sums_survive_logits_that_leave_and_return():
 def test_collapse_warns_once(caplog):
     selector = Selector(100, selector="bmo", bmo_tau=50.0, min_effective_sample_size=0.05)
     with caplog.at_level(logging.WARNING):
-        selector.update([0, 1, 2], [1.0, 1.0, 1.0], 0.1)
+        selector.update(range(100), np.ones(100), 0.1)
         assert not selector.has_collapsed and not caplog.records
         for _ in range(3):
             selector.update([0], [0.0], 0.1)
