@@ -19,8 +19,8 @@ from datasets import Dataset
 
 ROLES = ("system", "user", "assistant", "tool")
 SOURCES = ("offline", "synthetic")
-# Losses are computed in float32, which ends at 3.4e38, and returns are sums of rewards.
-REWARD_LIMIT = 1e30
+# Losses sum squared returns in float32, which ends at 3.4e38: room for returns of 10^3 such rewards in batches of 10^8 tokens.
+REWARD_LIMIT = 1e12
 
 
 def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dict[str, Any]:

@@ -62,6 +62,13 @@ class BilevelOfflineRLConfig(TrainingArguments):
         default=1e-4, metadata={"help": "Learning rate of the policies (heads and backbone)."}
     )
     logging_steps: float = field(default=10, metadata={"help": "Log every this many policy updates."})
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave losses that are not finite out of `loss` in the logs. They stop training in any case; looking for "
+            "them waits for the device at every micro-batch."
+        },
+    )
 
     algorithm: str = field(
         default="mc",

@@ -43,6 +43,7 @@ from boost_trl.models.value_heads import ValueHeads
 from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
+from boost_trl.trainer.divergence import WindowLosses, explain_losses, explain_parameters
 from boost_trl.trainer.endless_sampler import EndlessSampler
 from boost_trl.trainer.head_fitting import HeadFitter
 from boost_trl.trainer.hub_upload import push_checkpoint
@@ -106,6 +107,7 @@ class _BilevelCallback(TrainerCallback):
         self.trainer._begin_mixture()
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.trainer._check_losses(self.trainer._window_losses.take(), f"before policy update {state.global_step + 1}")
         self.trainer._record_gradient_norms()
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -283,6 +285,7 @@ class BilevelOfflineRLTrainer(Trainer):
             "reweighting": EndlessSampler(len(self.train_store), args.seed + _SAMPLER_SEED_OFFSETS["reweighting"]),
         }
         self.parameter_average = ParameterAverage()
+        self._window_losses = WindowLosses(self.accelerator)
         if args.max_steps > 0 and args.is_bilevel:
             self._check_max_steps(args.max_steps)
 
@@ -376,6 +379,7 @@ class BilevelOfflineRLTrainer(Trainer):
     def _begin_run(self) -> None:
         """Forget what an earlier run of this trainer, or the shorter run that a checkpoint comes from, has left behind."""
         self._totals.clear()
+        self._window_losses.clear()
         self._logged_statistics = None
         self._has_collapsed = False
         if self.state.global_step == 0:
@@ -561,6 +565,7 @@ class BilevelOfflineRLTrainer(Trainer):
         losses = output[role]
         coefficients = torch.as_tensor(micro_batch.coefficients, dtype=torch.float32, device=device)
         per_row = coefficients * sum_by_row(losses["loss"], batch)
+        self._window_losses.add(micro_batch.rows, per_row)
         self._record_losses(micro_batch, batch, losses, per_row.detach())
         loss = per_row.sum() + output["anchor"] if anchored else per_row.sum()
         return loss * self.accelerator.num_processes
@@ -591,19 +596,41 @@ class BilevelOfflineRLTrainer(Trainer):
 
     def _use_averaged_parameters(self) -> None:
         self.parameter_average.apply_to(self._averaged_parameters())
+        self._check_parameters()
+
+    def _check_losses(self, losses: list[tuple[int, float]] | None, moment: str) -> None:
+        """Raise an error for the losses of a batch, if there are any, that are not all finite."""
+        if losses is not None:
+            raise explain_losses(moment, losses, self._name_of_row, self._trained_parameters())
+
+    def _check_parameters(self) -> None:
+        error = explain_parameters(f"after policy update {self.state.global_step}", self._trained_parameters())
+        if error is not None:
+            raise error
+
+    def _trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+    def _name_of_row(self, row: int) -> str:
+        """What the user calls row `row` of training and validation rows together."""
+        original = int(self._store.original_row[row])
+        if original < len(self.trajectories):
+            return f"train_dataset, row {original}"
+        return f"validation_dataset, row {original - len(self.trajectories)}"
 
     @torch.no_grad()
-    def _row_losses(self, rows: np.ndarray, roles: tuple[str, ...], store: TrajectoryStore) -> np.ndarray:
+    def _row_losses(
+        self, rows: np.ndarray, roles: tuple[str, ...], store: TrajectoryStore, batch_size: int
+    ) -> np.ndarray:
         """ℓ(τ) of `rows` under each role, without dropout, (len(roles), B). Every process passes the same rows, computes
-        its share of them and gets all losses."""
+        its share of them, `batch_size` at a time, and gets all losses."""
         model = self.model_wrapped
         model.eval()
-        size = self.args.per_device_train_batch_size
         share = -(-len(rows) // self.accelerator.num_processes)
         mine = rows[self.accelerator.process_index * share :][:share]
         losses: list[list[float]] = []
-        for start in range(0, share, size):
-            piece = mine[start : start + size]
+        for start in range(0, share, batch_size):
+            piece = mine[start : start + batch_size]
             # All processes run the same number of forwards, or those that wrappers make collective would wait for ever.
             batch = store.collate(piece if len(piece) else rows[:1]).to(self.args.device)
             with self.compute_loss_context_manager():
@@ -619,9 +646,15 @@ class BilevelOfflineRLTrainer(Trainer):
     def _update_reweighting_head(self, step: int) -> None:
         """Phase 4 on a fresh optimizer batch: every process computes its share of the gaps, all take the same step."""
         processes = self.accelerator.num_processes
-        size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * processes
-        window = np.asarray(self.samplers["reweighting"].take(size))
-        losses = self._row_losses(window, ("primary", "auxiliary"), self._store)
+        batch_size = self.args.per_device_train_batch_size
+        window = np.asarray(
+            self.samplers["reweighting"].take(batch_size * self.args.gradient_accumulation_steps * processes)
+        )
+        losses = self._row_losses(window, ("primary", "auxiliary"), self._store, batch_size)
+        if not np.isfinite(losses).all():
+            self._check_losses(
+                list(zip(window.tolist(), losses.sum(axis=0).tolist())), f"after policy update {step + 1}"
+            )
         gaps = torch.from_numpy(losses[0] - losses[1]).float()
         alpha = self.args.reweighting_alpha
         alpha = self.schedule.alpha(step) if alpha is None else alpha
@@ -638,9 +671,11 @@ class BilevelOfflineRLTrainer(Trainer):
     def _record_losses(self, micro_batch: MicroBatch, batch: TrajectoryBatch, losses: dict, per_row) -> None:
         validation = torch.as_tensor(micro_batch.is_validation, device=per_row.device)
         share = micro_batch.train_share
-        self._record("train_loss_weighted", per_row[~validation].sum() / (micro_batch.alpha or 1.0), share)
+        # Selecting by a mask would wait for the device.
+        upper, lower = (torch.where(mask, per_row, 0).sum() for mask in (validation, ~validation))
+        self._record("train_loss_weighted", lower / (micro_batch.alpha or 1.0), share)
         if self.args.uses_validation:
-            self._record("validation_loss", per_row[validation].sum(), micro_batch.validation_share)
+            self._record("validation_loss", upper, micro_batch.validation_share)
         if self._phase is not Phase.VANILLA:
             self._record("phase", {Phase.AUXILIARY: 1.0, Phase.PRIMARY: 3.0}[self._phase] * share, share)
             self._record("penalty_alpha", self.schedule.alpha(self.state.global_step) * share, share)
@@ -781,7 +816,8 @@ class BilevelOfflineRLTrainer(Trainer):
             stores = {name: self._make_eval_store(dataset, name) for name, dataset in _named(eval_dataset).items()}
         metrics = {}
         for name, store in stores.items():
-            losses = self._row_losses(np.arange(len(store)), ("primary",), store)[0]
+            rows = np.arange(len(store))
+            losses = self._row_losses(rows, ("primary",), store, self.args.per_device_eval_batch_size)[0]
             key = f"{metric_key_prefix}_{name}_loss" if name else f"{metric_key_prefix}_loss"
             metrics[key] = float(losses.mean())
         if self._environment is not None:
@@ -828,6 +864,10 @@ class BilevelOfflineRLTrainer(Trainer):
         return {name: value for name, value in results.items() if isinstance(value, int | float)}
 
     # Saving
+
+    def _save_checkpoint(self, model, trial) -> None:
+        self._check_parameters()
+        super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:

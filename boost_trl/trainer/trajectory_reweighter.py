@@ -41,16 +41,7 @@ class TrajectoryReweighter:
 
         Returns:
             `float`: the objective before the step.
-
-        Raises:
-            ValueError: if a gap is not finite: training has diverged, and weights learned from it would mean nothing.
         """
-        if not gaps.isfinite().all():
-            row = int(rows[int((~gaps.isfinite()).nonzero()[0])])
-            raise ValueError(
-                f"the loss of training row {row} is not finite under one of the policies: training has diverged; lower "
-                "`learning_rate`, or check the rewards"
-            )
         weights = trajectory_weights(self.head(self.embeddings[torch.as_tensor(rows)]))
         objective = alpha * (weights * gaps.to(weights)).sum()
         self.optimizer.zero_grad()

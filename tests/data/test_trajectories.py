@@ -88,7 +88,7 @@ TWO_ACTIONS = [{"role": "assistant", "content": "a"}, {"role": "assistant", "con
         ({"prompt": None, "completion": "ho", "reward": 1.0}, "prompt", "is None"),
         ({"prompt": "hi", "completion": None, "reward": 1.0}, "completion", "is None"),
         ({"prompt": "hi", "completion": {"role": "assistant", "content": "ho"}, "reward": 1.0}, "completion", "is {"),
-        (row(rewards=[0.0, 1e30]), "rewards", "entry 1 is 1e+30"),
+        (row(rewards=[0.0, -1e12]), "rewards", "entry 1 is -1000000000000.0"),
         (row(rewards=[0.0, -(10**400)]), "rewards", "entry 1 is -1"),
     ],
 )

@@ -150,6 +150,17 @@ def train(folder, name, num_processes, resume=None, **options):
     return values, {key: value.detach().clone().contiguous() for key, value in tensors.items()}
 
 
+def diverge(folder):
+    """The error that stops training where one row, which one process has, has no finite loss."""
+    trainer = make_trainer(folder, "mc", 2)
+    start = trainer._store.action_counts[:7].sum()
+    trainer._store._returns[start : start + trainer._store.action_counts[7]] = float("inf")
+    try:
+        trainer.train()
+    except ValueError as error:
+        return str(error)
+
+
 def main(folder, *deepspeed):
     names, options = SETTINGS, {}
     if deepspeed:
@@ -160,6 +171,8 @@ def main(folder, *deepspeed):
     checkpoint = str(Path(folder, f"{resumed}-2", "checkpoint-3"))
     results["resumed"] = train(folder, resumed, 2, resume=checkpoint, **options)
     rank = torch.distributed.get_rank()
+    if not deepspeed:
+        Path(folder, f"diverged-rank{rank}.txt").write_text(diverge(folder))
     for name, (_, tensors) in results.items():
         save_file(tensors, Path(folder, f"{name}-rank{rank}.safetensors"))
     values = {name: values for name, (values, _) in results.items()}

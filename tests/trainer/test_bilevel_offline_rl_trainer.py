@@ -10,6 +10,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
+from boost_trl.data.trajectories import REWARD_LIMIT
 from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
 from boost_trl.trainer.endless_sampler import EndlessSampler
 
@@ -510,12 +511,6 @@ def test_beta_and_prior_are_saved_with_the_heads(make_trainer, tmp_path):
     torch.testing.assert_close(reloaded(ids).logits, trainer.policy()(ids).logits)
 
 
-def test_diverged_losses_never_become_weights(make_trainer):
-    trainer = make_trainer()
-    with pytest.raises(ValueError, match="training row 3 is not finite"):
-        trainer.reweighter.update([1, 3], torch.tensor([0.0, float("nan")]), 1.0)
-
-
 def test_given_normalisation_constants_are_used(make_trainer):
     config = make_trainer(return_shift=-2.0, return_scale=7.0).model.primary.config
     assert (config.return_shift, config.return_scale) == (-2.0, 7.0)
@@ -544,6 +539,38 @@ def test_a_collapse_of_the_weights_is_said_once(make_trainer, make_dialogues, ca
     trainer.train()
     assert caplog.text.count("the weights have collapsed") == 1
     assert "of 150 rows" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"normalize_returns": False}, {"normalize_returns": False, "algorithm": "ilql"}]
+)
+def test_the_largest_rewards_that_are_let_in_can_be_squared(make_trainer, make_dialogues, options):
+    largest = float(np.nextafter(REWARD_LIMIT, 0))
+    rows = make_dialogues(32, max_turns=8).map(lambda row: {"rewards": [largest] * len(row["rewards"])})
+    trainer = make_trainer(train=rows, loss_normalization="sum", max_steps=8, **options)
+    trainer.train()
+    assert np.isfinite(logged(trainer, "loss")).all()
+
+
+def test_evaluation_and_training_have_their_own_batch_sizes(make_trainer, make_dialogues):
+    trainer = make_trainer(
+        per_device_train_batch_size=8, per_device_eval_batch_size=3, arguments={"eval_dataset": make_dialogues(10)}
+    )
+    forward, sizes = trainer._forward, []
+
+    def measuring(model, batch, *args):
+        sizes.append(len(batch.lengths))
+        return forward(model, batch, *args)
+
+    trainer._forward = measuring
+    trainer.model_wrapped = trainer.model
+    loss = trainer.evaluate()["eval_loss"]
+    assert sizes == [3, 3, 3, 1]
+    trainer.args.per_device_eval_batch_size = 100
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(loss, rel=1e-6) and sizes[4:] == [10]
+    sizes.clear()
+    trainer.train()
+    assert sizes == [8, 8, 16, 16, 8]  # phases 1, 3 (with validation rows) and 4
 
 
 # Waste

@@ -109,6 +109,11 @@ def test_the_main_process_alone_writes_the_output_folder(ranks, folder):
     assert torch.equal(heads.q_weight, ranks[0]["mc"][1]["primary.q_weight"])
 
 
+def test_all_processes_stop_where_one_has_diverged(ranks, folder):
+    messages = [(folder / f"diverged-rank{rank}.txt").read_text() for rank in (0, 1)]
+    assert messages[0] == messages[1] and "train_dataset, row 7 has the loss inf" in messages[0]
+
+
 @pytest.mark.slow
 def test_zero_2_trains_what_one_process_does(tmp_path):
     pytest.importorskip("deepspeed")

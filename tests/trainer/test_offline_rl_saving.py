@@ -245,6 +245,7 @@ def test_plain_training_arguments_become_a_config(
 
 BAD_ROWS = {
     "rewards: has 1 entries for 2 assistant turns": lambda row: row | {"rewards": [1.0]},
+    "rewards: entry 0 is 1e\\+20": lambda row: row | {"rewards": [1e20, 0.0]},
     "rewards: entry 1 is nan": lambda row: row | {"rewards": [0.0, math.nan]},
     "messages: has no assistant turn": lambda row: row | {"messages": row["messages"][:1], "rewards": []},
 }
