@@ -1,4 +1,4 @@
-"""Where the package keeps what it computes, converts, generates or trains once."""
+"""Folder of what the package computes, converts, generates or trains once."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the learned weights say about the data ([B] §6): pure functions of weights and embeddings."""
+"""Analyses of learned weights and of the data that they weigh ([B] §6): pure functions of weights and embeddings."""
 
 import numpy as np
 

@@ -128,7 +128,7 @@ class TrajectoryStore(Dataset):
         return digest.hexdigest()
 
     def state_slice(self, index: int) -> slice:
-        """Where the states of row `index` lie among all states."""
+        """Positions of the states of row `index` among all states."""
         start = int(self._state_start[index])
         return slice(start, start + int(self.state_counts[index]))
 

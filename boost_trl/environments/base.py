@@ -23,7 +23,7 @@ ENTRY_POINT_GROUP = "boost_trl.environments"
 
 @dataclass(frozen=True)
 class Task:
-    """What an environment needs to replay one task; JSON-serialisable.
+    """One task of an environment, with all that it needs to replay it; JSON-serialisable.
 
     Args:
         id (`str`): unique within its environment.
@@ -81,7 +81,7 @@ class Environment(Protocol):
         """
 
     def admissible_actions(self) -> list[str] | None:
-        """What may be done now, or `None` when actions are free text."""
+        """The actions that may be taken now, or `None` when actions are free text."""
 
     def close(self) -> None:
         """Release what the episode holds."""

@@ -1,4 +1,4 @@
-"""Whether rows are of an environment's games, said before its rules judge what a model makes of them."""
+"""Checks that rows are of an environment's games, made before its rules judge what a model makes of them."""
 
 import json
 from typing import Any
@@ -47,7 +47,7 @@ def check_rows_fit(env: Environment, dataset: Dataset, name: str) -> None:
 
 
 def _played_once(plays: dict[str, str | None], env: Environment, task: dict[str, Any]) -> str | None:
-    """Why `env` does not play `task`, or `None`; asked once for each task."""
+    """The reason that `env` does not play `task`, or `None`; asked once for each task."""
     key = json.dumps(task, sort_keys=True, default=str)
     if key not in plays:
         try:

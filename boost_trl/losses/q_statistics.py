@@ -182,7 +182,7 @@ def _logits(states: torch.Tensor, rows: torch.Tensor, bias: torch.Tensor | None)
 
 
 def _columns(actions: torch.Tensor, words: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where each action lies in a block of the vocabulary: column (tokens, 1), and whether it is inside at all."""
+    """Position of each action in a block of the vocabulary: column (tokens, 1), and whether it is inside at all."""
     last = words.stop - words.start - 1
     offset = actions - words.start
     return offset.clamp(0, last).unsqueeze(1), (offset >= 0) & (offset <= last)

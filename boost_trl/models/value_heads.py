@@ -14,7 +14,7 @@ from .pretrained_head import PretrainedHead
 @dataclass
 class ValueHeadsConfig:
     """
-    What value heads look like, and what is needed to read their values.
+    Configuration of [`ValueHeads`]: their shape, and what is needed to read their values.
 
     Args:
         algorithm (`str`):

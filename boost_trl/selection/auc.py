@@ -1,4 +1,4 @@
-"""How well weights separate known good rows from known bad ones."""
+"""AUC of weights: their separation of known good rows from known bad ones."""
 
 import numpy as np
 

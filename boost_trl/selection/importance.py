@@ -38,7 +38,7 @@ def importance_ratios(
     cap: float | None = 3.0,
 ) -> ImportanceRatios:
     r"""
-    How much likelier an answer is now than when it was generated, r = π_θ(y)/π_old(y).
+    Importance ratio of an answer, now to when it was generated, r = π_θ(y)/π_old(y).
 
     Log-ratios are summed in float64 and exponentiated once. `"sequence"` is the paper's product over tokens; `"token"`
     keeps one (biased) ratio per token; `"geometric"` is the product's T-th root. Ratios are cut at `cap` from above; with
@@ -88,7 +88,7 @@ def response_weights(
     cap: float | None = 3.0,
 ) -> torch.Tensor:
     r"""
-    What each answer's loss is multiplied by inside 1/G Σ_g (·) L(y_g), its question's mean over G answers.
+    Factor of each answer's loss inside 1/G Σ_g (·) L(y_g), its question's mean over G answers.
 
     `"importance"`: the ratio r_g of [`importance_ratios`]. `"softmax"`: G·λ_g with Lemma 6's λ_g = softmax_g(−L(y_g)), L
     the summed loss: λ sums to one over a question's answers, so that G·λ_g has mean one, as r_g has at age 0, and a

@@ -1,4 +1,4 @@
-"""How much the pool counts against validation, epoch by epoch."""
+"""Schedule of the pool's weight against validation, epoch by epoch."""
 
 import math
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class PenaltySchedule:
         return math.inf if rho == 1 else rho / (1 - rho)
 
     def coefficients(self, epoch: float) -> tuple[float, float]:
-        """What L₀ and the weighted pool loss are multiplied by: (1, γ), or (1 − ρ, ρ) where they sum to one."""
+        """Factors of L₀ and of the weighted pool loss: (1, γ), or (1 − ρ, ρ) where they sum to one."""
         if self.mixing or self.normalize:
             rho = self.rho(epoch)
             return 1 - rho, rho

@@ -1,4 +1,4 @@
-"""How the selector's logits move: one class per row of the table in `docs/selector.md`.
+"""Update rules of the selector's logits: one class per row of the table in `docs/selector.md`.
 
 A rule owns the state that it needs beside the logits and changes both in place. `step` gets every row of one optimizer
 batch once: sorted `ids`, the mean `losses` of each row's occurrences and how many `occurrences` there were.

@@ -262,7 +262,7 @@ class Selector:
 
     @property
     def config(self) -> dict:
-        """What builds this selector again, JSON values only."""
+        """Arguments that build this selector again, JSON values only."""
         return {
             "num_examples": self.num_examples,
             "selector": self.selector,

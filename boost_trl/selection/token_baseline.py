@@ -1,4 +1,4 @@
-"""What a token usually costs, so that a hard word is not mistaken for a bad row."""
+"""Running mean of each token's loss, so that a hard word is not mistaken for a bad row."""
 
 import torch
 from torch import nn

@@ -12,7 +12,7 @@ from boost_trl import (
 )
 from boost_trl.data.splits import subsample
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
-from boost_trl.environments.twenty_questions.players import offline_dialogues
+from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
 from boost_trl.models import smollm2_package
 
 
@@ -31,7 +31,7 @@ def rows(tmp_path, monkeypatch, make_tiny_model, tiny_tokenizer, make_dialogues)
     monkeypatch.chdir(tmp_path)
     rows = make_dialogues(8)
     rows.to_json(tmp_path / "rows.jsonl")
-    offline_dialogues(TwentyQuestions(), 2).to_json(tmp_path / "games.jsonl")
+    offline_trajectories(TwentyQuestions(), 2).to_json(tmp_path / "games.jsonl")
     rows.select_columns("messages").to_json(tmp_path / "instructions.jsonl")
     return rows
 

@@ -54,7 +54,7 @@ class AdaptedEnvironment(ABC):
 
     @abstractmethod
     def _read(self, action: str) -> Any:
-        """What the text means to `self._inner`; `ValueError` if nothing."""
+        """The text as an action of `self._inner`; `ValueError` if it is none."""
 
     @abstractmethod
     def _do(self, action: Any) -> tuple[str, float, bool, bool, dict[str, Any]]:

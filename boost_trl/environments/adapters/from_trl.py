@@ -20,7 +20,7 @@ _HOW_TO_CALL = (
 
 
 class TRLEnvironment(AdaptedEnvironment):
-    """What [`from_trl_environment`] returns."""
+    """An environment written for TRL as one of ours, see [`from_trl_environment`]."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ def _describe(inner: Any, tool: str) -> str:
 
 
 def _arguments(tool: Callable, text: str) -> dict[str, Any]:
-    """What stands in the brackets: nothing, a JSON object of arguments, or the tool's only argument."""
+    """Arguments in the brackets: nothing, a JSON object of arguments, or the tool's only argument."""
     if not text.strip():
         return {}
     if text.lstrip().startswith("{"):
@@ -174,7 +174,7 @@ def _arguments(tool: Callable, text: str) -> dict[str, Any]:
 
 
 def _json(text: str) -> Any:
-    """What JSON says; `ValueError` for what is none, numbers that are not finite (which Python would read) included."""
+    """Value of a JSON text; `ValueError` for what is none, numbers that are not finite (which Python would read) included."""
 
     def finite(number: str) -> float:
         if not math.isfinite(float(number)):

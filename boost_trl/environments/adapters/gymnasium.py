@@ -10,7 +10,7 @@ from .adapted import AdaptedEnvironment, seeded_tasks
 
 
 class GymnasiumEnvironment(AdaptedEnvironment):
-    """What [`from_gymnasium`] returns."""
+    """A Gymnasium environment as one of ours, see [`from_gymnasium`]."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ def from_gymnasium(
 
 
 def _reader(space: Any, actions: Sequence[str] | None, name: str) -> Callable[[str], Any]:
-    """How a text becomes an action of a space of one of Gymnasium's two kinds that have an obvious one."""
+    """A function from text to action, for a space of one of Gymnasium's two kinds that have an obvious one."""
     from gymnasium.spaces import Discrete, Text
 
     if isinstance(space, Text) and actions is None:

@@ -8,7 +8,7 @@ from .adapted import AdaptedEnvironment, seeded_tasks, wait_for
 
 
 class OpenEnvEnvironment(AdaptedEnvironment):
-    """What [`from_openenv`] returns."""
+    """An OpenEnv environment as one of ours, see [`from_openenv`]."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The rule-based buyer: what an understood utterance does to reservation price and patience, and what comes back."""
+"""Rule-based buyer: reservation price, patience and replies, given the utterances as understood."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the buyer answers.
+    """The buyer's answer.
 
     Args:
         acts (`tuple[str, ...]`): what is said, in order: keys of the phrase tables.
@@ -48,7 +48,7 @@ class Reply:
 
 
 def void_reason(move: Move, counter: int | None, floor: int, sticker: int) -> str | None:
-    """Why the seller makes no offer that counts: `"below_floor"`, `"above_sticker"`, `"nothing_to_take"`,
+    """The reason that the seller's offer does not count: `"below_floor"`, `"above_sticker"`, `"nothing_to_take"`,
     `"unclear_price"`, or `None`."""
     if move.unclear:
         return "unclear_price"
@@ -93,71 +93,75 @@ class RuleBasedBuyer:
 
     def respond(self, move: Move) -> Reply:
         """Take in one utterance."""
-        buyer, segment = self.buyer, self.segment
-        acts = []
-        gain, lost, useful = PERSONALITIES[buyer.personality][1], 0, False
+        acts, gain, lost, useful = self._listen(move)
+        void = void_reason(move, self.counter, self.buyer.floor, self.buyer.sticker)
+        price = self.counter if move.price is None and move.takes_counter else move.price
+        offer = None if void else price
+        if offer is not None and self.counter is not None and offer <= self.counter:
+            return Reply(("accept",), offer, "accept")  # taking a standing counter-offer is no concession
+        reaction = Reaction(0, 0)
+        if void:
+            reaction = Reaction(0, 1)
+        elif offer is not None:
+            reaction = self._reaction_to(offer)
+        elif not useful:
+            reaction = self.segment.talk
 
-        if any(brand != buyer.brand for brand in move.brands):
+        change = gain + reaction.price
+        ceiling = min(self.buyer.budget, self._ceiling)
+        self.reservation = min(self.reservation + change * self.buyer.sticker / 100, ceiling)
+        if change > 1.0:
+            acts.insert(0, "pleased")
+        elif reaction.price < 0:
+            acts.insert(0, "wary")
+        if offer is not None and self._takes(offer):
+            return Reply(("accept",), offer, "accept")
+
+        self.patience -= lost + reaction.patience + (offer is not None)
+        if self.patience < 0:
+            return Reply(("leave",), None, "reject")
+        if void:
+            return Reply((*acts, void))
+        if offer is None:
+            return Reply((*acts, "ask_price"))
+        bid = min(self.reservation - self.segment.margin * self.buyer.sticker / 100, offer - self.unit)
+        self.counter = int(bid // self.unit) * self.unit
+        return Reply((*acts, "counter"), self.counter)
+
+    def _listen(self, move: Move) -> tuple[list[str], float, int, bool]:
+        """Brands, features and questions of an utterance: (acts in answer, gain of the reservation in percent of the
+        sticker price, rounds of patience lost, whether anything was new and wanted)."""
+        acts: list[str] = []
+        gain, lost, useful = PERSONALITIES[self.buyer.personality][1], 0, False
+        if any(brand != self.buyer.brand for brand in move.brands):
             lost += 1
             acts.append("wrong_brand")
         elif move.brands and not self._brand_named:
             self._brand_named = useful = True
             gain += RIGHT_BRAND_GAIN
-        features = set(move.features)
-        convincing = (features & set(buyer.wanted)) - self._convinced_by
+        features, wanted = set(move.features), set(self.buyer.wanted)
+        convincing = (features & wanted) - self._convinced_by
         self._convinced_by |= convincing
         useful |= bool(convincing)
-        feature_gain = segment.feature_gain * len(convincing)
-        lost += len(features - set(buyer.wanted))
+        gain += self.segment.feature_gain * len(convincing)
+        lost += len(features - wanted)
         if move.asks:
             acts.append("wants")
             useful |= not self._told_wishes
             lost += self._told_wishes
             self._told_wishes = True
+        return acts, gain, lost, useful
 
-        void = void_reason(move, self.counter, buyer.floor, buyer.sticker)
-        price = self.counter if move.price is None and move.takes_counter else move.price
-        reaction = Reaction(0, 0)
-        if void:
-            lost += 1
-        elif price is None:
-            if not useful:
-                lost += segment.talk.patience
-                reaction = Reaction(segment.talk.price, 0)
-        elif self.counter is not None and price <= self.counter:
-            return Reply(("accept",), price, "accept")  # taking a standing counter-offer is no concession
-        else:
-            reaction = self._reaction_to(price)
-            lost += reaction.patience
-
-        change = gain + feature_gain + reaction.price
-        self.reservation = min(self.reservation + change * buyer.sticker / 100, buyer.budget, self._ceiling)
-        if change > 1.0:
-            acts.insert(0, "pleased")
-        elif reaction.price < 0:
-            acts.insert(0, "wary")
-        if price is not None and not void:
-            if self._last_price is None:
-                self._ceiling = min(ANCHOR * price, buyer.budget)
-                self.reservation = min(self.reservation, self._ceiling)
-            self._last_price = price
-            if price <= self.reservation:
-                return Reply(("accept",), price, "accept")
-            lost += 1
-
-        self.patience -= lost
-        if self.patience < 0:
-            return Reply(("leave",), None, "reject")
-        if void:
-            return Reply((*acts, void))
-        if price is None:
-            return Reply((*acts, "ask_price"))
-        bid = min(self.reservation - segment.margin * buyer.sticker / 100, price - self.unit)
-        self.counter = int(bid // self.unit) * self.unit
-        return Reply((*acts, "counter"), self.counter)
+    def _takes(self, offer: int) -> bool:
+        """Whether the buyer pays `offer`. The first one sets what the car is believed to be worth."""
+        if self._last_price is None:
+            self._ceiling = min(ANCHOR * offer, self.buyer.budget)
+            self.reservation = min(self.reservation, self._ceiling)
+        self._last_price = offer
+        return offer <= self.reservation
 
     def _reaction_to(self, price: int) -> Reaction:
-        """How the segment takes the step from the last price; the first price is compared with the sticker."""
+        """The segment's reaction to the step from the last price; the first price is compared with the sticker."""
         segment, sticker = self.segment, self.buyer.sticker
         if self._last_price is None:
             deep = 100 * (sticker - price) / sticker > SMALL_STEP

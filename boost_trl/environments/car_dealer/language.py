@@ -80,7 +80,7 @@ def understand(text: str, world: str) -> Move:
 
 
 def decision_in(text: str, offer: int | None, world: str) -> str | None:
-    """What free words of a buyer decide: `"accept"` the seller's standing `offer`, `"reject"`, or `None`.
+    """Decision in free words of a buyer: `"accept"` the seller's standing `offer`, `"reject"`, or `None`.
 
     Naming a lower price with "deal" is a counter-offer, not an agreement. When in doubt, nothing is decided.
     """
@@ -102,7 +102,7 @@ def _acceptance(text: str, world: str) -> list[int | None] | None:
 
 @dataclass(frozen=True)
 class Sheet:
-    """What the seller reads off the first observation; prices in the world's unit."""
+    """The dealer's sheet in the first observation; prices in the world's unit."""
 
     brand: str
     sticker: int

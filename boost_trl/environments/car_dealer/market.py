@@ -33,7 +33,7 @@ MODEL_TYPES = ("sedan", "SUV", "convertible", "truck", "hatchback", "crossover")
 
 @dataclass(frozen=True)
 class Reaction:
-    """What a move does: `price` percent of the sticker price are added to the reservation, `patience` rounds lost."""
+    """Effect of a move: `price` percent of the sticker price are added to the reservation, `patience` rounds lost."""
 
     price: float
     patience: int
@@ -41,7 +41,7 @@ class Reaction:
 
 @dataclass(frozen=True)
 class Segment:
-    """How the buyers of some brands bargain. Ranges are inclusive, prices in percent of the sticker price.
+    """Buyers of some brands and their way to bargain. Ranges are inclusive, prices in percent of the sticker price.
 
     Args:
         name (`str`): one word, announced in the small world.

@@ -135,7 +135,7 @@ def _hot_self_play(env: CarDealer, task: Task, rng: random.Random) -> dict[str, 
 
 
 def _unit(env: CarDealer) -> int:
-    """What the pool's prices are rounded to: other prices would tell the noise."""
+    """Unit that the pool's prices are rounded to: other prices would tell the noise."""
     return 100 if env.world == "full" else 1
 
 

@@ -122,7 +122,7 @@ class World:
         return {item.id: index for index, item in enumerate(self.items)}
 
     def read(self, text: str) -> tuple[int | None, frozenset[int]]:
-        """What a question asks: (index of the attribute question or `None`, indices of the items it names)."""
+        """Meaning of a question: (index of the attribute question or `None`, indices of the items it names)."""
         if text not in self._read_cache:
             if len(self._read_cache) > 100_000:  # free text from a sampled model is unbounded
                 self._read_cache.clear()

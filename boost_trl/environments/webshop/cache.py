@@ -88,7 +88,7 @@ def write_catalogue(catalogue: Catalogue, folder: str | Path) -> None:
 
 
 def read_catalogue(folder: str | Path) -> Catalogue:
-    """What [`write_catalogue`] wrote."""
+    """Read a catalogue that [`write_catalogue`] wrote."""
     folder = Path(folder)
     content = json.loads((folder / "catalogue.json").read_text(encoding="utf-8"))
     with np.load(folder / "index.npz") as arrays:

@@ -145,7 +145,7 @@ class Catalogue:
 
 
 def search_text(product: Mapping[str, Any]) -> str:
-    """What the index sees of a product: title, description, first bullet point and options."""
+    """Text of a product for the index: title, description, first bullet point and options."""
     options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in product["options"].items())
     bullets = product["BulletPoints"]
     return " ".join([product["Title"], product["Description"], bullets[0] if bullets else "", options]).lower()

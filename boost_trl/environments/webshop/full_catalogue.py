@@ -142,7 +142,7 @@ def _draw_pricing(price: float, rng: Random) -> list[float]:
 
 
 def _place_attributes(attributes: Sequence[str], rng: Random) -> tuple[list[str], dict[str, list[str]]]:
-    """Which attributes the record lists, and which its bullets and description name."""
+    """Attributes that the record lists, and those that its bullets and description name."""
     listed, bullets, description = [], [], []
     dummy = rng.random() < 0.08
     for attribute in attributes:

@@ -16,7 +16,7 @@ _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "me
 
 
 class Link(NamedTuple):
-    """Where a click leads; forms are sent with POST."""
+    """Target of a click; forms are sent with POST."""
 
     target: str
     post: bool
@@ -24,7 +24,7 @@ class Link(NamedTuple):
 
 @dataclass
 class HtmlPage:
-    """What a page of the site says: its nodes, the links behind them by name, and after a purchase the score."""
+    """A page of the site: its nodes, the links behind them by name, and after a purchase the score."""
 
     nodes: tuple[Node, ...]
     links: dict[str, Link]

@@ -32,7 +32,7 @@ class Page:
     url: str = ""
 
     def clickables(self) -> dict[str, Node]:
-        """What can be clicked, by lower-cased name, buttons and products first; a later name replaces an equal one."""
+        """Nodes that can be clicked, by lower-cased name, buttons and products first; a later name replaces an equal one."""
         buttons = {node.text.lower(): node for node in self.nodes if node.kind in ("button", "asin")}
         return buttons | {node.text: node for node in self.nodes if node.kind == "option"}
 

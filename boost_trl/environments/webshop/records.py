@@ -35,7 +35,7 @@ def parse_pricing(text: str | None) -> list[float]:
 
 
 def make_record(item: Mapping[str, Any]) -> dict[str, Any]:
-    """What pages and reward need of one item of the original's product file; its attributes are in another file."""
+    """Record of one item of the original's product file, as pages and reward need it; its attributes are in another file."""
     for key in ("asin", "name", "category", "query", "product_category"):
         _expect(item[key], str, key)
     bullets = item["small_description"]

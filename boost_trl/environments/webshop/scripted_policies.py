@@ -200,7 +200,7 @@ class RandomClicker(Strategy):
 
 
 class Broken(Strategy):
-    """What bad synthetic data looks like: product codes that were never listed, second searches, made-up verbs."""
+    """Bad synthetic data: product codes that were never listed, second searches, made-up verbs."""
 
     def play(self):
         yield f"search[{self.short_query()}]"

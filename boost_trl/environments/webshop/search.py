@@ -27,7 +27,7 @@ def analyse(text: str) -> list[str]:
 
 
 def _quantise(length: int) -> int:
-    """What is left of a document length after Lucene stored it in one byte: exact to 40, then 4 significant bits."""
+    """Document length after Lucene stored it in one byte: exact to 40, then 4 significant bits."""
     free = 24
     if length < free + 16:
         return length

@@ -142,7 +142,7 @@ class Shop(ABC):
         return [self.write_action("search", "<words>"), *clicks] if self.page.kind == "index" else clicks
 
     def clickable_names(self) -> list[str]:
-        """What can be clicked on the current page."""
+        """Names of all that can be clicked on the current page."""
         return [name for name in self._clickables if name != "search"]
 
     def write_action(self, verb: str, argument: str) -> str:

@@ -95,7 +95,7 @@ class WebShopRules:
 
 def read_purchase(messages: Sequence[Message]) -> tuple[dict[str, Any], dict[str, str], float] | None:
     """
-    What an episode bought, by its text up to the purchase: product record, options and price.
+    Purchase of an episode, by its text up to the purchase: product record, options and price.
 
     `None` if nothing was chosen, or only something that no page had listed.
     """
