@@ -43,7 +43,10 @@ def split_by_category(
         if not 0 < share < 1:
             raise ValueError(f"`{field}` is {share}; it must lie strictly between 0 and 1")
     if column not in dataset.column_names:
-        raise ValueError(f"the dataset has no column `{column}` to split by; it has {dataset.column_names}")
+        raise ValueError(
+            f"the dataset has no column `{column}` to split by, only {dataset.column_names}; add it, or give the validation "
+            "rows yourself (`validation_path` on the command line)"
+        )
     labels = dataset[column]
     rows_of: dict[str, list[int]] = {}
     for row, label in enumerate(labels):

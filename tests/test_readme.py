@@ -1,0 +1,68 @@
+"""README's code blocks and commands run as they stand, on README's own rows.
+
+A tiny model lies in a folder of each name that README takes from the Hub, so that no word of README is changed.
+"""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from boost_trl import ValuePolicy, cli
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+MODELS = ["openai-community/gpt2", "HuggingFaceTB/SmolLM2-135M-Instruct"]
+NO_TEMPLATE = MODELS[:1]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands():
+    lines = "".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("boost-trl ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
+
+    folder = tmp_path_factory.mktemp("newcomer")
+    rows = [line for block in blocks("json") for line in block.splitlines()]
+    assert rows and all(json.loads(row) for row in rows)
+    for name in ("dialogues.jsonl", "trusted.jsonl"):
+        (folder / name).write_text("".join(row + "\n" for row in rows))
+    words = sorted({word for row in rows for word in re.findall(r"\w+|[^\w\s]", row)})
+    for name in MODELS:
+        tokenizer = word_tokenizer(["user:", "assistant:", "system:", *words])
+        if name in NO_TEMPLATE:
+            tokenizer.chat_template = None
+        tiny_gpt2(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=512).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def newcomer(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("BOOST_TRL_CACHE", str(folder / "cache"))
+
+
+def test_its_code_runs_as_it_stands():
+    names = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["trainer"].state.global_step == names["trainer"].args.max_steps
+    for code in re.findall(r"`((?:trainer\.policy|ValuePolicy\.from_pretrained)\([^`]*\))`", README):
+        assert isinstance(eval(code, {**names, "ValuePolicy": ValuePolicy}), ValuePolicy)
+
+
+def test_its_commands_run_as_they_stand_one_after_the_other(capsys):
+    assert {command[1] for command in commands()} == set(cli.COMMANDS)
+    for command in commands():
+        status = cli.main(command[1:])
+        assert status == 0, capsys.readouterr().err.splitlines()[-1]
