@@ -63,9 +63,26 @@ def load_named_dataset(name: str, config: str | None = None, streaming: bool = F
 
     file_type = _FILE_TYPES.get(Path(name).suffix.lower())
     if file_type is not None:
-        return load_dataset(file_type, data_files=name, streaming=streaming)
+        return _load_file(file_type, name, streaming)
     check_dataset_name(name)
     return load_dataset(name, name=config, streaming=streaming)
+
+
+def _load_file(file_type: str, path: str, streaming: bool):
+    """
+    Raises:
+        ValueError: for a file without rows, or one that is not of its type.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    try:
+        return load_dataset(file_type, data_files=path, streaming=streaming)
+    except (StopIteration, ValueError, DatasetGenerationError) as error:
+        # What `datasets` says of an empty file differs from type to type.
+        if isinstance(error, StopIteration) or not Path(path).stat().st_size or "corresponds to no data" in str(error):
+            raise ValueError(f"{path}: the file has no rows") from error
+        raise ValueError(f"{path}: cannot be read: {error.__cause__ or error}") from error
 
 
 def load_validation_dataset(script_args: SFTSelfRefineScriptArguments, dataset):
@@ -74,13 +91,13 @@ def load_validation_dataset(script_args: SFTSelfRefineScriptArguments, dataset):
         splits = load_named_dataset(script_args.validation_dataset_name, script_args.validation_dataset_config)
         return _split(splits, script_args.dataset_validation_split or "train", script_args.validation_dataset_name)
     if script_args.dataset_validation_split is not None:
-        return _split(dataset, script_args.dataset_validation_split, script_args.dataset_name or "datasets")
+        return _split(dataset, script_args.dataset_validation_split, script_args.dataset_name)
     return None
 
 
-def _split(dataset, name: str, where: str):
+def _split(dataset, name: str, where: str | None, option: str = "dataset_validation_split"):
     if name not in dataset:
-        raise ValueError(f"{where} has no split '{name}'; it has {sorted(dataset)}. Set `--dataset_validation_split`.")
+        raise ValueError(f"{where or 'datasets'} has no split '{name}'; it has {sorted(dataset)}. Set `--{option}`.")
     return dataset[name]
 
 
@@ -111,11 +128,16 @@ def prepare(script_args, training_args, model_args, dataset_args) -> Callable[[]
     else:
         raise ValueError("Either `datasets` or `dataset_name` must be provided.")
 
+    where, eval_dataset = script_args.dataset_name, None
+    train_dataset = _split(dataset, script_args.dataset_train_split, where, "dataset_train_split")
+    if training_args.eval_strategy != "no":
+        eval_dataset = _split(dataset, script_args.dataset_test_split, where, "dataset_test_split")
+
     trainer = BilevelSFTSelfRefineTrainer(
         model=model_args.model_name_or_path,
         args=training_args,
-        train_dataset=dataset[script_args.dataset_train_split],
-        eval_dataset=dataset[script_args.dataset_test_split] if training_args.eval_strategy != "no" else None,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
         validation_dataset=load_validation_dataset(script_args, dataset),

@@ -27,7 +27,6 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from boost_trl.data.chat_templates import with_action_marks
@@ -46,7 +45,11 @@ from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
 from boost_trl.trainer.divergence import WindowLosses, explain_losses, explain_parameters
 from boost_trl.trainer.endless_sampler import EndlessSampler
 from boost_trl.trainer.head_fitting import HeadFitter
-from boost_trl.trainer.hub_upload import push_checkpoint
+from boost_trl.trainer.hub_upload import (
+    push_checkpoint,
+    push_without_pickled_arguments,
+    put_pickled_arguments_aside,
+)
 from boost_trl.trainer.mixture_draws import MixtureDraws
 from boost_trl.trainer.offline_rl_model import (
     check_reference,
@@ -898,6 +901,8 @@ class BilevelOfflineRLTrainer(Trainer):
         if self.args.should_save and not folder.name.startswith(PREFIX_CHECKPOINT_DIR):
             self._save_policy(folder / POLICY_FOLDER)
             model_card(self, why_no_policy=self._why_no_policy).save(folder / "README.md")
+            if _internal_call and output_dir is None:  # for a push: Trainer's upload takes the whole folder
+                put_pickled_arguments_aside(folder)
 
     def _save_policy(self, folder: Path) -> None:
         self._why_no_policy = None
@@ -931,10 +936,8 @@ class BilevelOfflineRLTrainer(Trainer):
 
     def push_to_hub(self, commit_message: str | None = "End of training", *args, **kwargs):
         """Upload all that [`~BilevelOfflineRLTrainer.save_model`] writes; checkpoints and `training_args.bin` stay."""
-        if self.args.should_save:
-            # Whatever wrote it: Trainer's upload takes the whole folder.
-            Path(self.args.output_dir, TRAINING_ARGS_NAME).unlink(missing_ok=True)
-        return super().push_to_hub(commit_message, *args, **kwargs)
+        parent = super()
+        return push_without_pickled_arguments(self, lambda: parent.push_to_hub(commit_message, *args, **kwargs))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         push_checkpoint(self, checkpoint_folder)

@@ -20,7 +20,6 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import EvalPrediction, has_length
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.utils import get_config_model_id
@@ -28,8 +27,13 @@ from trl.trainer.utils import get_config_model_id
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.selection import TokenBaseline, weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig, loss_name
-from boost_trl.trainer.hub_upload import push_checkpoint
+from boost_trl.trainer.hub_upload import (
+    push_checkpoint,
+    push_without_pickled_arguments,
+    put_pickled_arguments_aside,
+)
 from boost_trl.trainer.sft_checks import (
+    check_eval_dataset,
     check_loss_can_be_weighted,
     check_not_streaming,
     check_online,
@@ -56,8 +60,9 @@ from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN, select_top_rows
 from boost_trl.trainer.sft_model_card import EXAMPLE_WEIGHTS_NAME, card_section
 from boost_trl.trainer.sft_online import ANSWER, NO_ANSWER, OnlineAnswers
 from boost_trl.trainer.sft_pool import StreamedPool, column_names, make_pool
+from boost_trl.trainer.sft_row_checks import check_rows
 from boost_trl.trainer.sft_row_losses import RowLosses
-from boost_trl.trainer.sft_validation import make_validation_loss
+from boost_trl.trainer.sft_validation import learns_completions_only, make_validation_loss
 from boost_trl.trainer.sft_window import BilevelCallback, Window
 
 
@@ -169,6 +174,10 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
                 # With `max_steps` the number of epochs is known only once the data is; `_begin_training` checks it.
                 args.penalty_schedule(args.num_train_epochs)
         self.pool = make_pool(train_dataset, args, learned)
+        if isinstance(train_dataset, (Dataset, IterableDataset)):
+            left_out = None if self.pool is None else self.pool.left_out
+            check_rows(train_dataset, "train_dataset", args, formatting_func, left_out)
+        check_eval_dataset(eval_dataset, args, formatting_func)
         self.selector = None
         if self.pool is not None:
             check_loss_can_be_weighted(args, compute_loss_func)
@@ -234,11 +243,19 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             return take_ids_from_labels(dataset, **map_kwargs)
 
     def prepare_like_evaluation(self, dataset: Dataset, name: str) -> Dataset:
-        """`dataset` with TRL's own preparation, never packed, with the columns that the collator reads."""
+        """`dataset` with TRL's own preparation, never packed, with the columns that the collator reads.
+
+        Unless the arguments say so, its own columns and not the training data's decide whether prompts are learned.
+        """
         if not self._skip_prepare_dataset:
-            dataset = self._prepare_dataset(
-                dataset, self.processing_class, self.args, False, self._formatting_func, name
-            )
+            of_training = self.completion_only_loss
+            self.completion_only_loss = learns_completions_only(dataset, self.args)
+            try:
+                dataset = self._prepare_dataset(
+                    dataset, self.processing_class, self.args, False, self._formatting_func, name
+                )
+            finally:
+                self.completion_only_loss = of_training
         return self._remove_unused_columns(dataset, description=name)
 
     def _set_signature_columns_if_needed(self):
@@ -599,7 +616,15 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             self.selector.save_pretrained(folder)
             self.example_weights().to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
             if _internal_call and output_dir is None:  # for a push: the pickled arguments stay here
-                (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+                put_pickled_arguments_aside(folder)
+
+    def push_to_hub(self, *args, **kwargs):
+        """As [`~trl.SFTTrainer.push_to_hub`]; with learned weights `training_args.bin` is not uploaded."""
+
+        if self.selector is None:
+            return super().push_to_hub(*args, **kwargs)
+        parent = super()
+        return push_without_pickled_arguments(self, lambda: parent.push_to_hub(*args, **kwargs))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.selector is None:

@@ -1,10 +1,13 @@
 """What goes to the Hub from a checkpoint while training goes on."""
 
 import shutil
+from collections.abc import Callable
+from concurrent.futures import Future
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
+from huggingface_hub import CommitInfo
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
@@ -17,6 +20,43 @@ _RESUME_ONLY = (
     *("optimizer*", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json", "bilevel_state.*"),
     *("latest", "zero_to_fp32.py", TRAINING_ARGS_NAME),
 )
+
+
+# Trainer uploads no file of `output_dir` whose name begins so.
+_PUT_ASIDE = f"_{TRAINING_ARGS_NAME}"
+
+
+def put_pickled_arguments_aside(folder: str | Path) -> None:
+    """Rename `training_args.bin`, where there is one, so that an upload of the folder leaves it out."""
+    path = Path(folder, TRAINING_ARGS_NAME)
+    if path.is_file():
+        path.replace(path.with_name(_PUT_ASIDE))
+
+
+def put_pickled_arguments_back(folder: str | Path) -> None:
+    """Undo [`put_pickled_arguments_aside`]."""
+    path = Path(folder, _PUT_ASIDE)
+    if path.is_file():
+        path.replace(path.with_name(TRAINING_ARGS_NAME))
+
+
+def push_without_pickled_arguments(trainer: Trainer, push: Callable[[], CommitInfo | Future | None]):
+    """
+    What `push()` returns; `training_args.bin` is back in the trainer's folder when the upload has ended, however it ended.
+
+    The trainer's `save_model` puts the file aside when a push calls it.
+    """
+    if not trainer.args.should_save:
+        return push()
+    upload = None
+    try:
+        upload = push()
+    finally:
+        if isinstance(upload, Future):
+            upload.add_done_callback(lambda _: put_pickled_arguments_back(trainer.args.output_dir))
+        else:
+            put_pickled_arguments_back(trainer.args.output_dir)
+    return upload
 
 
 def push_checkpoint(trainer: Trainer, checkpoint_folder: str) -> None:

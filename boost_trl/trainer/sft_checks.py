@@ -11,6 +11,7 @@ from trl.import_utils import is_vllm_available
 from boost_trl.selection import Selector
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN
+from boost_trl.trainer.sft_row_checks import check_cells, check_rows, is_prepared
 
 
 def check_loss_can_be_weighted(args: BilevelSFTSelfRefineConfig, compute_loss_func) -> None:
@@ -64,7 +65,7 @@ def check_validation_dataset(
 ) -> None:
     """
     Raises:
-        ValueError: for a validation set that is empty, or whose columns the loss cannot use.
+        ValueError: for a validation set that is empty, or whose columns or cells the loss cannot use.
         TypeError: if it is not a [`~datasets.Dataset`].
     """
     if not isinstance(dataset, Dataset):
@@ -82,14 +83,13 @@ def check_validation_dataset(
                 "validation_loss='dpo' needs rows with 'prompt', 'chosen' and 'rejected'; `validation_dataset` has no "
                 f"{sorted(preferences - columns)}, only {sorted(columns)}."
             )
+        check_cells(dataset, "validation_dataset", [c for c in ("prompt", "chosen", "rejected") if c in columns])
         return
     if loss == "sft" and preferences <= columns:
         raise ValueError(
             "`validation_dataset` has preference rows ('chosen', 'rejected'): set `validation_loss='dpo'`."
         )
-    if "input_ids" in columns or (args.dataset_kwargs or {}).get("skip_prepare_dataset"):
-        return
-    if formatting_func is not None:
+    if formatting_func is not None and not is_prepared(dataset, args):
         try:
             formatting_func(dataset[0])
         except Exception as error:
@@ -97,13 +97,19 @@ def check_validation_dataset(
                 f"`formatting_func` fails on the first row of `validation_dataset`, which has {sorted(columns)}: "
                 f"{type(error).__name__}: {error}. Give it the columns of `train_dataset`."
             ) from error
-        return
-    conversations = {"messages", "conversations"} & columns
-    if not conversations and not {"prompt", "completion"} <= columns and args.dataset_text_field not in columns:
-        raise ValueError(
-            f"`validation_dataset` has none of the columns to train on, only {sorted(columns)}. It needs "
-            f"'{args.dataset_text_field}' (`dataset_text_field`), 'prompt' and 'completion', 'messages', or 'input_ids'."
-        )
+    check_rows(dataset, "validation_dataset", args, formatting_func)
+
+
+def check_eval_dataset(eval_dataset, args: SFTConfig, formatting_func: Callable | None) -> None:
+    """
+    Raises:
+        ValueError: for an evaluation set whose columns or cells cannot be read.
+    """
+    named = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
+    for name, dataset in named.items():
+        if isinstance(dataset, (Dataset, IterableDataset)):
+            label = "eval_dataset" if name is None else f"eval_dataset[{name!r}]"
+            check_rows(dataset, label, args, formatting_func)
 
 
 def check_not_streaming(args: BilevelSFTSelfRefineConfig) -> None:

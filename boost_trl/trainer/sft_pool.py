@@ -63,6 +63,11 @@ class Pool:
             dataset = dataset.with_format(shown["type"], columns=columns, **shown["format_kwargs"])
         return dataset
 
+    @property
+    def left_out(self) -> np.ndarray | None:
+        """The places in the user's dataset of the rows of fixed weight 0."""
+        return None if self._kept is None else np.setdiff1d(np.arange(self.num_original), self._kept)
+
     def original_row(self, number: int) -> int:
         """The place in the user's dataset of a row number."""
         return number if self._kept is None else int(self._kept[number])
@@ -115,6 +120,7 @@ class StreamedPool:
 
     labels = None
     fingerprint = None
+    left_out = None
 
     def __init__(self, dataset: IterableDataset, columns: list[str], args: BilevelSFTSelfRefineConfig, learned: bool):
         self._dataset = dataset

@@ -1,6 +1,7 @@
 """The upper level's loss L_0 on batches of a trusted validation set."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from accelerate.logging import get_logger
 from datasets import Dataset
-from trl import DPOTrainer
+from trl import DPOTrainer, SFTConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from boost_trl.trainer.endless_sampler import EndlessSampler
 from boost_trl.trainer.sft_fingerprint import fingerprint
@@ -43,6 +45,12 @@ class ValidationLoss:
 
     def __init__(self, dataset: Dataset, trainer: "BilevelSFTSelfRefineTrainer"):
         self.trainer = trainer
+        self._collator = trainer.data_collator
+        if isinstance(
+            self._collator, DataCollatorForVisionLanguageModeling
+        ):  # tokenizes, so it needs to know the format
+            completions_only = learns_completions_only(dataset, trainer.args)
+            self._collator = replace(self._collator, completion_only_loss=completions_only)
         self.dataset = self.prepare(dataset)
         if len(self.dataset) == 0:
             raise ValueError(
@@ -67,7 +75,7 @@ class ValidationLoss:
         return dataset.select(np.setdiff1d(np.arange(len(dataset)), empty))
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        return self.trainer.data_collator(rows)
+        return self._collator(rows)
 
     def take(self, num_batches: int) -> list[dict[str, Any]]:
         """This process's batches for the next optimizer step, on the CPU."""
@@ -173,9 +181,6 @@ class DPOValidationLoss(RowwiseValidationLoss):
         unbound = SimpleNamespace(_tokenizer=trainer._tokenizer)
         return DPOTrainer._prepare_dataset(unbound, dataset, trainer.processing_class, trainer.args, "validation")
 
-    def collate(self, rows):
-        return self._collator(rows)
-
     def loss_sum(self, model, inputs):
         chosen, rejected = self._log_probs(model, inputs).chunk(2)
         reference = self.reference[inputs[VALIDATION_ROWS].cpu()].to(chosen.device)
@@ -213,6 +218,13 @@ class DPOValidationLoss(RowwiseValidationLoss):
     def load_state(self, state):
         super().load_state(state)
         self.reference = state["reference_log_probs"]
+
+
+def learns_completions_only(dataset: Dataset, args: SFTConfig) -> bool:
+    """Whether the loss leaves prompts out: what `completion_only_loss` says, else TRL's rule for the columns."""
+    if args.completion_only_loss is not None:
+        return args.completion_only_loss
+    return {"prompt", "completion"} <= set(dataset.column_names)
 
 
 def make_validation_loss(

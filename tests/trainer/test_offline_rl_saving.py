@@ -188,6 +188,7 @@ def test_push_to_hub_uploads_everything_but_checkpoints_and_pickles(make_trainer
     trainer.train()
     (tmp_path / "out/training_args.bin").write_bytes(b"from an earlier run")
     trainer.push_to_hub(dataset_name="me/games")
+    assert (tmp_path / "out/training_args.bin").read_bytes() == b"from an earlier run"
     ((repo, path, files),) = hub
     assert (repo, path) == ("me/agent", None)
     assert EXPECTED | {"policy/config.json", "policy/model.safetensors", "policy/tokenizer.json"} <= files

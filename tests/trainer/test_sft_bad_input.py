@@ -124,7 +124,12 @@ def test_validation_sets(validation, args, error, message, tmp_path):
         ("trusted.jsonl", {}, TypeError, "`validation_dataset` must be a `Dataset`, got `str`"),
         (Dataset.from_dict({"text": []}), {}, ValueError, "`validation_dataset` is empty"),
         (Dataset.from_dict({"foo": ["w1"]}), {}, ValueError, "`validation_dataset` has none of the columns"),
-        (Dataset.from_dict({"prompt": ["w1"]}), {}, ValueError, "`validation_dataset` has none of the columns"),
+        (
+            Dataset.from_dict({"prompt": ["w1"]}),
+            {},
+            ValueError,
+            "`validation_dataset` has .* 'prompt' and no 'completion'",
+        ),
         (make_rows(3), {"args": {"validation_loss": "dpo"}}, ValueError, "has no .'chosen', 'rejected'."),
         (
             make_rows(3),

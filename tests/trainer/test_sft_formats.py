@@ -130,7 +130,7 @@ def test_rows_that_preparation_drops_keep_their_place_and_their_first_weight(tmp
     rows = [{"input_ids": [5, 6, 7, 8], "assistant_masks": [0, 0, 1, 1]} for _ in range(6)]
     rows[1]["assistant_masks"] = [0, 0, 0, 1]
     rows[4]["input_ids"] = [5, 6, 9, 10]
-    trainer = make_trainer(tmp_path, Dataset.from_list(rows), make_pairs(3), max_length=3, num_train_epochs=3)
+    trainer = make_trainer(tmp_path, Dataset.from_list(rows), make_rows(3), max_length=3, num_train_epochs=3)
     assert len(trainer.train_dataset) == 5
     trainer.train()
     table = trainer.example_weights()
@@ -410,6 +410,29 @@ def test_rows_with_images_have_weights(tmp_path):
     trainer.train()
     assert trainer.selector.share_seen() == 1 and trainer.selector.logits().std() > 0
     assert "selector/coverage" not in trainer.state.log_history[0]
+
+
+def image_pairs(count):
+    rows = image_rows(count).to_list()
+    return Dataset.from_list(
+        [{"prompt": r["messages"][:1], "completion": r["messages"][1:], "images": r["images"]} for r in rows],
+    ).cast_column("images", image_rows(1).features["images"])
+
+
+@pytest.mark.parametrize("pairs_train", [True, False])
+def test_a_validation_set_with_images_in_the_other_format(pairs_train, tmp_path):
+    """Answers alone are learned from pairs, all of the tokens from messages, whatever the training rows are."""
+    pytest.importorskip("PIL")
+    model, processor = make_llava()
+    training, validation = (image_pairs, image_rows) if pairs_train else (image_rows, image_pairs)
+    trainer = make_trainer(
+        tmp_path, training(4), validation(3), model=model, kwargs={"processing_class": processor}, max_length=None
+    )
+    labels = trainer._validation.batch([0, 1, 2])["labels"]
+    texts = [trainer._tokenizer.decode(row[row != -100]) for row in labels]
+    for i, text in enumerate(texts):
+        assert sentence(i + 3, 2 + i % 5) in text and (sentence(i, 3) in text) == pairs_train
+    trainer.train()
 
 
 # Without a validation set

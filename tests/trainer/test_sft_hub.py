@@ -1,7 +1,8 @@
 """What is pushed to the Hub and opened from there, with a folder in the Hub's place."""
 
 import shutil
-from concurrent.futures import Future
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub
@@ -21,16 +22,21 @@ def hub(tmp_path, monkeypatch):
     """The folder of a repository; uploads are copied into it, downloads are its files."""
     folder = tmp_path / "hub"
 
-    def upload_folder(self, *, repo_id, folder_path, path_in_repo=None, ignore_patterns=None, **kwargs):
+    def upload_folder(self, *, run_as_future=False, **kwargs):
+        if run_as_future:
+            return background.submit(upload, **kwargs)
+        upload(**kwargs)
+
+    def upload(*, repo_id, folder_path, path_in_repo=None, ignore_patterns=None, **kwargs):
+        time.sleep(0.2)
+        if "fails" in kwargs["commit_message"]:
+            raise OSError("no connection")
         assert repo_id == "user/selected"
         names = [path.relative_to(folder_path).as_posix() for path in Path(folder_path).rglob("*") if path.is_file()]
         for name in filter_repo_objects(names, ignore_patterns=ignore_patterns):
             target = folder / (path_in_repo or ".") / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(Path(folder_path, name), target)
-        future = Future()
-        future.set_result(None)
-        return future if kwargs.get("run_as_future") else None
 
     def hf_hub_download(repo_id, filename, revision=None):
         assert (repo_id, revision) == ("user/selected", "v1")
@@ -39,7 +45,8 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setattr(HfApi, "create_repo", lambda self, *args, **kwargs: RepoUrl("user/selected"))
     monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
-    return folder
+    with ThreadPoolExecutor(1) as background:
+        yield folder
 
 
 def train(folder, validation=True, **overrides):
@@ -59,7 +66,6 @@ OURS = {"selector.safetensors", "selector_config.json", "example_weights.parquet
 
 def test_what_is_pushed_opens_again(hub, tmp_path):
     trainer = train(tmp_path / "out", save_strategy="steps", save_steps=2)
-    (tmp_path / "out" / "training_args.bin").write_bytes(b"of an earlier run")
     trainer.push_to_hub()
     files = {path.relative_to(hub).as_posix() for path in hub.rglob("*") if path.is_file()}
     assert OURS | {"README.md", "model.safetensors", "config.json", "tokenizer.json"} <= files
@@ -71,6 +77,27 @@ def test_what_is_pushed_opens_again(hub, tmp_path):
         Selector.from_pretrained("user/selected", revision="v1", num_examples=13)
     state = AutoModelForCausalLM.from_pretrained(hub).state_dict()
     assert all(torch.equal(value, state[name]) for name, value in trainer.model.state_dict().items())
+
+
+@pytest.mark.parametrize("saved_before", [True, False])
+@pytest.mark.parametrize("outcome", ["blocking", "in the background", "fails", "fails in the background"])
+def test_a_push_leaves_the_pickled_arguments_where_they_were(outcome, saved_before, hub, tmp_path):
+    trainer = train(tmp_path / "out")
+    path = tmp_path / "out" / "training_args.bin"
+    if saved_before:
+        trainer.save_model()
+    try:
+        upload = trainer.push_to_hub(outcome, blocking="background" not in outcome)
+        if upload is not None:
+            upload.exception(timeout=10)
+    except OSError:
+        assert outcome == "fails"
+    deadline = time.time() + 5
+    while not path.is_file() and time.time() < deadline:  # callbacks run just after the result is there
+        time.sleep(0.01)
+    assert torch.load(path, weights_only=False).learning_rate == 1e-2
+    assert not list(path.parent.glob("_*"))
+    assert not list(hub.rglob("*training_args.bin")) and (hub / "README.md").is_file() == ("fails" not in outcome)
 
 
 @pytest.mark.parametrize("strategy", ["every_save", "checkpoint"])

@@ -3,7 +3,16 @@
 import pytest
 import torch
 from datasets import Dataset
-from sft_tiny import GradientNorms, make_args, make_model, make_rows, make_tokenizer, sentence
+from sft_tiny import (
+    GradientNorms,
+    make_args,
+    make_conversations,
+    make_model,
+    make_pairs,
+    make_rows,
+    make_tokenizer,
+    sentence,
+)
 from trl import DPOConfig, DPOTrainer
 
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
@@ -135,3 +144,40 @@ def test_validation_rows_come_equally_often(tmp_path):
     assert len(taken) == 6 + 6 + 3 + 6
     assert all(sorted(taken[i : i + 4]) == [0, 1, 2, 3] for i in range(0, 20, 4))
     assert len({tuple(taken[i : i + 4]) for i in range(0, 20, 4)}) > 1
+
+
+CONVERSATIONAL_PAIRS = Dataset.from_list(
+    [{"prompt": row["messages"][:1], "completion": row["messages"][1:]} for row in make_conversations(5)]
+)
+
+
+@pytest.mark.parametrize("said", [None, True, False])
+@pytest.mark.parametrize("training", [make_rows, make_conversations, make_pairs])
+@pytest.mark.parametrize(
+    "validation", [make_pairs(5), CONVERSATIONAL_PAIRS, make_rows(5)], ids=["pairs", "chat", "text"]
+)
+def test_prompts_of_validation_pairs_are_learned_only_if_asked_for(validation, training, said, tmp_path):
+    """L_0 at the first step, from plain logits of each row's own question and answer."""
+    tokenizer = make_tokenizer()
+    trainer = BilevelSFTSelfRefineTrainer(
+        make_model(attention_dropout=0.0),
+        make_args(tmp_path, max_steps=1, rho_init=0.0, validation_batch_size=5, completion_only_loss=said),
+        train_dataset=training(6),
+        processing_class=tokenizer,
+        validation_dataset=validation,
+    )
+    trainer.train()
+    model, losses = make_model(attention_dropout=0.0).eval(), []
+    for row in validation:
+        if "text" in row:
+            ids, start = tokenizer(row["text"] + "<eos>")["input_ids"], 1
+        elif isinstance(row["prompt"], str):
+            ids = tokenizer(row["prompt"] + row["completion"] + "<eos>")["input_ids"]
+            start = 1 if said is False else len(tokenizer(row["prompt"])["input_ids"])
+        else:
+            ids = tokenizer.apply_chat_template(row["prompt"] + row["completion"])["input_ids"]
+            question = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True)["input_ids"]
+            start = 1 if said is False else len(question)
+        log_probs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        losses += [-log_probs[t - 1, ids[t]].item() for t in range(start, len(ids))]
+    assert trainer.state.log_history[0]["upper_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
