@@ -141,13 +141,7 @@ class PolicyWithValueHeads(nn.Module):
                 hidden = final_hidden_states(self.backbone, input_ids, attention_mask)
                 states = hidden.reshape(-1, hidden.shape[-1])[state_index]
                 shared = None if self.separate_adapters else states
-            before_action = states[action_index]
-            heads = getattr(self, role)
-            q_taken, q_logsumexp = heads.q_statistics(before_action, actions)
-            output[role] = {"q_taken": q_taken, "q_logsumexp": q_logsumexp}
-            if heads.config.algorithm == "ilql":
-                output[role]["values"] = heads.values(states)
-                output[role]["target_q"] = heads.target_q(before_action, actions)
+            output[role] = getattr(self, role)(states, action_index, actions)
         if anchored:
             unused = [
                 parameter.reshape(-1)[0].float()

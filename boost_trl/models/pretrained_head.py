@@ -25,16 +25,19 @@ class PretrainedHead(torch.nn.Module):
     weights_name: str
     config_name: str
 
-    def save_pretrained(self, save_directory: str | Path) -> None:
+    def save_pretrained(self, save_directory: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write the weights and the configuration into a folder, which is created if needed.
 
         Args:
             save_directory (`str` or `Path`):
                 Folder; files of other names in it are left alone.
+            state_dict (`dict`, *optional*):
+                The weights, where the module does not hold them itself (ZeRO-3).
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        state_dict = self.state_dict() if state_dict is None else state_dict
+        state = {name: tensor.contiguous() for name, tensor in state_dict.items()}
         save_file(state, folder / self.weights_name, metadata={"format": "pt"})
         config = asdict(self.config) | {"boost_trl_version": __version__}
         (folder / self.config_name).write_text(json.dumps(config, indent=2) + "\n")

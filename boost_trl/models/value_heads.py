@@ -119,6 +119,31 @@ class ValueHeads(PretrainedHead):
             for name in self._q_names:
                 self.register_buffer(f"target_{name}", torch.zeros(shapes[name]))
 
+    def forward(
+        self, states: torch.Tensor, action_index: torch.Tensor, actions: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """All that the losses need of the heads. Training enters here: engines such as ZeRO-3 have a module's parameters
+        whole within its forward only.
+
+        Args:
+            states (`torch.Tensor` of shape `(M, d)`):
+                States.
+            action_index (`torch.LongTensor` of shape `(N,)`):
+                Which of them precede an action token.
+            actions (`torch.LongTensor` of shape `(N,)`):
+                The actions taken.
+
+        Returns:
+            `dict`: `q_taken` and `q_logsumexp` of shape `(K, N)`; for ILQL `values` `(M,)` and `target_q` `(K, N)`.
+        """
+        before_action = states[action_index]
+        q_taken, q_logsumexp = self.q_statistics(before_action, actions)
+        output = {"q_taken": q_taken, "q_logsumexp": q_logsumexp}
+        if self.config.algorithm == "ilql":
+            output["values"] = self.values(states)
+            output["target_q"] = self.target_q(before_action, actions)
+        return output
+
     def q_statistics(self, hidden: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Q(s, a) and logsumexp Q(s, ·) of every Q head, differentiable: see [`losses.q_statistics`].
 
@@ -233,7 +258,9 @@ class ValueHeads(PretrainedHead):
         """
         if self.config.with_targets:
             for name in self._q_names:
-                getattr(self, f"target_{name}").lerp_(getattr(self, name), rate)
+                # DeepSpeed casts parameters but no buffers, which is well: in bfloat16 small steps round to none.
+                target = getattr(self, f"target_{name}")
+                target.lerp_(getattr(self, name).to(target.dtype), rate)
 
     @torch.no_grad()
     def copy_from(self, other: "ValueHeads") -> None:
@@ -332,7 +359,8 @@ def _project(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """`hidden @ weight.T` in at least float32, whatever autocast would prefer and whatever an engine cast the heads to."""
     dtype = torch.promote_types(weight.dtype, torch.float32)
     with torch.autocast(hidden.device.type, enabled=False):
-        return nn.functional.linear(hidden.to(dtype), weight.to(dtype))
+        # Not `linear`: ZeRO-3 replaces it by one that knows no vector of weights.
+        return hidden.to(dtype) @ weight.to(dtype).t()
 
 
 def _noise(like: torch.Tensor, std: float, generator: torch.Generator | None) -> torch.Tensor:

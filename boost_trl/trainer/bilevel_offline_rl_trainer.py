@@ -9,6 +9,7 @@ weighed as a whole in `get_batch_samples`, before its first backward.
 import copy
 import logging
 from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,16 @@ from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
 from boost_trl.trainer.divergence import WindowLosses, explain_losses, explain_parameters
 from boost_trl.trainer.endless_sampler import EndlessSampler
+from boost_trl.trainer.engines import (
+    check_deepspeed_config,
+    check_wrapper,
+    forget_gradients,
+    gathered,
+    innermost_optimizer,
+    is_partitioned,
+    loading_whole,
+    whole_model,
+)
 from boost_trl.trainer.head_fitting import HeadFitter
 from boost_trl.trainer.hub_upload import (
     push_checkpoint,
@@ -62,8 +73,8 @@ from boost_trl.trainer.offline_rl_model_card import POLICY_FOLDER, model_card
 from boost_trl.trainer.parameter_average import ParameterAverage
 from boost_trl.trainer.parameter_groups import (
     ROLES,
+    FrozenGroups,
     freeze_all_but,
-    innermost_optimizer,
     split_groups_by_role,
     synchronize_primary,
 )
@@ -108,6 +119,7 @@ class _BilevelCallback(TrainerCallback):
             self.trainer._check_max_steps(state.max_steps)
         self.trainer._begin_run()
         self.trainer._begin_mixture()
+        self.trainer._frozen_groups = FrozenGroups(self.trainer.optimizer)
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self.trainer._check_losses(self.trainer._window_losses.take(), f"before policy update {state.global_step + 1}")
@@ -118,6 +130,7 @@ class _BilevelCallback(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self.trainer._use_averaged_parameters()
+        self.trainer._frozen_groups.remove()
 
 
 class BilevelOfflineRLTrainer(Trainer):
@@ -192,6 +205,7 @@ class BilevelOfflineRLTrainer(Trainer):
         elif not isinstance(args, BilevelOfflineRLConfig):
             # As TRL's trainers do; `to_dict` hides the token.
             args = BilevelOfflineRLConfig(**{**args.to_dict(), "hub_token": args.hub_token})
+        check_deepspeed_config(args)
         if train_dataset is None:
             raise ValueError("`train_dataset` is required")
         _check_datasets(
@@ -237,7 +251,8 @@ class BilevelOfflineRLTrainer(Trainer):
                 "set `train_backbone=False`, or unfreeze the model with `model.requires_grad_(True)`"
             )
         freeze_output_head(model)
-        heads_config = value_heads_config(model, args, self.train_store)
+        with gathered(model.parameters()):
+            heads_config = value_heads_config(model, args, self.train_store)
         wrapper = PolicyWithValueHeads(
             model,
             ValueHeads(heads_config),
@@ -271,6 +286,10 @@ class BilevelOfflineRLTrainer(Trainer):
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
+        check_wrapper(args)
+        if self.is_deepspeed_enabled and not is_partitioned(self.model):
+            # DeepSpeed moves the model when training begins; what is computed before would take the CPU.
+            self.model.to(args.device)
         # A row's coefficient is normalised over the whole window on all processes.
         self.loss_is_scaled_for_ga = True
         self.add_callback(_BilevelCallback(self))
@@ -278,9 +297,10 @@ class BilevelOfflineRLTrainer(Trainer):
         self._eval_stores = {
             name: self._make_eval_store(dataset, name) for name, dataset in _named(eval_dataset).items()
         }
-        with self.accelerator.main_process_first():
-            self._prepare_states()
-        self._initialize_heads()
+        with whole_model(self.model_wrapped):
+            with self.accelerator.main_process_first():
+                self._prepare_states()
+            self._initialize_heads()
         self.samplers = {
             "validation": EndlessSampler(
                 max(1, self._num_validation), args.seed + _SAMPLER_SEED_OFFSETS["validation"]
@@ -313,7 +333,7 @@ class BilevelOfflineRLTrainer(Trainer):
         name = "eval_dataset" if name == "" else f"eval_dataset[{name!r}]"
         rows = tokenize_trajectories(dataset, self.processing_class, name=name, **self._tokenize_options)
         store = TrajectoryStore(rows, self.processing_class.pad_token_id)
-        with self.accelerator.main_process_first():
+        with whole_model(self.model_wrapped), self.accelerator.main_process_first():
             self._cache_states(store)
         return store
 
@@ -357,7 +377,7 @@ class BilevelOfflineRLTrainer(Trainer):
     def _score_rows(self) -> None:
         """Weights for `method="validated"`, from the states of the unmodified backbone, which are then let go."""
         backbone, store = self.model.backbone, copy.copy(self._store)
-        with self.accelerator.main_process_first():
+        with whole_model(self.model_wrapped), self.accelerator.main_process_first():
             if store.states is None:
                 store.states = action_states(backbone, store, getattr(torch, self.args.states_dtype), self._cache_dir)
             embeddings = trajectory_embeddings(backbone, self.train_store, self._cache_dir)
@@ -450,7 +470,9 @@ class BilevelOfflineRLTrainer(Trainer):
     def _weigh_window(self, rows_of: list[np.ndarray]) -> list[MicroBatch]:
         schedule, step = self.schedule, self.state.global_step
         self._phase = schedule.phase(step)
-        freeze_all_but(self.optimizer, ("backbone", "auxiliary" if self._phase is Phase.AUXILIARY else "primary"))
+        roles = ("backbone", "auxiliary" if self._phase is Phase.AUXILIARY else "primary")
+        freeze_all_but(self.optimizer, roles)
+        forget_gradients(p for name, p in self.model.named_parameters() if self.model.role_of(name) not in roles)
         if self.args.method == "validated":
             return self._mix_window([len(rows) for rows in rows_of])
         alpha = schedule.alpha(step) if self._phase is Phase.PRIMARY else 1.0
@@ -579,7 +601,8 @@ class BilevelOfflineRLTrainer(Trainer):
         schedule = self.schedule
         heads: ValueHeads = self.model.auxiliary if self._phase is Phase.AUXILIARY else self.model.primary
         if self.args.algorithm == "ilql" and self.args.target_update_rate is not None:
-            heads.update_targets(self.args.target_update_rate)
+            with gathered(heads.parameters()):
+                heads.update_targets(self.args.target_update_rate)
         if schedule.synchronizes_after(step):
             synchronize_primary(self.model, self.optimizer)
         if self.reweighter is not None and schedule.reweights_after(step):
@@ -604,10 +627,13 @@ class BilevelOfflineRLTrainer(Trainer):
     def _check_losses(self, losses: list[tuple[int, float]] | None, moment: str) -> None:
         """Raise an error for the losses of a batch, if there are any, that are not all finite."""
         if losses is not None:
-            raise explain_losses(moment, losses, self._name_of_row, self._trained_parameters())
+            with gathered(self.model.parameters()):
+                error = explain_losses(moment, losses, self._name_of_row, self._trained_parameters())
+            raise error
 
     def _check_parameters(self) -> None:
-        error = explain_parameters(f"after policy update {self.state.global_step}", self._trained_parameters())
+        with gathered(self.model.parameters()):
+            error = explain_parameters(f"after policy update {self.state.global_step}", self._trained_parameters())
         if error is not None:
             raise error
 
@@ -779,13 +805,23 @@ class BilevelOfflineRLTrainer(Trainer):
         return Dataset.from_dict(columns)
 
     def policy(self, beta: float | None = None, prior: str | None = None) -> ValuePolicy:
-        """The extracted policy of θ as it stands, sharing its parameters; ready for `generate`."""
+        """The extracted policy of θ as it stands, ready for `generate`. It shares the trainer's parameters; under ZeRO-3 it
+        is a whole copy of them, and all processes have to ask for it together."""
+        if not is_partitioned(self.model):
+            return self._shared_policy(beta, prior)
+        with whole_model(self.model_wrapped):
+            policy = self._shared_policy(beta, prior)
+            policy.causal_lm, policy.value_heads = copy.deepcopy(policy.causal_lm), copy.deepcopy(policy.value_heads)
+        return policy
+
+    def _shared_policy(self, beta: float | None = None, prior: str | None = None) -> ValuePolicy:
         prior = self.args.policy_prior if prior is None else prior
         reference = None
         if prior == "lm" and self.args.reference_model_name_or_path is not None:
             if self._reference_model is None:
                 name = resolve_model_name(self.args.reference_model_name_or_path)
-                self._reference_model = AutoModelForCausalLM.from_pretrained(name)
+                with loading_whole(self.args):
+                    self._reference_model = AutoModelForCausalLM.from_pretrained(name)
                 self._reference_model.to(self.args.device)
             reference = self._reference_model
         policy = ValuePolicy(
@@ -820,7 +856,9 @@ class BilevelOfflineRLTrainer(Trainer):
         metrics = {}
         for name, store in stores.items():
             rows = np.arange(len(store))
-            losses = self._row_losses(rows, ("primary",), store, self.args.per_device_eval_batch_size)[0]
+            # Before training no engine gathers what `from_pretrained` has partitioned.
+            with whole_model(self.model) if self.model_wrapped is self.model else nullcontext():
+                losses = self._row_losses(rows, ("primary",), store, self.args.per_device_eval_batch_size)[0]
             key = f"{metric_key_prefix}_{name}_loss" if name else f"{metric_key_prefix}_loss"
             metrics[key] = float(losses.mean())
         if self._environment is not None:
@@ -847,19 +885,20 @@ class BilevelOfflineRLTrainer(Trainer):
         # A rank with the seed of another would play its dice.
         seed = self.args.seed + rank
         self.model.eval()
-        policy = GenerationPolicy(
-            self.policy(), self.processing_class, max_new_tokens=self.args.max_new_tokens, seed=seed
-        )
         games = []
-        if tasks:
-            games = rollout(
-                policy,
-                self._environment,
-                tasks,
-                seed=seed,
-                progress=rank == 0 and not self.args.disable_tqdm,
+        with whole_model(self.model_wrapped):
+            policy = GenerationPolicy(
+                self._shared_policy(), self.processing_class, max_new_tokens=self.args.max_new_tokens, seed=seed
             )
-            games = games.select_columns(["score", "success", "rewards", "error"]).to_list()
+            if tasks:
+                games = rollout(
+                    policy,
+                    self._environment,
+                    tasks,
+                    seed=seed,
+                    progress=rank == 0 and not self.args.disable_tqdm,
+                )
+                games = games.select_columns(["score", "success", "rewards", "error"]).to_list()
         self.model.train()
         if processes > 1:
             games = gather_object(games)
@@ -876,14 +915,18 @@ class BilevelOfflineRLTrainer(Trainer):
         if not self.args.should_save:
             return
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
-        if state_dict is not None:
-            prefix = "backbone."
-            state_dict = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+        whole = self.model.state_dict() if state_dict is None else state_dict
+
+        def of(part: str) -> dict[str, torch.Tensor]:
+            return {name.removeprefix(part): value for name, value in whole.items() if name.startswith(part)}
+
         adapters = (
             {} if base_causal_lm(self.model.backbone) is self.model.backbone else {"selected_adapters": ["default"]}
         )
-        self.model.backbone.save_pretrained(folder, state_dict=state_dict, **adapters)
-        self.model.primary.save_pretrained(folder)
+        self.model.backbone.save_pretrained(
+            folder, state_dict=None if state_dict is None else of("backbone."), **adapters
+        )
+        self.model.primary.save_pretrained(folder, state_dict=of("primary."))
         if self.reweighting_head is not None:
             self.reweighting_head.save_pretrained(folder)
         if self.validated is not None:
@@ -891,23 +934,27 @@ class BilevelOfflineRLTrainer(Trainer):
         self.processing_class.save_pretrained(folder)
         write_table(self.example_weights().data.table, folder / "example_weights.parquet")
         if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
-            save_training_state(self, folder)
+            save_training_state(self, folder, whole)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the backbone (or its adapter), the heads and the example weights; outside of checkpoints also the policy
         as a plain causal LM in `policy/`, where it folds into one, and the model card."""
         super().save_model(output_dir, _internal_call)
         folder = Path(self.args.output_dir if output_dir is None else output_dir)
-        if self.args.should_save and not folder.name.startswith(PREFIX_CHECKPOINT_DIR):
-            self._save_policy(folder / POLICY_FOLDER)
-            model_card(self, why_no_policy=self._why_no_policy).save(folder / "README.md")
-            if _internal_call and output_dir is None:  # for a push: Trainer's upload takes the whole folder
-                put_pickled_arguments_aside(folder)
+        if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
+            return
+        with whole_model(self.model_wrapped):
+            if self.args.should_save:
+                self._save_policy(folder / POLICY_FOLDER)
+                model_card(self, why_no_policy=self._why_no_policy).save(folder / "README.md")
+        if self.args.should_save and _internal_call and output_dir is None:
+            # For a push: Trainer's upload takes the whole folder.
+            put_pickled_arguments_aside(folder)
 
     def _save_policy(self, folder: Path) -> None:
         self._why_no_policy = None
         try:
-            model = self.policy().to_causal_lm()
+            model = self._shared_policy().to_causal_lm()
         except ValueError as error:
             self._why_no_policy = str(error)
             logger.warning(f"{folder} is not written: {error}")
@@ -950,13 +997,14 @@ class BilevelOfflineRLTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.is_deepspeed_enabled:
-            # DeepSpeed restores the wrapped model, and `_load_from_checkpoint` is not called.
+            # DeepSpeed restores the wrapped model with its heads, and `_load_from_checkpoint` is not called.
             self._load_state(Path(checkpoint))
         super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_state(self, folder: Path) -> None:
         load_training_state(self, folder)
-        self.model.primary.load_state_dict(ValueHeads.from_pretrained(folder).state_dict())
+        if not self.is_deepspeed_enabled:
+            self.model.primary.load_state_dict(ValueHeads.from_pretrained(folder).state_dict())
         if self.reweighter is not None:
             self.reweighter.head.load_state_dict(ReweightingHead.from_pretrained(folder).state_dict())
         elif self.args.scores_rows:

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from boost_trl.trainer.engines import gathered, keeps_copies, whole_shape
+
 
 # Bytes of a mean that still lies beside the parameters. A larger one, a float32 copy of all that is trained, might not fit
 # there; on the CPU, `add` takes a copy of the parameters across.
@@ -18,14 +20,18 @@ class ParameterAverage:
 
     def allocate(self, parameters: dict[str, nn.Parameter]) -> None:
         """Make room for the means of `parameters` before they are needed, where they will stay: on the parameters' devices,
-        or on the CPU if they take more than a gigabyte. Means that there are keep their values."""
-        fits = sum(parameter.numel() for parameter in parameters.values()) * 4 <= LARGEST_ON_DEVICE
+        or on the CPU if they take more than a gigabyte. Means that there are keep their values. Under ZeRO-3 the main process
+        alone has them."""
+        if not keeps_copies(parameters.values()):
+            self.means = {}
+            return
+        fits = sum(whole_shape(parameter).numel() for parameter in parameters.values()) * 4 <= LARGEST_ON_DEVICE
         for name, parameter in parameters.items():
             device = parameter.device if fits else torch.device("cpu")
             if name in self.means:
                 self.means[name] = self.means[name].to(device)
             else:
-                self.means[name] = torch.zeros(parameter.shape, dtype=torch.float32, device=device)
+                self.means[name] = torch.zeros(whole_shape(parameter), dtype=torch.float32, device=device)
 
     def reset(self) -> None:
         """Start anew; the room stays."""
@@ -36,15 +42,20 @@ class ParameterAverage:
         """Let `parameters`, those of `allocate`, count as much as at each earlier moment."""
         self.count += 1
         for name, parameter in parameters.items():
-            mean = self.means[name]
-            if self.count == 1:
-                mean.copy_(parameter)
-            else:
-                mean.lerp_(parameter.to(mean), 1 / self.count)
+            with gathered([parameter]):
+                mean = self.means.get(name)
+                if mean is None:
+                    continue
+                if self.count == 1:
+                    mean.copy_(parameter)
+                else:
+                    mean.lerp_(parameter.to(mean), 1 / self.count)
 
     @torch.no_grad()
     def apply_to(self, parameters: dict[str, nn.Parameter]) -> None:
         """Replace the parameters by their means, if there are any."""
         if self.count:
             for name, parameter in parameters.items():
-                parameter.copy_(self.means[name])
+                with gathered([parameter], modify=True):
+                    if name in self.means:
+                        parameter.copy_(self.means[name])

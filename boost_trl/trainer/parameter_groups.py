@@ -3,16 +3,14 @@
 import torch
 
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
+from boost_trl.trainer.engines import gathered, innermost_optimizer, optimized_tensors
 
 
 ROLES = ("backbone", "primary", "auxiliary")
 
 
 def split_groups_by_role(optimizer: torch.optim.Optimizer, model: PolicyWithValueHeads) -> None:
-    """Split every parameter group by role, and drop the gradients of frozen groups before each step.
-
-    Zero gradients would still move Adam by its moments and by weight decay; absent ones do not.
-    """
+    """Split every parameter group by role, so that [`freeze_all_but`] can freeze one."""
     roles = {parameter: model.role_of(name) for name, parameter in model.named_parameters()}
     groups = []
     for group in optimizer.param_groups:
@@ -21,21 +19,38 @@ def split_groups_by_role(optimizer: torch.optim.Optimizer, model: PolicyWithValu
             if parameters:
                 groups.append({**group, "params": parameters, "role": role, "frozen": False})
     optimizer.param_groups[:] = groups
-    optimizer.register_step_pre_hook(_drop_frozen_gradients)
 
 
-def _drop_frozen_gradients(optimizer: torch.optim.Optimizer, args, kwargs) -> None:
-    for group in optimizer.param_groups:
-        if group["frozen"]:
-            for parameter in group["params"]:
-                parameter.grad = None
+class FrozenGroups:
+    """Keeps an optimizer from stepping frozen groups: for the time of a step they have no gradients. Zero gradients would
+    still move Adam by its moments and by weight decay; absent ones do not.
 
+    Args:
+        optimizer: as it is when training begins; what an engine steps need not be what it was given.
+    """
 
-def innermost_optimizer(optimizer) -> torch.optim.Optimizer:
-    """The torch optimizer inside Accelerate's and DeepSpeed's wrappers."""
-    while hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
-    return optimizer
+    def __init__(self, optimizer):
+        inner = innermost_optimizer(optimizer)
+        self._gradients: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._hooks = [inner.register_step_pre_hook(self._hide), inner.register_step_post_hook(self._restore)]
+
+    def _hide(self, optimizer: torch.optim.Optimizer, args, kwargs) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"] if group["frozen"] else []:
+                if parameter.grad is not None:
+                    self._gradients.append((parameter, parameter.grad))
+                    parameter.grad = None
+
+    def _restore(self, optimizer: torch.optim.Optimizer, args, kwargs) -> None:
+        # Offloaded to the CPU, a gradient is a buffer that the engine goes on writing into.
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
+        self._gradients.clear()
+
+    def remove(self) -> None:
+        """Let the optimizer be as it was."""
+        for hook in self._hooks:
+            hook.remove()
 
 
 def freeze_all_but(optimizer, roles: tuple[str, ...]) -> None:
@@ -48,10 +63,11 @@ def freeze_all_but(optimizer, roles: tuple[str, ...]) -> None:
 def synchronize_primary(model: PolicyWithValueHeads, optimizer) -> None:
     """θ ← ψ: heads, target heads, adapters where each policy has its own, Adam moments and step counts ([B] Algorithm 1,
     line 9)."""
-    model.synchronize_primary()
+    with gathered((p for name, p in model.named_parameters() if model.role_of(name) != "backbone"), modify=True):
+        model.synchronize_primary()
     inner = innermost_optimizer(optimizer)
     primary, auxiliary = (
-        [parameter for group in inner.param_groups if group["role"] == role for parameter in group["params"]]
+        [tensor for group, tensor in optimized_tensors(optimizer) if group["role"] == role]
         for role in ("primary", "auxiliary")
     )
     for target, source in zip(primary, auxiliary, strict=True):

@@ -39,12 +39,14 @@ _MUST_AGREE = (
 )
 
 
-def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> None:
-    """Write ψ, the running averages, φ's Adam, weights scored before training and every loader's position."""
-    tensors: dict[str, torch.Tensor] = {}
-    if trainer.model.auxiliary is not None:
-        tensors.update({f"auxiliary.{name}": value for name, value in trainer.model.auxiliary.state_dict().items()})
-        tensors.update({f"auxiliary_adapter.{name}": p for name, p in trainer.model.auxiliary_adapter().items()})
+def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
+    """Write ψ, the running averages, φ's Adam, weights scored before training and every loader's position.
+
+    Args:
+        state_dict (`dict`): of the whole `trainer.model`.
+    """
+    tensors = {name: value for name, value in state_dict.items() if name.startswith("auxiliary.")}
+    tensors.update({f"auxiliary_adapter.{name}": state_dict[name] for name in trainer.model.auxiliary_adapter()})
     if trainer.parameter_average.count:
         tensors.update({f"average.{name}": value for name, value in trainer.parameter_average.means.items()})
     if trainer.reweighter is not None:
@@ -77,7 +79,7 @@ def _check_head(head: PretrainedHead, folder: Path, what: str) -> None:
 
 
 def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> None:
-    """Continue where `save_training_state` left off.
+    """Continue where `save_training_state` left off. Under DeepSpeed the parameters are not touched, which it restores.
 
     Raises:
         ValueError: if the checkpoint belongs to another algorithm, method, schedule or dataset, or lacks its state.
@@ -104,7 +106,7 @@ def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
     def under(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
-    if trainer.model.auxiliary is not None:
+    if trainer.model.auxiliary is not None and not trainer.is_deepspeed_enabled:
         trainer.model.auxiliary.load_state_dict(under("auxiliary."))
         adapter = under("auxiliary_adapter.")
         for name, parameter in trainer.model.auxiliary_adapter().items():

@@ -119,6 +119,19 @@ def test_q_logits_keep_leading_dimensions():
     torch.testing.assert_close(heads.values(hidden.view(3, 4, DIM)), heads.values(hidden).view(3, 4))
 
 
+def test_polyak_step_towards_heads_that_an_engine_has_cast():
+    """DeepSpeed with bf16 casts parameters and leaves buffers float32, where small steps do not round to none."""
+    heads = make_heads("ilql", dtype=torch.float32, with_targets=True)
+    heads.q_weight.data = heads.q_weight.data.bfloat16()
+    heads.q_bias.data = heads.q_bias.data.bfloat16()
+    before = heads.target_q_weight.double()
+    for _ in range(3):
+        heads.update_targets(0.001)
+    expected = heads.q_weight.double() + 0.999**3 * (before - heads.q_weight.double())
+    assert heads.target_q_weight.dtype == torch.float32
+    torch.testing.assert_close(heads.target_q_weight.double(), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("rank", [None, 3])
 def test_polyak_step_and_copy(rank):
     heads, other = make_heads("ilql", with_targets=True, rank=rank), make_heads("ilql", with_targets=True, rank=rank)

@@ -10,11 +10,12 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
 from boost_trl.environments.base import Task
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
+from boost_trl.trainer.engines import innermost_optimizer, optimized_tensors, whole_model
 
 
 WORDS = "user: assistant: yes no maybe is it big red hot tall small old ? .".split()
@@ -34,12 +35,18 @@ SETTINGS = {
     "token_mean": {"algorithm": "mc", "loss_normalization": "token_mean", "max_grad_norm": 0.5},
 }
 
-ZERO_2 = {
-    "zero_optimization": {"stage": 2},
+ZERO = {
     "zero_allow_untested_optimizer": True,
     **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu"), "auto"),
     **dict.fromkeys(("gradient_accumulation_steps", "gradient_clipping"), "auto"),
 }
+# Nothing here is large enough to be partitioned unless the threshold says so.
+STAGES = {2: {"stage": 2}, 3: {"stage": 3, "stage3_param_persistence_threshold": 0, "sub_group_size": 2000}}
+ENGINES = {"ddp": {}}
+for stage, settings in STAGES.items():
+    deepspeed = {**ZERO, "zero_optimization": settings}
+    ENGINES[f"zero{stage}"] = {"deepspeed": deepspeed}
+    ENGINES[f"zero{stage}_bf16"] = {"deepspeed": {**deepspeed, "bf16": {"enabled": True}}, "bf16": True}
 
 
 class GuessAWord:
@@ -133,12 +140,47 @@ def make_trainer(folder, name, num_processes, **options):
     )
 
 
+class WhatMoves(TrainerCallback):
+    """Which roles' parameters (under ZeRO, this process's float32 partitions) and optimizer states each update changes."""
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+        self.moved, self.equal = [], []
+
+    def states(self):
+        optimizer = self.trainer.optimizer
+        by_role = {}
+        for group, tensor in optimized_tensors(optimizer):
+            state = innermost_optimizer(optimizer).state.get(tensor, {})
+            values = [tensor, *(torch.as_tensor(state[key]) for key in sorted(state))]
+            by_role.setdefault(group["role"], []).extend(value.detach().clone() for value in values)
+        return by_role
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.before = self.states()
+        self.equal.append(same(self.before["primary"], self.before.get("auxiliary", [])))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        now = self.states()
+        self.moved.append(sorted(role for role in now if not same(now[role], self.before[role])))
+
+
+def same(some, others):
+    return len(some) == len(others) and all(torch.equal(*pair) for pair in zip(some, others))
+
+
 def train(folder, name, num_processes, resume=None, **options):
     """(JSON values, tensors) that the process ends with."""
     trainer = make_trainer(folder, name, num_processes, **options)
+    callback = WhatMoves(trainer)
+    # Before the trainer's own, which copies one policy to the other.
+    trainer.callback_handler.callbacks.insert(0, callback)
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
-    tensors = dict(trainer.model.state_dict())
+    with whole_model(trainer.model_wrapped), torch.no_grad():
+        tensors = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    with torch.no_grad():
+        tensors["policy"] = trainer.policy()(torch.arange(12).reshape(2, 6) % len(WORDS)).logits
     if trainer.reweighting_head is not None:
         tensors |= {f"phi.{key}": value for key, value in trainer.reweighting_head.state_dict().items()}
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -146,13 +188,15 @@ def train(folder, name, num_processes, resume=None, **options):
         "logs": [{k: v for k, v in entry.items() if isinstance(v, int | float)} for entry in history],
         "weights": list(trainer.example_weights()["weight"]),
         "evaluation": trainer.evaluate(),
+        "moved": callback.moved,
+        "equal": callback.equal,
     }
     return values, {key: value.detach().clone().contiguous() for key, value in tensors.items()}
 
 
-def diverge(folder):
+def diverge(folder, **options):
     """The error that stops training where one row, which one process has, has no finite loss."""
-    trainer = make_trainer(folder, "mc", 2)
+    trainer = make_trainer(folder, "mc", 2, **options)
     start = trainer._store.action_counts[:7].sum()
     trainer._store._returns[start : start + trainer._store.action_counts[7]] = float("inf")
     try:
@@ -161,18 +205,14 @@ def diverge(folder):
         return str(error)
 
 
-def main(folder, *deepspeed):
-    names, options = SETTINGS, {}
-    if deepspeed:
-        names, options = [*deepspeed], {"deepspeed": ZERO_2}
+def main(folder, engine, resumed, *names):
+    options = ENGINES[engine]
     results = {name: train(folder, name, 2, **options) for name in names}
-    resumed = names[0] if deepspeed else "ilql"
     results["saving"] = train(folder, resumed, 2, save_strategy="steps", save_steps=3, **options)
     checkpoint = str(Path(folder, f"{resumed}-2", "checkpoint-3"))
     results["resumed"] = train(folder, resumed, 2, resume=checkpoint, **options)
     rank = torch.distributed.get_rank()
-    if not deepspeed:
-        Path(folder, f"diverged-rank{rank}.txt").write_text(diverge(folder))
+    Path(folder, f"diverged-rank{rank}.txt").write_text(diverge(folder, **options))
     for name, (_, tensors) in results.items():
         save_file(tensors, Path(folder, f"{name}-rank{rank}.safetensors"))
     values = {name: values for name, (values, _) in results.items()}

@@ -4,6 +4,7 @@ Agreement over 8 policy updates, measured in float32: losses to 6 digits (relati
 learned weights to 4 (4e-5); the two processes among themselves to the last bit.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -51,7 +52,7 @@ def launch(folder, *arguments, **environment):
 
 @pytest.fixture(scope="module")
 def ranks(folder):
-    return launch(folder)
+    return launch(folder, "ddp", "ilql", *SETTINGS)
 
 
 def assert_two_equal_one(two, one):
@@ -109,17 +110,59 @@ def test_the_main_process_alone_writes_the_output_folder(ranks, folder):
     assert torch.equal(heads.q_weight, ranks[0]["mc"][1]["primary.q_weight"])
 
 
-def test_all_processes_stop_where_one_has_diverged(ranks, folder):
+def assert_both_stopped_by_row_7(folder):
     messages = [(folder / f"diverged-rank{rank}.txt").read_text() for rank in (0, 1)]
     assert messages[0] == messages[1] and "train_dataset, row 7 has the loss inf" in messages[0]
 
 
-@pytest.mark.slow
-def test_zero_2_trains_what_one_process_does(tmp_path):
-    pytest.importorskip("deepspeed")
-    # The first time, DeepSpeed compiles its communication for the CPU, which takes minutes.
-    ranks = launch(tmp_path, "ilql", "adapters", DS_ACCELERATOR="cpu")
-    for name in ("ilql", "adapters"):
-        assert_two_equal_one(ranks[0][name], train(tmp_path, name, 1))
+def test_all_processes_stop_where_one_has_diverged(ranks, folder):
+    assert_both_stopped_by_row_7(folder)
+
+
+def assert_one_policy_moves_at_a_time(values, shared_backbone):
+    """Two updates of ψ and two of θ in turn; θ and ψ agree, optimizer states included, where θ begins to move."""
+    shared = ["backbone"] if shared_backbone else []
+    cycle = [["auxiliary", *shared], ["auxiliary", *shared], [*shared, "primary"], [*shared, "primary"]]
+    assert values["moved"] == 2 * cycle
+    assert [step for step, equal in enumerate(values["equal"]) if equal and step > 0] == [2, 6]
+
+
+@pytest.mark.parametrize("name", ["mc", "ilql", "frozen", "adapters"])
+def test_the_other_policy_keeps_still_to_the_last_bit(name, ranks):
     for rank in ranks:
+        assert_one_policy_moves_at_a_time(rank[name][0], shared_backbone=name in ("mc", "ilql"))
+
+
+# The first time, DeepSpeed compiles its communication for the CPU, which takes minutes.
+@pytest.fixture(scope="module", params=["zero2", "zero3"])
+def zero(request, folder):
+    pytest.importorskip("deepspeed")
+    (folder / request.param).mkdir()
+    ranks = launch(folder / request.param, request.param, "ilql", *SETTINGS, DS_ACCELERATOR="cpu")
+    assert_both_stopped_by_row_7(folder / request.param)
+    return ranks
+
+
+@pytest.fixture(scope="module")
+def one_process(folder):
+    return functools.cache(lambda name: train(folder, name, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_deepspeed_trains_what_one_process_does(name, zero, one_process):
+    for rank in zero:
+        assert_two_equal_one(rank[name], one_process(name))
+
+
+@pytest.mark.slow
+def test_deepspeed_resumes_to_the_last_bit(zero):
+    for rank in zero:
         assert_resumed_equals_straight(rank)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mc", "ilql", "frozen", "adapters"])
+def test_deepspeed_keeps_the_other_policy_still_to_the_last_bit(name, zero):
+    for rank in zero:
+        assert_one_policy_moves_at_a_time(rank[name][0], shared_backbone=name in ("mc", "ilql"))
