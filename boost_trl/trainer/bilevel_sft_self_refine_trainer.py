@@ -62,6 +62,7 @@ from boost_trl.trainer.sft_online import ANSWER, NO_ANSWER, OnlineAnswers
 from boost_trl.trainer.sft_pool import StreamedPool, column_names, make_pool
 from boost_trl.trainer.sft_row_checks import check_rows
 from boost_trl.trainer.sft_row_losses import RowLosses
+from boost_trl.trainer.sft_token_losses import token_losses
 from boost_trl.trainer.sft_validation import learns_completions_only, make_validation_loss
 from boost_trl.trainer.sft_window import BilevelCallback, Window
 
@@ -364,14 +365,12 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
                 weights = weights * (len(token_ids) / self._online.num_items(token_ids, token_answers))
         coefficient = 1.0 if validation is None else self._window.pool_coefficient
         change = torch.zeros_like(fused.log_probs).masked_scatter_(fused.label_mask, coefficient * weights - 1)
-        token_losses = -fused.log_probs
-        if self.args.loss_type == "dft":
-            token_losses = token_losses * fused.log_probs.exp().detach()
+        losses = token_losses(fused.log_probs, self.args.loss_type)
         num_tokens = fused.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
-        loss = loss + scale * (change * token_losses).sum() / torch.as_tensor(num_tokens).clamp(min=1)
+        loss = loss + scale * (change * losses).sum() / torch.as_tensor(num_tokens).clamp(min=1)
 
         if validation is not None:
-            self._window.add_pool(-fused.log_probs[fused.label_mask].detach(), weights, shares)
+            self._window.add_pool(losses[fused.label_mask].detach(), weights, shares)
             if self._sees_losses_of_training:
                 self._add_row_losses(fused, inputs["labels"], ids, is_counted, self._row_losses, answers)
             upper, count = self._validation.loss_sum(model, validation)

@@ -66,29 +66,35 @@ def generate_answers(
         vllm ([`~boost_trl.trainer.sft_vllm.VLLMAnswers`], *optional*): answers in the place of transformers.
 
     Returns:
-        `list[list[int]]`: in the order of `questions`, the same on every process. A question that leaves no room within
-        `max_length` or the model's context has an empty answer.
+        `list[list[int]]`: in the order of `questions`, the same on every process, each at most `max_generation_length`
+        tokens and, with its own question, within `max_length` and the model's context. A question that leaves no room
+        has an empty answer.
     """
     args = trainer.args
-    limits = [args.max_length, getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)]
+    context = getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [args.max_length, context]
     if vllm is not None:
         limits.append(args.vllm_max_model_length)
     limit = min((limit for limit in limits if limit is not None), default=sys.maxsize)
     places = [place for place, question in enumerate(questions) if len(question) < limit]
     asked = [questions[place] for place in places]
+    rooms = [min(args.max_generation_length, limit - len(question)) for question in asked]
     replies = []
     if asked:
-        replies = _sample(trainer, asked, limit, seed) if vllm is None else vllm.generate(asked)
+        replies = _sample(trainer, asked, rooms, context, seed) if vllm is None else vllm.generate(asked)
     answers: list[list[int]] = [[] for _ in questions]
-    for place, tokens in zip(places, replies):
-        answers[place] = tokens[: limit - len(questions[place])]
+    for place, tokens, room in zip(places, replies, rooms):
+        answers[place] = tokens[:room]
     return answers
 
 
-def _sample(trainer, questions: list[list[int]], limit: int, seed: int) -> list[list[int]]:
-    """Answers to questions that all have room; questions and answers stay within `limit` tokens."""
+def _sample(
+    trainer, questions: list[list[int]], rooms: list[int], context: int | None, seed: int
+) -> list[list[int]]:
+    """Answers to questions that all have room, of at least one token each; those longer than their room are to be cut."""
     args, accelerator = trainer.args, trainer.accelerator
-    batches = _length_sorted_batches([len(question) for question in questions], args.generation_batch_size)
+    lengths = [len(question) for question in questions]
+    batches = _batches_within(context, _length_sorted_batches(lengths, args.generation_batch_size), lengths, rooms)
     ends = end_tokens(trainer)
     answers = []
     with _ready_to_generate(trainer) as model, own_random_numbers(accelerator.device):
@@ -100,14 +106,16 @@ def _sample(trainer, questions: list[list[int]], limit: int, seed: int) -> list[
         ):
             number = min(first + accelerator.process_index, len(batches) - 1)
             torch.manual_seed((seed * 1_000_003 + number) % 2**63)
-            replies = _generate_batch(trainer, model, [questions[place] for place in batches[number]], limit, ends)
+            batch = batches[number]
+            longest_answer = max(rooms[place] for place in batch)
+            replies = _generate_batch(trainer, model, [questions[place] for place in batch], longest_answer, ends)
             if number == first + accelerator.process_index:
-                answers += list(zip(batches[number], replies))
+                answers += list(zip(batch, replies))
     return [tokens for _, tokens in sorted(gather_object(answers))]
 
 
 def _generate_batch(
-    trainer, model: PreTrainedModel, questions: list[list[int]], limit: int, ends: set[int]
+    trainer, model: PreTrainedModel, questions: list[list[int]], longest_answer: int, ends: set[int]
 ) -> list[list[int]]:
     args, pad = trainer.args, trainer._tokenizer.pad_token_id
     width = max(len(question) for question in questions)
@@ -121,7 +129,7 @@ def _generate_batch(
         temperature=args.generation_temperature,
         top_k=0,
         top_p=1.0,
-        max_new_tokens=min(args.max_generation_length, limit - width),
+        max_new_tokens=longest_answer,
         eos_token_id=sorted(ends),
         pad_token_id=pad,
         use_cache=True,
@@ -206,6 +214,25 @@ def _length_sorted_batches(lengths: list[int], size: int) -> list[list[int]]:
     """Places in batches of similar lengths, the longest first: what does not fit into memory fails at once."""
     order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     return [order[first : first + size] for first in range(0, len(order), size)]
+
+
+def _batches_within(
+    context: int | None, batches: list[list[int]], lengths: list[int], rooms: list[int]
+) -> list[list[int]]:
+    """
+    The batches, longest question first, split so that no row goes past the model's context while another one with more
+    room is still being answered: learned positions end there.
+    """
+    if context is None:
+        return batches
+    split = []
+    for batch in batches:
+        split.append([])
+        for place in batch:
+            if split[-1] and lengths[split[-1][0]] + rooms[place] > context:
+                split.append([])
+            split[-1].append(place)
+    return split
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from boost_trl.trainer.endless_sampler import EndlessSampler
 from boost_trl.trainer.sft_fingerprint import fingerprint
 from boost_trl.trainer.sft_labels import rows_without_prediction
+from boost_trl.trainer.sft_token_losses import token_losses
 
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ VALIDATION_ROWS = "_validation_rows"
 
 class ValidationLoss:
     """
-    L_0 over an endless shuffled stream of the validation set: the mean token loss of SFT.
+    L_0 over an endless shuffled stream of the validation set: the mean token loss of SFT, the pool's `loss_type`.
 
     The stream is one for the whole run: an optimizer step takes the next `batch_size` × micro-batches × processes rows,
     whichever way they are split.
@@ -95,7 +96,7 @@ class ValidationLoss:
     def loss_sum(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor | int]:
         """Summed loss of one batch and the number of its terms (tokens here, else rows)."""
         outputs = model(**_model_inputs(inputs), use_cache=False, fused_lm_head=True)
-        return -outputs.log_probs.sum(), outputs.label_mask.sum()
+        return token_losses(outputs.log_probs, self.trainer.args.loss_type).sum(), outputs.label_mask.sum()
 
     def begin(self) -> None:
         """Called when the model is ready for training."""

@@ -18,6 +18,7 @@ from sft_tiny import (
     make_tokenizer,
 )
 from torch.utils.data import DataLoader, RandomSampler
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import boost_trl.trainer.sft_online as online
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
@@ -177,6 +178,27 @@ def test_a_question_without_room_has_an_empty_answer_and_its_batch_is_answered(i
     longest = [5] * 64  # the model's context
     assert [len(a) > 0 for a in generate_answers(idle, [longest, [5, 6]], seed=0)] == [False, True]
     assert len(generate_answers(idle, [[5] * 61], seed=0)[0]) <= 3
+
+
+@pytest.mark.parametrize("bounded_by", ["max_length", "positions"])
+def test_a_long_question_shortens_no_other_answer(bounded_by, tmp_path):
+    """Every answer ends by itself or has all the room that its own question leaves, within learned positions too."""
+    if bounded_by == "max_length":
+        limits, model = {"max_length": 62}, make_model()
+    else:
+        torch.manual_seed(0)
+        limits = {"max_length": None}
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=48, n_positions=62, n_embd=16, n_layer=1, n_head=2))
+    trainer = make_trainer(tmp_path, model=model, max_generation_length=30, generation_batch_size=8, **limits)
+    questions = [[5] * length for length in (58, 4, 9, 40, 3, 62, 61, 12, 33, 5)]
+    answers = generate_answers(trainer, questions, seed=1)
+    full = 0
+    for question, answer in zip(questions, answers):
+        room = min(30, 62 - len(question))
+        assert len(answer) == room or (0 < len(answer) < room and answer[-1] == EOS)
+        full += len(answer) == room
+    assert full >= 5 and max(map(len, answers)) == 30
+    assert answers == generate_answers(trainer, questions, seed=1)
 
 
 def test_sampling_follows_the_temperature(idle):

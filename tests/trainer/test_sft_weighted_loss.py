@@ -145,12 +145,15 @@ def test_bilevel_step(layout, normalize, tmp_path):
     model = make_model(attention_dropout=0.0)
     losses = token_losses(model, batches)
     gamma = 0.4 / 0.6
-    c_b = {row: float(sum(tokens)) / len(tokens) for row, tokens in losses.items()}
-    if LAYOUTS[layout].get("loss_type") == "dft":
-        losses = {row: [loss * torch.exp(-loss).detach() for loss in tokens] for row, tokens in losses.items()}
-    pool = sum(weights[row] * sum(tokens) for row, tokens in losses.items()) / sum(map(len, losses.values()))
+    c_b = {row: sum(map(float, tokens)) / len(tokens) for row, tokens in losses.items()}
     # Two rows in batches of two: every batch of the window holds both, so that repeats cancel in the mean.
     upper = token_losses(model, [trainer.data_collator(list(validation))])
+    if LAYOUTS[layout].get("loss_type") == "dft":
+        losses, upper = (
+            {row: [loss * torch.exp(-loss).detach() for loss in tokens] for row, tokens in level.items()}
+            for level in (losses, upper)
+        )
+    pool = sum(weights[row] * sum(tokens) for row, tokens in losses.items()) / sum(map(len, losses.values()))
     upper = sum(map(sum, upper.values())) / sum(map(len, upper.values()))
     loss = (0.4 * pool + 0.6 * upper) if normalize else gamma * pool + upper
     loss.backward()
@@ -158,6 +161,9 @@ def test_bilevel_step(layout, normalize, tmp_path):
     assert logs["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert logs["upper_loss"] == pytest.approx(upper.item(), rel=1e-5)
     assert logs["gamma"] == pytest.approx(gamma)
+    assert logs["weighted_lower_loss"] == pytest.approx(pool.item(), rel=1e-5)
+    tokens = [loss.item() for row in losses.values() for loss in row]
+    assert logs["lower_loss"] == pytest.approx(np.mean(tokens), rel=1e-5)
     assert_gradients(norms.steps[0], {n: p.grad for n, p in model.named_parameters() if p.grad is not None})
 
     rows = np.array(sorted(c_b))
