@@ -20,7 +20,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import EvalPrediction, has_length
+from transformers.trainer_utils import EvalPrediction, TrainOutput, has_length
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.utils import get_config_model_id
 
@@ -68,6 +68,7 @@ from boost_trl.trainer.sft_window import BilevelCallback, Window
 
 
 if TYPE_CHECKING:
+    import optuna
     from peft import PeftConfig, PeftModel
 
 
@@ -224,6 +225,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self._validation = make_validation_loss(validation_dataset, self, validation_loss)
         self._online = OnlineAnswers(self) if args.online_ratio > 0 else None
         self._window: Window | None = None
+        self._state_at_start: dict[str, torch.Tensor] | None = None
         self._answer_tokens: AnswerTokens | None = None
         self.add_callback(BilevelCallback(self))
 
@@ -462,6 +464,19 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         """Tokens with a label in `batches` of all processes, as TRL's normaliser counts them."""
         return self._get_num_items_in_batch(batches, self.args.device)
 
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: "optuna.Trial | dict[str, Any] | None" = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """As [`~transformers.Trainer.train`]. Called again, it goes on with the weights that it has learned."""
+        if self.selector is not None:
+            self._state_at_start = None
+            if self._online is not None:
+                self._online.answers = None  # those of an earlier training were another model's
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
     def _begin_training(self, train_dataloader) -> None:
         """Fix the schedules, which need to know how long training lasts."""
         if has_length(train_dataloader):
@@ -479,7 +494,21 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self._validation.begin()
         if self._online is not None:
             self._online.begin_training(train_dataloader)
+        if self.args.auto_find_batch_size:
+            self._forget_failed_attempt()
         self._starts_inside_epoch = self.state.global_step > 0
+
+    def _forget_failed_attempt(self) -> None:
+        """What is learned beside the model starts every attempt at a batch size alike."""
+        if self._state_at_start is None:
+            state = self.selector.state_dict() | self._bilevel_state()
+            self._state_at_start = {name: value.clone() for name, value in state.items()}
+            return
+        own = self.selector.state_dict().keys()
+        self.selector.load_state_dict({name: self._state_at_start[name] for name in own})
+        self._load_bilevel_state(self._state_at_start)
+        self._row_losses.reset()
+        self._metrics["train"].clear()
 
     def _begin_epoch(self) -> None:
         if isinstance(self.pool, StreamedPool) and self.pool.has_unique_ids:
@@ -671,17 +700,20 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         state = load_file(path)
         if ("token_baseline.mean" in state) != (self.token_baseline is not None):
             raise ValueError(f"{checkpoint} was written with another `selector_baseline`. Resume with the same one.")
+        if ("online.mask" in state) != (self._online is not None):
+            raise ValueError(
+                f"{checkpoint} was written {'with' if self._online is None else 'without'} `online_ratio`. Resume with the "
+                "same one."
+            )
+        self._load_bilevel_state(state)
+
+    def _load_bilevel_state(self, state: dict[str, torch.Tensor]) -> None:
         if self.token_baseline is not None:
             prefix = "token_baseline."
             self.token_baseline.load_state_dict(
                 {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
             )
         self._validation.load_state(state)
-        if ("online.mask" in state) != (self._online is not None):
-            raise ValueError(
-                f"{checkpoint} was written {'with' if self._online is None else 'without'} `online_ratio`. Resume with the "
-                "same one."
-            )
         if self._online is not None:
             self._online.load_state(state)
 

@@ -88,9 +88,7 @@ def generate_answers(
     return answers
 
 
-def _sample(
-    trainer, questions: list[list[int]], rooms: list[int], context: int | None, seed: int
-) -> list[list[int]]:
+def _sample(trainer, questions: list[list[int]], rooms: list[int], context: int | None, seed: int) -> list[list[int]]:
     """Answers to questions that all have room, of at least one token each; those longer than their room are to be cut."""
     args, accelerator = trainer.args, trainer.accelerator
     lengths = [len(question) for question in questions]
@@ -168,7 +166,7 @@ def score_answers(
     accelerator = trainer.accelerator
     world, rank = accelerator.num_processes, accelerator.process_index
     lengths = [len(question) + len(answer) for question, answer in zip(questions, answers)]
-    batches = _length_sorted_batches(lengths, trainer.args.per_device_train_batch_size)
+    batches = _length_sorted_batches(lengths, trainer._train_batch_size)
     scored = []
     for first in range(0, len(batches), world):
         number = first + rank

@@ -410,6 +410,9 @@ class OnlineAnswers:
             ValueError: if the state was made with other questions masked, or another number of answers.
         """
         mask = state["online.mask"].numpy()
+        if "online.step" not in state:
+            self.mask, self.answers = mask, None
+            return
         is_same = len(mask) == len(self.mask) and (self.args.mask == "dynamic" or (mask == self.mask).all())
         answers = Answers.from_state(
             {name.removeprefix("online."): value for name, value in state.items() if name.startswith("online.")}

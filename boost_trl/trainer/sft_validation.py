@@ -59,9 +59,15 @@ class ValidationLoss:
                 "`max_length` (the first token of a row is never learned)."
             )
         self._fingerprint = fingerprint(self.dataset)
-        self.batch_size = trainer.args.validation_batch_size or trainer.args.per_device_train_batch_size
         seed = trainer.args.seed if trainer.args.data_seed is None else trainer.args.data_seed
         self.sampler = EndlessSampler(len(self.dataset), seed)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per device and micro-batch. It shrinks with the training batch that `auto_find_batch_size` finds."""
+        args = self.trainer.args
+        asked = args.validation_batch_size or args.per_device_train_batch_size
+        return max(1, asked * self.trainer._train_batch_size // args.train_batch_size)
 
     def prepare(self, dataset: Dataset) -> Dataset:
         dataset = self.trainer.prepare_like_evaluation(dataset, "validation")

@@ -324,6 +324,26 @@ def test_the_loss_is_the_ratio_weighted_mean_over_answers_with_fallbacks(tmp_pat
     assert sorted(p.name for p in (tmp_path / "generations").iterdir()) == [f"step-{k}.parquet" for k in (0, 2, 4)]
 
 
+@pytest.mark.parametrize("mask", ["random", "dynamic"])
+def test_a_second_train_asks_its_own_model(mask, tmp_path):
+    """`Watched` checks each step's ratios by hand: answers of the first run would have others than 1."""
+    trainer = Watched(
+        make_model(attention_dropout=0.0),
+        make_args(tmp_path, **{**ONLINE, "generation_interval": 4}, mask=mask, max_steps=3, learning_rate=3e-2),
+        train_dataset=make_pairs(16),
+        processing_class=make_tokenizer(),
+        validation_dataset=make_pairs(5),
+    )
+    runs = []
+    for _ in range(2):
+        trainer.train()
+        runs.append(trainer.windows[-1]["answers"])
+    assert len(trainer.windows) == 6
+    assert runs[0] is not runs[1] and runs[0].step == runs[1].step == 0
+    ages = [entry["online/age"] for entry in trainer.state.log_history if "online/age" in entry]
+    assert ages[0] == 0 and max(ages) > 0
+
+
 def final_state(trainer):
     state = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     return state | trainer._bilevel_state() | {"logits": trainer.selector.logits()}
