@@ -1,18 +1,14 @@
 import re
 from pathlib import Path
 
-import pytest
-
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_between_pages_lead_somewhere(page):
-    targets = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text())
-    missing = [target for target in targets if not (page.parent / target).exists()]
-    assert not missing
+def found(pattern):
+    """(page, match) for every match in any page."""
+    return [(page, match) for page in PAGES for match in re.findall(pattern, page.read_text(), flags=re.MULTILINE)]
 
 
 def headings(page):
@@ -21,19 +17,23 @@ def headings(page):
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_headings_lead_somewhere(page):
-    targets = re.findall(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)", page.read_text())
-    missing = [
-        (path, anchor) for path, anchor in targets if anchor not in headings(page.parent / path if path else page)
+def test_links_between_pages_lead_somewhere():
+    links = found(r"\]\((?!https?://|#)([^)#\s]+)")
+    assert links and not [(page.name, target) for page, target in links if not (page.parent / target).exists()]
+
+
+def test_links_to_headings_lead_somewhere():
+    links = found(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)")
+    assert links and not [
+        (page.name, path, anchor)
+        for page, (path, anchor) in links
+        if anchor not in headings(page.parent / path if path else page)
     ]
-    assert not missing
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_name_scripts_and_configs_that_exist(page):
-    named = re.findall(r"\b(?:examples|benchmarks)/[\w/]+\.(?:py|yaml)", page.read_text())
-    assert all((ROOT / path).is_file() for path in named), named
+def test_commands_name_scripts_and_configs_that_exist():
+    named = found(r"\b(?:examples|benchmarks)/[\w/]+\.(?:py|yaml)")
+    assert named and not [(page.name, path) for page, path in named if not (ROOT / path).is_file()]
 
 
 def test_every_page_is_linked_from_the_readme():
