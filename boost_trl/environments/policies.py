@@ -17,14 +17,12 @@ from transformers import (
 )
 
 from boost_trl.data.chat_templates import with_action_marks
+from boost_trl.models.turn_end import CONTENT, turn_end
 
 
 logger = logging.getLogger(__name__)
 
 Conversation = list[dict[str, Any]]
-
-# Stands for the content of a turn when a template is asked what it writes around one; no text contains it.
-_CONTENT, _NEXT_CONTENT = "\u27e6turn\u27e7", "\u27e6next turn\u27e7"
 
 
 class GenerationPolicy:
@@ -72,16 +70,9 @@ class GenerationPolicy:
         self.role = role
         self._seeds = None if seed is None else random.Random(seed)
 
-        end, header = self._turn_end()
-        self._stop_ids, self._stop_text = set(), None
-        mark = end.strip()
-        first = tokenizer(mark, add_special_tokens=False)["input_ids"][0] if mark else None
-        if first in self._special_ids():
-            self._stop_ids.add(first)
-        elif mark:
-            self._stop_text = mark
-        else:
-            self._stop_text = "\n" if "\n" in end and not multiline else (end + header).rstrip()
+        end = turn_end(self.tokenizer, role, multiline=multiline)
+        self._stop_ids = set() if end.token_id is None else {end.token_id}
+        self._stop_text = end.text
 
         config = copy.deepcopy(generation_config)
         if config is None:
@@ -131,29 +122,10 @@ class GenerationPolicy:
         if self.role == "assistant":
             text = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
         else:
-            turn = {"role": self.role, "content": _CONTENT}
-            text = self.tokenizer.apply_chat_template([*conversation, turn], tokenize=False).partition(_CONTENT)[0]
+            turn = {"role": self.role, "content": CONTENT}
+            text = self.tokenizer.apply_chat_template([*conversation, turn], tokenize=False).partition(CONTENT)[0]
         # In most vocabularies a word brings its own leading space, so a prompt must not end with one.
         return text.rstrip(" ")
-
-    def _turn_end(self) -> tuple[str, str]:
-        """What the template writes after a turn of the role, and the header of the turn that follows it."""
-        render = self.tokenizer.apply_chat_template
-        turns = [{"role": "user", "content": "x"}] if self.role == "assistant" else []
-        turns.append({"role": self.role, "content": _CONTENT})
-        before, found, end = render(turns, tokenize=False).partition(_CONTENT)
-        if not found:
-            raise ValueError(f"the chat template does not write the content of a {self.role} turn as it is")
-        if self.role == "assistant":
-            follow = render([*turns, {"role": "user", "content": _NEXT_CONTENT}], tokenize=False)
-        else:
-            follow = render(turns, tokenize=False, add_generation_prompt=True)
-        follow = follow.partition(_CONTENT)[2].partition(_NEXT_CONTENT)[0]
-        return end, follow.removeprefix(end)
-
-    def _special_ids(self) -> set[int]:
-        added = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        return (added | set(self.tokenizer.all_special_ids)) - {self.tokenizer.unk_token_id}
 
     def _encode(self, conversations, contexts) -> list[list[int]]:
         texts = [context + self.render(conversation) for context, conversation in zip(contexts, conversations)]

@@ -38,7 +38,8 @@ class ValueHeadsConfig:
         train_backbone (`bool`, *optional*, defaults to `True`):
             Whether the backbone moved in training. `False` states that the language model which the heads sit on is
             the unmodified one, so that it can serve as the prior of [`ValuePolicy`] in the same forward pass.
-        beta (`float`, *optional*, defaults to `1.0`), prior (`str`, *optional*, defaults to `"none"`):
+        beta (`float`, *optional*, defaults to `1.0`), prior (`str`, *optional*, defaults to `"none"`),
+        heads (`str`, *optional*, defaults to `"min"`), reference_model_name_or_path (`str`, *optional*):
             What [`ValuePolicy.from_pretrained`] uses unless told otherwise.
         base_model_name_or_path (`str`, *optional*):
             The language model that training started from.
@@ -61,6 +62,8 @@ class ValueHeadsConfig:
     train_backbone: bool = True
     beta: float = 1.0
     prior: str = "none"
+    heads: str = "min"
+    reference_model_name_or_path: str | None = None
     base_model_name_or_path: str | None = None
     boost_trl_version: str = __version__
 

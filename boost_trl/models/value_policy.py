@@ -1,19 +1,34 @@
 """The policy that value heads define, as a model whose `generate` samples it."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from huggingface_hub import HfApi
 from torch import nn
-from transformers import AutoModelForCausalLM, Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Cache,
+    DynamicCache,
+    GenerationConfig,
+    GenerationMixin,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.utils import find_adapter_config_file
+from transformers.utils import cached_file
 
 from boost_trl.hub_names import resolve_model_name
 
 from .fold_output_head import fold_output_head
 from .hidden_states import adapters_disabled, base_causal_lm
-from .value_heads import ValueHeads
+from .policy_card import PolicyCard, value_policy_card
+from .policy_files import ValuePolicyConfig, load_backbone, save_backbone, save_plain_model
+from .turn_end import turn_end
+from .value_heads import ValueHeads, ValueHeadsConfig
 
 
 class ValuePolicy(PreTrainedModel, GenerationMixin):
@@ -42,6 +57,8 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
             π_ref, run beside the policy with a KV cache of its own. Without one, `prior="lm"` uses the adapters'
             base model (adapters off, again with its own cache), or the same forward pass where the heads' configuration
             says that the backbone was not trained.
+        processing_class (`PreTrainedTokenizerBase`, *optional*):
+            The tokenizer, saved and uploaded along.
 
     Raises:
         ValueError: if an option is none of its choices, the heads have another width or vocabulary than the model, the
@@ -55,6 +72,7 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
     ```
     """
 
+    config_class = ValuePolicyConfig
     base_model_prefix = "causal_lm"
     # Whatever attention the language model was built with; it checked that itself.
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
@@ -67,6 +85,7 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         prior: str = "none",
         heads: str = "min",
         reference_model: PreTrainedModel | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
     ):
         _check_options(prior, heads)
         lm = base_causal_lm(causal_lm)
@@ -94,6 +113,7 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         self.prior = prior
         self.heads = heads
         self.reference_model = reference_model
+        self.processing_class = processing_class
 
     @classmethod
     def from_pretrained(
@@ -101,28 +121,30 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         pretrained_model_name_or_path: str | Path,
         beta: float | None = None,
         prior: str | None = None,
-        heads: str = "min",
+        heads: str | None = None,
         reference_model_name_or_path: str | None = None,
         *,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | None = None,
         local_files_only: bool = False,
+        config: ValuePolicyConfig | None = None,
+        adapter_kwargs: dict | None = None,
         **model_kwargs,
     ) -> "ValuePolicy":
-        """Load a trainer's `output_dir`: a full model or a PEFT adapter, with the value heads beside it.
+        """Load a trainer's `output_dir` or checkpoint, or what [`~ValuePolicy.save_pretrained`] wrote.
 
         Args:
             pretrained_model_name_or_path (`str` or `Path`):
                 Local folder or Hub id.
-            beta (`float`, *optional*), prior (`str`, *optional*):
-                See [`ValuePolicy`]; by default those that the trainer was configured with, saved with the heads.
-            heads (`str`, *optional*, defaults to `"min"`):
-                See [`ValuePolicy`].
+            beta (`float`, *optional*), prior (`str`, *optional*), heads (`str`, *optional*):
+                See [`ValuePolicy`]; by default those that were saved with the heads.
             reference_model_name_or_path (`str`, *optional*):
-                π_ref for `prior="lm"`, needed when the whole backbone was trained.
+                π_ref for `prior="lm"`, needed when the whole backbone was trained; by default the one that was saved.
             revision, token, cache_dir, local_files_only (*optional*):
                 As everywhere on the Hub.
+            config, adapter_kwargs (*optional*):
+                Not used: `AutoModelForCausalLM` passes them.
             **model_kwargs:
                 For `AutoModelForCausalLM.from_pretrained`, e.g. `dtype`, `device_map`, `attn_implementation`.
 
@@ -133,45 +155,108 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
             FileNotFoundError: if the folder has no value heads; the message names the missing file.
             ValueError: as [`ValuePolicy`].
         """
-        _check_options("none" if prior is None else prior, heads)
+        _check_options(prior or "none", heads or "min")
         path = str(pretrained_model_name_or_path)
         shared = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         hub = shared | {"revision": revision}
         value_heads = ValueHeads.from_pretrained(path, **hub)
-        beta = value_heads.config.beta if beta is None else beta
-        prior = value_heads.config.prior if prior is None else prior
-        if find_adapter_config_file(path, **hub) is None:
-            causal_lm = AutoModelForCausalLM.from_pretrained(path, **hub, **model_kwargs)
-        else:
-            # Here, because it takes seconds to import and only adapters need it.
-            from peft import PeftConfig, PeftModel
-
-            # Not AutoPeftModelForCausalLM: it cuts a padded vocabulary down to the tokenizer's.
-            adapter = PeftConfig.from_pretrained(path, **hub)
-            base = AutoModelForCausalLM.from_pretrained(
-                adapter.base_model_name_or_path, revision=adapter.revision, **shared, **model_kwargs
-            )
-            causal_lm = PeftModel.from_pretrained(base, path, **hub)
+        saved = value_heads.config
+        prior = saved.prior if prior is None else prior
+        causal_lm = load_backbone(path, **hub, **model_kwargs)
         reference_model = None
-        if reference_model_name_or_path is not None:
+        reference = reference_model_name_or_path or saved.reference_model_name_or_path
+        if reference is not None and (prior == "lm" or reference_model_name_or_path is not None):
             reference_model = AutoModelForCausalLM.from_pretrained(
-                resolve_model_name(reference_model_name_or_path, **shared), **shared, **model_kwargs
+                resolve_model_name(reference, **shared), **shared, **model_kwargs
             )
         value_heads.to(base_causal_lm(causal_lm).get_output_embeddings().weight.device)
-        return cls(causal_lm, value_heads, beta, prior, heads, reference_model).eval()
+        policy = cls(
+            causal_lm,
+            value_heads,
+            saved.beta if beta is None else beta,
+            prior,
+            saved.heads if heads is None else heads,
+            reference_model,
+        )
+        policy.generation_config = GenerationConfig.from_pretrained(path, **hub)
+        if cached_file(path, "tokenizer_config.json", **hub, _raise_exceptions_for_missing_entries=False):
+            policy.processing_class = AutoTokenizer.from_pretrained(path, **hub)
+        return policy.eval()
 
     def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
-        """Write the language model (or adapter) and the value heads, as a trainer does; [`~ValuePolicy.from_pretrained`]
-        reads them. β, prior and reference are arguments of loading and not saved.
+        """Write the policy with its β, prior and choice of heads; [`~ValuePolicy.from_pretrained`] reads it. Where it folds
+        (see [`~ValuePolicy.to_causal_lm`]), `AutoModelForCausalLM` opens the folder as well.
 
         Args:
             save_directory (`str` or `Path`):
                 Folder.
             **kwargs:
-                For the language model's `save_pretrained`.
+                For the `save_pretrained` of the language models, e.g. `max_shard_size`.
         """
-        self.causal_lm.save_pretrained(save_directory, **kwargs)
-        self.value_heads.save_pretrained(save_directory)
+        self._save(Path(save_directory), **kwargs)
+
+    def _save(self, folder: Path, **kwargs) -> str | None:
+        """Why the policy did not fold, `None` if it did."""
+        save_backbone(folder, self.causal_lm, self.generation_config, **kwargs)
+        value_heads = copy.copy(self.value_heads)
+        value_heads.config = self._heads_config()
+        value_heads.save_pretrained(folder)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+        return save_plain_model(folder, self, **kwargs)
+
+    def _heads_config(self) -> ValueHeadsConfig:
+        """The heads' configuration with this policy's options."""
+        config = self.value_heads.config
+        reference = config.reference_model_name_or_path
+        if self.reference_model is not None:
+            reference = self.reference_model.config._name_or_path or reference
+        return replace(
+            config, beta=self.beta, prior=self.prior, heads=self.heads, reference_model_name_or_path=reference
+        )
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        tags: list[str] | None = None,
+        max_shard_size: int | str = "50GB",
+        **commit_kwargs,
+    ):
+        """Upload what [`~ValuePolicy.save_pretrained`] writes, with a model card, to a repository that is created if needed.
+
+        Args:
+            repo_id (`str`):
+                `"namespace/name"`.
+            private (`bool`, *optional*):
+                Visibility of a repository that is created.
+            token (`str` or `bool`, *optional*):
+                Hub token; by default the stored login.
+            tags (`list[str]`, *optional*):
+                For the card.
+            max_shard_size (`int` or `str`, *optional*, defaults to `"50GB"`):
+                Of a file of weights.
+            **commit_kwargs:
+                `commit_message`, `commit_description`, `revision`, `create_pr` of [`~huggingface_hub.HfApi.upload_folder`].
+
+        Returns:
+            [`~huggingface_hub.CommitInfo`]
+        """
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with TemporaryDirectory() as folder:
+            card = PolicyCard(
+                place=repo_id,
+                heads=self._heads_config(),
+                is_adapter=self._has_adapter,
+                why_not_plain=self._save(Path(folder), max_shard_size=max_shard_size),
+                stop_text=None if self.processing_class is None else turn_end(self.processing_class).text,
+            )
+            value_policy_card(card, tags).save(Path(folder, "README.md"))
+            commit_kwargs.setdefault("commit_message", f"Upload {type(self).__name__}")
+            return api.upload_folder(repo_id=repo_id, folder_path=folder, **commit_kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         return base_causal_lm(self.causal_lm).get_input_embeddings()
@@ -315,7 +400,11 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         weight, bias = self.beta * weight.to(device), self.beta * bias.to(device)
         model.eval()
         fold_output_head(model, weight, bias, add=self.prior == "lm")
+        model.generation_config = copy.deepcopy(self.generation_config)
         return model
+
+
+AutoModelForCausalLM.register(ValuePolicyConfig, ValuePolicy)
 
 
 def _check_options(prior: str, heads: str) -> None:

@@ -27,8 +27,8 @@ class RolloutArguments:
         seed (`int`): of games, choice of tasks and sampling.
         max_new_tokens (`int`): per action.
         temperature (`float`): of sampling; 0 takes the likeliest token.
-        beta (`float`): how sharply the values steer, with value heads.
-        prior (`str`): `none` samples exp(βQ), `lm` the reference model times exp(β(Q − V)).
+        beta (`float`): how sharply the values steer, with value heads; by default as the policy was saved.
+        prior (`str`): `none` samples exp(βQ), `lm` the reference model times exp(β(Q − V)); by default as it was saved.
         reference_model_name_or_path (`str`): the unmodified model, for `prior: lm` after full fine-tuning.
         use_value_heads (`bool`): `false` plays the language model itself.
         show_games (`int`): games that are printed.
@@ -54,9 +54,15 @@ class RolloutArguments:
     seed: int = field(default=0, metadata={"help": "Seed of games, choice of tasks and sampling."})
     max_new_tokens: int = field(default=64, metadata={"help": "Longest action."})
     temperature: float = field(default=1.0, metadata={"help": "Of sampling; 0 takes the likeliest token."})
-    beta: float = field(default=1.0, metadata={"help": "How sharply the values steer (models with value heads)."})
-    prior: Literal["none", "lm"] = field(
-        default="none", metadata={"help": "none: exp(beta Q). lm: the unmodified model times exp(beta (Q - V))."}
+    beta: float | None = field(
+        default=None,
+        metadata={"help": "How sharply the values steer (models with value heads); by default as they were saved."},
+    )
+    prior: Literal["none", "lm"] | None = field(
+        default=None,
+        metadata={
+            "help": "none: exp(beta Q). lm: the unmodified model times exp(beta (Q - V)). By default as it was saved."
+        },
     )
     reference_model_name_or_path: str | None = field(
         default=None, metadata={"help": "The unmodified model, for prior lm after full fine-tuning."}
@@ -69,8 +75,9 @@ class RolloutArguments:
     def __post_init__(self):
         self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
         for name in ("temperature", "beta"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be a finite number and not negative")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"`{name}` is {value}; it must be a finite number and not negative")
         check_at_least(self, num_games=1, num_envs=1, max_new_tokens=1, show_games=0)
 
 
@@ -181,16 +188,18 @@ def load_model(name_or_path: str, *, value_heads: bool, **policy_kwargs):
     name_or_path = resolve_model_name(name_or_path)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-    heads = value_heads and cached_file(
-        name_or_path, "value_heads_config.json", _raise_exceptions_for_missing_entries=False
-    )
-    if heads:
+    has_heads = cached_file(name_or_path, "value_heads_config.json", _raise_exceptions_for_missing_entries=False)
+    if has_heads and value_heads:
         from boost_trl.models.value_policy import ValuePolicy
 
         return ValuePolicy.from_pretrained(name_or_path, **policy_kwargs).to(device), tokenizer
     if policy_kwargs.get("prior") == "lm":
         why = "they are switched off" if not value_heads else f"{name_or_path!r} has none"
         raise ValueError(f"prior is 'lm', which needs value heads, and {why}; leave `prior` out")
+    if has_heads:
+        from boost_trl.models.policy_files import load_backbone
+
+        return load_backbone(name_or_path, dtype="auto").to(device).eval(), tokenizer
     return AutoModelForCausalLM.from_pretrained(name_or_path, dtype="auto").to(device).eval(), tokenizer
 
 

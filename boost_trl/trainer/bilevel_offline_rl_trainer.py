@@ -37,8 +37,10 @@ from boost_trl.data.trajectory_store import TrajectoryBatch, TrajectoryStore
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.losses import effective_sample_size, trajectory_weights, weight_entropy
 from boost_trl.models.hidden_states import base_causal_lm, trainability_kept
+from boost_trl.models.policy_files import BACKBONE_FOLDER, save_backbone, save_plain_model
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.reweighting_head import ReweightingHead
+from boost_trl.models.turn_end import policy_generation_config
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
@@ -69,7 +71,7 @@ from boost_trl.trainer.offline_rl_model import (
     tokenize_options,
     value_heads_config,
 )
-from boost_trl.trainer.offline_rl_model_card import POLICY_FOLDER, model_card
+from boost_trl.trainer.offline_rl_model_card import IN_A_CHECKPOINT, model_card
 from boost_trl.trainer.parameter_average import ParameterAverage
 from boost_trl.trainer.parameter_groups import (
     ROLES,
@@ -264,7 +266,9 @@ class BilevelOfflineRLTrainer(Trainer):
 
         self._environment, self._eval_tasks = _checked_games(environment, eval_tasks)
         self._reference_model: PreTrainedModel | None = None
-        self._why_no_policy: str | None = None
+        self._generation_config = policy_generation_config(tokenizer)
+        # Why what was saved last is no plain causal LM, `None` if it is one.
+        self._why_not_plain: str | None = None
         self._totals: dict[str, list[torch.Tensor]] = defaultdict(lambda: [0.0, 0.0])
         self.num_tokens = 0
         self._has_collapsed = False
@@ -830,7 +834,9 @@ class BilevelOfflineRLTrainer(Trainer):
             beta=self.args.beta if beta is None else beta,
             prior=prior,
             reference_model=reference,
+            processing_class=self.processing_class,
         )
+        policy.generation_config = copy.deepcopy(self._generation_config)
         # Without dropout; training switches it on again by itself.
         return policy.eval()
 
@@ -923,8 +929,12 @@ class BilevelOfflineRLTrainer(Trainer):
         adapters = (
             {} if base_causal_lm(self.model.backbone) is self.model.backbone else {"selected_adapters": ["default"]}
         )
-        self.model.backbone.save_pretrained(
-            folder, state_dict=None if state_dict is None else of("backbone."), **adapters
+        save_backbone(
+            folder,
+            self.model.backbone,
+            self._generation_config,
+            state_dict=None if state_dict is None else of("backbone."),
+            **adapters,
         )
         self.model.primary.save_pretrained(folder, state_dict=of("primary."))
         if self.reweighting_head is not None:
@@ -937,30 +947,27 @@ class BilevelOfflineRLTrainer(Trainer):
             save_training_state(self, folder, whole)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the backbone (or its adapter), the heads and the example weights; outside of checkpoints also the policy
-        as a plain causal LM in `policy/`, where it folds into one, and the model card."""
+        """Save the policy: its backbone (or adapter), the heads, the example weights and the model card; outside of
+        checkpoints also as a plain causal LM, where it folds into one."""
         super().save_model(output_dir, _internal_call)
         folder = Path(self.args.output_dir if output_dir is None else output_dir)
         if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
-            return
-        with whole_model(self.model_wrapped):
-            if self.args.should_save:
-                self._save_policy(folder / POLICY_FOLDER)
-                model_card(self, why_no_policy=self._why_no_policy).save(folder / "README.md")
-        if self.args.should_save and _internal_call and output_dir is None:
-            # For a push: Trainer's upload takes the whole folder.
-            put_pickled_arguments_aside(folder)
+            self._why_not_plain = IN_A_CHECKPOINT
+        else:
+            self._save_plain_model(folder)
+        if self.args.should_save:
+            model_card(self, why_not_plain=self._why_not_plain).save(folder / "README.md")
+            if _internal_call and output_dir is None:
+                # For a push: Trainer's upload takes the whole folder.
+                put_pickled_arguments_aside(folder)
 
-    def _save_policy(self, folder: Path) -> None:
-        self._why_no_policy = None
-        try:
-            model = self._shared_policy().to_causal_lm()
-        except ValueError as error:
-            self._why_no_policy = str(error)
-            logger.warning(f"{folder} is not written: {error}")
-            return
-        model.save_pretrained(folder)
-        self.processing_class.save_pretrained(folder)
+    def _save_plain_model(self, folder: Path) -> None:
+        with whole_model(self.model_wrapped):
+            if not self.args.should_save:
+                return
+            self._why_not_plain = save_plain_model(folder, self._shared_policy())
+        if self._why_not_plain is not None:
+            logger.warning(f"{folder} holds a `ValuePolicy` and no plain causal LM: {self._why_not_plain}")
 
     def create_model_card(
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
@@ -975,7 +982,7 @@ class BilevelOfflineRLTrainer(Trainer):
         if self.is_world_process_zero():
             model_card(
                 self,
-                why_no_policy=self._why_no_policy,
+                why_not_plain=self._why_not_plain,
                 model_name=model_name,
                 dataset_name=dataset_name,
                 tags=[tags] if isinstance(tags, str) else tags,
@@ -993,7 +1000,8 @@ class BilevelOfflineRLTrainer(Trainer):
         self._load_state(Path(resume_from_checkpoint))
         if self.args.train_backbone:
             with trainability_kept(self.model.backbone):
-                super()._load_from_checkpoint(resume_from_checkpoint, model=self.model.backbone)
+                backbone = str(Path(resume_from_checkpoint, BACKBONE_FOLDER))
+                super()._load_from_checkpoint(backbone, model=self.model.backbone)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.is_deepspeed_enabled:

@@ -14,6 +14,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
 from transformers.utils.hub import hf_api
 
+from boost_trl.models.policy_files import BACKBONE_FOLDER
+
 
 # Of use for resuming only. The pickles among them stay away from who downloads a model.
 _RESUME_ONLY = (
@@ -68,10 +70,13 @@ def push_checkpoint(trainer: Trainer, checkpoint_folder: str) -> None:
     if is_busy and not args.hub_always_push:
         return
     trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
-    for path in Path(checkpoint_folder).iterdir():
+    checkpoint = Path(checkpoint_folder)
+    for path in [*checkpoint.iterdir(), *Path(checkpoint, BACKBONE_FOLDER).iterdir()]:
         if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in _RESUME_ONLY):
             # A copy, because the checkpoint may be rotated away before its upload ends.
-            shutil.copy(path, Path(args.output_dir, path.name))
+            copied = Path(args.output_dir, path.relative_to(checkpoint))
+            copied.parent.mkdir(exist_ok=True)
+            shutil.copy(path, copied)
     message = f"Training in progress, step {trainer.state.global_step}"
     upload = partial(
         hf_api().upload_folder,

@@ -150,5 +150,6 @@ def value_heads_config(model: nn.Module, args: BilevelOfflineRLConfig, store: Tr
         train_backbone=args.train_backbone,
         beta=args.beta,
         prior=args.policy_prior,
+        reference_model_name_or_path=args.reference_model_name_or_path,
         base_model_name_or_path=base_causal_lm(model).config._name_or_path or None,
     )

@@ -3,16 +3,19 @@
 import os
 from typing import TYPE_CHECKING
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 
 from boost_trl import __version__
 from boost_trl.models.hidden_states import base_causal_lm
+from boost_trl.models.policy_card import PolicyCard, hub_name, table
+from boost_trl.models.turn_end import turn_end
 
 
 if TYPE_CHECKING:
     from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 
-POLICY_FOLDER = "policy"
+# Not during training: a copy of the model for each checkpoint.
+IN_A_CHECKPOINT = "this is a checkpoint; the plain causal language model is written when training has ended"
 CITATION = """\
 @misc{verma2026boost,
   title         = {Bilevel Optimization of Synthetic Trajectories for Multi-Turn {LLM} Fine-Tuning},
@@ -27,7 +30,7 @@ _NOT_RESULTS = ("_runtime", "_per_second", "_errors", "_num_games")
 def model_card(
     trainer: "BilevelOfflineRLTrainer",
     *,
-    why_no_policy: str | None = None,
+    why_not_plain: str | None = None,
     model_name: str | None = None,
     dataset_name: str | None = None,
     tags: list[str] | None = None,
@@ -36,39 +39,37 @@ def model_card(
 
     Args:
         trainer ([`BilevelOfflineRLTrainer`]): read, not changed.
-        why_no_policy (`str`, *optional*): why there is no folder `policy/`; `None` if there is.
+        why_not_plain (`str`, *optional*): why the folder is no plain causal LM; `None` if it is one.
         model_name (`str`, *optional*): the heading; the name of `output_dir` by default.
         dataset_name (`str`, *optional*): a dataset on the Hub.
         tags (`list[str]`, *optional*): beside the trainer's own.
     """
-    backbone = trainer.model.backbone
-    is_adapter = base_causal_lm(backbone) is not backbone
-    base = trainer.model.primary.config.base_model_name_or_path
-    if base is not None and os.path.isdir(base):
-        # Of use on this machine only, and no name that the Hub would take.
-        base = None
-    data = ModelCardData(
+    backbone, heads = trainer.model.backbone, trainer.model.primary.config
+    base = hub_name(heads.base_model_name_or_path)
+    name = model_name or os.path.basename(os.path.abspath(trainer.args.output_dir))
+    card = PolicyCard(
+        place=trainer.hub_model_id or name,
+        heads=heads,
+        is_adapter=base_causal_lm(backbone) is not backbone,
+        why_not_plain=why_not_plain,
+        stop_text=turn_end(trainer.processing_class).text,
+        max_new_tokens=trainer.args.max_new_tokens,
+    )
+    data = card.data(
         base_model=base,
         datasets=None if dataset_name is None else [dataset_name],
-        library_name="peft" if is_adapter else "transformers",
-        pipeline_tag="text-generation",
         tags=sorted({*(tags or []), *trainer._tag_names}),
     )
-    name = model_name or os.path.basename(os.path.abspath(trainer.args.output_dir))
-    place = trainer.hub_model_id or name
     sections = [
         f"# {name}",
         _opening(trainer, base),
-        "## Use",
-        _usage(trainer, place, why_no_policy),
-        "## Files",
-        _files(trainer, is_adapter, why_no_policy),
-        "## Training",
-        _table(_settings(trainer)),
+        *("## Use", card.usage()),
+        *("## Files", table([*card.files(), *_weight_files(trainer)], header=("where", "what"))),
+        *("## Training", table(_settings(trainer))),
     ]
     results = _results(trainer)
     if results:
-        sections += ["## Evaluation", _table(results, header=("metric", "value"))]
+        sections += ["## Evaluation", table(results, header=("metric", "value"))]
     sections += ["## Citation", f"```bibtex\n{CITATION}\n```"]
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
 
@@ -90,41 +91,11 @@ def _opening(trainer, base) -> str:
     )
 
 
-def _usage(trainer, place, why_no_policy) -> str:
-    args = trainer.args
-    options = f"beta={args.beta:g}, prior={args.policy_prior!r}"
-    if args.reference_model_name_or_path is not None:
-        options += f", reference_model_name_or_path={args.reference_model_name_or_path!r}"
-    lines = ["```python", "from boost_trl import ValuePolicy", "from transformers import AutoTokenizer", ""]
-    lines += [f'policy = ValuePolicy.from_pretrained("{place}", {options})']
-    if why_no_policy is None:
-        lines += ["# or, without boost_trl:"]
-        lines += [f'# policy = AutoModelForCausalLM.from_pretrained("{place}", subfolder="{POLICY_FOLDER}")']
-    lines += [
-        f'tokenizer = AutoTokenizer.from_pretrained("{place}")',
-        'messages = [{"role": "user", "content": "..."}]',
-        'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", '
-        "return_dict=True)",
-        f"reply = policy.generate(**inputs, do_sample=True, max_new_tokens={args.max_new_tokens})",
-        "```",
-    ]
-    return "\n".join(lines)
-
-
-def _files(trainer, is_adapter, why_no_policy) -> str:
-    kind = "The PEFT adapter" if is_adapter else "The language model"
-    rows = [
-        ("this folder", f"{kind} under the value heads, with an untouched output head: **not the policy by itself**"),
-        ("`value_heads.*`", "Q (and V) heads; with the language model they are the policy that `ValuePolicy` opens"),
-    ]
-    if why_no_policy is None:
-        rows += [(f"`{POLICY_FOLDER}/`", "The same policy folded into a plain causal language model")]
-    else:
-        rows += [(f"no `{POLICY_FOLDER}/`", f"The policy does not fold into a plain causal LM: {why_no_policy}")]
+def _weight_files(trainer) -> list[tuple[str, str]]:
+    rows = [("`example_weights.parquet`", "The weight of every training row (mean 1)")]
     if trainer.reweighting_head is not None:
         rows += [("`reweighting_head.*`", "Scores a trajectory by its embedding; the softmax of scores is the weight")]
-    rows += [("`example_weights.parquet`", "The weight of every training row (mean 1)")]
-    return _table(rows, header=("where", "what"))
+    return rows
 
 
 def _settings(trainer) -> list[tuple[str, str]]:
@@ -156,7 +127,3 @@ def _results(trainer) -> list[tuple[str, str]]:
     return [
         (key.removeprefix("eval_"), f"{value:.4g}") for key, value in last.items() if not key.endswith(_NOT_RESULTS)
     ]
-
-
-def _table(rows: list[tuple[str, str]], header: tuple[str, str] = ("", "")) -> str:
-    return "\n".join(f"| {left} | {right} |" for left, right in [header, ("---", "---"), *rows])

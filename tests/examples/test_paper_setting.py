@@ -81,12 +81,12 @@ def test_gpt2_in_the_full_world(tiny_model, monkeypatch, tmp_path, capsys):
     assert [row["method"] for row in rows] == list(PAPER_METHODS)
     assert "in 10 categories" in capsys.readouterr().out
     (folder,) = (tmp_path / "runs").glob("42-boost-*")
-    assert AutoModelForCausalLM.from_pretrained(folder).config.n_embd == 16
+    assert AutoModelForCausalLM.from_pretrained(folder / "backbone").config.n_embd == 16
     saved = json.loads((folder / "result.json").read_text())
     assert saved["settings"]["environment_kwargs"] == {"world": "full", "max_questions": 3}
 
     (folder / "result.json").unlink()
-    checkpoint = Path(get_last_checkpoint(folder), "model.safetensors")
+    checkpoint = Path(get_last_checkpoint(folder), "backbone/model.safetensors")
     before = checkpoint.stat().st_mtime_ns, load_file(folder / "value_heads.safetensors")
     again = run_example(example, tmp_path, *flags)
     assert [row["reward_mean"] for row in again] == [row["reward_mean"] for row in rows]
@@ -106,7 +106,9 @@ def hub(monkeypatch):
         return RepoUrl(f"https://huggingface.co/me/{repo_id.split('/')[-1]}")
 
     def upload_folder(self, *, repo_id, folder_path, **kwargs):
-        uploads.append((repo_id, {p.name for p in Path(folder_path).rglob("*") if p.is_file()}))
+        uploads.append(
+            (repo_id, {p.relative_to(folder_path).as_posix() for p in Path(folder_path).rglob("*") if p.is_file()})
+        )
 
     monkeypatch.setattr(HfApi, "create_repo", create_repo)
     monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
@@ -132,7 +134,7 @@ def test_qlora_is_trained_played_and_pushed(tiny_model, monkeypatch, tmp_path, h
     assert {repository for repository, _ in hub} == {"me/x-vanilla", "me/x-boost"}
     files = [files for repository, files in hub if repository == "me/x-boost"][-1]
     assert {
-        "adapter_model.safetensors",
+        "backbone/adapter_model.safetensors",
         "value_heads.safetensors",
         "reweighting_head.safetensors",
         "README.md",

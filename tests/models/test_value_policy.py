@@ -1,9 +1,13 @@
 import copy
+import shutil
 
 import pytest
 import torch
+from huggingface_hub import HfApi, ModelCard, RepoUrl
 from peft import PromptTuningConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
+from boost_trl.environments.embedded_lm import word_tokenizer
 from boost_trl.models.value_policy import ValuePolicy
 
 
@@ -222,7 +226,7 @@ class TestSaving:
         base.config._name_or_path = str(tmp_path / "base")
         policy = ValuePolicy(tiny.lora(base), tiny.value_heads(), prior="lm").eval()
         policy.save_pretrained(tmp_path / "out")
-        assert not (tmp_path / "out" / "config.json").exists()
+        assert (tmp_path / "out/backbone/adapter_config.json").is_file()
         loaded = ValuePolicy.from_pretrained(tmp_path / "out", prior="lm")
         ids = torch.tensor(PROMPTS[:1])
         torch.testing.assert_close(loaded(ids).logits, policy(ids).logits)
@@ -239,6 +243,53 @@ class TestSaving:
         own = ValuePolicy.from_pretrained(tmp_path / "out", beta=1.0)
         expected = reference(ids).logits.log_softmax(-1) + own(ids).logits
         torch.testing.assert_close(policy(ids).logits, expected, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        "options", [{"beta": 2.0}, {"beta": 0.5, "prior": "lm"}, {"heads": "mean"}, {"heads": "first"}], ids=str
+    )
+    def test_a_policy_comes_back_as_it_was(self, options, tiny, tmp_path):
+        value_heads = tiny.value_heads("ilql", train_backbone=False)
+        policy = ValuePolicy(tiny.language_model("llama"), value_heads, **options).eval()
+        policy.save_pretrained(tmp_path)
+        loaded = ValuePolicy.from_pretrained(tmp_path)
+        ids = torch.tensor(PROMPTS[:1])
+        torch.testing.assert_close(loaded(ids).logits, policy(ids).logits)
+        assert (value_heads.config.beta, value_heads.config.prior, value_heads.config.heads) == (1.0, "none", "min")
+
+    def test_its_reference_comes_back_by_name(self, tiny, tmp_path):
+        tiny.language_model("gpt2").save_pretrained(tmp_path / "reference")
+        reference = AutoModelForCausalLM.from_pretrained(tmp_path / "reference")
+        policy = ValuePolicy(tiny.language_model("llama"), tiny.value_heads(), 0.5, "lm", reference_model=reference)
+        policy.eval().save_pretrained(tmp_path / "out")
+        ids = torch.tensor(PROMPTS[:1])
+        torch.testing.assert_close(ValuePolicy.from_pretrained(tmp_path / "out")(ids).logits, policy(ids).logits)
+
+    @pytest.mark.parametrize("algorithm", ["mc", "ilql"])
+    def test_a_push_carries_tokenizer_and_card(self, algorithm, tiny, tmp_path, monkeypatch):
+        pushed = tmp_path / "pushed"
+        monkeypatch.setattr(
+            HfApi, "create_repo", lambda self, name, **kwargs: RepoUrl(f"https://huggingface.co/{name}")
+        )
+        monkeypatch.setattr(
+            HfApi, "upload_folder", lambda self, folder_path, **kwargs: shutil.copytree(folder_path, pushed)
+        )
+        tokenizer = word_tokenizer("yes no maybe".split())
+        lm = tiny.language_model("llama", vocab_size=len(tokenizer))
+        heads = tiny.value_heads(algorithm, vocab_size=len(tokenizer), base_model_name_or_path="me/base")
+        policy = ValuePolicy(lm, heads, beta=2.0, processing_class=tokenizer).eval()
+        policy.push_to_hub("me/agent", tags=["games"])
+        loaded = ValuePolicy.from_pretrained(pushed)
+        assert (
+            loaded.beta == 2.0 and loaded.processing_class("yes no")["input_ids"] == tokenizer("yes no")["input_ids"]
+        )
+        card = ModelCard.load(pushed / "README.md")
+        assert card.data.base_model == "me/base" and {"boost_trl", "games"} <= set(card.data.tags)
+        assert 'from_pretrained("me/agent"' in card.text and "β, prior | 2, none" in card.text
+        assert card.data.pipeline_tag == {"mc": "text-generation", "ilql": None}[algorithm]
+        if algorithm == "mc":
+            ids = torch.tensor([[3, 4, 5]])
+            plain = AutoModelForCausalLM.from_pretrained(pushed)(ids).logits.log_softmax(-1)
+            torch.testing.assert_close(plain, policy(ids).logits.log_softmax(-1), rtol=0, atol=1e-5)
 
     def test_a_folder_without_heads_is_named(self, tiny, tmp_path):
         tiny.language_model().save_pretrained(tmp_path)

@@ -16,6 +16,7 @@ from boost_trl.environments.twenty_questions.offline_data import offline_traject
 from boost_trl.environments.twenty_questions.pretraining import small_vocabulary
 from boost_trl.environments.webshop.pretraining import small_vocabulary as shop_vocabulary
 from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
+from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.scripts import rollout, synthesize
 from boost_trl.scripts.row_files import load_rows
 
@@ -84,14 +85,13 @@ def test_rollout_plays_the_values_of_a_model_that_has_them(folder, tmp_path):
     )
     heads.initialize_random(std=0.0)
     path = tmp_path / "trained"
-    lm.save_pretrained(path)
-    tokenizer.save_pretrained(path)
     with torch.no_grad():
         (bias,) = [
             p for p in heads.parameters() if p.shape[-1] == config.vocab_size and p.numel() == config.vocab_size
         ]
         bias.view(-1)[tokenizer.convert_tokens_to_ids("no")] = 100.0
-    heads.save_pretrained(path)
+    ValuePolicy(lm, heads, beta=2.0, processing_class=tokenizer).save_pretrained(path)
+    assert rollout.load_model(str(path), value_heads=True)[0].beta == 2.0
     flags = ["--model_name_or_path", path, "--num_games", 2, "--max_new_tokens", 2, "--show_games", 0]
     run(rollout, *flags, "--output_path", tmp_path / "values.jsonl")
     run(rollout, *flags, "--output_path", tmp_path / "lm.jsonl", "--no_use_value_heads")

@@ -393,7 +393,7 @@ def test_the_output_folder_opens_with_plain_transformers(make_trainer, tmp_path)
     trainer.save_model()
     folder = tmp_path / "out"
     ids = torch.tensor([[3, 4, 5]])
-    reloaded = AutoModelForCausalLM.from_pretrained(folder)
+    reloaded = AutoModelForCausalLM.from_pretrained(folder / "backbone")
     torch.testing.assert_close(reloaded(ids).logits, trainer.model.backbone.eval()(ids).logits)
     assert AutoTokenizer.from_pretrained(folder).chat_template == trainer.processing_class.chat_template
     assert torch.equal(ValueHeads.from_pretrained(folder).q_weight, trainer.model.primary.q_weight)

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -9,7 +11,16 @@ from huggingface_hub import HfApi, ModelCard, RepoUrl
 from huggingface_hub.utils import filter_repo_objects
 from offline_rl_two_processes import GuessAWord
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LogitsProcessor,
+    PreTrainedTokenizerFast,
+    TrainingArguments,
+    pipeline,
+)
 
 from boost_trl import BilevelOfflineRLConfig, ValuePolicy
 
@@ -67,15 +78,15 @@ def test_what_was_trained_is_what_loads_and_speaks(make_trainer, saved_model, tm
     torch.testing.assert_close(log_probabilities(loaded), expected, rtol=0, atol=1e-5)
     assert generated(loaded) == reply
 
-    plain = AutoModelForCausalLM.from_pretrained(out / "policy")
+    plain = AutoModelForCausalLM.from_pretrained(out)
     assert type(plain).__name__ == {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM"}[architecture]
     torch.testing.assert_close(log_probabilities(plain), expected, rtol=0, atol=1e-5)
     assert generated(plain) == reply
-    assert AutoTokenizer.from_pretrained(out / "policy").chat_template == trainer.processing_class.chat_template
+    assert AutoTokenizer.from_pretrained(out).chat_template == trainer.processing_class.chat_template
 
-    # Training and saving the policy leave the root what the card says it is: a backbone with an untouched output head.
+    # Saving the policy leaves the backbone what the card says it is: one with an untouched output head.
     if "arguments" not in options:
-        backbone = AutoModelForCausalLM.from_pretrained(out)
+        backbone = AutoModelForCausalLM.from_pretrained(out / "backbone")
         torch.testing.assert_close(log_probabilities(backbone), log_probabilities(trainer.model.backbone))
         assert not torch.allclose(log_probabilities(backbone), expected, atol=1e-3)
 
@@ -91,21 +102,167 @@ def test_the_prior_is_the_language_model_before_training(make_trainer, saved_mod
         q = hidden @ trainer.model.primary.q_weight[0].T + trainer.model.primary.q_bias[0]
         expected = (log_probabilities(original) + 0.5 * q).log_softmax(-1)
     torch.testing.assert_close(log_probabilities(trainer.policy()), expected, rtol=0, atol=1e-5)
-    loaded = ValuePolicy.from_pretrained(tmp_path / "out", 0.5, "lm", reference_model_name_or_path=name)
-    torch.testing.assert_close(log_probabilities(loaded), expected, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="prior='lm' needs the language model as it was before training"):
-        ValuePolicy.from_pretrained(tmp_path / "out", prior="lm")
-    assert not (tmp_path / "out/policy").exists()
+    for reference in ({}, {"reference_model_name_or_path": name}):
+        loaded = ValuePolicy.from_pretrained(tmp_path / "out", **reference)
+        torch.testing.assert_close(log_probabilities(loaded), expected, rtol=0, atol=1e-5)
     card = (tmp_path / "out/README.md").read_text()
-    assert f"reference_model_name_or_path={name!r}" in card and "folds only where the reference" in card
+    assert "folds only where the reference" in card
 
 
-def test_a_policy_that_does_not_fold_says_why(make_trainer, tmp_path, caplog):
-    trainer = make_trainer(algorithm="ilql")
+# What opens first
+
+
+def opened_by_pipeline(folder):
+    """Model and token ids."""
+    opened = pipeline("text-generation", str(folder), device="cpu")
+    return opened.model, opened.tokenizer("yes .")["input_ids"]
+
+
+@pytest.mark.parametrize("options", [{}, {"arguments": LORA}], ids=["full", "lora"])
+def test_a_pipeline_opens_the_trained_policy(make_trainer, saved_model, tmp_path, options):
+    trainer = make_trainer(model=saved_model("llama"), **options)
+    trainer.train()
     trainer.save_model()
-    assert not (tmp_path / "out/policy").exists()
+    model, ids = opened_by_pipeline(tmp_path / "out")
+    assert type(model).__name__ == "LlamaForCausalLM" and ids == trainer.processing_class("yes .")["input_ids"]
+    torch.testing.assert_close(log_probabilities(model), log_probabilities(trainer.policy()), rtol=0, atol=1e-5)
+    assert not torch.allclose(log_probabilities(model), log_probabilities(trainer.model.backbone), atol=1e-3)
+    card = ModelCard.load(tmp_path / "out/README.md")
+    assert (card.data.pipeline_tag, card.data.library_name) == ("text-generation", "transformers")
+
+
+OPEN_WITHOUT_BOOST_TRL = """
+import sys
+from transformers import AutoTokenizer, pipeline
+for folder in sys.argv[1:]:
+    print(AutoTokenizer.from_pretrained(folder)("yes .")["input_ids"])
+    try:
+        pipeline("text-generation", folder, device="cpu")
+    except ValueError as error:
+        print("model type `boost_trl_value_policy`" in str(error))
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"arguments": LORA}], ids=["full", "lora"])
+def test_a_policy_that_does_not_fold_is_no_plain_model_and_says_so(
+    make_trainer, saved_model, tmp_path, caplog, options
+):
+    trainer = make_trainer(
+        model=saved_model("llama"), algorithm="ilql", save_strategy="steps", save_steps=4, **options
+    )
+    trainer.train()
+    trainer.save_model()
     assert "minimum of several Q heads is not linear" in caplog.text
     assert "minimum of several Q heads is not linear" in (tmp_path / "out/README.md").read_text()
+    ids = trainer.processing_class("yes .")["input_ids"]
+    folders = [tmp_path / "out", tmp_path / "out/checkpoint-4"]
+    for folder in folders:
+        card = ModelCard.load(folder / "README.md")
+        assert card.data.pipeline_tag is None and card.data.library_name == "boost_trl"
+        # Here boost_trl is imported.
+        model, read = opened_by_pipeline(folder)
+        assert isinstance(model, ValuePolicy) and read == ids
+        torch.testing.assert_close(log_probabilities(model), log_probabilities(trainer.policy()), rtol=0, atol=1e-5)
+    command = [sys.executable, "-c", OPEN_WITHOUT_BOOST_TRL, *folders]
+    opened = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert opened.splitlines() == [str(ids), "True"] * 2
+
+
+@pytest.mark.parametrize("algorithm", ["mc", "ilql"])
+def test_the_cards_example_opens_the_policy_and_speaks(
+    make_trainer, saved_model, tmp_path, monkeypatch, capsys, algorithm
+):
+    trainer = make_trainer(model=saved_model("llama"), algorithm=algorithm, beta=2.0, max_new_tokens=5)
+    trainer.train()
+    trainer.save_model()
+    code = (tmp_path / "out/README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    torch.testing.assert_close(
+        log_probabilities(names["policy"]), log_probabilities(trainer.policy()), rtol=0, atol=1e-5
+    )
+    assert 1 <= names["reply"].shape[1] - names["inputs"]["input_ids"].shape[1] <= 5
+
+
+# Where a turn ends
+
+
+CHATML = (
+    "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\n' }}"
+    "{%- if message['role'] == 'assistant' %}{%- generation %}{{- message['content'] + MARK }}{%- endgeneration %}"
+    "{%- else %}{{- message['content'] + MARK }}{%- endif %}{{- '\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+
+
+class Say(LogitsProcessor):
+    """Makes a model say these tokens, one after the other."""
+
+    def __init__(self, tokens):
+        self.tokens = iter(tokens)
+
+    def __call__(self, input_ids, scores):
+        return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([next(self.tokens)]), 0.0)
+
+
+@pytest.fixture
+def make_chatml_trainer(make_trainer, make_tiny_model, tmp_path):
+    """A function that makes a trainer whose template ends turns by `mark`, which is not the end-of-sequence token."""
+    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(BPE(letters, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>", pad_token="<|pad|>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+
+    def make(mark, **options):
+        tokenizer.chat_template = CHATML.replace("MARK", repr(mark))
+        model = make_tiny_model("llama")
+        model.resize_token_embeddings(len(tokenizer))
+        model.save_pretrained(tmp_path / "base")
+        tokenizer.save_pretrained(tmp_path / "base")
+        arguments = {"processing_class": tokenizer, **options.pop("arguments", {})}
+        return make_trainer(model=str(tmp_path / "base"), arguments=arguments, **options)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"arguments": LORA}, {"algorithm": "ilql"}, {"train_backbone": False}],
+    ids=["full", "lora", "ilql", "frozen"],
+)
+def test_every_form_of_the_policy_stops_at_the_templates_mark(make_chatml_trainer, tmp_path, options):
+    trainer = make_chatml_trainer("<|im_end|>", save_strategy="steps", save_steps=4, **options)
+    trainer.train()
+    trainer.save_model()
+    word, end = trainer.processing_class.convert_tokens_to_ids(["b", "<|im_end|>"])
+    assert end != trainer.processing_class.eos_token_id
+    out = tmp_path / "out"
+    policies = [trainer.policy(), ValuePolicy.from_pretrained(out), ValuePolicy.from_pretrained(out / "checkpoint-4")]
+    if options.get("algorithm") != "ilql":
+        policies += [AutoModelForCausalLM.from_pretrained(out), trainer.policy().to_causal_lm()]
+    for policy in policies:
+        spoken = policy.generate(IDS[:1], logits_processor=[Say([word, end, word, word])], max_new_tokens=4)
+        assert spoken[0, IDS.shape[1] :].tolist() == [word, end]
+        # The distribution that was trained, not a part of it.
+        config = policy.generation_config
+        assert (config.do_sample, config.top_k, config.top_p, config.temperature) == (True, 0, 1.0, 1.0)
+
+
+def test_the_cards_example_names_a_mark_that_is_no_token(make_chatml_trainer, tmp_path, monkeypatch):
+    trainer = make_chatml_trainer("### end")
+    trainer.train()
+    trainer.save_model()
+    code = (tmp_path / "out/README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert "stop_strings=['### end'], tokenizer=tokenizer" in code
+    letters = trainer.processing_class("red### endred")["input_ids"]
+    code = code.replace("max_new_tokens", "logits_processor=[Say(letters)], max_new_tokens")
+    monkeypatch.chdir(tmp_path)
+    names = {"Say": Say, "letters": letters}
+    exec(code, names)
+    assert names["reply"][0, names["inputs"]["input_ids"].shape[1] :].tolist() == letters[:10]
 
 
 # The model card
@@ -138,7 +295,7 @@ def test_the_card_says_what_is_where_and_how_it_was_made(make_trainer, make_dial
         "  eprint        = {2605.24743},",
     ):
         assert line in card.content.splitlines(), line
-    assert "**not the policy by itself**" in card.text and "`policy/`" in card.text
+    assert "| this folder | **The trained policy**" in card.text and "`backbone/`" in card.text
     trainer.create_model_card(model_name="My agent", dataset_name="me/games", tags="games")
     card = ModelCard.load(tmp_path / "out/README.md")
     assert card.data.datasets == ["me/games"] and "games" in card.data.tags and "# My agent" in card.text
@@ -177,7 +334,8 @@ def hub(monkeypatch):
 
 
 EXPECTED = {
-    *("README.md", "config.json", "model.safetensors", "tokenizer.json", "example_weights.parquet"),
+    *("README.md", "config.json", "tokenizer.json", "example_weights.parquet", "generation_config.json"),
+    *("backbone/config.json", "backbone/model.safetensors"),
     *("value_heads.safetensors", "value_heads_config.json"),
     *("reweighting_head.safetensors", "reweighting_head_config.json"),
 }
@@ -191,11 +349,11 @@ def test_push_to_hub_uploads_everything_but_checkpoints_and_pickles(make_trainer
     assert (tmp_path / "out/training_args.bin").read_bytes() == b"from an earlier run"
     ((repo, path, files),) = hub
     assert (repo, path) == ("me/agent", None)
-    assert EXPECTED | {"policy/config.json", "policy/model.safetensors", "policy/tokenizer.json"} <= files
+    assert EXPECTED | {"model.safetensors"} <= files
     assert not [name for name in files if name.startswith("checkpoint-") or name.endswith((".bin", ".pt", ".pth"))]
     card = ModelCard.load(tmp_path / "out/README.md")
     assert 'from_pretrained("me/agent"' in card.text and card.data.datasets == ["me/games"]
-    assert not (tmp_path / "out/checkpoint-2/policy").exists()
+    assert not (tmp_path / "out/checkpoint-2/model.safetensors").exists()
 
 
 @pytest.mark.parametrize("strategy, folders", [("every_save", [None]), ("checkpoint", [None, "last-checkpoint"])])
@@ -204,11 +362,32 @@ def test_pushes_while_training_leave_pickles_out_of_the_root(make_trainer, hub, 
     trainer.train()
     assert [path for _, path, _ in hub] == folders * 2
     for _, path, files in hub:
-        assert EXPECTED - {"README.md"} <= files
+        assert EXPECTED <= files
         if path is None:
             assert not [name for name in files if name.endswith((".bin", ".pt", ".pth"))]
         else:
             assert {"optimizer.pt", "bilevel_state.safetensors"} <= files
+
+
+def test_pushes_while_training_an_adapter_carry_our_card(make_trainer, saved_model, hub, tmp_path, monkeypatch):
+    cards = []
+    upload = HfApi.upload_folder
+
+    def keep_card(self, *, folder_path, **kwargs):
+        cards.append(ModelCard.load(Path(folder_path, "README.md")))
+        return upload(self, folder_path=folder_path, **kwargs)
+
+    monkeypatch.setattr(HfApi, "upload_folder", keep_card)
+    trainer = make_trainer(
+        model=saved_model("llama"), arguments=LORA, save_strategy="steps", save_steps=2, push_to_hub=True
+    )
+    trainer.train()
+    assert len(cards) == len(hub) == 2
+    for card, (_, _, files) in zip(cards, hub):
+        assert 'ValuePolicy.from_pretrained("me/out")' in card.text and "arXiv" in card.text
+        assert "More Information Needed" not in card.text and card.data.pipeline_tag is None
+        assert {"config.json", "backbone/adapter_config.json", "backbone/adapter_model.safetensors"} <= files
+        assert "backbone/README.md" not in files and "adapter_config.json" not in files
 
 
 # Evaluation by games alone, other arguments

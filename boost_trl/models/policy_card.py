@@ -1,0 +1,110 @@
+"""What the model card of a value policy says about opening it."""
+
+import os
+from dataclasses import dataclass
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from boost_trl import __version__
+
+from .policy_files import BACKBONE_FOLDER
+from .value_heads import ValueHeadsConfig
+
+
+@dataclass
+class PolicyCard:
+    """The card's parts that follow from how the policy was saved.
+
+    Args:
+        place (`str`): Hub id, or the folder's name.
+        heads ([`ValueHeadsConfig`]): with β, prior and reference as saved.
+        is_adapter (`bool`): whether the backbone is an adapter.
+        why_not_plain (`str`, *optional*): why the folder is no plain causal LM; `None` if it is one.
+        stop_text (`str`, *optional*): the text that ends a turn, where no token does.
+        max_new_tokens (`int`, *optional*, defaults to `64`): in the example.
+    """
+
+    place: str
+    heads: ValueHeadsConfig
+    is_adapter: bool
+    why_not_plain: str | None
+    stop_text: str | None = None
+    max_new_tokens: int = 64
+
+    def data(self, *, base_model: str | None, tags: list[str], datasets: list[str] | None = None) -> ModelCardData:
+        """Only a plain causal LM may tell the Hub, and whoever reads the card, that any text-generation tool opens it."""
+        if self.why_not_plain is not None:
+            return ModelCardData(base_model=base_model, datasets=datasets, library_name="boost_trl", tags=tags)
+        return ModelCardData(
+            base_model=base_model,
+            datasets=datasets,
+            library_name="transformers",
+            pipeline_tag="text-generation",
+            tags=tags,
+        )
+
+    def usage(self) -> str:
+        """A Python block that opens the policy and lets it speak."""
+        opening = f'policy = ValuePolicy.from_pretrained("{self.place}")'
+        if self.why_not_plain is not None:
+            lines = ["from boost_trl import ValuePolicy", "from transformers import AutoTokenizer", "", opening]
+        else:
+            lines = ["from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
+            lines += [f'policy = AutoModelForCausalLM.from_pretrained("{self.place}")']
+            lines += ["# or, with another β or prior: from boost_trl import ValuePolicy"]
+            lines += [f"# {opening.removesuffix(')')}, beta=2.0)"]
+        stop = "" if self.stop_text is None else f", stop_strings={[self.stop_text]!r}, tokenizer=tokenizer"
+        lines += [
+            f'tokenizer = AutoTokenizer.from_pretrained("{self.place}")',
+            'messages = [{"role": "user", "content": "..."}]',
+            "inputs = tokenizer.apply_chat_template(",
+            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
+            ")",
+            f"reply = policy.generate(**inputs, max_new_tokens={self.max_new_tokens}{stop})",
+            'print(tokenizer.decode(reply[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+        ]
+        return "\n".join(["```python", *lines, "```"])
+
+    def files(self) -> list[tuple[str, str]]:
+        """Where is what."""
+        kind = "The PEFT adapter" if self.is_adapter else "The language model"
+        rows = [("this folder", "**The trained policy**, as a plain causal language model")]
+        if self.why_not_plain is not None:
+            rows = [
+                ("this folder", "**The trained policy**, which `ValuePolicy` opens; it is not a plain causal LM"),
+                ("why", self.why_not_plain),
+            ]
+        return [
+            *rows,
+            ("`value_heads.*`", "The policy's Q (and V) heads, with its β and prior"),
+            (f"`{BACKBONE_FOLDER}/`", f"{kind} under the heads, its output head untouched: **not the policy**"),
+        ]
+
+
+def value_policy_card(card: PolicyCard, tags: list[str] | None = None) -> ModelCard:
+    """The card of a [`ValuePolicy`] that no trainer is at hand to describe."""
+    heads = card.heads
+    data = card.data(base_model=hub_name(heads.base_model_name_or_path), tags=sorted({"boost_trl", *(tags or [])}))
+    settings = [
+        ("algorithm", heads.algorithm),
+        ("β, prior", f"{heads.beta:g}, {heads.prior}"),
+        ("returns", f"{heads.return_shift:.4g} + {heads.return_scale:.4g} · Q"),
+    ]
+    sections = [
+        f"# {card.place.rpartition('/')[2]}",
+        f"A policy read off {heads.algorithm.upper()} value heads, saved by boost_trl {__version__}.",
+        *("## Use", card.usage()),
+        *("## Files", table(card.files(), header=("where", "what"))),
+        *("## Settings", table(settings)),
+    ]
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
+
+
+def hub_name(name: str | None) -> str | None:
+    """`name`, unless it is a folder, which is of use on one machine only and no name that the Hub would take."""
+    return None if name is None or os.path.isdir(name) or name.startswith(("/", ".", "~")) else name
+
+
+def table(rows: list[tuple[str, str]], header: tuple[str, str] = ("", "")) -> str:
+    """A Markdown table of two columns."""
+    return "\n".join(f"| {left} | {right} |" for left, right in [header, ("---", "---"), *rows])
