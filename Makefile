@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
 .PHONY: install demo demo-sft test lint format clean
 
@@ -13,9 +13,9 @@ $(STAMP): setup.py constraints.txt
 	@echo "[1/3] creating $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit("boost_trl needs Python >= 3.11, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "step 1 (venv) failed: is the Python venv module installed?"; exit 1; }
-	@echo "[2/3] installing PyTorch (constraints.txt)"
+	@echo "[2/3] installing PyTorch: 0.2 GB to load, or some 3 GB where its CUDA libraries come along"
 	@$(PIP) torch --constraint constraints.txt || { echo "step 2 (PyTorch) failed"; exit 1; }
-	@echo "[3/3] installing boost_trl and its dependencies"
+	@echo "[3/3] installing boost_trl and about 100 packages: 0.3 GB to load, then some minutes of unpacking"
 	@$(PIP) --editable '.[all]' --constraint constraints.txt || { echo "step 3 (boost_trl) failed"; exit 1; }
 	@touch $@
 

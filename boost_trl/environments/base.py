@@ -99,6 +99,15 @@ def _registered() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
+def check_env(name: str, **kwargs) -> None:
+    """Whether [`make_env`] knows the name and the options, without building the environment, which may take long.
+
+    Raises:
+        ValueError: as [`make_env`].
+    """
+    _factory(name, kwargs)
+
+
 def make_env(name: str, **kwargs) -> Environment:
     """Build an environment by name: a built-in one, or one that a package registers under the entry-point group
     `boost_trl.environments`.
@@ -107,6 +116,10 @@ def make_env(name: str, **kwargs) -> Environment:
         ValueError: if nothing is registered under `name`, or it has no option of a name in `kwargs`; the message lists
             what there is.
     """
+    return _factory(name, kwargs)(**kwargs)
+
+
+def _factory(name: str, kwargs: dict[str, Any]) -> Callable[..., Environment]:
     registered = _registered()
     if name in registered:
         factory = registered[name].load()
@@ -117,7 +130,7 @@ def make_env(name: str, **kwargs) -> Environment:
         raise ValueError(f"no environment is called {name!r}; known: {', '.join(sorted({*_BUILT_IN, *registered}))}")
     if kwargs:
         _check_options(name, factory, kwargs)
-    return factory(**kwargs)
+    return factory
 
 
 def _check_options(name: str, factory: Callable[..., Environment], kwargs: dict[str, Any]) -> None:

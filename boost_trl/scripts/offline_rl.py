@@ -7,6 +7,13 @@ from functools import partial
 from typing import Any
 
 
+# Dataclasses of options that take seconds to import, by their source.
+OTHER_OPTIONS = {
+    "transformers/training_args.py": "TrainingArguments",
+    "boost_trl/trainer/bilevel_offline_rl_config.py": "BilevelOfflineRLConfig",
+}
+
+
 @dataclass
 class OfflineRLArguments:
     """Data, model and games of `boost-trl offline-rl`; training itself is set by [`BilevelOfflineRLConfig`]."""
@@ -60,6 +67,11 @@ class OfflineRLArguments:
         default=None, metadata={"help": "Modules that get an adapter; PEFT's choice for the architecture by default."}
     )
 
+    def __post_init__(self):
+        from boost_trl.scripts.rollout import parse_environment_kwargs
+
+        self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
+
 
 def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
     """The command's parser, alone or as one of `subparsers`."""
@@ -72,7 +84,23 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
         return subparsers.add_parser(
             "offline-rl", help="Offline RL with learned trajectory weights", dataclass_types=types
         )
-    return TrlParser(types, prog=prog)
+    return TrlParser(types, prog=prog, allow_abbrev=False)
+
+
+def check_early(arguments: list[str], prog: str) -> None:
+    """What `make_parser` and `prepare` would refuse only after seconds of imports."""
+    from boost_trl.scripts.early_checks import check_names, parse_own_options
+    from boost_trl.trainer.offline_rl_settings import OfflineRLSettings
+
+    own = (OfflineRLArguments, OfflineRLSettings)
+    script_args, settings = parse_own_options(own, OTHER_OPTIONS, arguments, prog)
+    check_data_arguments(script_args, settings.method)
+    check_names(
+        (script_args.model_name_or_path, settings.reference_model_name_or_path),
+        (script_args.train_path, script_args.validation_path, script_args.eval_path, script_args.synthetic_path),
+        script_args.environment,
+        script_args.environment_kwargs,
+    )
 
 
 def main(script_args: OfflineRLArguments, training_args) -> dict[str, float]:
@@ -82,17 +110,20 @@ def main(script_args: OfflineRLArguments, training_args) -> dict[str, float]:
 
 def prepare(script_args: OfflineRLArguments, training_args) -> Callable[[], dict[str, float]]:
     """Check and load everything; what is returned trains, saves, evaluates and returns the evaluation's metrics."""
-    from peft import LoraConfig
-    from transformers import BitsAndBytesConfig
-
-    from boost_trl import BilevelOfflineRLTrainer, make_env
-    from boost_trl.scripts.rollout import parse_environment_kwargs
+    from boost_trl import make_env
 
     train, validation, evaluation = load_datasets(script_args, training_args.method)
     environment = tasks = None
     if script_args.environment is not None:
-        environment = make_env(script_args.environment, **parse_environment_kwargs(script_args.environment_kwargs))
+        environment = make_env(script_args.environment, **script_args.environment_kwargs)
         tasks = held_out_tasks(evaluation)
+
+    # They take seconds.
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+
+    from boost_trl import BilevelOfflineRLTrainer
+
     trainer = BilevelOfflineRLTrainer(
         script_args.model_name_or_path,
         training_args,
@@ -137,6 +168,22 @@ def _train(trainer, training_args, evaluates: bool) -> dict[str, float]:
     return metrics
 
 
+def check_data_arguments(script_args: OfflineRLArguments, method: str) -> None:
+    """
+    Raises:
+        ValueError: for a validation file that the method would not read, and shares that select no rows.
+    """
+    if method == "vanilla" and script_args.validation_path is not None:
+        raise ValueError(
+            "`method` is 'vanilla', which never reads `validation_path`: leave it out, with `train_task_frac` 1 if all "
+            "rows of `train_path` are to train"
+        )
+    for name, most in (("train_task_frac", method == "vanilla"), ("val_split", False), ("train_fraction", True)):
+        share = getattr(script_args, name)
+        if not 0 < share <= 1 or (share == 1 and not most):
+            raise ValueError(f"`{name}` is {share}; it must lie in (0, {'1]' if most else '1)'}")
+
+
 def load_datasets(script_args: OfflineRLArguments, method: str):
     """Training, validation and evaluation rows (`None` where there are none).
 
@@ -144,18 +191,14 @@ def load_datasets(script_args: OfflineRLArguments, method: str):
     without the validation rows.
 
     Raises:
-        ValueError: for a validation file that the method would not read, and as `split_by_category`, `load_rows`.
+        ValueError: as `check_data_arguments`, `split_by_category`, `load_rows`.
     """
     from boost_trl import split_by_category
     from boost_trl.data.splits import subsample
     from boost_trl.scripts.row_files import load_rows
 
+    check_data_arguments(script_args, method)
     vanilla = method == "vanilla"
-    if vanilla and script_args.validation_path is not None:
-        raise ValueError(
-            "`method` is 'vanilla', which never reads `validation_path`: leave it out, with `train_task_frac` 1 if all "
-            "rows of `train_path` are to train"
-        )
     train = load_rows(script_args.train_path)
     validation = evaluation = None
     if script_args.validation_path is not None:

@@ -87,7 +87,7 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
         return subparsers.add_parser(
             "rollout", help="Play live games with a model and save them", dataclass_types=(RolloutArguments,)
         )
-    return TrlParser((RolloutArguments,), prog=prog)
+    return TrlParser((RolloutArguments,), prog=prog, allow_abbrev=False)
 
 
 def main(args: RolloutArguments) -> dict[str, float]:
@@ -97,15 +97,21 @@ def main(args: RolloutArguments) -> dict[str, float]:
 
 def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
     """Check and load everything; what is returned plays, saves and prints."""
-    from transformers import GenerationConfig
-
     from boost_trl.environments.base import make_env
-    from boost_trl.environments.policies import GenerationPolicy
-    from boost_trl.environments.rollout import choose_tasks
+    from boost_trl.scripts.early_checks import check_names
     from boost_trl.scripts.row_files import check_suffix, load_rows
 
     if args.output_path is not None:
         check_suffix(args.output_path, (".jsonl", ".parquet"))
+    models = (args.model_name_or_path, args.reference_model_name_or_path)
+    check_names(models, (args.tasks_path,), args.environment, args.environment_kwargs)
+
+    # They take seconds.
+    from transformers import GenerationConfig
+
+    from boost_trl.environments.policies import GenerationPolicy
+    from boost_trl.environments.rollout import choose_tasks
+
     env = make_env(args.environment, **args.environment_kwargs)
     if args.tasks_path is not None:
         rows = load_rows(args.tasks_path)

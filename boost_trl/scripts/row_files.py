@@ -18,11 +18,11 @@ def load_rows(path: str):
 
     from boost_trl.hub_names import check_dataset_name
 
+    check_dataset_name(path)
     if path.endswith(".jsonl"):
         return _load_jsonl(path)
     if path.endswith(".parquet"):
         return Dataset.from_parquet(path)
-    check_dataset_name(path)
     return load_dataset(path, split="train")
 
 

@@ -21,6 +21,13 @@ from pathlib import Path
 from trl import ScriptArguments
 
 
+# Dataclasses of options that take seconds to import, by their source.
+OTHER_OPTIONS = {
+    "transformers/training_args.py": "TrainingArguments",
+    "trl/trainer/base_config.py": "_BaseConfig",
+    "trl/trainer/sft_config.py": "SFTConfig",
+    "boost_trl/trainer/bilevel_sft_self_refine_config.py": "BilevelSFTSelfRefineConfig",
+}
 _FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -119,14 +126,13 @@ def prepare(script_args, training_args, model_args, dataset_args) -> Callable[[]
     }
     training_args.model_init_kwargs = {**model_init_kwargs, **(training_args.model_init_kwargs or {})}
 
+    check_dataset_is_named(script_args, dataset_args)
     if dataset_args.datasets:
         dataset = get_dataset(dataset_args)
-    elif script_args.dataset_name:
+    else:
         dataset = load_named_dataset(
             script_args.dataset_name, script_args.dataset_config, script_args.dataset_streaming
         )
-    else:
-        raise ValueError("Either `datasets` or `dataset_name` must be provided.")
 
     where, eval_dataset = script_args.dataset_name, None
     train_dataset = _split(dataset, script_args.dataset_train_split, where, "dataset_train_split")
@@ -167,7 +173,29 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
             help="Supervised fine-tuning with example weights learned from a validation set",
             dataclass_types=dataclass_types,
         )
-    return TrlParser(dataclass_types, prog=prog)
+    return TrlParser(dataclass_types, prog=prog, allow_abbrev=False)
+
+
+def check_early(arguments: list[str], prog: str) -> None:
+    """What `make_parser` and `prepare` would refuse only after seconds of imports."""
+    from trl import DatasetMixtureConfig, ModelConfig
+
+    from boost_trl.scripts.early_checks import check_names, parse_own_options
+
+    types = (SFTSelfRefineScriptArguments, ModelConfig, DatasetMixtureConfig)
+    script_args, model_args, dataset_args = parse_own_options(types, OTHER_OPTIONS, arguments, prog)
+    check_dataset_is_named(script_args, dataset_args)
+    datasets = () if dataset_args.datasets else (script_args.dataset_name,)
+    check_names((model_args.model_name_or_path,), (*datasets, script_args.validation_dataset_name))
+
+
+def check_dataset_is_named(script_args, dataset_args) -> None:
+    """
+    Raises:
+        ValueError: if there is nothing to train on.
+    """
+    if not dataset_args.datasets and not script_args.dataset_name:
+        raise ValueError("Either `datasets` or `dataset_name` must be provided.")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
             help="Write one synthetic trajectory per training trajectory",
             dataclass_types=(SynthesizeArguments,),
         )
-    return TrlParser((SynthesizeArguments,), prog=prog)
+    return TrlParser((SynthesizeArguments,), prog=prog, allow_abbrev=False)
 
 
 def main(args: SynthesizeArguments):
@@ -74,13 +74,18 @@ def main(args: SynthesizeArguments):
 
 def prepare(args: SynthesizeArguments) -> Callable:
     """Check and load everything; what is returned writes the rows, prints what they are and returns them."""
-    from boost_trl.data.trajectories import validate_trajectories
     from boost_trl.environments.base import make_env
-    from boost_trl.environments.synthetic_fit import check_rows_fit
+    from boost_trl.scripts.early_checks import check_names
     from boost_trl.scripts.rollout import load_model
     from boost_trl.scripts.row_files import check_suffix, load_rows
 
     check_suffix(args.output_path, (".jsonl",))
+    check_names((args.model_name_or_path,), (args.dataset,), args.environment, args.environment_kwargs)
+
+    # They take seconds.
+    from boost_trl.data.trajectories import validate_trajectories
+    from boost_trl.environments.synthetic_fit import check_rows_fit
+
     env = make_env(args.environment, **args.environment_kwargs)
     dataset = load_rows(args.dataset)
     validate_trajectories(dataset, args.dataset)

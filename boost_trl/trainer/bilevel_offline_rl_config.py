@@ -1,40 +1,14 @@
 """Configuration of [`BilevelOfflineRLTrainer`]."""
 
-import math
-import warnings
 from dataclasses import dataclass, field
-from typing import Any
 
 from transformers import TrainingArguments
 
-
-# Below this CQL term softmax(Q) is no longer close to a language model.
-SMALL_CQL_WEIGHT = 1.0
-_CHOICES = {
-    "algorithm": ("mc", "ilql"),
-    "method": ("boost", "validated", "vanilla"),
-    "reweighting": ("learned", "uniform"),
-    "auxiliary_policy": ("heads", "adapter"),
-    "discount_level": ("turn", "token"),
-    "loss_normalization": ("trajectory_mean", "token_mean", "sum"),
-    "value_head_bias": ("scalar", "token"),
-    "value_head_init": ("lm_head", "random"),
-    "policy_prior": ("none", "lm"),
-    "states_dtype": ("bfloat16", "float32"),
-    "score_validation": ("high_return", "all"),
-}
-_OWN_NUMBERS = (
-    *("max_length", "discount", "cql_weight", "expectile", "target_update_rate", "value_head_rank"),
-    *("return_shift", "return_scale", "auxiliary_steps", "primary_steps", "reweighting_steps"),
-    *("penalty_alpha_init", "penalty_alpha_final", "penalty_alpha_ramp", "reweighting_alpha", "validation_batch_size"),
-    *("reweighting_learning_rate", "reweighting_head_depth", "reweighting_head_size"),
-    *("validation_share", "target_effective_fraction", "score_steps", "score_batch_size", "score_learning_rate"),
-    *("average_last", "beta", "eval_games", "max_new_tokens"),
-)
+from boost_trl.trainer.offline_rl_settings import OfflineRLSettings
 
 
 @dataclass
-class BilevelOfflineRLConfig(TrainingArguments):
+class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
     """Configuration of [`BilevelOfflineRLTrainer`]: offline RL on trajectories of mixed quality, with learned weights.
 
     Only what differs from or adds to [`~transformers.TrainingArguments`] is listed; each field's help says what it does
@@ -58,9 +32,6 @@ class BilevelOfflineRLConfig(TrainingArguments):
 
     _VALID_DICT_FIELDS = TrainingArguments._VALID_DICT_FIELDS + ["model_init_kwargs"]
 
-    learning_rate: float = field(
-        default=1e-4, metadata={"help": "Learning rate of the policies (heads and backbone)."}
-    )
     logging_steps: float = field(default=10, metadata={"help": "Log every this many policy updates."})
     logging_nan_inf_filter: bool = field(
         default=False,
@@ -70,273 +41,11 @@ class BilevelOfflineRLConfig(TrainingArguments):
         },
     )
 
-    algorithm: str = field(
-        default="mc",
-        metadata={"help": "Offline RL loss: 'mc' (Monte-Carlo returns) or 'ilql' (implicit language Q-learning)."},
-    )
-    method: str = field(
-        default="boost",
-        metadata={
-            "help": "'boost': bilevel schedule with an auxiliary policy, needs a validation dataset. 'validated': rows "
-            "are scored before training by what a validation dataset teaches, drawn by weight and mixed with its rows. "
-            "'vanilla': plain offline RL on the training dataset, no validation dataset."
-        },
-    )
-    reweighting: str = field(
-        default="learned",
-        metadata={
-            "help": "'learned' trajectory weights, or 'uniform': the same training with equal weights (control)."
-        },
-    )
-
-    auxiliary_policy: str = field(
-        default="heads",
-        metadata={
-            "help": "What the auxiliary policy ψ has of its own: value 'heads' on a backbone shared with the primary "
-            "policy (the paper), or a LoRA 'adapter' as well, which takes a forward pass per policy in phase 4."
-        },
-    )
-
-    max_length: int = field(
-        default=1024, metadata={"help": "Tokens per trajectory; whole turns are dropped from the end beyond it."}
-    )
-    discount: float = field(default=1.0, metadata={"help": "Discount γ in [0, 1]."})
-    discount_level: str = field(
-        default="turn", metadata={"help": "What γ is applied to once: a 'turn', or an action 'token' (LMRL-Gym)."}
-    )
-
-    cql_weight: float = field(
-        default=10.0, metadata={"help": "Weight of the conservative term logsumexp Q(s,·) - Q(s,a) on action tokens."}
-    )
-    expectile: float = field(default=0.7, metadata={"help": "ILQL: expectile τ of the value loss, in (0, 1)."})
-    target_update_rate: float | None = field(
-        default=0.005,
-        metadata={
-            "help": "ILQL: Polyak rate of the target Q heads per optimizer step; none uses the Q heads themselves."
-        },
-    )
-    half_squared_error: bool = field(
-        default=False, metadata={"help": "Put a factor 1/2 before squared errors, as LMRL-Gym does."}
-    )
-    loss_normalization: str = field(
-        default="trajectory_mean",
-        metadata={
-            "help": "A trajectory's loss: mean over its action tokens ('trajectory_mean'), its share of the batch's "
-            "token mean ('token_mean', as LMRL-Gym and trlX), or 'sum'."
-        },
-    )
-    normalize_returns: bool = field(
-        default=True,
-        metadata={
-            "help": "Scale (for MC also shift) returns inside the loss by constants fitted on the training set and "
-            "saved with the heads; logged Q, V and rewards are in the environment's units."
-        },
-    )
-    return_shift: float | None = field(
-        default=None,
-        metadata={
-            "help": "Use this shift of returns instead of a fitted one, to compare runs on other rows (MC only)."
-        },
-    )
-    return_scale: float | None = field(
-        default=None,
-        metadata={"help": "Use this scale of returns instead of a fitted one, to compare runs on other rows."},
-    )
-
-    value_head_bias: str = field(
-        default="scalar",
-        metadata={"help": "Bias of a Q head: one number ('scalar') or one per vocabulary entry ('token')."},
-    )
-    value_head_init: str = field(
-        default="lm_head",
-        metadata={
-            "help": "'lm_head': Q starts from the LM's centred output matrix, so softmax(Q) starts as the LM's policy; "
-            "'random': small random weights."
-        },
-    )
-    value_head_rank: int | None = field(
-        default=None, metadata={"help": "Replace each |V| x d Q matrix by a product of this rank."}
-    )
-
-    auxiliary_steps: int = field(
-        default=20, metadata={"help": "K_ψ: updates of the auxiliary policy per outer iteration."}
-    )
-    primary_steps: int = field(
-        default=20, metadata={"help": "K_θ: updates of the primary policy per outer iteration."}
-    )
-    reweighting_steps: int = field(
-        default=1, metadata={"help": "K_φ: updates of the reweighting head per outer iteration."}
-    )
-    penalty_alpha_init: float = field(
-        default=1.0, metadata={"help": "Penalty strength α at the start of training (phases 3 and 4)."}
-    )
-    penalty_alpha_final: float | None = field(
-        default=None, metadata={"help": "α at the end of its ramp; defaults to max(penalty_alpha_init, 1)."}
-    )
-    penalty_alpha_ramp: float = field(
-        default=0.5,
-        metadata={"help": "Share of training over which α moves linearly from its first to its last value."},
-    )
-    reweighting_alpha: float | None = field(
-        default=None, metadata={"help": "A constant α for phase 4 alone; by default phase 4 uses the scheduled α."}
-    )
-    validation_batch_size: int | None = field(
-        default=None,
-        metadata={
-            "help": "Validation trajectories per phase-3 optimizer step, over all processes; defaults to the size of "
-            "the training optimizer batch."
-        },
-    )
-
-    reweighting_learning_rate: float | None = field(
-        default=None, metadata={"help": "Learning rate of the reweighting head; defaults to 0.1 x learning_rate."}
-    )
-    reweighting_head_depth: int = field(default=2, metadata={"help": "Linear layers of the reweighting head."})
-    reweighting_head_size: int = field(default=128, metadata={"help": "Width of its hidden layers."})
-    standardize_embeddings: bool = field(
-        default=True, metadata={"help": "Standardise trajectory embeddings per dimension over the training set."}
-    )
-
-    validation_share: float = field(
-        default=0.2,
-        metadata={
-            "help": "method='validated': share of every optimizer batch that is drawn from validation, in [0, 1)."
-        },
-    )
-    target_effective_fraction: float = field(
-        default=0.4,
-        metadata={
-            "help": "method='validated': effective sample size of the weights over the number of rows, in (0, 1]; with "
-            "`guard` one candidate among others."
-        },
-    )
-    score_validation: str = field(
-        default="high_return",
-        metadata={
-            "help": "method='validated': validation rows that scores are learned from, the half with the highest "
-            "returns ('high_return') or 'all'; with `guard` one candidate among others."
-        },
-    )
-    score_steps: int = field(
-        default=400,
-        metadata={
-            "help": "method='validated': updates of each fit of value heads for scoring and for the guard; they are no "
-            "policy updates."
-        },
-    )
-    score_batch_size: int = field(default=64, metadata={"help": "Trajectories per update of these fits."})
-    score_learning_rate: float | None = field(
-        default=None,
-        metadata={
-            "help": "First learning rate of these fits (Adam, falling to 0); by default 0.5 over the mean L1 norm of the "
-            "hidden states, so that the first step moves a Q value by at most about 0.5."
-        },
-    )
-    guard: bool = field(
-        default=True,
-        metadata={
-            "help": "method='validated': choose between several ways to weigh the rows, uniform weights among them, by "
-            "two-fold cross-validation on the validation dataset."
-        },
-    )
-
-    train_backbone: bool = field(
-        default=True,
-        metadata={
-            "help": "Train the LM (or its adapter) with the heads. False freezes it: hidden states are then computed "
-            "once and memory-mapped, and training runs at heads-only speed."
-        },
-    )
-    states_dtype: str = field(
-        default="bfloat16", metadata={"help": "Frozen backbone: type of the stored hidden states, or 'float32'."}
-    )
-    cache_dir: str | None = field(
-        default=None,
-        metadata={
-            "help": "Where embeddings and hidden states are cached; by default in $BOOST_TRL_CACHE, or else in the "
-            "Hugging Face assets cache."
-        },
-    )
-    model_init_kwargs: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": "Keyword arguments of `from_pretrained` when the model is given by name (JSON)."},
-    )
-
-    average_last: float = field(
-        default=0.25,
-        metadata={
-            "help": "Average the trained parameters over this last share of the policy updates; 0 turns it off."
-        },
-    )
-    beta: float = field(default=1.0, metadata={"help": "β of the extracted policy; acts on the normalised Q."})
-    policy_prior: str = field(
-        default="none",
-        metadata={
-            "help": "Extracted policy: 'none' softmax(β Q) (the paper), 'lm' π_ref · exp(β (Q - V)) (LMRL, ILQL)."
-        },
-    )
-    reference_model_name_or_path: str | None = field(
-        default=None,
-        metadata={"help": "policy_prior='lm' with a fully trained backbone: the unmodified LM to use as π_ref."},
-    )
-    eval_games: int = field(
-        default=64, metadata={"help": "Games that `evaluate()` plays when the trainer has an environment."}
-    )
-    max_new_tokens: int = field(default=64, metadata={"help": "Length limit of one action in those games."})
-
     def __post_init__(self):
-        super().__post_init__()
+        TrainingArguments.__post_init__(self)
         # The loader yields row numbers; there is no column to remove.
         self.remove_unused_columns = False
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(map(repr, choices))}")
-        for name in _OWN_NUMBERS:
-            value = getattr(self, name)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if value is not None and not is_number:
-                raise ValueError(f"`{name}` is {value!r}; it must be a finite number")
-        for name in ("discount", "penalty_alpha_ramp", "average_last"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in [0, 1]")
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"`validation_share` is {self.validation_share}; it must lie in [0, 1)")
-        if not 0 < self.target_effective_fraction <= 1:
-            raise ValueError(f"`target_effective_fraction` is {self.target_effective_fraction}; it must lie in (0, 1]")
-        if self.score_learning_rate is not None and self.score_learning_rate <= 0:
-            raise ValueError(f"`score_learning_rate` is {self.score_learning_rate}; it must be positive, or none")
-        if not 0 < self.expectile < 1:
-            raise ValueError(f"`expectile` is {self.expectile}; it must lie in (0, 1)")
-        if self.target_update_rate is not None and not 0 < self.target_update_rate <= 1:
-            raise ValueError(f"`target_update_rate` is {self.target_update_rate}; it must lie in (0, 1], or be none")
-        for name in (
-            "auxiliary_steps",
-            "primary_steps",
-            "max_length",
-            "reweighting_head_depth",
-            "reweighting_head_size",
-            "score_steps",
-            "score_batch_size",
-            "eval_games",
-            "max_new_tokens",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1")
-        for name in (
-            "cql_weight",
-            "penalty_alpha_init",
-            "penalty_alpha_final",
-            "reweighting_alpha",
-            "reweighting_steps",
-        ):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must not be negative")
-        for name in ("beta", "return_scale", "reweighting_learning_rate", "value_head_rank", "validation_batch_size"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"`{name}` is {value}; it must be positive")
-        if self.return_shift and self.algorithm == "ilql":
-            raise ValueError("`return_shift` has no meaning for ILQL, whose V is 0 after the end of an episode")
+        OfflineRLSettings.__post_init__(self)
         if self.load_best_model_at_end:
             raise ValueError(
                 "`load_best_model_at_end` would discard the average that is this trainer's result; keep checkpoints with "
@@ -344,50 +53,3 @@ class BilevelOfflineRLConfig(TrainingArguments):
             )
         if self.neftune_noise_alpha is not None:
             raise ValueError("`neftune_noise_alpha` is not supported: hidden states are read below the embedding hook")
-        if self.policy_prior == "none" and self.cql_weight < SMALL_CQL_WEIGHT:
-            warnings.warn(
-                f"with `cql_weight={self.cql_weight:g}` and `policy_prior='none'` the policy softmax(β Q) has nothing that "
-                "ties it to language; raise `cql_weight` (the paper: 10) or set `policy_prior='lm'`"
-            )
-        if self.penalty_alpha_final is None:
-            self.penalty_alpha_final = max(self.penalty_alpha_init, 1.0)
-        if self.reweighting_learning_rate is None:
-            self.reweighting_learning_rate = 0.1 * self.learning_rate
-        if self.scores_rows and self.cql_weight == 0:
-            raise ValueError(
-                "`method='validated'` scores rows by the policy part of the loss, which `cql_weight=0` does not train: "
-                "raise it, or choose `reweighting='uniform'`"
-            )
-        if self.auxiliary_policy == "adapter" and not self.is_bilevel:
-            raise ValueError(
-                f"`method={self.method!r}` has no auxiliary policy to give an adapter; leave `auxiliary_policy` at 'heads'"
-            )
-        if self.learns_weights:
-            largest = max(self.penalty_alpha_init, self.penalty_alpha_final)
-            if (self.reweighting_alpha if self.reweighting_alpha is not None else largest) == 0:
-                raise ValueError(
-                    "with `reweighting='learned'` phase 4 needs some α, or the weights never move: raise "
-                    "`penalty_alpha_final` or `reweighting_alpha`, or choose `reweighting='uniform'`"
-                )
-            if self.reweighting_steps == 0:
-                raise ValueError("`reweighting_steps` is 0, so the weights never move; choose `reweighting='uniform'`")
-
-    @property
-    def is_bilevel(self) -> bool:
-        """Whether there is an auxiliary policy, and training goes through the phases of the bilevel schedule."""
-        return self.method == "boost"
-
-    @property
-    def uses_validation(self) -> bool:
-        """Whether training needs a validation dataset."""
-        return self.method != "vanilla"
-
-    @property
-    def learns_weights(self) -> bool:
-        """Whether a reweighting head is trained along with the policies."""
-        return self.method == "boost" and self.reweighting == "learned"
-
-    @property
-    def scores_rows(self) -> bool:
-        """Whether rows are scored and weighed before training."""
-        return self.method == "validated" and self.reweighting == "learned"

@@ -44,7 +44,7 @@ from boost_trl.models.turn_end import policy_generation_config
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
+from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase, check_max_steps
 from boost_trl.trainer.divergence import WindowLosses, explain_losses, explain_parameters
 from boost_trl.trainer.endless_sampler import EndlessSampler
 from boost_trl.trainer.engines import (
@@ -319,14 +319,8 @@ class BilevelOfflineRLTrainer(Trainer):
     # Preparation
 
     def _check_max_steps(self, max_steps: int) -> None:
+        check_max_steps(max_steps, self.args.auxiliary_steps, self.args.primary_steps)
         cycle = self.args.auxiliary_steps + self.args.primary_steps
-        if max_steps < cycle:
-            raise ValueError(
-                f"training has {max_steps} policy updates (`max_steps`, or `num_train_epochs` of this dataset), which ends "
-                f"before the first outer iteration does ({self.args.auxiliary_steps} + "
-                f"{self.args.primary_steps} policy updates), so the primary policy would hardly be trained; raise it, "
-                "or lower `auxiliary_steps` and `primary_steps`"
-            )
         if max_steps % cycle:
             logger.warning(
                 f"{max_steps} policy updates are not a multiple of an outer iteration ({cycle}): the last "

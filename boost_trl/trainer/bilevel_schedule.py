@@ -73,3 +73,16 @@ class BilevelSchedule:
         ramp = self.alpha_ramp * self.max_steps
         progress = min(1.0, step / ramp) if ramp > 0 else 1.0
         return self.alpha_init + (self.alpha_final - self.alpha_init) * progress
+
+
+def check_max_steps(max_steps: int, auxiliary_steps: int, primary_steps: int) -> None:
+    """
+    Raises:
+        ValueError: if training ends before the first outer iteration does.
+    """
+    if max_steps < auxiliary_steps + primary_steps:
+        raise ValueError(
+            f"training has {max_steps} policy updates (`max_steps`, or `num_train_epochs` of this dataset), which ends "
+            f"before the first outer iteration does ({auxiliary_steps} + {primary_steps} policy updates), so the primary "
+            "policy would hardly be trained; raise it, or lower `auxiliary_steps` and `primary_steps`"
+        )

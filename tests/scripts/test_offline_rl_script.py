@@ -76,7 +76,7 @@ def train_path(tmp_path):
 @pytest.fixture
 def run(tmp_path, train_path):
     def run(*flags):
-        arguments = ["--model_name_or_path", "model", "--train_path", train_path, "--output_dir", tmp_path / "out"]
+        arguments = ["--model_name_or_path", tmp_path, "--train_path", train_path, "--output_dir", tmp_path / "out"]
         arguments += ["--use_cpu", "true", "--report_to", "none", *flags]
         return cli.main(["offline-rl", *map(str, arguments)])
 

@@ -1,0 +1,88 @@
+"""What can be wrong with a command's arguments, said before seconds of imports.
+
+The classes of transformers and TRL whose fields are options too can only be imported with torch and all that it needs.
+What is ours is parsed without them, and of theirs only the names are read, from the source.
+"""
+
+import ast
+import dataclasses
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def parse_own_options(own_types: Sequence[type], others: dict[str, str], arguments: Sequence[str], prog: str) -> tuple:
+    """Instances of `own_types`, which check themselves, from the command line and its `--config`.
+
+    Args:
+        own_types (sequence of dataclasses): what can be imported at once.
+        others (`dict[str, str]`): the remaining options, as source file below the installed packages (such as
+            `"transformers/training_args.py"`) and name of the dataclass in it.
+        arguments (sequence of `str`): the command line, after the command's name.
+        prog (`str`): what argparse's messages call the command.
+
+    Raises:
+        ValueError: for an option that no class has, and as the classes.
+        SystemExit: 2, from argparse, for one of ours that is missing or has a value of another type.
+    """
+    from trl import TrlParser
+
+    parser = TrlParser(
+        own_types, prog=prog, add_help=False, allow_abbrev=False, usage=f"{prog} --help lists all options"
+    )
+    *parsed, rest = parser.parse_args_and_config(list(arguments), return_remaining_strings=True)
+    foreign = _field_names(others)
+    if foreign is not None:
+        _check_option_names(rest, foreign, {field.name for own in own_types for field in dataclasses.fields(own)})
+    return tuple(parsed)
+
+
+def check_names(
+    models: Iterable[str | None] = (),
+    datasets: Iterable[str | None] = (),
+    environment: str | None = None,
+    environment_kwargs: dict[str, Any] | None = None,
+) -> None:
+    """What is named must be there, before anything is loaded; `None` names nothing.
+
+    Raises:
+        OSError: as [`~boost_trl.hub_names.check_dataset_name`] and [`~boost_trl.hub_names.resolve_model_name`].
+        ValueError: as [`~boost_trl.environments.base.make_env`].
+    """
+    from boost_trl.environments.base import check_env
+    from boost_trl.hub_names import check_dataset_name, resolve_model_name
+
+    if environment is not None:
+        check_env(environment, **(environment_kwargs or {}))
+    for name in filter(None, datasets):
+        check_dataset_name(name)
+    for name in filter(None, models):
+        resolve_model_name(name)
+
+
+def _check_option_names(strings: Iterable[str], foreign: set[str], own: set[str]) -> None:
+    for text in strings:
+        if not text.startswith("--"):
+            continue
+        name = text[2:].split("=")[0].replace("-", "_")
+        if name in foreign or name.removeprefix("no_") in foreign:
+            continue
+        near = get_close_matches(name, sorted(foreign | own), n=1)
+        hint = f"did you mean `--{near[0]}`?" if near else "`--help` lists all options"
+        raise ValueError(f"there is no option `{text.split('=')[0]}`; {hint}")
+
+
+def _field_names(classes: dict[str, str]) -> set[str] | None:
+    """Names of the fields of dataclasses that are not imported; `None` if one is not where it was."""
+    names = set()
+    for file, class_name in classes.items():
+        package, _, inside = file.partition("/")
+        path = Path(find_spec(package).origin).parent / inside
+        nodes = ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []
+        found = [node for node in nodes if isinstance(node, ast.ClassDef) and node.name == class_name]
+        if not found:
+            return None
+        names |= {line.target.id for line in found[0].body if isinstance(line, ast.AnnAssign)}
+    return names

@@ -1,0 +1,106 @@
+"""Mistakes in arguments are said before torch, transformers or a trainer is imported."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from trl import DatasetMixtureConfig, ModelConfig
+
+from boost_trl.scripts import early_checks, offline_rl, sft_self_refine
+from boost_trl.trainer.offline_rl_settings import OfflineRLSettings
+
+
+TRAIN = "--model_name_or_path model --train_path rows.jsonl --validation_path rows.jsonl --output_dir out"
+SFT = "--model_name_or_path model --dataset_name rows.jsonl --output_dir out"
+PLAY = "--model_name_or_path model --environment twenty_questions"
+# What is parsed before heavy imports.
+OWN_TYPES = {
+    offline_rl: (offline_rl.OfflineRLArguments, OfflineRLSettings),
+    sft_self_refine: (sft_self_refine.SFTSelfRefineScriptArguments, ModelConfig, DatasetMixtureConfig),
+}
+WRITE = f"{PLAY} --dataset rows.jsonl --output_path new.jsonl"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("newcomer")
+    (folder / "model").mkdir()
+    (folder / "rows.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b", "reward": 1.0}) + "\n")
+    (folder / "short.yaml").write_text("max_steps: 10\nlearning_rate: 1.0e-3\nlogging_steps: 1\n")
+    (folder / "typo.yaml").write_text("learning_rate: 1.0e-3\nloging_steps: 1\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (f"offline-rl {TRAIN} --beta -1", "`beta` is -1.0; it must be positive"),
+        (f"offline-rl {TRAIN} --max_steps 39", "training has 39 policy updates"),
+        (f"offline-rl {TRAIN} --config short.yaml", "training has 10 policy updates"),
+        (f"offline-rl {TRAIN} --config typo.yaml", "no option `--loging_steps`; did you mean `--logging_steps`?"),
+        (f"offline-rl {TRAIN} --num_train_epoch 2", "did you mean `--num_train_epochs`?"),
+        (f"offline-rl {TRAIN} --method vanilla", "never reads `validation_path`"),
+        (f"offline-rl {TRAIN} --train_fraction 0", "`train_fraction` is 0.0"),
+        (f"offline-rl {TRAIN} --environment chess", "no environment is called 'chess'"),
+        (f"offline-rl {TRAIN} --environment car_dealer --environment_kwargs {{", "which is no JSON"),
+        (f"offline-rl {TRAIN} --eval_path nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
+        (f"offline-rl {TRAIN} --model_name_or_path no/thing", "no model 'no/thing'"),
+        (f"offline-rl {TRAIN} --reference_model_name_or_path no/thing", "no model 'no/thing'"),
+        ("offline-rl --train_path rows.jsonl", "required: --model_name_or_path"),
+        (f"offline-rl {TRAIN} --beta much", "invalid float value: 'much'"),
+        (f"sft-self-refine {SFT} --rho_inti 1", "did you mean `--rho_init`?"),
+        (f"sft-self-refine {SFT} --dataset_name no/rows", "no dataset 'no/rows'"),
+        (f"sft-self-refine {SFT} --validation_dataset_name nowhere.csv", "no dataset 'nowhere.csv'"),
+        (f"sft-self-refine {SFT} --model_name_or_path no/thing", "no model 'no/thing'"),
+        ("sft-self-refine --model_name_or_path model", "must be provided"),
+        (f"rollout {PLAY} --beta -1", "`beta` is -1.0"),
+        (f"rollout {PLAY} --num_gmaes 1", "--num_gmaes"),
+        (f"rollout {PLAY} --environment chess", "no environment is called 'chess'"),
+        (f"rollout {PLAY} --model_name_or_path no/thing", "no model 'no/thing'"),
+        (f"synthesize {WRITE} --dataset nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
+        (f"synthesize {WRITE} --temperature 0", "`temperature` is 0.0"),
+        (f"synthesize {WRITE} --model_name_or_path no/thing", "no model 'no/thing'"),
+    ],
+)
+def test_a_mistake_is_said_before_heavy_imports(folder, arguments, complaint):
+    code = (
+        "import sys\nfrom boost_trl import cli\n"
+        f"try: status = cli.main({arguments.split()!r})\n"
+        "except SystemExit as stopped: status = stopped.code\n"
+        "print(status, *sorted({'torch', 'transformers', 'accelerate', 'peft'} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.stdout == "2\n", done.stderr
+    assert complaint in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("script", [offline_rl, sft_self_refine], ids=lambda script: script.__name__)
+def test_the_names_that_are_read_from_sources_are_those_of_the_classes(script):
+    from boost_trl import BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig
+
+    if script is offline_rl:
+        config, own = BilevelOfflineRLConfig, {field.name for field in dataclasses.fields(OfflineRLSettings)}
+    else:
+        config, own = BilevelSFTSelfRefineConfig, set()
+    fields = {field.name for field in dataclasses.fields(config)}
+    read = early_checks._field_names(script.OTHER_OPTIONS)
+    assert fields - own <= read and not {name for name in read - fields if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("script, needed", [(offline_rl, TRAIN), (sft_self_refine, SFT)])
+def test_no_option_of_the_parser_is_refused(folder, monkeypatch, script, needed):
+    monkeypatch.chdir(folder)
+    ours = {name for types in OWN_TYPES[script] for name in types.__dataclass_fields__}
+    options = [name for action in script.make_parser()._actions for name in action.option_strings]
+    foreign = [name for name in options if name[2:].replace("-", "_").removeprefix("no_") not in ours | {"help", "h"}]
+    assert "--use-cpu" in foreign and "--no_average_tokens_across_devices" in foreign
+    script.check_early([*needed.split(), *foreign], "test")
+
+
+def test_a_source_that_has_moved_stops_nothing():
+    assert early_checks._field_names({"transformers/nowhere.py": "TrainingArguments"}) is None
+    assert early_checks._field_names({"transformers/training_args.py": "Nothing"}) is None
