@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 
 from ..base import Task, opening_messages
+from ..policy_mix import check_mix
 from .environment import CarDealer
 from .scripted_policies import DEFAULT_MIX, STRATEGIES, ScriptedPolicy
 
@@ -114,13 +115,7 @@ def offline_trajectories(
             is no probability.
     """
     mix = DEFAULT_MIX if mix is None else mix
-    unknown = [name for name in mix if name not in STRATEGIES]
-    if unknown:
-        raise ValueError(f"unknown policies {unknown} in `mix`; known: {', '.join(STRATEGIES)}")
-    if min(mix.values(), default=0) < 0 or sum(mix.values()) <= 0:
-        raise ValueError(f"`mix` needs shares of at least 0 and not all 0, not {dict(mix)}")
-    if n < 1:
-        raise ValueError(f"`n` is {n}; give at least 1 dialogue")
+    check_mix(mix, STRATEGIES, n)
     tasks = env.tasks(categories)
 
     def rows():

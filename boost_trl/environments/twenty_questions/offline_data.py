@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 
 from boost_trl.environments.base import Task, opening_messages
+from boost_trl.environments.policy_mix import check_mix
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.environments.twenty_questions.scripted_policies import (
     DEFAULT_MIX,
@@ -120,12 +121,11 @@ def offline_trajectories(
         `datasets.Dataset` in the trajectory format, with `policy`, `score`, `success`, `is_noise` and `noise_kind`.
 
     Raises:
-        ValueError: for an unknown policy or category.
+        ValueError: for an unknown policy or category, shares that are negative or all zero, or `n` below 1.
     """
     env = TwentyQuestions(world=env) if isinstance(env, World) else env
     mix = DEFAULT_MIX if mix is None else mix
-    if unknown := sorted(set(mix) - set(STRATEGIES)):
-        raise ValueError(f"unknown policies {unknown} in `mix`; known: {', '.join(STRATEGIES)}")
+    check_mix(mix, STRATEGIES, n)
     names, shares = list(mix), list(mix.values())
     tasks = env.tasks(categories)
     # Narrow knowledge is what fails on other categories: the enumerator knows the categories that it was seen in.

@@ -6,6 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from ..base import Task, opening_messages
+from ..policy_mix import check_mix
 from .environment import WebShop
 from .scripted_policies import DEFAULT_MIX, STRATEGIES, Strategy
 
@@ -62,7 +63,7 @@ def offline_trajectories(
         `datasets.Dataset`: trajectory rows with `policy`, `score` and `success`.
 
     Raises:
-        ValueError: if a policy is unknown, a share negative, or nothing is left.
+        ValueError: for an unknown policy, shares that are negative or all zero, or `n` below 1.
     """
     import datasets
 
@@ -70,12 +71,7 @@ def offline_trajectories(
     if "oracle" in mix:
         warnings.warn("the policy `oracle` is now called `privileged_expert`", FutureWarning, stacklevel=2)
         mix = {"privileged_expert" if name == "oracle" else name: share for name, share in mix.items()}
-    if unknown := sorted(set(mix) - set(STRATEGIES)):
-        raise ValueError(f"unknown policies {unknown} in `mix`; known: {', '.join(STRATEGIES)}")
-    if n < 1 or min(mix.values(), default=0) < 0 or not sum(mix.values()):
-        raise ValueError(
-            f"n must be positive and the shares of mix at least 0, some above; got n={n}, mix={dict(mix)}"
-        )
+    check_mix(mix, STRATEGIES, n)
     rng = Random(f"webshop offline {seed}")
     tasks = env.tasks()
     order: list = []
