@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate.logging import get_logger
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -62,6 +63,7 @@ from boost_trl.trainer.sft_online import ANSWER, NO_ANSWER, OnlineAnswers
 from boost_trl.trainer.sft_pool import StreamedPool, column_names, make_pool
 from boost_trl.trainer.sft_row_checks import check_rows
 from boost_trl.trainer.sft_row_losses import RowLosses
+from boost_trl.trainer.sft_survivors import renumber, rows_to_learn
 from boost_trl.trainer.sft_token_losses import token_losses
 from boost_trl.trainer.sft_validation import learns_completions_only, make_validation_loss
 from boost_trl.trainer.sft_window import BilevelCallback, Window
@@ -210,6 +212,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         )
         if self.pool is not None:
             check_parallelism(self, self.padding_free, learned)
+            self._leave_out_empty_rows()
         warning = unused_weight_column_warning(given_train_dataset, args)
         if warning is not None:
             logger.warning(warning)
@@ -230,6 +233,29 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self.add_callback(BilevelCallback(self))
 
     # Data
+
+    def _leave_out_empty_rows(self) -> None:
+        """Rows that preparation has dropped, or left without a token to predict, are none of the N."""
+        if isinstance(self.pool, StreamedPool) or "labels" not in self.train_dataset.column_names:  # as with images
+            return
+        rows, count = rows_to_learn(self.train_dataset), self.pool.num_examples
+        if len(rows) == count:
+            return
+        if not len(rows):
+            raise ValueError(
+                "Nothing is left of `train_dataset` after preparation: no row has a token to learn within `max_length` "
+                "(the first token of a row is never learned)."
+            )
+        first = self.pool.original_row(int(np.setdiff1d(np.arange(count), rows)[0]))
+        logger.warning(
+            f"{count - len(rows)} of {count} rows of `train_dataset` have no token to learn within `max_length`, row {first} "
+            "the first of them: left out, with weight 0."
+        )
+        with self.args.main_process_first():
+            self.train_dataset = renumber(self.train_dataset, rows, self.args.dataset_num_proc)
+        self.pool.keep(rows)
+        if self.selector is not None:
+            self.selector = self.args.make_selector(len(rows), self.selector.dataset_fingerprint)
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         if not packing or EXAMPLE_ID not in column_names(dataset):

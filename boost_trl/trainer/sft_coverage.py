@@ -6,7 +6,7 @@ import numpy as np
 from datasets import Dataset
 
 from boost_trl.selection import Selector
-from boost_trl.trainer.sft_example_ids import EXAMPLE_ID
+from boost_trl.trainer.sft_example_ids import EXAMPLE_ID, NO_EXAMPLE
 
 
 class AnswerTokens:
@@ -30,7 +30,7 @@ class AnswerTokens:
                 break
             example = dataset[place]
             ids, labels = np.broadcast_arrays(example[EXAMPLE_ID], example["labels"])
-            pieces.append(np.unique(np.stack([ids, labels])[:, labels != -100], axis=1))
+            pieces.append(np.unique(np.stack([ids, labels])[:, (labels != -100) & (ids != NO_EXAMPLE)], axis=1))
             num_rows += len(np.unique(ids))
         pairs = np.concatenate(pieces, axis=1)
         self.rows, rows = np.unique(pairs[0], return_inverse=True)

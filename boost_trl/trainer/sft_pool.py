@@ -14,7 +14,8 @@ _LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 
 class Pool:
     """
-    The rows of a map-style training dataset, numbered from 0 in their order without those of fixed weight 0.
+    The rows of a map-style training dataset that are trained on, numbered from 0 in their order: those of fixed weight 0
+    are left out at once, those of which preparation leaves nothing by [`keep`].
 
     Args:
         dataset ([`~datasets.Dataset`]): the training data as the user gave it.
@@ -34,6 +35,7 @@ class Pool:
         if len(dataset) == 0:
             raise ValueError("`train_dataset` is empty.")
         self.num_original = len(dataset)
+        self._original = dataset
         weights = _fixed_weights(dataset, args.weight_column)
         self.labels = _labels(dataset, args.label_column)
         self._kept = None if weights is None or weights.all() else np.flatnonzero(weights)
@@ -50,6 +52,13 @@ class Pool:
     @property
     def fingerprint(self) -> str:
         return fingerprint(self._rows)
+
+    def keep(self, numbers: np.ndarray) -> None:
+        """Leave out all but these rows, which are numbered from 0 again. The fingerprint stays that of all."""
+        self._kept = numbers if self._kept is None else self._kept[numbers]
+        self.labels = None if self.labels is None else self.labels[numbers]
+        self._fixed = None if self._fixed is None else self._fixed[numbers]
+        self.num_examples = len(numbers)
 
     def identified(self) -> Dataset:
         """The kept rows with their numbers in a column of their own."""
@@ -82,7 +91,7 @@ class Pool:
 
         Args:
             weights (`torch.Tensor`): (N,) learned weights. They are multiplied by the fixed ones.
-            scores (`torch.Tensor`): (N,) logits. Rows of fixed weight 0 get -inf.
+            scores (`torch.Tensor`): (N,) logits. Rows that are left out get weight 0 and score -inf.
         """
         weights, scores = weights.numpy(), scores.numpy()
         if self._fixed is not None:
@@ -93,14 +102,8 @@ class Pool:
             weights, scores = dense
         columns = {"index": np.arange(self.num_original), "weight": weights, "score": scores}
         for name in ("source", "category"):
-            if name in self._rows.column_names:
-                values = self._rows.with_format(None)[name][:]
-                if self._kept is not None:
-                    dense = [None] * self.num_original
-                    for row, value in zip(self._kept.tolist(), values):
-                        dense[row] = value
-                    values = dense
-                columns[name] = values
+            if name in self._original.column_names:
+                columns[name] = self._original.with_format(None)[name][:]
         return Dataset.from_dict(columns)
 
 

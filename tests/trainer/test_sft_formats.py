@@ -125,7 +125,7 @@ def test_formats_are_prepared_as_trl_does_and_weighted(name, tmp_path):
     assert ours.selector.share_seen() == 1 and ours.selector.logits().std() > 0
 
 
-def test_rows_that_preparation_drops_keep_their_place_and_their_first_weight(tmp_path):
+def test_rows_that_preparation_drops_keep_their_place_in_the_table(tmp_path):
     """Row 1's answer lies beyond `max_length`: TRL drops it, and every later row moves up by one."""
     rows = [{"input_ids": [5, 6, 7, 8], "assistant_masks": [0, 0, 1, 1]} for _ in range(6)]
     rows[1]["assistant_masks"] = [0, 0, 0, 1]
@@ -135,8 +135,8 @@ def test_rows_that_preparation_drops_keep_their_place_and_their_first_weight(tmp
     trainer.train()
     table = trainer.example_weights()
     scores = np.array(table["score"][:])
-    assert table["index"][:] == list(range(6)) and trainer.selector.share_seen() == 5 / 6
-    assert scores[1] == 0 and scores[4] != scores[0]
+    assert table["index"][:] == list(range(6)) and trainer.selector.share_seen() == 1
+    assert scores[1] == -np.inf and table["weight"][1] == 0 and scores[4] != scores[0]
     assert np.allclose(scores[[0, 2, 3, 5]], scores[0], atol=0.1) and abs(scores[4] - scores[0]) > 1e-4
 
 
