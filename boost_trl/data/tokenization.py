@@ -8,7 +8,9 @@ cut with it.
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from boost_trl.data.template_arguments import render_rows, template_arguments, unread_arguments
 from boost_trl.data.trajectories import plain_rows, to_trajectory
 from boost_trl.losses import returns_to_go
 
@@ -52,20 +55,32 @@ def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist()))
 
 
-def check_prefix_property(tokenizer: PreTrainedTokenizerBase, messages: list[dict], where: str) -> None:
+def check_prefix_property(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict],
+    where: str,
+    chat_template_kwargs: dict[str, Any] | None = None,
+) -> None:
     """Raise unless every prefix of the dialogue renders to a prefix of the whole.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): with a chat template.
+        messages (`list[dict]`): the dialogue.
+        where (`str`): what the message calls it.
+        chat_template_kwargs (`dict`, *optional*): what the template gets beside the messages.
 
     Raises:
         ValueError: naming the turn at which the chat template rewrites what came before.
     """
-    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    render = partial(tokenizer.apply_chat_template, tokenize=False, **(chat_template_kwargs or {}))
+    whole = render(messages)
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        prefixes = [tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)]
+        prefixes = [render(messages[: turn + 1])]
         # No chat template renders an empty dialogue, and no policy is asked to continue one.
         if turn > 0:
-            prefixes.append(tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True))
+            prefixes.append(render(messages[:turn], add_generation_prompt=True))
         for text in prefixes:
             if not whole.startswith(text):
                 raise ValueError(
@@ -76,8 +91,9 @@ def check_prefix_property(tokenizer: PreTrainedTokenizerBase, messages: list[dic
                 )
 
 
-def _tokenize_one(messages, rewards, terminated, input_ids, mask, tokenizer, max_length, discount, discount_level):
+def _tokenize_one(row, input_ids, mask, tokenizer, max_length, discount, discount_level):
     """The arrays of one checked row, or `None` when no whole action fits into `max_length`."""
+    messages, rewards = row["messages"], row["rewards"]
     input_ids, mask = np.asarray(input_ids, dtype=np.int32), np.asarray(mask, dtype=np.int8)
     turns = _runs(mask)
     if len(turns) != len(rewards):
@@ -114,10 +130,12 @@ def _tokenize_one(messages, rewards, terminated, input_ids, mask, tokenizer, max
         bootstrap = length - 1
     elif kept < len(turns):
         bootstrap = end_of_action - 1
-    elif not terminated:
+    elif not row["terminated"]:
         bootstrap = end_of_action - 1
         if messages[-1]["role"] != "assistant":
-            prompted = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+            prompted = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=True, **template_arguments(row)
+            )
             prompted = np.asarray(prompted["input_ids"], dtype=np.int32)
             if len(prompted) <= max_length:
                 input_ids, length = prompted, len(prompted)
@@ -164,34 +182,29 @@ def tokenize_trajectories(
     dataset = plain_rows(dataset)
     spot_checks = {*range(min(16, len(dataset))), *range(0, len(dataset), max(1, len(dataset) // 16))}
     tokenized: list[TokenizedTrajectory | None] = []
+    unread: set[str] = set()
     progress = tqdm(total=len(dataset), desc=f"Tokenizing {name}", disable=len(dataset) < 5000, leave=False)
     for start in range(0, len(dataset), batch_size):
         stop = min(start + batch_size, len(dataset))
         rows = [to_trajectory(dataset[index], index, name) for index in range(start, stop)]
-        for offset in sorted(spot_checks & set(range(start, stop))):
-            check_prefix_property(tokenizer, rows[offset - start]["messages"], f"{name}, row {offset}")
-        rendered = tokenizer.apply_chat_template(
-            [row["messages"] for row in rows], return_dict=True, return_assistant_tokens_mask=True
-        )
-        for offset, (row, ids, mask) in enumerate(zip(rows, rendered["input_ids"], rendered["assistant_masks"])):
+        for index in sorted(spot_checks & set(range(start, stop))):
+            row = rows[index - start]
+            check_prefix_property(tokenizer, row["messages"], f"{name}, row {index}", template_arguments(row))
+        for row in rows:
+            if arguments := template_arguments(row):
+                unread |= unread_arguments(tokenizer, arguments)
+        for offset, (row, (ids, mask)) in enumerate(zip(rows, render_rows(tokenizer, rows))):
             try:
-                tokenized.append(
-                    _tokenize_one(
-                        row["messages"],
-                        row["rewards"],
-                        row["terminated"],
-                        ids,
-                        mask,
-                        tokenizer,
-                        max_length,
-                        discount,
-                        discount_level,
-                    )
-                )
+                tokenized.append(_tokenize_one(row, ids, mask, tokenizer, max_length, discount, discount_level))
             except ValueError as error:
                 raise ValueError(f"{name}, row {start + offset}: {error}") from error
         progress.update(stop - start)
     progress.close()
+    if unread:
+        names = ", ".join(f"`{argument}`" for argument in sorted(unread))
+        logger.warning(
+            f"{name}: the chat template does not read {names}, which some rows pass to it: it makes no difference to them"
+        )
     dropped = sum(item is None for item in tokenized)
     if dropped == len(tokenized):
         raise ValueError(f"{name}: no row has a whole action within `max_length`={max_length} tokens; raise it")

@@ -7,6 +7,7 @@
 | `terminated` | bool, optional (true) | false: cut by a limit; such a row may end with `user`/`tool` turns |
 | `category`, `source` | str, optional | the task's category; `offline` or `synthetic` |
 | `task` | struct, optional | what the environment needs to replay the task |
+| `tools`, `chat_template_kwargs` | optional | rendered by the chat template, as in TRL: JSON schemas (a list or its JSON text), a dict |
 
 `prompt` + `completion` rows with a scalar `reward` are accepted as one-turn trajectories.
 """
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from datasets import Dataset
+
+from boost_trl.data.template_arguments import template_columns
 
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -32,7 +35,8 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
         name (`str`, *optional*, defaults to `"dataset"`): what the message calls the dataset.
 
     Returns:
-        `dict` with `messages` (list), `rewards` (list of float, one per assistant turn) and `terminated` (bool).
+        `dict` with `messages` (list), `rewards` (list of float, one per assistant turn), `terminated` (bool) and,
+        where the row has them, `tools` (JSON text) and `chat_template_kwargs` (dict).
 
     Raises:
         ValueError: naming dataset, row and column, and saying what to do.
@@ -97,7 +101,12 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
     source = row.get("source")
     if source is not None and source not in SOURCES:
         fail("source", f"is {source!r}; known sources: {', '.join(SOURCES)}")
-    return {"messages": list(messages), "rewards": [float(reward) for reward in rewards], "terminated": terminated}
+    return {
+        "messages": list(messages),
+        "rewards": [float(reward) for reward in rewards],
+        "terminated": terminated,
+        **template_columns(row, fail),
+    }
 
 
 def validate_trajectories(dataset: Dataset | Iterable[dict[str, Any]], name: str = "dataset") -> None:

@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,6 +47,8 @@ class GenerationPolicy:
             environment.
         multiline (`bool`, *optional*, defaults to `False`): turns may hold line breaks. Matters only for a template
             that ends a turn by nothing but a line break, where the header of the next turn then ends it.
+        chat_template_kwargs (`dict`, *optional*): what the chat template gets beside the messages, such as `tools` or
+            `enable_thinking`: the same as in training.
 
     Raises:
         ValueError: if the template does not write a turn's content as it is, or a conversation cannot be shortened to
@@ -63,6 +66,7 @@ class GenerationPolicy:
         batch_size: int | None = None,
         role: str = "assistant",
         multiline: bool = False,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ):
         self.model = model
         self.tokenizer = tokenizer if tokenizer.chat_template is not None else with_action_marks(tokenizer)
@@ -70,7 +74,8 @@ class GenerationPolicy:
         self.role = role
         self._seeds = None if seed is None else random.Random(seed)
 
-        end = turn_end(self.tokenizer, role, multiline=multiline)
+        self._render = partial(self.tokenizer.apply_chat_template, tokenize=False, **(chat_template_kwargs or {}))
+        end = turn_end(self.tokenizer, role, multiline=multiline, chat_template_kwargs=chat_template_kwargs)
         self._stop_ids = set() if end.token_id is None else {end.token_id}
         self._stop_text = end.text
 
@@ -120,10 +125,10 @@ class GenerationPolicy:
     def render(self, conversation: Conversation) -> str:
         """The text up to and with the header of the role's next turn."""
         if self.role == "assistant":
-            text = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+            text = self._render(conversation, add_generation_prompt=True)
         else:
             turn = {"role": self.role, "content": CONTENT}
-            text = self.tokenizer.apply_chat_template([*conversation, turn], tokenize=False).partition(CONTENT)[0]
+            text = self._render([*conversation, turn]).partition(CONTENT)[0]
         # In most vocabularies a word brings its own leading space, so a prompt must not end with one.
         return text.rstrip(" ")
 

@@ -1,7 +1,8 @@
 """What the model card of a value policy says about opening it."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
@@ -22,6 +23,7 @@ class PolicyCard:
         why_not_plain (`str`, *optional*): why the folder is no plain causal LM; `None` if it is one.
         stop_text (`str`, *optional*): the text that ends a turn, where no token does.
         max_new_tokens (`int`, *optional*, defaults to `64`): in the example.
+        chat_template_kwargs (`dict`, *optional*): what the chat template got beside the messages in training.
     """
 
     place: str
@@ -30,6 +32,7 @@ class PolicyCard:
     why_not_plain: str | None
     stop_text: str | None = None
     max_new_tokens: int = 64
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def data(self, *, base_model: str | None, tags: list[str], datasets: list[str] | None = None) -> ModelCardData:
         """Only a plain causal LM may tell the Hub, and whoever reads the card, that any text-generation tool opens it."""
@@ -54,11 +57,12 @@ class PolicyCard:
             lines += ["# or, with another β or prior: from boost_trl import ValuePolicy"]
             lines += [f"# {opening.removesuffix(')')}, beta=2.0)"]
         stop = "" if self.stop_text is None else f", stop_strings={[self.stop_text]!r}, tokenizer=tokenizer"
+        arguments = "".join(f", {name}={value!r}" for name, value in self.chat_template_kwargs.items())
         lines += [
             f'tokenizer = AutoTokenizer.from_pretrained("{self.place}")',
             'messages = [{"role": "user", "content": "..."}]',
             "inputs = tokenizer.apply_chat_template(",
-            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
+            f'    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True{arguments}',
             ")",
             f"reply = policy.generate(**inputs, max_new_tokens={self.max_new_tokens}{stop})",
             'print(tokenizer.decode(reply[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',

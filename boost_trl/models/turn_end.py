@@ -1,6 +1,8 @@
 """Where a turn ends: the marks that a chat template writes behind it."""
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
@@ -22,7 +24,13 @@ class TurnEnd:
     text: str | None = None
 
 
-def turn_end(tokenizer: PreTrainedTokenizerBase, role: str = "assistant", *, multiline: bool = False) -> TurnEnd:
+def turn_end(
+    tokenizer: PreTrainedTokenizerBase,
+    role: str = "assistant",
+    *,
+    multiline: bool = False,
+    chat_template_kwargs: dict[str, Any] | None = None,
+) -> TurnEnd:
     """The mark that the tokenizer's chat template writes after a turn of `role`.
 
     Args:
@@ -30,11 +38,12 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, role: str = "assistant", *, mul
         role (`str`, *optional*, defaults to `"assistant"`): whose turn.
         multiline (`bool`, *optional*, defaults to `False`): turns may hold line breaks. Matters only for a template that
             ends a turn by nothing but a line break, where the header of the next turn then ends it.
+        chat_template_kwargs (`dict`, *optional*): what the template gets beside the messages.
 
     Raises:
         ValueError: if the template does not write a turn's content as it is.
     """
-    render = tokenizer.apply_chat_template
+    render = partial(tokenizer.apply_chat_template, **(chat_template_kwargs or {}))
     turns = [{"role": "user", "content": "x"}] if role == "assistant" else []
     turns.append({"role": role, "content": CONTENT})
     _, found, end = render(turns, tokenize=False).partition(CONTENT)

@@ -32,6 +32,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.data.state_cache import action_states, trajectory_embeddings
+from boost_trl.data.template_arguments import shared_template_arguments
 from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.data.trajectory_store import TrajectoryBatch, TrajectoryStore
 from boost_trl.hub_names import resolve_model_name
@@ -267,6 +268,12 @@ class BilevelOfflineRLTrainer(Trainer):
         self._environment, self._eval_tasks = _checked_games(environment, eval_tasks)
         self._reference_model: PreTrainedModel | None = None
         self._generation_config = policy_generation_config(tokenizer)
+        self.chat_template_kwargs = shared_template_arguments(train_dataset)
+        if self.chat_template_kwargs is None:
+            self.chat_template_kwargs = {}
+            logger.warning(
+                "the training rows differ in `tools` or `chat_template_kwargs`: games are rendered with neither of them"
+            )
         # Why what was saved last is no plain causal LM, `None` if it is one.
         self._why_not_plain: str | None = None
         self._totals: dict[str, list[torch.Tensor]] = defaultdict(lambda: [0.0, 0.0])
@@ -888,7 +895,11 @@ class BilevelOfflineRLTrainer(Trainer):
         games = []
         with whole_model(self.model_wrapped):
             policy = GenerationPolicy(
-                self._shared_policy(), self.processing_class, max_new_tokens=self.args.max_new_tokens, seed=seed
+                self._shared_policy(),
+                self.processing_class,
+                max_new_tokens=self.args.max_new_tokens,
+                seed=seed,
+                chat_template_kwargs=self.chat_template_kwargs,
             )
             if tasks:
                 games = rollout(

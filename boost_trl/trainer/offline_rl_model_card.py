@@ -54,6 +54,7 @@ def model_card(
         why_not_plain=why_not_plain,
         stop_text=turn_end(trainer.processing_class).text,
         max_new_tokens=trainer.args.max_new_tokens,
+        chat_template_kwargs=trainer.chat_template_kwargs,
     )
     data = card.data(
         base_model=base,

@@ -1,3 +1,4 @@
+import json
 import warnings
 
 import numpy as np
@@ -116,6 +117,77 @@ def test_a_generation_prompt_is_part_of_the_bootstrap_state(tiny_tokenizer):
     cut = tokenize(tokenizer, EPISODE[:3], [-1.0], terminated=False)
     assert tokenizer.convert_ids_to_tokens(cut.input_ids)[-1] == "assistant:"
     assert cut.bootstrap_position == len(cut.input_ids) - 1
+
+
+# Says which tools there are and whether to think, before everything else.
+TOOLS_TEMPLATE = (
+    "{%- for tool in tools or [] %}{{- tool['function']['name'] + ' ' }}{%- endfor %}"
+    "{%- set header = 'maybe ' if think is defined and think else '' %}"
+    "{%- for m in messages %}{%- if m['role'] == 'assistant' %}{{- header }}{% generation %}"
+    "{{- m['content'] + eos_token }}{% endgeneration %}{%- else %}{{- m['content'] + eos_token }}{%- endif %}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- header }}{%- endif %}"
+)
+
+
+def tool(name):
+    return {"type": "function", "function": {"name": name, "description": "", "parameters": {}}}
+
+
+def test_tools_and_template_arguments_are_rendered_as_trl_does(tiny_tokenizer, tmp_path, make_tiny_model):
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer = with_template(tiny_tokenizer, TOOLS_TEMPLATE)
+    rows = [
+        {"tools": json.dumps([tool("big"), tool("red")]), "chat_template_kwargs": {"think": True}},
+        {"tools": json.dumps([tool("hot")]), "chat_template_kwargs": {"think": False}},
+        {"tools": None, "chat_template_kwargs": {"think": True}},
+        {"tools": json.dumps([tool("hot")]), "chat_template_kwargs": {"think": False}},
+    ]
+    rows = [{"messages": EPISODE, **row} for row in rows]
+    args = SFTConfig(str(tmp_path), use_cpu=True, bf16=False, assistant_only_loss=True, report_to="none")
+    trl = SFTTrainer(make_tiny_model(), args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    ours = tokenize_trajectories(Dataset.from_list([{**row, "rewards": [0.0, 0.0, 1.0]} for row in rows]), tokenizer)
+    assert len(ours) == 4
+    for row, theirs in zip(ours, trl.train_dataset):
+        assert row.input_ids.tolist() == theirs["input_ids"]
+        assert row.action_positions.tolist() == [i for i, label in enumerate(theirs["labels"]) if label != -100]
+    words = [tokenizer.decode(row.input_ids).replace(tokenizer.eos_token, "").split() for row in ours]
+    assert words[0][:4] == ["big", "red", "yes", "maybe"] and words[1][:3] == ["hot", "yes", "is"]
+    assert words[2][:2] == ["yes", "maybe"] and words[3] == words[1]
+
+
+def test_tools_may_be_a_list_and_reach_the_state_after_a_cut(tiny_tokenizer):
+    tokenizer = with_template(tiny_tokenizer, TOOLS_TEMPLATE)
+    row = {"messages": EPISODE[:3], "rewards": [0.0], "terminated": False, "tools": [tool("big")]}
+    row["chat_template_kwargs"] = {"think": True}
+    (cut,) = tokenize_trajectories(Dataset.from_list([row]), tokenizer)
+    assert tokenizer.decode(cut.input_ids).replace(tokenizer.eos_token, "").split()[:3] == ["big", "yes", "maybe"]
+    assert tokenizer.decode(cut.input_ids).split()[-1] == "maybe" and cut.bootstrap_position == len(cut.input_ids) - 1
+
+
+@pytest.mark.parametrize(
+    "column, value, complaint",
+    [
+        ("tools", "[{", "is no JSON"),
+        ("tools", '"big"', "must be a list of tools"),
+        ("tools", [1], "must be a list of tools"),
+        ("chat_template_kwargs", "think", "must be a dict"),
+        ("chat_template_kwargs", {"tokenize": True}, "sets 'tokenize', which is not the template's"),
+    ],
+)
+def test_bad_template_arguments_are_named(tiny_tokenizer, column, value, complaint):
+    rows = [{"messages": EPISODE, "rewards": [0.0, 0.0, 1.0], column: value}]
+    with pytest.raises(ValueError, match=f"dataset, row 0, column `{column}`: .*{complaint}"):
+        tokenize_trajectories(Dataset.from_list(rows), tiny_tokenizer)
+
+
+def test_arguments_that_the_template_does_not_read_are_mentioned_once(tiny_tokenizer, caplog):
+    row = {"messages": EPISODE, "rewards": [0.0, 0.0, 1.0], "tools": [tool("big")]}
+    row["chat_template_kwargs"] = {"think": True}
+    tokenize_trajectories(Dataset.from_list([row] * 3), with_template(tiny_tokenizer, TOOLS_TEMPLATE))
+    assert not caplog.text
+    tokenize_trajectories(Dataset.from_list([row] * 3), with_template(tiny_tokenizer, PLAIN_CHAT_TEMPLATE))
+    assert caplog.text.count("does not read `think`, `tools`") == 1
 
 
 def test_templates_that_rewrite_earlier_turns_are_refused(tiny_tokenizer):

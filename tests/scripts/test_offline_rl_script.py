@@ -167,6 +167,16 @@ def test_a_given_source_is_kept():
     assert joined["source"][:] == ["offline", "synthetic"] * 2
 
 
+def test_what_rows_pass_to_the_template_is_joined():
+    tools = [{"type": "function", "function": {"name": name, "parameters": {name: 1}}} for name in ("look", "go")]
+    first = Dataset.from_list([episode("a") | {"tools": tools[:1], "chat_template_kwargs": {"think": True}}])
+    second = Dataset.from_list([episode("a") | {"tools": json.dumps(tools)}])
+    third = Dataset.from_list([episode("a")])
+    joined = offline_rl.join_rows(*((f"{i}.jsonl", "offline", rows) for i, rows in enumerate((first, second, third))))
+    assert [None if cell is None else json.loads(cell) for cell in joined["tools"]] == [tools[:1], tools, None]
+    assert joined["chat_template_kwargs"][:] == [{"think": True}, None, None]
+
+
 @pytest.mark.parametrize(
     "row, complaint",
     [

@@ -1,3 +1,4 @@
+import copy
 import math
 import subprocess
 import sys
@@ -183,6 +184,33 @@ def test_the_cards_example_opens_the_policy_and_speaks(
         log_probabilities(names["policy"]), log_probabilities(trainer.policy()), rtol=0, atol=1e-5
     )
     assert 1 <= names["reply"].shape[1] - names["inputs"]["input_ids"].shape[1] <= 5
+
+
+def test_games_and_the_cards_example_pass_the_template_what_training_rows_do(
+    make_trainer, make_dialogues, tmp_path, monkeypatch, tiny_tokenizer
+):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = (
+        "{%- if think is defined and think %}{{- 'maybe ' }}{%- endif %}" + tokenizer.chat_template
+    )
+    rows = make_dialogues(16).map(lambda row: {"chat_template_kwargs": {"think": True}})
+    arguments = {"processing_class": tokenizer, "environment": GuessAWord()}
+    trainer = make_trainer(method="vanilla", train=rows, arguments=arguments, eval_games=2, max_new_tokens=2)
+    seen = []
+    generate = ValuePolicy.generate
+
+    def note(self, input_ids, **kwargs):
+        seen.extend(tokenizer.batch_decode(input_ids, skip_special_tokens=True))
+        return generate(self, input_ids, **kwargs)
+
+    monkeypatch.setattr(ValuePolicy, "generate", note)
+    trainer.evaluate()
+    assert seen and all(prompt.startswith("maybe") for prompt in seen)
+    trainer.save_model()
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec((tmp_path / "out/README.md").read_text().split("```python\n")[1].split("```")[0], names)
+    assert tokenizer.decode(names["inputs"]["input_ids"][0]).startswith("maybe")
 
 
 # Where a turn ends
