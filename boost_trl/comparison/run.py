@@ -11,7 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PrinterCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from boost_trl.comparison.methods import Method
 from boost_trl.comparison.setting import Setting
@@ -21,6 +21,7 @@ from boost_trl.environments.rollout import choose_tasks, rollout, summarize
 from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
+from boost_trl.trainer.checkpoints import last_whole_checkpoint
 
 
 BETAS = (1.0, 2.0, 3.0, 5.0)
@@ -87,7 +88,7 @@ def train_method(
     )
     if args.disable_tqdm:
         trainer.remove_callback(PrinterCallback)
-    checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
+    checkpoint = last_whole_checkpoint(folder, trainer.why_incomplete)
     if checkpoint is not None and Path(checkpoint).name == f"{PREFIX_CHECKPOINT_DIR}-{args.max_steps}":
         # Killed while it played. `train` would make one update more.
         trainer._load_from_checkpoint(checkpoint)

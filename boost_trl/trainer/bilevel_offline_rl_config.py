@@ -7,6 +7,14 @@ from transformers import TrainingArguments
 from boost_trl.trainer.offline_rl_settings import OfflineRLSettings
 
 
+# What a resumed run may change: where the model comes from and how it is used, but not what it is trained for. `average_last`
+# has its own rule.
+FREE_ON_RESUME = (
+    *("model_init_kwargs", "cache_dir", "average_last", "beta", "policy_prior", "reference_model_name_or_path"),
+    *("eval_games", "max_new_tokens"),
+)
+
+
 @dataclass
 class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
     """Configuration of [`BilevelOfflineRLTrainer`]: offline RL on trajectories of mixed quality, with learned weights.

@@ -44,8 +44,9 @@ from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.turn_end import policy_generation_config
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.models.value_policy import ValuePolicy
-from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME, BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase, check_max_steps
+from boost_trl.trainer.checkpoints import begin_checkpoint, checkpoint_to_resume, incomplete, run_settings
 from boost_trl.trainer.divergence import WindowLosses, explain_losses, explain_parameters
 from boost_trl.trainer.endless_sampler import EndlessSampler
 from boost_trl.trainer.engines import (
@@ -81,7 +82,7 @@ from boost_trl.trainer.parameter_groups import (
     split_groups_by_role,
     synchronize_primary,
 )
-from boost_trl.trainer.training_state import load_training_state, save_training_state
+from boost_trl.trainer.training_state import STATE_NAMES, load_training_state, save_training_state
 from boost_trl.trainer.trajectory_reweighter import TrajectoryReweighter
 from boost_trl.trainer.validated_reweighting import ValidatedWeights, fit_reweighting_head, validated_weights
 from boost_trl.trainer.value_head_initialization import initialize_value_heads
@@ -399,6 +400,9 @@ class BilevelOfflineRLTrainer(Trainer):
         logger.info(f"validated reweighting: {validated.report['winner']}, because {validated.report['reason']}")
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
+        resume_from_checkpoint = checkpoint_to_resume(
+            resume_from_checkpoint, self.args.output_dir, self.why_incomplete
+        )
         # Before the model is wrapped; a checkpoint brings its weights along.
         if self.args.scores_rows and self.validated is None and not resume_from_checkpoint:
             self._score_rows()
@@ -918,8 +922,21 @@ class BilevelOfflineRLTrainer(Trainer):
 
     # Saving
 
+    def why_incomplete(self, checkpoint: Path) -> str | None:
+        """Why this trainer cannot resume from a folder that was not written to its end; `None` if it can."""
+        return incomplete(
+            checkpoint,
+            self.args,
+            STATE_NAMES,
+            model_folder=BACKBONE_FOLDER,
+            deepspeed=self.is_deepspeed_enabled,
+        )
+
     def _save_checkpoint(self, model, trial) -> None:
         self._check_parameters()
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME))
         super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:

@@ -44,6 +44,14 @@ _NUMBERS = (
 _NUMBERS_OR_NONE = ("selector_learning_rate", "importance_sampling_cap")
 _POSITIVE = ("dpo_beta", "generation_temperature", "importance_sampling_cap")
 
+# What a resumed run may change: where the model comes from, how the answers are generated and what is shown.
+FREE_ON_RESUME = (
+    *("model_init_kwargs", "trust_remote_code", "dataset_num_proc", "activation_offloading", "eval_packing"),
+    *("min_effective_sample_size", "label_column", "log_completions", "num_completions_to_print"),
+    *("generation_batch_size", "use_vllm", "vllm_mode", "vllm_server_base_url", "vllm_group_port"),
+    *("vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode"),
+)
+
 
 @dataclass
 class BilevelSFTSelfRefineConfig(SFTConfig):

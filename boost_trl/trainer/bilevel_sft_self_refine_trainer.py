@@ -21,13 +21,21 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import EvalPrediction, TrainOutput, has_length
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalPrediction, TrainOutput, has_length
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.utils import get_config_model_id
 
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.selection import TokenBaseline, weights_auc
-from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig, loss_name
+from boost_trl.selection.selector import WEIGHTS_NAME
+from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME, BilevelSFTSelfRefineConfig, loss_name
+from boost_trl.trainer.checkpoints import (
+    begin_checkpoint,
+    check_settings,
+    checkpoint_to_resume,
+    incomplete,
+    run_settings,
+)
 from boost_trl.trainer.hub_upload import (
     push_checkpoint,
     push_without_pickled_arguments,
@@ -501,6 +509,11 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             self._state_at_start = None
             if self._online is not None:
                 self._online.answers = None  # those of an earlier training were another model's
+            resume_from_checkpoint = checkpoint_to_resume(
+                resume_from_checkpoint, self.args.output_dir, self.why_incomplete
+            )
+            if resume_from_checkpoint is not None:
+                check_settings(Path(resume_from_checkpoint), run_settings(self.args, FREE_ON_RESUME))
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _begin_training(self, train_dataloader) -> None:
@@ -692,6 +705,20 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.example_weights().to_parquet(path)
 
+    def why_incomplete(self, checkpoint: Path) -> str | None:
+        """
+        Why this trainer, with learned weights, cannot resume from a folder that was not written to its end; `None` if it
+        can.
+        """
+        engines = {"deepspeed": self.is_deepspeed_enabled, "fsdp": self.is_fsdp_enabled}
+        return incomplete(checkpoint, self.args, (STATE_NAME, WEIGHTS_NAME), **engines)
+
+    def _save_checkpoint(self, model, trial):
+        if self.selector is not None and self.args.should_save:
+            folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME))
+        super()._save_checkpoint(model, trial)
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.selector is not None and self.args.should_save:
@@ -717,20 +744,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
                     "it one to continue, or start a new run with the checkpoint as `model`."
                 )
             return
-        if not path.is_file():
-            raise ValueError(
-                f"{checkpoint} has no {STATE_NAME}: it was written without `validation_dataset`, or with "
-                "`save_only_model=True`, and cannot continue with learned weights."
-            )
         self.selector.resume_from(checkpoint)
         state = load_file(path)
-        if ("token_baseline.mean" in state) != (self.token_baseline is not None):
-            raise ValueError(f"{checkpoint} was written with another `selector_baseline`. Resume with the same one.")
-        if ("online.mask" in state) != (self._online is not None):
-            raise ValueError(
-                f"{checkpoint} was written {'with' if self._online is None else 'without'} `online_ratio`. Resume with the "
-                "same one."
-            )
         self._load_bilevel_state(state)
 
     def _load_bilevel_state(self, state: dict[str, torch.Tensor]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
 
@@ -75,14 +75,17 @@ def explain_losses(
 
 
 def explain_parameters(moment: str, parameters: Iterable[tuple[str, torch.Tensor]]) -> ValueError | None:
-    """An error to raise that names a parameter that is not finite; `None` if all are."""
-    parameters = [(name, parameter.detach()) for name, parameter in parameters]
-    if get_total_norm([parameter for _, parameter in parameters]).isfinite():
-        return None
-    bad = [name for name, parameter in parameters if not parameter.isfinite().all()]
+    """An error to raise that names a parameter that is not finite; `None` if all are. The same on all processes, each of
+    which looks at its pieces where parameters are partitioned."""
+    pieces = [(name, getattr(parameter, "ds_tensor", parameter).detach()) for name, parameter in parameters]
+    bad = []
+    if not get_total_norm([piece for _, piece in pieces]).isfinite():
+        bad = [name for name, piece in pieces if not piece.isfinite().all()]
+    if PartialState().num_processes > 1:
+        bad = list(dict.fromkeys(gather_object(bad)))
     if not bad:
         return None
-    return _diverged(moment, f"{len(bad)} of {len(parameters)} parameters are not finite, `{bad[0]}` among them")
+    return _diverged(moment, f"{len(bad)} of {len(pieces)} parameters are not finite, `{bad[0]}` among them")
 
 
 def _diverged(moment: str, what: str) -> ValueError:

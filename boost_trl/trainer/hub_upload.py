@@ -19,7 +19,7 @@ from boost_trl.models.policy_files import BACKBONE_FOLDER
 
 # Of use for resuming only. The pickles among them stay away from who downloads a model.
 _RESUME_ONLY = (
-    *("optimizer*", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json", "bilevel_state.*"),
+    *("optimizer*", "scheduler.pt", "scaler.pt", "rng_state*", "trainer_state.json", "bilevel_s*"),
     *("latest", "zero_to_fp32.py", TRAINING_ARGS_NAME),
 )
 

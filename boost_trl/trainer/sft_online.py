@@ -405,21 +405,10 @@ class OnlineAnswers:
         return state
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """
-        Raises:
-            ValueError: if the state was made with other questions masked, or another number of answers.
-        """
-        mask = state["online.mask"].numpy()
+        """Continue where `state` left off."""
+        self.mask, self.answers = state["online.mask"].numpy(), None
         if "online.step" not in state:
-            self.mask, self.answers = mask, None
             return
-        is_same = len(mask) == len(self.mask) and (self.args.mask == "dynamic" or (mask == self.mask).all())
-        answers = Answers.from_state(
+        self.answers = Answers.from_state(
             {name.removeprefix("online."): value for name, value in state.items() if name.startswith("online.")}
         )
-        if not is_same or answers.per_question not in (0, self.args.num_generations):
-            raise ValueError(
-                "The checkpoint was written with another `online_ratio`, `mask`, `num_generations` or `seed`. Resume with "
-                "the same ones."
-            )
-        self.mask, self.answers = mask, answers

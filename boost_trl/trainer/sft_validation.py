@@ -111,21 +111,14 @@ class ValidationLoss:
         """What an exact continuation needs."""
         return {
             "validation_position": torch.tensor(self.sampler.position),
-            "validation_loss": _encoded(self.trainer.args.validation_loss),
             "validation_fingerprint": _encoded(self._fingerprint),
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """
         Raises:
-            ValueError: if the state was made with another loss or other rows.
+            ValueError: if the state was made with other rows.
         """
-        loss = bytes(state["validation_loss"].tolist()).decode()
-        if loss != self.trainer.args.validation_loss:
-            raise ValueError(
-                f"The checkpoint was written with `validation_loss='{loss}'`, and this trainer has "
-                f"'{self.trainer.args.validation_loss}'. Resume with the same one, or start a new run."
-            )
         if not torch.equal(state["validation_fingerprint"], _encoded(self._fingerprint)):
             raise ValueError(
                 "The checkpoint was written with another `validation_dataset`: its rows differ, their order, or how they "

@@ -9,6 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from boost_trl.models.pretrained_head import PretrainedHead
+from boost_trl.models.value_heads import ValueHeads
+from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME
+from boost_trl.trainer.checkpoints import check_settings, run_settings
 from boost_trl.trainer.validated_reweighting import ValidatedWeights
 
 
@@ -17,26 +20,10 @@ if TYPE_CHECKING:
 
 TENSORS_NAME = "bilevel_state.safetensors"
 VALUES_NAME = "bilevel_state.json"
-# A checkpoint continues only the run that these agree with.
-_MUST_AGREE = (
-    *(
-        "algorithm",
-        "method",
-        "reweighting",
-        "auxiliary_policy",
-        "auxiliary_steps",
-        "primary_steps",
-        "reweighting_steps",
-    ),
-    *(
-        "validation_share",
-        "cql_weight",
-        "expectile",
-        "loss_normalization",
-        "penalty_alpha_init",
-        "penalty_alpha_final",
-    ),
-)
+STATE_NAMES = (TENSORS_NAME, VALUES_NAME, ValueHeads.weights_name)
+
+# In the heads' config for those who use them.
+_NOT_OF_TRAINING = {"base_model_name_or_path", "boost_trl_version", "beta", "prior"}
 
 
 def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
@@ -60,7 +47,6 @@ def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path, state_
 
 def _values(trainer: "BilevelOfflineRLTrainer") -> dict[str, Any]:
     return {
-        **{name: getattr(trainer.args, name) for name in _MUST_AGREE},
         "data_fingerprint": trainer.data_fingerprint,
         "averaged": trainer.parameter_average.count,
         "positions": {name: sampler.position for name, sampler in trainer.samplers.items()},
@@ -70,7 +56,7 @@ def _values(trainer: "BilevelOfflineRLTrainer") -> dict[str, Any]:
 
 def _check_head(head: PretrainedHead, folder: Path, what: str) -> None:
     saved, present = json.loads((folder / head.config_name).read_text()), asdict(head.config)
-    for name in present.keys() - {"base_model_name_or_path", "boost_trl_version"}:
+    for name in present.keys() - _NOT_OF_TRAINING:
         if saved[name] != present[name]:
             raise ValueError(
                 f"{folder / head.config_name} has `{name}` {saved[name]!r}, this run has {present[name]!r}: resume with "
@@ -82,17 +68,10 @@ def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> Non
     """Continue where `save_training_state` left off. Under DeepSpeed the parameters are not touched, which it restores.
 
     Raises:
-        ValueError: if the checkpoint belongs to another algorithm, method, schedule or dataset, or lacks its state.
+        ValueError: if the checkpoint belongs to a run with another objective, dataset or shape of heads.
     """
-    if not (folder / VALUES_NAME).is_file():
-        raise ValueError(f"{folder} has no {VALUES_NAME}: it is not a checkpoint of BilevelOfflineRLTrainer")
+    check_settings(folder, run_settings(trainer.args, FREE_ON_RESUME))
     values, present = json.loads((folder / VALUES_NAME).read_text()), _values(trainer)
-    for key in _MUST_AGREE:
-        if values[key] != present[key]:
-            raise ValueError(
-                f"{folder} was written with `{key}={values[key]!r}`, this run has {present[key]!r}; set it to the "
-                "checkpoint's value to continue that run, or start without `resume_from_checkpoint`"
-            )
     if values["data_fingerprint"] != present["data_fingerprint"]:
         raise ValueError(
             f"{folder} was written with other training or validation data (or another tokenizer, chat template, "

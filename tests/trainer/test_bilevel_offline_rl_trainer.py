@@ -377,7 +377,7 @@ def test_a_checkpoint_of_another_run_is_refused(make_trainer, make_dialogues, tm
         ({"reweighting": "uniform"}, "reweighting='learned'"),
         ({"train": make_dialogues(32, seed=9)}, "other training or validation data"),
         ({"cql_weight": 3.0}, "cql_weight=10"),
-        ({"discount": 0.5}, "other training or validation data"),
+        ({"discount": 0.5}, "discount=1.0"),
     ]:
         with pytest.raises(ValueError, match=complaint):
             make_trainer(**options).train(resume_from_checkpoint=checkpoint)

@@ -491,7 +491,7 @@ def test_bad_arguments_are_named(make_trainer, make_tiny_model, make_dialogues, 
             make_trainer(**options)
 
 
-def test_checkpoints_that_do_not_fit_are_refused(make_trainer, make_dialogues, tmp_path):
+def test_checkpoints_that_do_not_fit_are_refused(make_trainer, make_tiny_model, make_dialogues, tmp_path):
     rows = make_dialogues(32, seed=1)
     make_trainer(train=rows, save_strategy="steps", save_steps=4).train()
     checkpoint = tmp_path / "out/checkpoint-4"
@@ -502,12 +502,13 @@ def test_checkpoints_that_do_not_fit_are_refused(make_trainer, make_dialogues, t
             {"auxiliary_policy": "adapter", "arguments": LORA},
             "checkpoint-4 was written with `auxiliary_policy='heads'`",
         ),
-        ({"value_head_rank": 3}, "checkpoint-4/value_heads_config.json has `rank` None"),
+        ({"value_head_rank": 3}, "checkpoint-4 was written with `value_head_rank=None`"),
+        ({"model": make_tiny_model(hidden_size=8)}, "checkpoint-4/value_heads_config.json has `hidden_size` 16"),
         ({"train": rewarded}, "checkpoint-4 was written with other training or validation data"),
-        ({"reweighting_head_depth": 3}, "checkpoint-4/reweighting_head_config.json has `depth` 2"),
+        ({"reweighting_head_depth": 3}, "checkpoint-4 was written with `reweighting_head_depth=2`"),
     ]:
         trainer = make_trainer(**{"train": rows, **options})
         with pytest.raises(ValueError, match=complaint):
             trainer.train(resume_from_checkpoint=str(checkpoint))
-    with pytest.raises(ValueError, match="has no bilevel_state.json: it is not a checkpoint of"):
+    with pytest.raises(ValueError, match="has no bilevel_settings.json: it is no checkpoint of"):
         make_trainer(train=rows).train(resume_from_checkpoint=str(tmp_path))

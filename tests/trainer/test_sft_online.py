@@ -512,9 +512,10 @@ def test_a_checkpoint_of_other_answers_is_refused(tmp_path):
     make_trainer(tmp_path / "a", max_steps=1, save_strategy="steps", save_steps=1).train()
     checkpoint = str(tmp_path / "a" / "checkpoint-1")
     for changes, message in (
-        ({"num_generations": 3}, "another `online_ratio`, `mask`, `num_generations`"),
-        ({"online_ratio": 0.25}, "another `online_ratio`"),
-        ({"online_ratio": 0.0, "num_generations": 1}, "written with `online_ratio`"),
+        ({"num_generations": 3}, "`num_generations=2`, this run has 3"),
+        ({"online_ratio": 0.25}, "`online_ratio=0.5`, this run has 0.25"),
+        ({"mask": "dynamic"}, "`mask='random'`, this run has 'dynamic'"),
+        ({"online_ratio": 0.0, "num_generations": 1}, "`online_ratio=0.5`, this run has 0.0"),
     ):
         with pytest.raises(ValueError, match=message):
             make_trainer(tmp_path / "b", **changes).train(resume_from_checkpoint=checkpoint)

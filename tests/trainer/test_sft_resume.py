@@ -73,8 +73,8 @@ def checkpoint(tmp_path_factory):
     [
         ({"dataset": make_rows(19)}, "20 rows, but this dataset has 19"),
         ({"dataset": make_rows(20).shuffle(seed=1)}, "rows differ, or their order"),
-        ({"selector": "bmo"}, 'selector="bds", not "bmo"'),
-        ({"selector_baseline": "token"}, "another `selector_baseline`"),
+        ({"selector": "bmo"}, "`selector='bds'`, this run has 'bmo'"),
+        ({"selector_baseline": "token"}, "`selector_baseline=None`, this run has 'token'"),
     ],
 )
 def test_a_checkpoint_of_other_rows_or_rules_is_refused(changes, message, checkpoint, tmp_path):
@@ -98,5 +98,5 @@ def test_a_checkpoint_without_weights_is_refused(tmp_path):
         processing_class=make_tokenizer(),
     )
     plain.train()
-    with pytest.raises(ValueError, match="without `validation_dataset`"):
+    with pytest.raises(ValueError, match="or was written without a validation set"):
         make_trainer(tmp_path / "b").train(resume_from_checkpoint=str(tmp_path / "plain" / "checkpoint-2"))

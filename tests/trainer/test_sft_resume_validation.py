@@ -41,9 +41,9 @@ def checkpoints(tmp_path_factory):
         ("dpo", "dpo", preferences(9), "written with another `validation_dataset`"),
         ("sft", "sft", make_rows(5).select([0, 2, 1, 3, 4]), "written with another `validation_dataset`"),
         ("sft", "sft", make_rows(6), "written with another `validation_dataset`"),
-        ("sft", "dpo", preferences(), "written with `validation_loss='sft'`, and this trainer has 'dpo'"),
-        ("dpo", "sft", make_rows(5), "written with `validation_loss='dpo'`, and this trainer has 'sft'"),
-        ("sft", max, make_rows(5), "written with `validation_loss='sft'`, and this trainer has 'max'"),
+        ("sft", "dpo", preferences(), "written with `validation_loss='sft'`, this run has 'dpo'"),
+        ("dpo", "sft", make_rows(5), "written with `validation_loss='dpo'`, this run has 'sft'"),
+        ("sft", max, make_rows(5), "written with `validation_loss='sft'`, this run has 'max'"),
     ],
 )
 def test_other_validation_is_refused(written, loss, validation, message, checkpoints, tmp_path):

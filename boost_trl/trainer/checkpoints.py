@@ -1,0 +1,201 @@
+"""Which checkpoint a run can resume from: one that is whole, and that was written by a run with the same objective.
+
+Trainer writes `trainer_state.json` last, so a checkpoint is whole once that is there. `begin_checkpoint` sees to it that one
+which is written over another is not taken for whole by the other's.
+"""
+
+import json
+import logging
+import zipfile
+from collections.abc import Callable, Collection
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from safetensors import SafetensorError, safe_open
+from transformers import TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer_utils import sort_checkpoints
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+
+
+logger = logging.getLogger(__name__)
+
+SETTINGS_NAME = "bilevel_settings.json"
+# Of Trainer's settings, those that decide what is minimised on which rows, ...
+_OBJECTIVE = (
+    *("seed", "data_seed", "label_smoothing_factor", "neftune_noise_alpha", "average_tokens_across_devices"),
+    *("dataloader_drop_last", "train_sampling_strategy"),
+)
+# ... and how. A run may go on with others of these, but not unknowingly.
+_OPTIMIZATION = (
+    *("max_steps", "num_train_epochs", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
+    *("reweighting_learning_rate", "selector_learning_rate"),
+    *("optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "bf16", "fp16"),
+)
+
+
+def run_settings(args: TrainingArguments, free: Collection[str]) -> dict[str, Any]:
+    """What a checkpoint says of the run that writes it.
+
+    Args:
+        args (`TrainingArguments`): of a class of its own, whose added fields all belong to the objective, except
+            learning rates ...
+        free (`Collection[str]`): ... and these.
+
+    Returns:
+        `dict` of JSON values: `objective` and `optimization` by field, `num_processes`.
+    """
+    own = {field.name for field in fields(args)} - {field.name for field in fields(TrainingArguments)}
+    own -= {*free, *_OPTIMIZATION}
+    values = args.to_dict()
+    settings = {
+        "objective": {name: values[name] for name in (*sorted(own), *_OBJECTIVE)},
+        "optimization": {name: values[name] for name in _OPTIMIZATION if name in values},
+        "num_processes": args.world_size,
+    }
+    return json.loads(json.dumps(settings, default=str))
+
+
+def begin_checkpoint(folder: Path, settings: dict[str, Any]) -> None:
+    """What precedes Trainer's writing of a checkpoint, on the process that saves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
+    (folder / SETTINGS_NAME).write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def check_settings(folder: Path, present: dict[str, Any]) -> None:
+    """Compare the settings of a checkpoint with those of this run, and name in a warning how it is optimised otherwise.
+
+    Raises:
+        ValueError: naming all settings that would change the objective.
+    """
+    saved = json.loads((folder / SETTINGS_NAME).read_text())
+    changed = _changes(saved["objective"], present["objective"])
+    if changed:
+        raise ValueError(
+            f"{folder} was written with {changed}; set it to the checkpoint's value to continue that run, or start without "
+            "`resume_from_checkpoint`"
+        )
+    changed = _changes(
+        saved["optimization"] | {"num_processes": saved["num_processes"]},
+        present["optimization"] | {"num_processes": present["num_processes"]},
+    )
+    if changed and PartialState().is_main_process:
+        logger.warning(
+            f"{folder} was written with {changed}; what its optimizer holds (learning rate, weight decay, Adam's settings) "
+            "stays the checkpoint's, the rest is this run's from here on"
+        )
+
+
+def _changes(saved: dict[str, Any], present: dict[str, Any]) -> str:
+    return "; ".join(
+        f"`{name}={saved.get(name)!r}`, this run has {present.get(name)!r}"
+        for name in sorted(saved.keys() | present.keys())
+        if saved.get(name) != present.get(name)
+    )
+
+
+def checkpoint_to_resume(
+    resume_from_checkpoint: str | bool | None, output_dir: str, problem: Callable[[Path], str | None]
+) -> str | None:
+    """The folder to resume from, the same on all processes.
+
+    Args:
+        resume_from_checkpoint (`str` or `bool`, *optional*): as of `Trainer.train`. With `True`, the last checkpoint in
+            `output_dir` that is whole; a warning names what is passed over.
+        problem (`Callable`): `incomplete` with what the trainer needs.
+
+    Raises:
+        ValueError: if the given checkpoint is not whole, saying why, or if there is none.
+    """
+    if resume_from_checkpoint in (None, False):
+        return None
+    if resume_from_checkpoint is not True:
+        why = _first_problem(resume_from_checkpoint, problem)
+        if why is not None:
+            raise ValueError(f"{resume_from_checkpoint} {why}")
+        return resume_from_checkpoint
+    folder = last_whole_checkpoint(output_dir, problem)
+    if folder is None:
+        raise ValueError(
+            f"{output_dir} has no checkpoint that is whole; start without `resume_from_checkpoint`, or name one elsewhere"
+        )
+    return folder
+
+
+def last_whole_checkpoint(output_dir: str, problem: Callable[[Path], str | None]) -> str | None:
+    """The checkpoint in `output_dir` with the most steps that has no `problem` on any process, `None` without one. A warning
+    names what is passed over."""
+    for folder in broadcast_object_list([sort_checkpoints(output_dir)[::-1]])[0]:
+        why = _first_problem(folder, problem)
+        if why is None:
+            return folder
+        if PartialState().is_main_process:
+            logger.warning(f"{folder} {why}; the checkpoint before it is tried")
+    return None
+
+
+def _first_problem(folder: str, problem: Callable[[Path], str | None]) -> str | None:
+    """The same on all processes."""
+    return next((why for why in gather_object([problem(Path(folder))]) if why is not None), None)
+
+
+def incomplete(
+    folder: Path,
+    args: TrainingArguments,
+    state_names: Collection[str],
+    *,
+    model_folder: str = "",
+    deepspeed: bool = False,
+    fsdp: bool = False,
+) -> str | None:
+    """Why `folder` is no whole checkpoint of this trainer, `None` if it is one.
+
+    Args:
+        args (`TrainingArguments`): of this run, for the process that it is.
+        state_names (`Collection[str]`): files that the trainer adds to Trainer's.
+        model_folder (`str`): where the model lies in it.
+        deepspeed, fsdp (`bool`): who writes the model and the optimizer, in files of its own.
+    """
+    if not (folder / SETTINGS_NAME).is_file():
+        return f"has no {SETTINGS_NAME}: it is no checkpoint of this trainer, or was written without a validation set"
+    try:
+        num_processes = json.loads((folder / SETTINGS_NAME).read_text())["num_processes"]
+        json.loads((folder / TRAINER_STATE_NAME).read_text())
+    except (ValueError, OSError):
+        return f"has no whole {TRAINER_STATE_NAME}: it was not written to its end"
+    names = [*state_names]
+    if deepspeed:
+        names.append("latest")
+    else:
+        names += [SCHEDULER_NAME] if fsdp else [SCHEDULER_NAME, OPTIMIZER_NAME]
+        names += [SCALER_NAME] if args.fp16 else []
+    if num_processes == args.world_size:
+        names.append("rng_state.pth" if num_processes == 1 else f"rng_state_{args.process_index}.pth")
+    model = folder / model_folder
+    if (model / SAFE_WEIGHTS_INDEX_NAME).is_file():
+        shards = json.loads((model / SAFE_WEIGHTS_INDEX_NAME).read_text())["weight_map"].values()
+        names += [str(Path(model_folder, name)) for name in sorted(set(shards))]
+    elif not deepspeed and not fsdp and not [*model.glob("*model.safetensors")]:
+        return "has no weights of the model"
+    for name in names:
+        if not (folder / name).is_file():
+            return f"has no {name}: it was written with `save_only_model=True`, or lost it"
+    for path in {*folder.glob("*"), *model.glob("*")}:
+        if _is_cut(path):
+            return f"has a {path.relative_to(folder)} that ends too early"
+    return None
+
+
+def _is_cut(path: Path) -> bool:
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt"):
+                return False
+        except SafetensorError:
+            return True
+    return path.suffix in (".pt", ".pth") and not zipfile.is_zipfile(path)
