@@ -84,7 +84,7 @@ def step_seconds(name: str, args: argparse.Namespace, folder: str) -> float:
             options = {"weight_column": "weight"}
         elif name != "no validation set":
             kwargs = {"validation_dataset": validation}
-            options = {"validation_batch_size": args.validation_batch_size}
+            options = {"per_device_validation_batch_size": args.validation_batch_size}
             options |= RANK_TOKEN if "rank" in name else {"selector": name}
     clock = Clock()
     trainer = trainer_class(

@@ -156,7 +156,7 @@ def _plain_trainer(
     args.max_steps = math.ceil(
         len(pool) / (rows * args.gradient_accumulation_steps * args.world_size) * args.num_train_epochs
     )
-    args.per_device_train_batch_size = rows + (options.get("validation_batch_size") or rows)
+    args.per_device_train_batch_size = rows + (options.get("per_device_validation_batch_size") or rows)
     columns = ["prompt", "completion"]
     both = concatenate_datasets([pool.select_columns(columns), setting.validation.select_columns(columns)])
     return SFTTrainer(args=args, train_dataset=both, **_shared(setting))

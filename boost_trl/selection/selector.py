@@ -33,9 +33,9 @@ class Selector:
     Args:
         num_examples (`int`):
             N. Rows are named by ids from 0 to N − 1.
-        selector (`str`, *optional*, defaults to `"bds"`):
-            `"bds"` (10b), `"bmo"` (48), `"bmo_exact"` (42–43), `"rank"`, or the fixed weights of `"mixing"` and
-            `"uniform"`. See `docs/selector.md`.
+        selector (`str`, *optional*, defaults to `"rank"`):
+            `"rank"` (which needs [`~Selector.set_schedule`]), `"bds"` (10b), `"bmo"` (48), `"bmo_exact"` (42–43), or the
+            fixed weights of `"mixing"` and `"uniform"`. See `docs/selector.md`.
         selector_optimizer (`str`, *optional*, defaults to `"sparse"`):
             For `"bds"`: `"sparse"` moves the visited rows, `"sgd"` and `"adam"` (the paper's) move all.
         selector_learning_rate (`float`, *optional*):
@@ -44,7 +44,7 @@ class Selector:
             Largest change of one logit in one update of the sparse optimizer.
         bmo_tau (`float`, *optional*, defaults to `1.0`):
             τ of BMO.
-        keep_fraction (`float`, *optional*, defaults to `0.5`):
+        keep_fraction (`float`, *optional*, defaults to `0.3`):
             Share of the rows that `"rank"` keeps in the end.
         rank_refresh_steps (`int`, *optional*):
             Updates between two rankings. Defaults to 1/20 of an epoch.
@@ -63,12 +63,12 @@ class Selector:
         self,
         num_examples: int,
         *,
-        selector: str = "bds",
+        selector: str = "rank",
         selector_optimizer: str = "sparse",
         selector_learning_rate: float | None = None,
         selector_max_step: float = 1.0,
         bmo_tau: float = 1.0,
-        keep_fraction: float = 0.5,
+        keep_fraction: float = 0.3,
         rank_refresh_steps: int | None = None,
         weight_scale: str = "mean_one",
         min_effective_sample_size: float = 0.01,

@@ -28,7 +28,8 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
       `loss_normalization`, `normalize_returns`, `return_shift`, `return_scale`
     > Parameters that control the value heads: `value_head_bias`, `value_head_init`, `value_head_rank`
     > Parameters that control the bilevel schedule: `auxiliary_steps`, `primary_steps`, `reweighting_steps`,
-      `penalty_alpha_init`, `penalty_alpha_final`, `penalty_alpha_ramp`, `reweighting_alpha`, `validation_batch_size`
+      `penalty_alpha_init`, `penalty_alpha_final`, `penalty_alpha_ramp`, `reweighting_alpha`,
+      `per_device_validation_batch_size`
     > Parameters that control the reweighting head: `reweighting_learning_rate`, `reweighting_head_depth`,
       `reweighting_head_size`, `standardize_embeddings`
     > Parameters that control validated reweighting: `validation_share`, `target_effective_fraction`, `score_validation`,

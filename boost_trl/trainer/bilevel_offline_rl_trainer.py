@@ -501,10 +501,12 @@ class BilevelOfflineRLTrainer(Trainer):
         validation_pieces = [np.empty(0, dtype=np.int64)] * len(rows_of)
         validation_scale = 0.0
         if self._phase is Phase.PRIMARY:
-            drawn = np.asarray(self.samplers["validation"].take(self.args.validation_batch_size or len(window)))
+            micro_batches = self.accelerator.num_processes * len(rows_of)
+            drawn = self.samplers["validation"].take(self.args.validation_rows(micro_batches, len(window)))
+            drawn = np.asarray(drawn)
             drawn += len(self.train_store)
             validation_scale = self._row_scale(drawn) / len(drawn)
-            shares = np.array_split(np.arange(len(drawn)), self.accelerator.num_processes * len(rows_of))
+            shares = np.array_split(np.arange(len(drawn)), micro_batches)
             first = self.accelerator.process_index * len(rows_of)
             shares = shares[first : first + len(rows_of)]
             validation_pieces = [drawn[share] for share in shares]

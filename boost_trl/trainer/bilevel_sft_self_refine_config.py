@@ -1,6 +1,7 @@
 """Configuration of [`BilevelSFTSelfRefineTrainer`]."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
@@ -24,7 +25,7 @@ _WHOLE_NUMBERS = (
     "vllm_tensor_parallel_size",
 )
 _WHOLE_NUMBERS_OR_NONE = (
-    "validation_batch_size",
+    "per_device_validation_batch_size",
     "rank_refresh_steps",
     "num_examples",
     "num_completions_to_print",
@@ -120,7 +121,7 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             Loss on the validation set: `"sft"`, or `"dpo"` for rows with `prompt`, `chosen` and `rejected`. From
             Python also a callable `(model, inputs) -> losses` that returns one loss per row (a scalar stands for the
             mean of the rows).
-        validation_batch_size (`int`, *optional*):
+        per_device_validation_batch_size (`int`, *optional*):
             Validation rows per device and micro-batch. Defaults to `per_device_train_batch_size`.
         dpo_beta (`float`, *optional*, defaults to `0.1`):
             β of `validation_loss="dpo"`.
@@ -135,7 +136,7 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
         example_id_column (`str`, *optional*):
             Streaming data only: column of row numbers from 0 to `num_examples - 1`, all different.
         num_examples (`int`, *optional*):
-            Streaming data only: number of rows, needed with `example_id_column`.
+            Streaming data only: number of rows, needed with `example_id_column`; without it ρ does not grow.
         source_column (`str`, *optional*, defaults to `"source"`):
             Streaming data without row numbers: column by which rows share a weight.
         source_names (`list[str]`, *optional*):
@@ -278,11 +279,15 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             "help": "Loss on the validation set: 'sft', or 'dpo' for rows with prompt, chosen and rejected.",
         },
     )
-    validation_batch_size: int | None = field(
+    per_device_validation_batch_size: int | None = field(
         default=None,
         metadata={
             "help": "Validation rows per device and micro-batch. Defaults to `per_device_train_batch_size`.",
         },
+    )
+    validation_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Deprecated: the former name of `per_device_validation_batch_size`."},
     )
     dpo_beta: float = field(default=0.1, metadata={"help": "Beta of the 'dpo' validation loss."})
     weight_column: str | None = field(
@@ -301,7 +306,9 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
     )
     num_examples: int | None = field(
         default=None,
-        metadata={"help": "Streaming data: number of rows, needed with `example_id_column`."},
+        metadata={
+            "help": "Streaming data: number of rows, needed with `example_id_column`. Without it rho does not grow."
+        },
     )
     source_column: str = field(
         default="source",
@@ -407,6 +414,7 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        self._rename_validation_batch_size()
         for name in (
             "selector",
             "selector_optimizer",
@@ -440,6 +448,22 @@ class BilevelSFTSelfRefineConfig(SFTConfig):
             )
         # Only ρ in the first epoch: without a validation set training may last any number of epochs.
         self.penalty_schedule(1)
+
+    def _rename_validation_batch_size(self) -> None:
+        if self.validation_batch_size is None:
+            return
+        warnings.warn(
+            "`validation_batch_size` is now `per_device_validation_batch_size`, with the same meaning; the old name will be "
+            "removed in the next version.",
+            FutureWarning,
+            stacklevel=4,
+        )
+        if self.per_device_validation_batch_size not in (None, self.validation_batch_size):
+            raise ValueError(
+                f"`validation_batch_size` is {self.validation_batch_size} and `per_device_validation_batch_size` "
+                f"{self.per_device_validation_batch_size}: they are one setting. Give the second only."
+            )
+        self.per_device_validation_batch_size, self.validation_batch_size = self.validation_batch_size, None
 
     def _check_numbers(self) -> None:
         for name in _WHOLE_NUMBERS:

@@ -73,7 +73,7 @@ from boost_trl.trainer.sft_row_checks import check_rows
 from boost_trl.trainer.sft_row_losses import RowLosses
 from boost_trl.trainer.sft_survivors import renumber, rows_to_learn
 from boost_trl.trainer.sft_token_losses import token_losses
-from boost_trl.trainer.sft_validation import learns_completions_only, make_validation_loss
+from boost_trl.trainer.sft_validation import learns_completions_only, make_validation_loss, num_input_tokens
 from boost_trl.trainer.sft_window import BilevelCallback, Window
 
 
@@ -330,6 +330,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
     def _begin_window(self, batches: list[dict[str, Any]], scaled: bool) -> None:
         epoch = self.state.epoch or 0.0
+        if self._steps_per_pass is not None:
+            epoch = self.state.global_step / self._steps_per_pass
         validation_coefficient, pool_coefficient = self._penalty.coefficients(epoch)
         gamma = self._penalty.gamma(epoch)
         self._window = Window(batches, self._penalty.rho(epoch), gamma, pool_coefficient, validation_coefficient)
@@ -342,6 +344,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             self._update_selector_by_extra_forward()
         validation = self._validation.take(len(batches))
         self._window.validation_items = self._validation.num_items(validation, scaled)
+        # TRL's count, which has only its own batches.
+        tokens = torch.tensor(sum(map(num_input_tokens, validation)), device=self.accelerator.device)
+        self._total_train_tokens += int(self.accelerator.gather(tokens).sum())
         for batch, validation_batch in zip(batches, validation):
             batch[_VALIDATION] = validation_batch
 
@@ -518,16 +523,17 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
     def _begin_training(self, train_dataloader) -> None:
         """Fix the schedules, which need to know how long training lasts."""
-        if has_length(train_dataloader):
-            steps_per_epoch = math.ceil(len(train_dataloader) / self.args.gradient_accumulation_steps)
-            num_epochs = self.state.max_steps / steps_per_epoch
+        steps_per_epoch = self._count_steps_per_epoch(train_dataloader)
+        # A stream of unknown length does not tell where a pass ends, so ρ stays where it starts.
+        num_epochs = 1 if steps_per_epoch is None else self.state.max_steps / steps_per_epoch
+        if steps_per_epoch is None:
+            steps_per_epoch = self.pool.num_examples / self.get_total_train_batch_size(self.args)
+        else:
             warning = second_visit_warning(self.selector, num_epochs)
             if warning is not None:
                 logger.warning(warning)
-        else:
-            # A stream does not tell where a pass ends, so ρ stays where it starts.
-            num_epochs = 1
-            steps_per_epoch = self.pool.num_examples / self.get_total_train_batch_size(self.args)
+        # Trainer's `state.epoch` of a stream is the share of all steps.
+        self._steps_per_pass = None if has_length(train_dataloader) else steps_per_epoch
         self._penalty = self.args.penalty_schedule(num_epochs)
         self.selector.set_schedule(self.state.max_steps, steps_per_epoch)
         self._validation.begin()
@@ -548,6 +554,17 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self._load_bilevel_state(self._state_at_start)
         self._row_losses.reset()
         self._metrics["train"].clear()
+
+    def _count_steps_per_epoch(self, train_dataloader) -> int | None:
+        """Optimizer steps of one pass over the training data; `None` for a stream that does not say how many rows it has."""
+        micro_batches = self.args.gradient_accumulation_steps
+        if has_length(train_dataloader):
+            return math.ceil(len(train_dataloader) / micro_batches)
+        if self.args.num_examples is None:
+            return None
+        # Trainer never drops the last batch of a stream, and makes no step of the micro-batches that are left over.
+        batches = math.ceil(self.args.num_examples / (self._train_batch_size * self.accelerator.num_processes))
+        return max(1, batches // micro_batches)
 
     def _begin_epoch(self) -> None:
         if isinstance(self.pool, StreamedPool) and self.pool.has_unique_ids:

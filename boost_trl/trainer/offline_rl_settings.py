@@ -28,7 +28,8 @@ _CHOICES = {
 _OWN_NUMBERS = (
     *("max_length", "discount", "cql_weight", "expectile", "target_update_rate", "value_head_rank"),
     *("return_shift", "return_scale", "auxiliary_steps", "primary_steps", "reweighting_steps"),
-    *("penalty_alpha_init", "penalty_alpha_final", "penalty_alpha_ramp", "reweighting_alpha", "validation_batch_size"),
+    *("penalty_alpha_init", "penalty_alpha_final", "penalty_alpha_ramp", "reweighting_alpha"),
+    *("per_device_validation_batch_size", "validation_batch_size"),
     *("reweighting_learning_rate", "reweighting_head_depth", "reweighting_head_size"),
     *("validation_share", "target_effective_fraction", "score_steps", "score_batch_size", "score_learning_rate"),
     *("average_last", "beta", "eval_games", "max_new_tokens"),
@@ -164,11 +165,18 @@ class OfflineRLSettings:
     reweighting_alpha: float | None = field(
         default=None, metadata={"help": "A constant α for phase 4 alone; by default phase 4 uses the scheduled α."}
     )
+    per_device_validation_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Validation trajectories per device and micro-batch of phase 3; by default as many as training "
+            "trajectories."
+        },
+    )
     validation_batch_size: int | None = field(
         default=None,
         metadata={
-            "help": "Validation trajectories per phase-3 optimizer step, over all processes; defaults to the size of "
-            "the training optimizer batch."
+            "help": "Deprecated, use `per_device_validation_batch_size`: validation trajectories per phase-3 optimizer step "
+            "over all processes."
         },
     )
 
@@ -312,7 +320,8 @@ class OfflineRLSettings:
         ):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must not be negative")
-        for name in ("beta", "return_scale", "reweighting_learning_rate", "value_head_rank", "validation_batch_size"):
+        self._check_validation_batch_size()
+        for name in ("beta", "return_scale", "reweighting_learning_rate", "value_head_rank"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` is {value}; it must be positive")
@@ -347,6 +356,35 @@ class OfflineRLSettings:
                 raise ValueError("`reweighting_steps` is 0, so the weights never move; choose `reweighting='uniform'`")
         if self.is_bilevel and self.max_steps > 0:
             check_max_steps(self.max_steps, self.auxiliary_steps, self.primary_steps)
+
+    def _check_validation_batch_size(self) -> None:
+        for name in ("per_device_validation_batch_size", "validation_batch_size"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}` is {value}; it must be positive")
+        if self.validation_batch_size is None:
+            return
+        warnings.warn(
+            "`validation_batch_size` counts rows per optimizer step over all processes and will be removed in the next "
+            "version: use `per_device_validation_batch_size`, rows per device and micro-batch",
+            FutureWarning,
+            stacklevel=5,
+        )
+        if self.per_device_validation_batch_size is not None:
+            raise ValueError(
+                "`validation_batch_size` and `per_device_validation_batch_size` are both given; keep the second"
+            )
+
+    def validation_rows(self, num_micro_batches: int, num_training_rows: int) -> int:
+        """Validation rows of an optimizer step in phase 3.
+
+        Args:
+            num_micro_batches (`int`): of the step, over all processes.
+            num_training_rows (`int`): of the step, over all processes.
+        """
+        if self.per_device_validation_batch_size is not None:
+            return self.per_device_validation_batch_size * num_micro_batches
+        return self.validation_batch_size or num_training_rows
 
     @property
     def is_bilevel(self) -> bool:

@@ -66,7 +66,7 @@ class ValidationLoss:
     def batch_size(self) -> int:
         """Rows per device and micro-batch. It shrinks with the training batch that `auto_find_batch_size` finds."""
         args = self.trainer.args
-        asked = args.validation_batch_size or args.per_device_train_batch_size
+        asked = args.per_device_validation_batch_size or args.per_device_train_batch_size
         return max(1, asked * self.trainer._train_batch_size // args.train_batch_size)
 
     def prepare(self, dataset: Dataset) -> Dataset:
@@ -225,6 +225,13 @@ def learns_completions_only(dataset: Dataset, args: SFTConfig) -> bool:
     if args.completion_only_loss is not None:
         return args.completion_only_loss
     return {"prompt", "completion"} <= set(dataset.column_names)
+
+
+def num_input_tokens(inputs: dict[str, Any]) -> int:
+    """Tokens that a batch holds, without padding, as TRL counts them in `num_tokens`."""
+    if "attention_mask" in inputs:
+        return int(inputs["attention_mask"].sum())
+    return inputs["input_ids"].numel()  # flattened, without padding
 
 
 def make_validation_loss(

@@ -1,7 +1,10 @@
 """`Selector` against a brute-force softmax regression, whose weights autograd sees through the full softmax."""
 
+import inspect
 import logging
 import time
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from boost_trl.selection import Selector, row_means
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 
 
 N = 7
@@ -58,7 +62,7 @@ def test_uniform_at_the_start():
 
 
 def test_simplex_weights_sum_to_one():
-    selector = Selector(N, weight_scale="simplex")
+    selector = Selector(N, weight_scale="simplex", selector="bds")
     selector.update([0, 1, 2], [1.0, 2.0, 5.0], 10.0)
     assert selector.weights().sum().item() == pytest.approx(1)
     assert selector.weights([0]) > selector.weights([2])
@@ -108,7 +112,7 @@ def test_dense_training_equals_autograd_through_the_softmax_of_visited_rows(opti
 
 
 def test_sparse_update_by_hand():
-    selector = Selector(4, selector_learning_rate=0.5, selector_max_step=0.3)
+    selector = Selector(4, selector_learning_rate=0.5, selector_max_step=0.3, selector="bds")
     # First batch: C̄ is its own mean, 2. Weights are 1, so the steps are −0.5·0.2·(C − 2).
     selector.update([2, 0], [3.0, 1.0], 0.2)
     common = np.log(np.cosh(0.1))  # of rows 1 and 3: log((e⁰·¹ + e⁻⁰·¹)/2)
@@ -129,7 +133,7 @@ def test_expected_sparse_update_is_lemma_9(weight_scale, scale):
     """All N rows that could be drawn, each with its own θ(m): the mean step is (45), times N for mean-one weights."""
     theta, pool, validation = softmax_regression()
     rate, gamma = 1.0, 0.4
-    start = Selector(N, selector_learning_rate=rate, weight_scale=weight_scale, selector_max_step=1e9)
+    start = Selector(N, selector_learning_rate=rate, weight_scale=weight_scale, selector_max_step=1e9, selector="bds")
     start.update(range(N), 6 / scale * np.arange(N), 1.0)
     sigma = torch.softmax(start.logits().double(), 0)
     assert sigma.max() > 3 * sigma.min()
@@ -145,7 +149,9 @@ def test_expected_sparse_update_is_lemma_9(weight_scale, scale):
 
     mean_step = torch.zeros(N, dtype=torch.float64)
     for row in range(N):
-        selector = Selector(N, selector_learning_rate=rate, weight_scale=weight_scale, selector_max_step=1e9)
+        selector = Selector(
+            N, selector_learning_rate=rate, weight_scale=weight_scale, selector_max_step=1e9, selector="bds"
+        )
         selector.load_state_dict(state)
         selector.update([row], after[[row]], gamma)
         mean_step += (selector.logits().double() - start.logits().double()) / N
@@ -180,7 +186,7 @@ def test_exact_bmo_is_a_softmax_of_the_losses():
     with pytest.raises(ValueError, match="repeats"):
         selector.refresh([0, 0], [1.0, 1.0])
     with pytest.raises(ValueError, match="bmo_exact"):
-        Selector(5).refresh([0], [1.0])
+        Selector(5, selector="bds").refresh([0], [1.0])
 
 
 def test_rank_follows_its_definition():
@@ -267,7 +273,7 @@ def test_a_row_drawn_twice_counts_twice():
     omega = torch.zeros(N, dtype=torch.float64, requires_grad=True)
     losses = torch.tensor([1.0, 2.0, 2.5], dtype=torch.float64)
     (N * torch.softmax(omega, 0)[[5, 1, 5]] * losses).sum().backward()
-    selector = Selector(N, selector_optimizer="sgd")
+    selector = Selector(N, selector_optimizer="sgd", selector="bds")
     selector.update(range(N), np.zeros(N), 0.4)
     selector.update([5, 1, 5], losses, 0.4)
     torch.testing.assert_close(selector.logits().double(), -0.4 * omega.grad, atol=1e-6, rtol=1e-6)
@@ -281,7 +287,7 @@ def test_a_row_drawn_twice_counts_twice():
 def test_bds_and_bmo_order_rows_alike():
     draw = np.random.default_rng(0)
     level = draw.normal(1.5, 0.3, 200)
-    selectors = [Selector(200), Selector(200, selector="bmo")]
+    selectors = [Selector(200, selector="bds"), Selector(200, selector="bmo")]
     for ids in np.concatenate([draw.permutation(200).reshape(-1, 20) for _ in range(3)]):
         losses = level[ids] + draw.normal(0, 0.1, 20)
         for selector in selectors:
@@ -385,7 +391,7 @@ def test_bad_batches_raise_and_change_nothing(kind):
 
 def test_a_million_rows_cost_what_a_batch_costs():
     """Loose: catches an update or a refresh that walks over all rows at every step (1 ms and more here)."""
-    selector = Selector(1_000_000)
+    selector = Selector(1_000_000, selector="bds")
     draw = np.random.default_rng(0)
     batches = [(draw.choice(1_000_000, 32), draw.normal(1.5, 0.3, 32)) for _ in range(300)]
     selector.update(*batches[0], 0.2)
@@ -394,3 +400,33 @@ def test_a_million_rows_cost_what_a_batch_costs():
         selector.update(ids, losses, 0.2)
         selector.weights(ids)
     assert (time.process_time() - start) / len(batches) < 1e-3
+
+
+def test_defaults_are_the_trainers():
+    ours = inspect.signature(Selector).parameters
+    theirs = {field.name: field.default for field in fields(BilevelSFTSelfRefineConfig)}
+    shared = (ours.keys() & theirs.keys()) - {"num_examples"}
+    assert {"selector", "keep_fraction", "bmo_tau", "weight_scale"} <= shared
+    assert {name: ours[name].default for name in shared} == {name: theirs[name] for name in shared}
+
+
+def test_the_pages_own_loop_runs():
+    """The code of `docs/selector.md` with a linear model in the place of an LM."""
+    text = (Path(__file__).parents[2] / "docs" / "selector.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    _, pool, validation = softmax_regression()
+    theta = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
+    saved = []
+    names = {
+        "pool": pool[1],
+        "model": None,
+        "optimizer": torch.optim.SGD([theta], lr=0.5),
+        "loader": [(rows, rows, None) for rows in torch.arange(N).split(4)],
+        "per_row_mean_losses": lambda model, rows: losses_of(theta, pool)[rows],
+        "mean_loss": lambda model, batch: losses_of(theta, validation).mean(),
+    }
+    code = code.replace('selector.save_pretrained("out")', "saved.append(selector)")
+    exec(code, {**names, "saved": saved})
+    (selector,) = saved
+    assert selector.share_seen() == 1 and selector.num_updates == 3 * len(names["loader"])
+    assert selector.weights().mean() == pytest.approx(1, rel=1e-5) and selector.weights().std() > 0.5

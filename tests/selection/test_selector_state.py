@@ -88,19 +88,19 @@ def test_another_dataset_is_refused(tmp_path):
     with pytest.raises(ValueError, match="'abc'.*'xyz'"):
         Selector.from_pretrained(tmp_path, dataset_fingerprint="xyz")
     with pytest.raises(ValueError, match="61"):
-        Selector(61).resume_from(tmp_path)
+        Selector(61, selector="bds").resume_from(tmp_path)
     with pytest.raises(ValueError, match="fingerprint"):
-        Selector(N, dataset_fingerprint="xyz").resume_from(tmp_path)
+        Selector(N, dataset_fingerprint="xyz", selector="bds").resume_from(tmp_path)
     with pytest.raises(ValueError, match='selector="bds", not "bmo"'):
         Selector(N, selector="bmo").resume_from(tmp_path)
     with pytest.raises(ValueError, match='selector_optimizer="sparse", not "adam"'):
-        Selector(N, selector_optimizer="adam").resume_from(tmp_path)
+        Selector(N, selector_optimizer="adam", selector="bds").resume_from(tmp_path)
     with pytest.raises(ValueError, match="selector_config.json"):
         Selector.from_pretrained(tmp_path.parent)
 
 
 def test_state_of_another_selector_is_refused():
     with pytest.raises(ValueError, match="rows"):
-        Selector(5).load_state_dict(Selector(6).state_dict())
+        Selector(5, selector="bds").load_state_dict(Selector(6, selector="bds").state_dict())
     with pytest.raises(ValueError, match="scores"):
-        Selector(5).load_state_dict(Selector(5, selector="rank").state_dict())
+        Selector(5, selector="bds").load_state_dict(Selector(5, selector="rank").state_dict())

@@ -22,7 +22,7 @@ WORDS = "user: assistant: yes no maybe is it big red hot tall small old ? .".spl
 # Batches of 8 rows in 2 micro-batches (of 2 per process, when there are two) unless a setting says otherwise.
 SETTINGS = {
     "mc": {"algorithm": "mc", "activation_checkpointing": True, "architecture": "llama"},
-    "ilql": {"algorithm": "ilql", "activation_checkpointing": True, "validation_batch_size": 3},
+    "ilql": {"algorithm": "ilql", "activation_checkpointing": True, "validation_rows": 2},
     "frozen": {"algorithm": "ilql", "train_backbone": False, "states_dtype": "float32"},
     "adapters": {"algorithm": "mc", "activation_checkpointing": True, "auxiliary_policy": "adapter"},
     "validated": {
@@ -102,6 +102,8 @@ def make_model(tokenizer, architecture):
 def make_trainer(folder, name, num_processes, **options):
     settings = {**SETTINGS[name], **options}
     architecture = settings.pop("architecture", "gpt2")
+    if "validation_rows" in settings:  # per micro-batch, over all processes
+        settings["per_device_validation_batch_size"] = settings.pop("validation_rows") // num_processes
     tokenizer = word_tokenizer(WORDS)
     arguments = {}
     if "auxiliary_policy" in settings:

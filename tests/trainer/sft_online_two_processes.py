@@ -28,7 +28,7 @@ def train(folder, name, num_processes):
         make_args(
             folder,
             per_device_train_batch_size=4 // num_processes,
-            validation_batch_size=4 // num_processes,
+            per_device_validation_batch_size=4 // num_processes,
             gradient_accumulation_steps=2,
             max_steps=5,
             rho_init=0.5,

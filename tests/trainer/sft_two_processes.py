@@ -44,7 +44,7 @@ def train(folder, name, num_processes):
         make_args(
             folder,
             per_device_train_batch_size=6 // num_processes,
-            validation_batch_size=4 // num_processes,
+            per_device_validation_batch_size=4 // num_processes,
             ddp_backend="gloo" if num_processes > 1 else None,
             seed=1,
             **settings,

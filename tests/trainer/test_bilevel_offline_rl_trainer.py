@@ -1,4 +1,5 @@
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_the_weighted_loss_and_its_gradient_are_those_of_the_definition(make_tra
         penalty_alpha_final=0.7,
         per_device_train_batch_size=2,
         gradient_accumulation_steps=4,
-        validation_batch_size=5,
+        per_device_validation_batch_size=1,
     )
     # Unequal weights from the first step.
     nn.init.normal_(trainer.reweighting_head.layers[-1].weight, std=1.0)
@@ -171,7 +172,7 @@ def test_the_weighted_loss_and_its_gradient_are_those_of_the_definition(make_tra
                 actual = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
                 self.model.zero_grad()
                 weights = torch.softmax(self.reweighting_head(self.reweighter.embeddings[rows]), 0).detach()
-                assert len(drawn) == 5 and weights.max() > 1.5 * weights.min()
+                assert len(drawn) == 4 and weights.max() > 1.5 * weights.min()
                 lower = (weights * naive_row_losses(self, "primary", rows, train)).sum()
                 upper = naive_row_losses(self, "primary", drawn, validation).mean()
                 (upper + 0.7 * lower).backward()
@@ -451,7 +452,7 @@ def test_bad_arguments_are_refused_before_training(
         ({"cql_weight": float("nan")}, "`cql_weight` is nan"),
         ({"cql_weight": "10"}, "`cql_weight` is '10'"),
         ({"beta": 0.0}, "`beta` is 0.0"),
-        ({"validation_batch_size": -3}, "`validation_batch_size` is -3"),
+        ({"per_device_validation_batch_size": -3}, "`per_device_validation_batch_size` is -3"),
         ({"value_head_rank": 0}, "`value_head_rank` is 0"),
         ({"reweighting_learning_rate": -1.0}, "`reweighting_learning_rate` is -1.0"),
         ({"return_shift": 1.0, "algorithm": "ilql"}, "`return_shift` has no meaning for ILQL"),
@@ -571,6 +572,45 @@ def test_evaluation_and_training_have_their_own_batch_sizes(make_trainer, make_d
     sizes.clear()
     trainer.train()
     assert sizes == [8, 8, 16, 16, 8]  # phases 1, 3 (with validation rows) and 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({}, [2, 2, 2]),
+        ({"per_device_validation_batch_size": 5}, [5, 5, 5]),
+        ({"per_device_validation_batch_size": 1}, [1, 1, 1]),
+        ({"validation_batch_size": 4}, [2, 1, 1]),
+    ],
+)
+def test_validation_rows_per_device_and_micro_batch(make_trainer, settings, sizes):
+    seen = []
+
+    class Count(BilevelOfflineRLTrainer):
+        def _weigh_window(self, rows_of):
+            window = super()._weigh_window(rows_of)
+            seen.append([int(micro_batch.is_validation.sum()) for micro_batch in window])
+            return window
+
+    old = "validation_batch_size" in settings
+    expected = pytest.warns(FutureWarning, match="rows per device and micro-batch") if old else nullcontext()
+    with expected:
+        trainer = make_trainer(
+            trainer_class=Count,
+            auxiliary_steps=1,
+            primary_steps=1,
+            max_steps=2,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=3,
+            **settings,
+        )
+    trainer.train()
+    assert seen == [[0, 0, 0], sizes]
+
+
+def test_both_names_of_the_validation_batch_size(make_trainer):
+    with pytest.raises(ValueError, match="are both given"), pytest.warns(FutureWarning):
+        make_trainer(validation_batch_size=4, per_device_validation_batch_size=4)
 
 
 # Waste

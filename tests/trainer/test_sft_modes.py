@@ -109,7 +109,7 @@ def test_mode(name, tmp_path):
     number = {tuple(row["input_ids"]): i for i, row in enumerate(rows)}
     assert len(number) == 12
     recorded = ForwardLosses(trainer.model, {tuple(row["input_ids"]): row["labels"] for row in rows})
-    gamma, twin = 0.4 / 0.6, Selector(12)
+    gamma, twin = 0.4 / 0.6, Selector(12, selector="bds")
     for selector in (trainer.selector, twin):
         selector.update(range(12), torch.linspace(0.0, 2.0, 12), 1.0)
     assert twin.weights().max() > 2 * twin.weights().min()

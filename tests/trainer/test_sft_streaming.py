@@ -39,6 +39,40 @@ def test_row_numbers_of_the_user_give_the_weights_of_a_plain_dataset(layout, tmp
     assert streamed.example_weights()["index"][:] == list(range(12))
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [0.1] * 4 + [0.2] * 4 + [0.3] * 2),
+        ({"gradient_accumulation_steps": 2}, [0.1] * 2 + [0.2] * 2 + [0.3] * 2 + [0.4] * 2 + [0.5] * 2),
+        ({"gradient_accumulation_steps": 3, "max_steps": 4}, [0.1, 0.2, 0.3, 0.4]),
+        ({"per_device_train_batch_size": 5, "dataloader_drop_last": True, "max_steps": 4}, [0.1, 0.1, 0.1, 0.2]),
+        ({"per_device_train_batch_size": 5}, [0.1] * 3 + [0.2] * 3 + [0.3] * 3 + [0.4]),
+    ],
+)
+@pytest.mark.parametrize("by", ["row", "source"])
+def test_rho_grows_with_each_pass_over_a_stream_of_known_length(by, settings, expected, tmp_path):
+    columns = {"row": list(range(12)), "source": SOURCES}
+    named = {"row": {"example_id_column": "row"}, "source": {"source_names": ["books", "chat", "web"]}}[by]
+    trainer = make_trainer(tmp_path, columns, num_examples=12, **named, **{"max_steps": 10, **settings})
+    passes, begin = [], trainer._begin_epoch
+    trainer._begin_epoch = lambda: (passes.append(trainer.state.global_step), begin())
+    trainer.train()
+    rhos = [entry["rho"] for entry in trainer.state.log_history if "rho" in entry]
+    assert rhos == pytest.approx(expected)
+    assert passes == [step for step in range(len(expected)) if step == 0 or expected[step] != expected[step - 1]]
+
+
+def test_rho_of_a_stream_is_checked_before_it_starts_and_stays_without_a_length(tmp_path):
+    rows = {"row": list(range(12)), "source": SOURCES}
+    trainer = make_trainer(tmp_path, rows, example_id_column="row", num_examples=12, max_steps=9, rho_increment=0.5)
+    with pytest.raises(ValueError, match="in epoch 3"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    trainer = make_trainer(tmp_path, rows, source_names=["books", "chat", "web"], max_steps=9)
+    trainer.train()
+    assert {entry["rho"] for entry in trainer.state.log_history if "rho" in entry} == {0.1}
+
+
 def test_weights_by_source(tmp_path):
     trainer = make_trainer(tmp_path, {"source": SOURCES}, source_names=["books", "chat", "web"])
     seen = []

@@ -1,5 +1,7 @@
 """The upper level: DPO as TRL computes it, a loss of the user's, and the endless stream of batches."""
 
+import warnings
+
 import pytest
 import torch
 from datasets import Dataset
@@ -84,7 +86,7 @@ def test_callable_per_row(tmp_path):
         validation,
         validation_loss=row_means,
         rho_init=0.0,
-        validation_batch_size=2,
+        per_device_validation_batch_size=2,
         gradient_accumulation_steps=2,
     )
     assert trainer.args.validation_loss.endswith("row_means")
@@ -135,7 +137,9 @@ def test_rows_with_nothing_to_predict_are_left_out(tmp_path):
 
 
 def test_validation_rows_come_equally_often(tmp_path):
-    trainer = make_trainer(tmp_path, make_rows(4), validation_batch_size=3, gradient_accumulation_steps=2, max_steps=4)
+    trainer = make_trainer(
+        tmp_path, make_rows(4), per_device_validation_batch_size=3, gradient_accumulation_steps=2, max_steps=4
+    )
     taken = []
     take = trainer._validation.sampler.take
     trainer._validation.sampler.take = lambda count: taken.extend(rows := take(count)) or rows
@@ -144,6 +148,46 @@ def test_validation_rows_come_equally_often(tmp_path):
     assert len(taken) == 6 + 6 + 3 + 6
     assert all(sorted(taken[i : i + 4]) == [0, 1, 2, 3] for i in range(0, 20, 4))
     assert len({tuple(taken[i : i + 4]) for i in range(0, 20, 4)}) > 1
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"padding_free": True, "max_length": None}, {"gradient_accumulation_steps": 2}]
+)
+@pytest.mark.parametrize("loss", ["sft", "dpo"])
+def test_the_number_of_tokens_has_those_of_validation(loss, settings, tmp_path):
+    trainer = make_trainer(
+        tmp_path,
+        preferences(5) if loss == "dpo" else make_rows(5),
+        validation_loss=loss,
+        per_device_validation_batch_size=2,
+        per_device_train_batch_size=13,
+        max_steps=3,
+        **settings,
+    )
+    taken, take = [], trainer._validation.sampler.take
+    trainer._validation.sampler.take = lambda count: taken.extend(rows := take(count)) or rows
+    trainer.train()
+    pool = sum(len(row["input_ids"]) for row in trainer.train_dataset)
+    validation = [
+        sum(len(ids) for name, ids in row.items() if name.endswith("input_ids"))
+        if loss == "sft"
+        else 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
+        for row in trainer._validation.dataset
+    ]
+    assert len(taken) == 6 and len(set(validation)) > 1
+    assert trainer.state.log_history[-2]["num_tokens"] == 3 * pool + sum(validation[row] for row in taken)
+
+
+def test_the_old_name_of_the_validation_batch_size_works_and_warns(tmp_path):
+    with pytest.warns(FutureWarning, match="`validation_batch_size` is now `per_device_validation_batch_size`"):
+        args = make_args(tmp_path, validation_batch_size=2)
+    assert (args.per_device_validation_batch_size, args.validation_batch_size) == (2, None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "`validation_batch_size`")
+        again = type(args)(**args.to_dict())
+    assert again.per_device_validation_batch_size == 2
+    with pytest.raises(ValueError, match="they are one setting"), pytest.warns(FutureWarning):
+        make_args(tmp_path, validation_batch_size=2, per_device_validation_batch_size=3)
 
 
 CONVERSATIONAL_PAIRS = Dataset.from_list(
@@ -161,7 +205,7 @@ def test_prompts_of_validation_pairs_are_learned_only_if_asked_for(validation, t
     tokenizer = make_tokenizer()
     trainer = BilevelSFTSelfRefineTrainer(
         make_model(attention_dropout=0.0),
-        make_args(tmp_path, max_steps=1, rho_init=0.0, validation_batch_size=5, completion_only_loss=said),
+        make_args(tmp_path, max_steps=1, rho_init=0.0, per_device_validation_batch_size=5, completion_only_loss=said),
         train_dataset=training(6),
         processing_class=tokenizer,
         validation_dataset=validation,

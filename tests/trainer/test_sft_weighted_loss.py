@@ -128,12 +128,12 @@ def test_bilevel_step(layout, normalize, tmp_path):
         rows_that_name_themselves(),
         validation,
         callbacks=[norms],
-        validation_batch_size=2,
+        per_device_validation_batch_size=2,
         rho_init=0.4,
         normalize_penalty=normalize,
         **LAYOUTS[layout],
     )
-    twin = Selector(COUNT)
+    twin = Selector(COUNT, selector="bds")
     for selector in (trainer.selector, twin):
         selector.update(np.arange(COUNT), np.linspace(0.0, 2.0, COUNT), 1.0)
     weights = twin.weights().tolist()
