@@ -26,7 +26,6 @@ OTHER_OPTIONS = {
     "transformers/training_args.py": "TrainingArguments",
     "trl/trainer/base_config.py": "_BaseConfig",
     "trl/trainer/sft_config.py": "SFTConfig",
-    "boost_trl/trainer/bilevel_sft_self_refine_config.py": "BilevelSFTSelfRefineConfig",
 }
 _FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 
@@ -181,9 +180,10 @@ def check_early(arguments: list[str], prog: str) -> None:
     from trl import DatasetMixtureConfig, ModelConfig
 
     from boost_trl.scripts.early_checks import check_names, parse_own_options
+    from boost_trl.trainer.sft_self_refine_settings import SFTSelfRefineSettings
 
-    types = (SFTSelfRefineScriptArguments, ModelConfig, DatasetMixtureConfig)
-    script_args, model_args, dataset_args = parse_own_options(types, OTHER_OPTIONS, arguments, prog)
+    types = (SFTSelfRefineScriptArguments, ModelConfig, DatasetMixtureConfig, SFTSelfRefineSettings)
+    script_args, model_args, dataset_args, _ = parse_own_options(types, OTHER_OPTIONS, arguments, prog)
     check_dataset_is_named(script_args, dataset_args)
     datasets = () if dataset_args.datasets else (script_args.dataset_name,)
     check_names((model_args.model_name_or_path,), (*datasets, script_args.validation_dataset_name))

@@ -1,22 +1,26 @@
-"""Maths of data selection: no trainer and no dataset."""
+"""Maths of data selection: no trainer and no dataset. Names load on first use, most of them with torch."""
 
-from boost_trl.selection.auc import weights_auc
-from boost_trl.selection.guard import prefers_weights
-from boost_trl.selection.importance import ImportanceRatios, importance_ratios, response_weights
-from boost_trl.selection.penalty_schedule import PenaltySchedule
-from boost_trl.selection.row_losses import row_means
-from boost_trl.selection.selector import Selector
-from boost_trl.selection.token_baseline import TokenBaseline
+from importlib import import_module
 
 
-__all__ = [
-    "ImportanceRatios",
-    "PenaltySchedule",
-    "Selector",
-    "TokenBaseline",
-    "importance_ratios",
-    "prefers_weights",
-    "response_weights",
-    "row_means",
-    "weights_auc",
-]
+_MODULE_OF = {
+    "ImportanceRatios": "boost_trl.selection.importance",
+    "PenaltySchedule": "boost_trl.selection.penalty_schedule",
+    "Selector": "boost_trl.selection.selector",
+    "TokenBaseline": "boost_trl.selection.token_baseline",
+    "importance_ratios": "boost_trl.selection.importance",
+    "prefers_weights": "boost_trl.selection.guard",
+    "response_weights": "boost_trl.selection.importance",
+    "row_means": "boost_trl.selection.row_losses",
+    "weights_auc": "boost_trl.selection.auc",
+}
+
+__all__ = [*_MODULE_OF]
+
+
+def __getattr__(name):
+    if name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,9 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-
-LEVELS = ("sequence", "token", "geometric")
-RESPONSE_WEIGHTINGS = ("importance", "softmax", "none")
+from boost_trl.selection.choices import LEVELS, RESPONSE_WEIGHTINGS
 
 
 class ImportanceRatios(NamedTuple):

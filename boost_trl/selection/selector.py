@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from boost_trl.selection.choices import OPTIMIZERS, SELECTORS, WEIGHT_SCALES
 from boost_trl.selection.rules import AdamRule, BmoExactRule, BmoRule, DenseRule, RankRule, Rule, SparseRule
 from boost_trl.selection.softmax_logits import SoftmaxLogits
 
@@ -16,10 +17,6 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "selector.safetensors"
 CONFIG_NAME = "selector_config.json"
-
-SELECTORS = ("bds", "bmo", "bmo_exact", "rank", "mixing", "uniform")
-OPTIMIZERS = ("sparse", "adam", "sgd")
-WEIGHT_SCALES = ("mean_one", "simplex")
 
 
 class Selector:

@@ -11,6 +11,7 @@ from trl import DatasetMixtureConfig, ModelConfig
 
 from boost_trl.scripts import early_checks, offline_rl, sft_self_refine
 from boost_trl.trainer.offline_rl_settings import OfflineRLSettings
+from boost_trl.trainer.sft_self_refine_settings import SFTSelfRefineSettings
 
 
 TRAIN = "--model_name_or_path model --train_path rows.jsonl --validation_path rows.jsonl --output_dir out"
@@ -19,7 +20,12 @@ PLAY = "--model_name_or_path model --environment twenty_questions"
 # What is parsed before heavy imports.
 OWN_TYPES = {
     offline_rl: (offline_rl.OfflineRLArguments, OfflineRLSettings),
-    sft_self_refine: (sft_self_refine.SFTSelfRefineScriptArguments, ModelConfig, DatasetMixtureConfig),
+    sft_self_refine: (
+        sft_self_refine.SFTSelfRefineScriptArguments,
+        ModelConfig,
+        DatasetMixtureConfig,
+        SFTSelfRefineSettings,
+    ),
 }
 WRITE = f"{PLAY} --dataset rows.jsonl --output_path new.jsonl"
 
@@ -52,6 +58,8 @@ def folder(tmp_path_factory):
         ("offline-rl --train_path rows.jsonl", "required: --model_name_or_path"),
         (f"offline-rl {TRAIN} --beta much", "invalid float value: 'much'"),
         (f"sft-self-refine {SFT} --rho_inti 1", "did you mean `--rho_init`?"),
+        (f"sft-self-refine {SFT} --rho_init 2", "`rho_init` must be in [0, 1), got 2.0"),
+        (f"sft-self-refine {SFT} --selector best", "argument --selector: invalid choice: 'best'"),
         (f"sft-self-refine {SFT} --dataset_name no/rows", "no dataset 'no/rows'"),
         (f"sft-self-refine {SFT} --validation_dataset_name nowhere.csv", "no dataset 'nowhere.csv'"),
         (f"sft-self-refine {SFT} --model_name_or_path no/thing", "no model 'no/thing'"),
@@ -82,13 +90,11 @@ def test_a_mistake_is_said_before_heavy_imports(folder, arguments, complaint):
 def test_the_names_that_are_read_from_sources_are_those_of_the_classes(script):
     from boost_trl import BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig
 
-    if script is offline_rl:
-        config, own = BilevelOfflineRLConfig, {field.name for field in dataclasses.fields(OfflineRLSettings)}
-    else:
-        config, own = BilevelSFTSelfRefineConfig, set()
+    config = BilevelOfflineRLConfig if script is offline_rl else BilevelSFTSelfRefineConfig
     fields = {field.name for field in dataclasses.fields(config)}
+    own = {field.name for types in OWN_TYPES[script] for field in dataclasses.fields(types)}
     read = early_checks._field_names(script.OTHER_OPTIONS)
-    assert fields - own <= read and not {name for name in read - fields if not name.startswith("_")}
+    assert fields - own <= read and all(name.startswith("_") for name in read - fields)
 
 
 @pytest.mark.parametrize("script, needed", [(offline_rl, TRAIN), (sft_self_refine, SFT)])

@@ -1,0 +1,7 @@
+"""What may be chosen; without torch, so that configurations can be checked before it is loaded."""
+
+SELECTORS = ("bds", "bmo", "bmo_exact", "rank", "mixing", "uniform")
+OPTIMIZERS = ("sparse", "adam", "sgd")
+WEIGHT_SCALES = ("mean_one", "simplex")
+LEVELS = ("sequence", "token", "geometric")
+RESPONSE_WEIGHTINGS = ("importance", "softmax", "none")
