@@ -50,6 +50,7 @@ from boost_trl.trainer.checkpoints import begin_checkpoint, checkpoint_to_resume
 from boost_trl.trainer.divergence import WindowLosses, explain_losses, explain_parameters
 from boost_trl.trainer.endless_sampler import EndlessSampler
 from boost_trl.trainer.engines import (
+    cast_like_partitioned,
     check_deepspeed_config,
     check_wrapper,
     forget_gradients,
@@ -406,6 +407,7 @@ class BilevelOfflineRLTrainer(Trainer):
         # Before the model is wrapped; a checkpoint brings its weights along.
         if self.args.scores_rows and self.validated is None and not resume_from_checkpoint:
             self._score_rows()
+        cast_like_partitioned(self.model)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _begin_run(self) -> None:
@@ -726,6 +728,9 @@ class BilevelOfflineRLTrainer(Trainer):
 
     def _record_gradient_norms(self) -> None:
         """Per role, after clipping; only for the step that will be logged."""
+        if self.is_deepspeed_enabled:
+            # It has stepped already, and a process sees the gradients of its own partitions at most.
+            return
         if self.state.logging_steps < 1 or (self.state.global_step + 1) % self.state.logging_steps:
             return
         gradients = defaultdict(list)

@@ -109,6 +109,17 @@ def whole_model(model: nn.Module) -> Iterator[None]:
             add_hooks(model)
 
 
+def cast_like_partitioned(model: nn.Module) -> None:
+    """Give what is added to a model that `from_pretrained` has partitioned (value heads, adapters) its dtype: ZeRO-3 wants a
+    single one, and casts only a model that is whole."""
+    dtypes = {parameter.ds_tensor.dtype for parameter in model.parameters() if hasattr(parameter, "ds_id")}
+    if len(dtypes) == 1:
+        dtype = dtypes.pop()
+        for parameter in model.parameters():
+            if not hasattr(parameter, "ds_id"):
+                parameter.data = parameter.data.to(dtype)
+
+
 @contextmanager
 def loading_whole(args: TrainingArguments) -> Iterator[None]:
     """A context in which `from_pretrained` does not partition what it loads."""

@@ -19,6 +19,7 @@ from boost_trl.trainer.engines import innermost_optimizer, optimized_tensors, wh
 
 
 WORDS = "user: assistant: yes no maybe is it big red hot tall small old ? .".split()
+PROBE = torch.arange(12).reshape(2, 6)
 # Batches of 8 rows in 2 micro-batches (of 2 per process, when there are two) unless a setting says otherwise.
 SETTINGS = {
     "mc": {"algorithm": "mc", "activation_checkpointing": True, "architecture": "llama"},
@@ -35,6 +36,12 @@ SETTINGS = {
     "token_mean": {"algorithm": "mc", "loss_normalization": "token_mean", "max_grad_norm": 0.5},
 }
 
+# A model given by name, which ZeRO-3 partitions while it is loaded.
+BY_NAME = {
+    "named": {"algorithm": "ilql", "policy_prior": "lm"},
+    "named_adapter": {"algorithm": "mc", "auxiliary_policy": "heads"},
+}
+
 ZERO = {
     "zero_allow_untested_optimizer": True,
     **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu"), "auto"),
@@ -46,6 +53,9 @@ ENGINES = {"ddp": {}}
 for stage, settings in STAGES.items():
     deepspeed = {**ZERO, "zero_optimization": settings}
     ENGINES[f"zero{stage}"] = {"deepspeed": deepspeed}
+    ENGINES[f"zero{stage}_offload"] = {
+        "deepspeed": {**deepspeed, "zero_optimization": settings | {"offload_optimizer": {"device": "cpu"}}}
+    }
     ENGINES[f"zero{stage}_bf16"] = {"deepspeed": {**deepspeed, "bf16": {"enabled": True}}, "bf16": True}
 
 
@@ -99,13 +109,21 @@ def make_model(tokenizer, architecture):
     return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=False, **sizes))
 
 
+def save_base(folder):
+    tokenizer = word_tokenizer(WORDS)
+    make_model(tokenizer, "gpt2").save_pretrained(Path(folder, "base"))
+
+
 def make_trainer(folder, name, num_processes, **options):
-    settings = {**SETTINGS[name], **options}
+    settings = {**SETTINGS, **BY_NAME}[name] | options
     architecture = settings.pop("architecture", "gpt2")
     if "validation_rows" in settings:  # per micro-batch, over all processes
         settings["per_device_validation_batch_size"] = settings.pop("validation_rows") // num_processes
     tokenizer = word_tokenizer(WORDS)
-    arguments = {}
+    model, arguments = make_model(tokenizer, architecture), {}
+    if name in BY_NAME:
+        model = str(Path(folder, "base"))
+        settings["reference_model_name_or_path"] = model if settings.get("policy_prior") == "lm" else None
     if "auxiliary_policy" in settings:
         arguments["peft_config"] = LoraConfig(r=2, target_modules=["c_attn", "c_fc"], task_type="CAUSAL_LM")
     defaults = {
@@ -130,9 +148,15 @@ def make_trainer(folder, name, num_processes, **options):
         "seed": 1,
         "cache_dir": str(Path(folder, f"cache-{num_processes}")),
     }
+    args = BilevelOfflineRLConfig(str(Path(folder, f"{name}-{num_processes}")), **{**defaults, **settings})
+    if args.deepspeed:
+        import deepspeed
+
+        # On GPUs, Accelerate does it when the configuration is made.
+        deepspeed.init_distributed("gloo")
     return BilevelOfflineRLTrainer(
-        make_model(tokenizer, architecture),
-        BilevelOfflineRLConfig(str(Path(folder, f"{name}-{num_processes}")), **{**defaults, **settings}),
+        model,
+        args,
         train_dataset=make_rows(24, seed=1),
         eval_dataset=make_rows(5, seed=3),
         processing_class=tokenizer,
@@ -177,12 +201,13 @@ def train(folder, name, num_processes, resume=None, **options):
     callback = WhatMoves(trainer)
     # Before the trainer's own, which copies one policy to the other.
     trainer.callback_handler.callbacks.insert(0, callback)
+    before = trainer.evaluate() if name in BY_NAME else None
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
     with whole_model(trainer.model_wrapped), torch.no_grad():
         tensors = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     with torch.no_grad():
-        tensors["policy"] = trainer.policy()(torch.arange(12).reshape(2, 6) % len(WORDS)).logits
+        tensors["policy"] = trainer.policy()(PROBE).logits
     if trainer.reweighting_head is not None:
         tensors |= {f"phi.{key}": value for key, value in trainer.reweighting_head.state_dict().items()}
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -190,6 +215,7 @@ def train(folder, name, num_processes, resume=None, **options):
         "logs": [{k: v for k, v in entry.items() if isinstance(v, int | float)} for entry in history],
         "weights": list(trainer.example_weights()["weight"]),
         "evaluation": trainer.evaluate(),
+        "evaluation_before": before,
         "moved": callback.moved,
         "equal": callback.equal,
     }

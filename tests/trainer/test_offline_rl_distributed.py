@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from offline_rl_two_processes import SETTINGS, train
+from offline_rl_two_processes import BY_NAME, PROBE, SETTINGS, save_base, train
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 
 pytestmark = pytest.mark.distributed
@@ -42,7 +43,7 @@ def launch(folder, *arguments, **environment):
     ]
     script = Path(__file__).with_name("offline_rl_two_processes.py")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment}
-    subprocess.run([*launcher, str(script), str(folder), *arguments], check=True, env=environment, timeout=600)
+    subprocess.run([*launcher, str(script), str(folder), *arguments], check=True, env=environment, timeout=1200)
     values = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     return [
         {name: (values[rank][name], load_file(folder / f"{name}-rank{rank}.safetensors")) for name in values[rank]}
@@ -134,35 +135,110 @@ def test_the_other_policy_keeps_still_to_the_last_bit(name, ranks):
 
 
 # The first time, DeepSpeed compiles its communication for the CPU, which takes minutes.
+def launch_deepspeed(folder, engine, *names):
+    pytest.importorskip("deepspeed")
+    folder = folder / engine
+    folder.mkdir()
+    save_base(folder)
+    ranks = launch(folder, engine, *names, DS_ACCELERATOR="cpu")
+    assert_both_stopped_by_row_7(folder)
+    return folder, ranks
+
+
 @pytest.fixture(scope="module", params=["zero2", "zero3"])
 def zero(request, folder):
-    pytest.importorskip("deepspeed")
-    (folder / request.param).mkdir()
-    ranks = launch(folder / request.param, request.param, "ilql", *SETTINGS, DS_ACCELERATOR="cpu")
-    assert_both_stopped_by_row_7(folder / request.param)
-    return ranks
+    return launch_deepspeed(folder, request.param, "ilql", *SETTINGS, *BY_NAME)
+
+
+@pytest.fixture(scope="module", params=["zero2_bf16", "zero3_bf16"])
+def zero_bf16(request, folder):
+    return launch_deepspeed(folder, request.param, "adapters", "ilql", "adapters", *BY_NAME)
 
 
 @pytest.fixture(scope="module")
 def one_process(folder):
+    save_base(folder)
     return functools.cache(lambda name: train(folder, name, 1))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", [*SETTINGS, *BY_NAME])
 def test_deepspeed_trains_what_one_process_does(name, zero, one_process):
-    for rank in zero:
+    for rank in zero[1]:
         assert_two_equal_one(rank[name], one_process(name))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", BY_NAME)
+def test_deepspeed_evaluates_a_model_that_was_not_trained_yet(name, zero, one_process):
+    expected = one_process(name)[0]["evaluation_before"]["eval_loss"]
+    for rank in zero[1]:
+        assert rank[name][0]["evaluation_before"]["eval_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ilql", "adapters", *BY_NAME])
+def test_deepspeed_with_bfloat16_parameters_trains_the_same_to_their_digits(name, zero_bf16, one_process):
+    expected = one_process(name)[0]
+    for values, tensors in (rank[name] for rank in zero_bf16[1]):
+        assert tensors["primary.q_weight"].dtype == torch.bfloat16
+        assert tensors.get("primary.target_q_weight", torch.zeros(())).dtype == torch.float32
+        for mine, yours in zip(expected["logs"], values["logs"], strict=True):
+            assert yours["loss"] == pytest.approx(mine["loss"], rel=1e-3)
+        assert values["evaluation"]["eval_loss"] == pytest.approx(expected["evaluation"]["eval_loss"], rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ilql", "adapters"])
+def test_deepspeed_with_bfloat16_parameters_keeps_the_other_policy_still(name, zero_bf16):
+    for rank in zero_bf16[1]:
+        assert_one_policy_moves_at_a_time(rank[name][0], shared_backbone=name == "ilql")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zero2_offload", "zero3_offload"])
+def test_an_optimizer_offloaded_to_the_cpu_changes_nothing(name, folder, one_process):
+    # The first time, DeepSpeed compiles its Adam, which takes more minutes.
+    _, ranks = launch_deepspeed(folder, name, "ilql", "ilql")
+    for rank in ranks:
+        assert_two_equal_one(rank["ilql"], one_process("ilql"))
+        assert_one_policy_moves_at_a_time(rank["ilql"][0], shared_backbone=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_NAME)
+def test_deepspeed_saves_a_whole_policy(name, zero):
+    from boost_trl import ValuePolicy
+
+    folder, ranks = zero
+    reference = folder / "base" if name == "named" else None
+    policy = ValuePolicy.from_pretrained(folder / f"{name}-2", reference_model_name_or_path=reference)
+    for rank in ranks:
+        torch.testing.assert_close(policy(PROBE).logits, rank[name][1]["policy"], rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.slow
+def test_deepspeed_saves_a_whole_folded_policy(zero):
+    folder, ranks = zero
+    log_policy = AutoModelForCausalLM.from_pretrained(folder / "mc-2" / "policy")(PROBE).logits.log_softmax(-1)
+    for rank in ranks:
+        torch.testing.assert_close(log_policy, rank["mc"][1]["policy"].log_softmax(-1), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.slow
 def test_deepspeed_resumes_to_the_last_bit(zero):
-    for rank in zero:
+    for rank in zero[1]:
+        assert_resumed_equals_straight(rank)
+
+
+@pytest.mark.slow
+def test_deepspeed_resumes_to_the_last_bit_with_bfloat16_parameters(zero_bf16):
+    for rank in zero_bf16[1]:
         assert_resumed_equals_straight(rank)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mc", "ilql", "frozen", "adapters"])
 def test_deepspeed_keeps_the_other_policy_still_to_the_last_bit(name, zero):
-    for rank in zero:
+    for rank in zero[1]:
         assert_one_policy_moves_at_a_time(rank[name][0], shared_backbone=name in ("mc", "ilql"))
