@@ -226,7 +226,9 @@ def weight_statistics(weights, train) -> dict:
     *text* whatever its label, which the other two cannot see.
     """
     import numpy as np
+    import torch
 
+    from boost_trl.losses import effective_sample_size
     from boost_trl.selection.auc import weights_auc
 
     weights = np.asarray(weights)
@@ -237,7 +239,7 @@ def weight_statistics(weights, train) -> dict:
         "auc_row": weights_auc(weights, right),
         "auc_pair": weights_auc(weights[::2] + weights[1::2], right[::2]),
         "auc_contrast": weights_auc(contrast, right[::2]),
-        "effective_sample_size": float(weights.sum() ** 2 / (weights**2).sum()),
+        "effective_sample_size": effective_sample_size(torch.from_numpy(weights / weights.sum())).item(),
         "num_rows": len(weights),
     }
 
@@ -395,8 +397,9 @@ def write_runs(folder: Path, runs: list[dict]) -> None:
 
 def write_report(folder: Path, rows: list[dict], shown: dict, arguments: Arguments, seconds: float):
     """`results.json`, `report.md` and its picture."""
-    lines = [HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *map(cells, rows)]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    from boost_trl.tables import markdown_table
+
+    table = markdown_table([HEADER, *map(cells, rows)])
     print(f"\n{table}\n")
     draw(rows, shown, folder / "hh_rlhf.png")
     (folder / "results.json").write_text(json.dumps(rows, indent=2) + "\n")

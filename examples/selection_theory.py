@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from boost_trl.selection import PenaltySchedule, Selector
+from boost_trl.tables import markdown_table
 
 
 RHOS = (0.002, 0.01, 0.05, 0.1, 0.3, 0.5, 0.9, 1.0)
@@ -181,15 +182,12 @@ def study(world: World, steps: int = 1500) -> list[dict]:
 
 
 def format_table(rows: list[dict]) -> str:
-    lines = [
-        "| method | validation loss | evaluation loss | smallest weight, useful | largest weight, useless |",
-        "|---|---|---|---|---|",
-    ]
+    lines = [["method", "validation loss", "evaluation loss", "smallest weight, useful", "largest weight, useless"]]
     for row in rows:
         cells = [f"{row['validation']:.2g}", f"{row['evaluation']:.2g}"]
         cells += [f"{row[kind]:.2g}" if kind in row else "" for kind in ("useful", "useless")]
-        lines.append(f"| {row['method']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([row["method"], *cells])
+    return markdown_table(lines)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ from boost_trl.comparison.report import (
 from boost_trl.comparison.run import BETAS, MethodResult, play_games, run_method
 from boost_trl.comparison.setting import Setting
 from boost_trl.comparison.study import saved_or_run
-from boost_trl.comparison.tables import markdown_table, text_table
+from boost_trl.tables import markdown_table, text_table
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 

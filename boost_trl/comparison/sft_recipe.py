@@ -20,7 +20,7 @@ from boost_trl.comparison.sft_report import (
 )
 from boost_trl.comparison.sft_run import SFTResult, run_sft_method
 from boost_trl.comparison.sft_setting import SFTSetting
-from boost_trl.comparison.tables import markdown_table, text_table
+from boost_trl.tables import markdown_table, text_table
 
 
 GUARDED, CONTROL = "rank_token", "uniform"

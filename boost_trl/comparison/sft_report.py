@@ -11,6 +11,7 @@ from boost_trl.comparison.report import standard_error
 from boost_trl.comparison.sft_run import SFTResult
 from boost_trl.comparison.sft_setting import SFTSetting
 from boost_trl.selection import prefers_weights
+from boost_trl.tables import markdown_table
 
 
 _MEANS = ("eval_loss", "clean_eval_loss", "auc", "loss_auc", "effective_sample_size", "num_rows", "seconds")
@@ -166,17 +167,12 @@ def questions_page(setting: SFTSetting, run_folders: dict[str, Path]) -> str:
                 )
                 parts.append(f"**Epoch {epoch}, {name} 10 %** ({len(places)} questions): {found}")
                 chosen = rng.choice(places, size=min(SHOWN_QUESTIONS, len(places)), replace=False)
-                lines = ["| weight | kind | question | offline answer |", "|---:|---|---|---|"]
+                lines = [["weight", "kind", "question", "offline answer"]]
                 for place in sorted(chosen, key=lambda place: -weights[place]):
                     row = setting.pool[int(place)]
-                    cells = [
-                        f"{weights[place]:.2f}",
-                        row["kind"],
-                        _short(_text(row["prompt"])),
-                        _short(_text(row["completion"])),
-                    ]
-                    lines.append("| " + " | ".join(cells) + " |")
-                parts.append("\n".join(lines))
+                    shown = (_short(_text(row[column])) for column in ("prompt", "completion"))
+                    lines.append([f"{weights[place]:.2f}", row["kind"], *shown])
+                parts.append(markdown_table(lines, "rlll"))
     return "\n\n".join(parts) + "\n"
 
 
@@ -186,5 +182,5 @@ def _text(turns: str | list[dict[str, str]]) -> str:
 
 
 def _short(text: str, limit: int = 120) -> str:
-    text = " ".join(text.split()).replace("|", "\\|")
+    text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,7 +1,6 @@
 """A study: many cells (method × setting), each saved as soon as it is done, so that a killed run continues."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,8 @@ from boost_trl.comparison.methods import METHODS
 from boost_trl.comparison.report import standard_error
 from boost_trl.comparison.run import MethodResult, run_method
 from boost_trl.comparison.setting import Setting
+from boost_trl.files import write_whole
+from boost_trl.tables import markdown_table, plus_minus
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
 
@@ -59,10 +60,7 @@ def saved_or_run(path: Path, key: dict[str, Any], run: Callable[[], MethodResult
     if saved is None:
         saved = {**key, **run().to_dict()}
         if state.is_main_process:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f".{path.stem}.{os.getpid()}.json")
-            unfinished.write_text(json.dumps(saved))
-            unfinished.rename(path)
+            write_whole(path, json.dumps(saved))
     return saved
 
 
@@ -116,7 +114,7 @@ def mean_over_worlds(values: dict[tuple[int, int], float]) -> tuple[float, float
 
 def rewards_table(results: Sequence[dict[str, Any]], pools: Sequence[str]) -> str:
     """Markdown: reward of every method (rows) on every pool (columns), mean ± SE over worlds; AUC in brackets."""
-    lines = ["| method | " + " | ".join(pools) + " |", "|---|" + "---|" * len(pools)]
+    lines = [["method", *pools]]
     for name, method in METHODS.items():
         cells = []
         for pool in pools:
@@ -126,22 +124,22 @@ def rewards_table(results: Sequence[dict[str, Any]], pools: Sequence[str]) -> st
                 continue
             mean, error = mean_over_worlds({key: row["reward_mean"] for key, row in runs.items()})
             aucs = [row["weights_auc"] for row in runs.values() if row["weights_auc"] is not None]
-            cells.append(f"{mean:.2f} ± {error:.2f}" + (f" ({np.mean(aucs):.2f})" if aucs else ""))
+            cells.append(plus_minus(mean, error) + (f" ({np.mean(aucs):.2f})" if aucs else ""))
         if any(cells):
-            lines.append(f"| {method.label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append([method.label, *cells])
+    return markdown_table(lines)
 
 
 def differences_table(results: Sequence[dict[str, Any]], method: str, controls: Sequence[str], pools) -> str:
     """Markdown: paired differences of `method` to every control (rows) on every pool, mean ± SE over worlds."""
-    lines = [f"| {METHODS[method].label} minus | " + " | ".join(pools) + " |", "|---|" + "---|" * len(pools)]
+    lines = [[f"{METHODS[method].label} minus", *pools]]
     for control in controls:
         cells = []
         for pool in pools:
             here = [row for row in results if row["pool"] == pool]
             ours, theirs = _by_run(here, method), _by_run(here, control)
             both = {key: ours[key]["reward_mean"] - theirs[key]["reward_mean"] for key in ours.keys() & theirs.keys()}
-            cells.append("{:+.2f} ± {:.2f}".format(*mean_over_worlds(both)) if both else "")
+            cells.append(plus_minus(*mean_over_worlds(both), "+.2f") if both else "")
         if any(cells):
-            lines.append(f"| {METHODS[control].label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append([METHODS[control].label, *cells])
+    return markdown_table(lines)

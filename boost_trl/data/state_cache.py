@@ -7,7 +7,6 @@ ids): trajectory embeddings (the last token's state, [B] G.5) and, for a frozen 
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tqdm.auto import tqdm
 
 from boost_trl.cache_folder import cache_folder
 from boost_trl.data.trajectory_store import TrajectoryStore
+from boost_trl.files import whole_file, write_whole
 from boost_trl.models.hidden_states import adapters_disabled, final_hidden_states
 from boost_trl.models.model_fingerprint import model_fingerprint
 
@@ -67,10 +67,8 @@ def trajectory_embeddings(model: nn.Module, store: TrajectoryStore, cache_dir: P
         embeddings[torch.from_numpy(indices)] = last
 
     _for_each_batch(model, store, "Embedding trajectories", visit)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file({"embeddings": embeddings}, partial)
-    partial.rename(path)
+    with whole_file(path) as draft:
+        save_file({"embeddings": embeddings}, draft)
     return embeddings
 
 
@@ -90,24 +88,21 @@ def action_states(
         logger.warning(
             f"writing {size / 2**20:,.1f} MiB of hidden states ({store.num_states:,} tokens) to {path.parent}"
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        states = torch.from_file(str(partial), shared=True, size=store.num_states * hidden_size, dtype=dtype).view(
-            store.num_states, hidden_size
-        )
+        with whole_file(path) as draft:
+            length = store.num_states * hidden_size
+            states = torch.from_file(str(draft), shared=True, size=length, dtype=dtype).view(-1, hidden_size)
 
-        def visit(indices, batch, hidden):
-            chosen = hidden.reshape(-1, hidden.shape[-1])[batch.state_index.to(hidden.device)].to(dtype).cpu()
-            start = 0
-            for index in indices:
-                count = int(store.state_counts[index])
-                states[store.state_slice(index)] = chosen[start : start + count]
-                start += count
+            def visit(indices, batch, hidden):
+                chosen = hidden.reshape(-1, hidden.shape[-1])[batch.state_index.to(hidden.device)].to(dtype).cpu()
+                start = 0
+                for index in indices:
+                    count = int(store.state_counts[index])
+                    states[store.state_slice(index)] = chosen[start : start + count]
+                    start += count
 
-        _for_each_batch(model, store, "Computing hidden states", visit)
-        del states
-        partial.rename(path)
-        shape_path.write_text(json.dumps([store.num_states, hidden_size]))
+            _for_each_batch(model, store, "Computing hidden states", visit)
+            del states
+        write_whole(shape_path, json.dumps([store.num_states, hidden_size]))
     shape = json.loads(shape_path.read_text())
     return torch.from_file(str(path), shared=False, size=shape[0] * shape[1], dtype=dtype).view(shape)
 

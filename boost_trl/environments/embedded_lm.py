@@ -7,8 +7,6 @@ import hashlib
 import json
 import logging
 import random
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, get_scheduler
 
 from boost_trl.cache_folder import cache_folder
+from boost_trl.files import whole_folder, write_whole
 
 
 logger = logging.getLogger(__name__)
@@ -233,16 +232,11 @@ def build_from_texts(
             desc = f"Pretraining the embedded model, stage {number} of {len(stages)}"
             loss = train_on_texts(model, tokenizer, texts, steps=steps, seed=seed, desc=desc)
         logger.info("%s: %.3f nats per token at the end, kept in %s", name, loss, folder)
-        parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and renamed, so that an interrupted or a second process never leaves half a model.
-        with tempfile.TemporaryDirectory(dir=parent) as temporary:
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-            if not folder.exists():
-                shutil.copytree(temporary, f"{temporary}.done")
-                Path(f"{temporary}.done").rename(folder)
+        with whole_folder(folder) as draft:
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
     if known is not None:
-        known.write_text(folder.name, encoding="utf-8")
+        write_whole(known, folder.name)
     return _load(folder)
 
 

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from boost_trl.data.trajectories import to_trajectory
+from boost_trl.files import whole_file
 
 from .base import Environment, Task, make_env
 from .policies import GenerationPolicy
@@ -313,9 +314,8 @@ class _ShardFile:
         whole = num_rows if whole >= num_rows else whole - whole % batch_size
         if whole < len(lines):
             # A kill in the middle of a write leaves a part of a batch.
-            partial = path.with_name(path.name + ".partial")
-            partial.write_bytes(b"".join(lines[:whole]))
-            os.replace(partial, path)
+            with whole_file(path) as draft:
+                draft.write_bytes(b"".join(lines[:whole]))
         self.rows = [json.loads(line) for line in lines[:whole]]
 
     def append(self, rows: list[dict[str, Any]]) -> None:

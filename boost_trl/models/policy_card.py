@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from boost_trl import __version__
+from boost_trl.tables import markdown_table
 
 from .policy_files import BACKBONE_FOLDER
 from .value_heads import ValueHeadsConfig
@@ -111,4 +112,4 @@ def hub_name(name: str | None) -> str | None:
 
 def table(rows: list[tuple[str, str]], header: tuple[str, str] = ("", "")) -> str:
     """A Markdown table of two columns."""
-    return "\n".join(f"| {left} | {right} |" for left, right in [header, ("---", "---"), *rows])
+    return markdown_table([header, *rows], "ll")

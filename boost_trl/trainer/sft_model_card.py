@@ -1,6 +1,7 @@
 """What the model card says about the weights."""
 
 from boost_trl.selection import Selector
+from boost_trl.tables import markdown_table
 
 
 EXAMPLE_WEIGHTS_NAME = "example_weights.parquet"
@@ -25,16 +26,20 @@ def card_section(selector: Selector, num_validation_rows: int, log_history: list
         "",
         f"{text} The weights are in `{EXAMPLE_WEIGHTS_NAME}`.",
         "",
-        "| | |",
-        "|---|---|",
-        f"| rows | {selector.num_examples} |",
-        f"| effective sample size | {selector.effective_sample_size():.1f} |",
-        f"| largest weight | {selector.largest_weight():.3g} |",
+        markdown_table(
+            [
+                ("", ""),
+                ("rows", str(selector.num_examples)),
+                ("effective sample size", f"{selector.effective_sample_size():.1f}"),
+                ("largest weight", f"{selector.largest_weight():.3g}"),
+            ],
+            "ll",
+        ),
     ]
     evaluation = {}
     for entry in log_history:
         evaluation |= {k: v for k, v in entry.items() if k.startswith("eval_") and not k.endswith(_NOT_RESULTS)}
     if evaluation:
-        lines += ["", "## Evaluation", "", "| metric | value |", "|---|---|"]
-        lines += [f"| {name} | {value:.4g} |" for name, value in evaluation.items()]
+        rows = [("metric", "value"), *((name, f"{value:.4g}") for name, value in evaluation.items())]
+        lines += ["", "## Evaluation", "", markdown_table(rows, "ll")]
     return "\n".join(lines) + "\n"

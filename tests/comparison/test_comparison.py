@@ -11,8 +11,8 @@ from boost_trl.comparison.report import aggregate, paired_difference, table_rows
 from boost_trl.comparison.run import MethodResult, auc_of_planted_truth, train_method
 from boost_trl.comparison.setting import Setting
 from boost_trl.comparison.study import Cell, differences_table, load_cells, mean_over_worlds, rewards_table, run_cells
-from boost_trl.comparison.tables import markdown_table, text_table
 from boost_trl.environments.base import Task
+from boost_trl.tables import markdown_table, text_table
 
 
 def result(method, reward, se=0.1, beta=1.0, auc=None):

@@ -14,7 +14,6 @@ from boost_trl.comparison.sft_methods import SFT_METHODS
 from boost_trl.comparison.sft_recipe import report_sft, run_methods
 from boost_trl.comparison.sft_report import paired_difference, with_guard
 from boost_trl.comparison.sft_run import SFTResult, run_sft_method
-from boost_trl.comparison.tables import markdown_table, text_table
 from boost_trl.trainer.sft_evaluation import row_losses
 
 
@@ -98,12 +97,6 @@ def test_paired_differences_are_over_the_seeds_that_both_have():
     mean, error = paired_difference(results, "a", "b")
     assert mean == pytest.approx(1.0) and error == pytest.approx(0.5)
     assert paired_difference(results, "a", "c") is None
-
-
-def test_tables():
-    rows = [["method", "x"], ["a", "1.0"]]
-    assert text_table(rows) == "method    x\n-----------\na       1.0"
-    assert markdown_table(rows) == "| method | x |\n| --- | ---: |\n| a | 1.0 |"
 
 
 def test_all_methods_run_and_everything_is_written(setting, tmp_path):

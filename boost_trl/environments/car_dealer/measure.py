@@ -7,6 +7,8 @@ import argparse
 from collections import defaultdict
 from collections.abc import Sequence
 
+from boost_trl.tables import markdown_table
+
 from .environment import CarDealer
 from .language import WORLDS
 from .market import SEGMENT_OF, SEGMENTS
@@ -42,10 +44,10 @@ def main() -> None:
     args = parser.parse_args()
     table = score_table(CarDealer(world=args.world, buyers_per_brand=args.buyers_per_brand))
     groups = [*(segment.name for segment in SEGMENTS), "all"]
-    print(f"| policy | {' | '.join(groups)} |\n|---|{'---|' * len(groups)}")
+    rows = [["policy", *groups]]
     for name, scores in table.items():
-        cells = [f"{scores[group][0]:.1f} ({scores[group][1]:.0%})" for group in groups]
-        print(f"| {name} | {' | '.join(cells)} |")
+        rows.append([name, *(f"{scores[group][0]:.1f} ({scores[group][1]:.0%})" for group in groups)])
+    print(markdown_table(rows))
 
 
 if __name__ == "__main__":

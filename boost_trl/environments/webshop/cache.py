@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 from zipfile import BadZipFile
@@ -12,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from boost_trl.cache_folder import cache_folder
+from boost_trl.files import whole_folder
 
 from .catalogue import Catalogue
 from .search import SearchIndex
@@ -68,23 +68,13 @@ def load_catalogue(name: str, seed: int = 0) -> Catalogue:
 
 def write_catalogue(catalogue: Catalogue, folder: str | Path) -> None:
     """Write products, goals and index to `folder` (JSON and NumPy arrays), whole or not at all."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
+    with whole_folder(folder) as draft:
         index = catalogue.index
         content = {"products": catalogue.products, "prices": catalogue.prices, "goals": catalogue.goals}
         content |= {"terms": index.terms, "fingerprint": catalogue.fingerprint}
         (draft / "catalogue.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         np.savez(draft / "index.npz", starts=index.starts, documents=index.documents, impacts=index.impacts)
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.rename(folder)
-    except OSError:
-        shutil.rmtree(draft, ignore_errors=True)
-        # Another process may have finished the same shop first, which is as good.
-        if not (folder / "index.npz").exists():
-            raise
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_catalogue(folder: str | Path) -> Catalogue:
