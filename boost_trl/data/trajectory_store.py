@@ -113,6 +113,16 @@ class TrajectoryStore(Dataset):
         """Reward-to-go of every action token, row after row."""
         return self._returns
 
+    @property
+    def action_tokens(self) -> np.ndarray:
+        """Token id of every action token, row after row."""
+        return self._actions
+
+    def action_positions(self, indices: Sequence[int]) -> np.ndarray:
+        """Where the action tokens of rows `indices` lie among those of all rows, row after row."""
+        indices = np.asarray(indices, dtype=np.int64)
+        return _ragged(self._action_start[indices], self.action_counts[indices])
+
     def row_returns(self) -> np.ndarray:
         """The return of every episode, (len(self),): its first action's reward-to-go."""
         return self._returns[self._action_start]
@@ -146,7 +156,7 @@ class TrajectoryStore(Dataset):
             self.state_counts[indices],
             self.input_lengths[indices],
         )
-        action_rows = _ragged(self._action_start[indices], counts)
+        action_rows = self.action_positions(indices)
         state_rows = _ragged(self._state_start[indices], state_counts)
         first_state = np.cumsum(state_counts) - state_counts
         row = np.repeat(np.arange(batch_size), counts)

@@ -8,6 +8,7 @@ weighed as a whole in `get_batch_samples`, before its first backward.
 
 import copy
 import logging
+import math
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from accelerate.utils import DistributedType, broadcast_object_list, gather_obje
 from datasets import Dataset
 from pyarrow.parquet import write_table
 from torch import nn
+from tqdm.auto import tqdm
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedModel,
@@ -60,7 +62,6 @@ from boost_trl.trainer.engines import (
     loading_whole,
     whole_model,
 )
-from boost_trl.trainer.head_fitting import HeadFitter
 from boost_trl.trainer.hub_upload import (
     push_checkpoint,
     push_without_pickled_arguments,
@@ -85,7 +86,7 @@ from boost_trl.trainer.parameter_groups import (
 )
 from boost_trl.trainer.training_state import STATE_NAMES, load_training_state, save_training_state
 from boost_trl.trainer.trajectory_reweighter import TrajectoryReweighter
-from boost_trl.trainer.validated_reweighting import ValidatedWeights, fit_reweighting_head, validated_weights
+from boost_trl.trainer.validated_reweighting import ValidatedWeights, fit_reweighting_head, score_rows
 from boost_trl.trainer.value_head_initialization import initialize_value_heads
 from boost_trl.trainer.value_objective import row_scale, sum_by_row, token_losses
 
@@ -388,8 +389,18 @@ class BilevelOfflineRLTrainer(Trainer):
             if store.states is None:
                 store.states = action_states(backbone, store, getattr(torch, self.args.states_dtype), self._cache_dir)
             embeddings = trajectory_embeddings(backbone, self.train_store, self._cache_dir)
-        fitter = HeadFitter(copy.deepcopy(self.model.primary).to(self.args.device), store, self.args)
-        validated = validated_weights(fitter, len(self.train_store))
+        args = self.args
+        updates_per_epoch = math.ceil(len(self.train_store) / self.get_total_train_batch_size(args))
+        updates = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * updates_per_epoch)
+        validated = score_rows(
+            copy.deepcopy(self.model.primary).to(args.device),
+            store,
+            len(self.train_store),
+            args,
+            updates=updates,
+            rows_per_update=len(self.train_store) / updates_per_epoch / self.accelerator.num_processes,
+            progress=self.is_world_process_zero() and not args.disable_tqdm,
+        )
         if self.accelerator.num_processes > 1:
             # Every process did the same work; the last digits may still differ between devices.
             validated = broadcast_object_list([validated])[0]
@@ -398,7 +409,9 @@ class BilevelOfflineRLTrainer(Trainer):
         fit_reweighting_head(self._fitted_head, embeddings, validated.log_weights(), seed=self.args.seed)
         if self.args.should_save:
             validated.save_report(Path(self.args.output_dir))
-        logger.info(f"validated reweighting: {validated.report['winner']}, because {validated.report['reason']}")
+        if self.is_world_process_zero():
+            # As Trainer prints its logs; a logger would hide it at the usual level.
+            tqdm.write(validated.verdict())
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
         resume_from_checkpoint = checkpoint_to_resume(

@@ -10,8 +10,10 @@ from torch import nn
 from boost_trl.data.trajectory_store import TrajectoryBatch, TrajectoryStore
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.value_heads import ValueHeads
+from boost_trl.trainer.action_vocabulary import ActionVocabulary
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.parameter_average import ParameterAverage
+from boost_trl.trainer.scoring_budget import LONGEST_FIT
 from boost_trl.trainer.value_objective import row_scale, sum_by_row, token_losses
 
 
@@ -23,19 +25,26 @@ _LOGITS_PER_BATCH = 2**22
 
 
 class HeadFitter:
-    """Fits value heads with the loss of training: `score_steps` updates of Adam, a learning rate that falls linearly to
-    zero, parameters averaged over the last quarter.
+    """Fits value heads with the loss of training: `steps` updates of Adam, a learning rate that falls linearly to zero,
+    parameters averaged over the last quarter.
+
+    Of a large vocabulary only the tokens that occur as actions have values of their own (see [`ActionVocabulary`]).
 
     Args:
         initial (`ValueHeads`): where every fit starts; stays as it is.
         store (`TrajectoryStore`): trajectories with cached `states`.
-        args (`BilevelOfflineRLConfig`): the loss, `score_steps`, `score_batch_size` and `score_learning_rate`.
+        args (`BilevelOfflineRLConfig`): the loss, `score_batch_size` and `score_learning_rate`.
+        steps (`int`, *optional*): updates of a fit; `args.score_steps`, or 400, unless given.
     """
 
-    def __init__(self, initial: ValueHeads, store: TrajectoryStore, args: BilevelOfflineRLConfig):
-        self.initial = initial
+    def __init__(
+        self, initial: ValueHeads, store: TrajectoryStore, args: BilevelOfflineRLConfig, steps: int | None = None
+    ):
+        self.vocabulary = ActionVocabulary.of(initial, store)
+        self.initial = initial if self.vocabulary is None else self.vocabulary.heads
         self.store = store
         self.args = args
+        self.steps = steps or args.score_steps or LONGEST_FIT
         self.device = initial.q_bias.device
         self.learning_rate = args.score_learning_rate
         if self.learning_rate is None:
@@ -44,12 +53,19 @@ class HeadFitter:
             self.learning_rate = FIRST_STEP / sample.abs().sum(dim=1).mean().item()
         self.num_fits = 0
 
+    @property
+    def num_words(self) -> int:
+        """How many words the heads that are fitted have values for."""
+        return self.initial.config.vocab_size
+
     def fit(self, rows_of: Callable[[int], np.ndarray], steps: int | None = None) -> ValueHeads:
         """Heads fitted to the batches `rows_of(step)`, every row of a batch counting equally; `steps` updates instead of
-        `score_steps` if given."""
+        the usual number if given."""
         args = self.args
-        steps = args.score_steps if steps is None else steps
+        steps = self.steps if steps is None else steps
         heads = copy.deepcopy(self.initial).requires_grad_(True)
+        if self.vocabulary is not None:
+            self.vocabulary.hold(heads)
         policy = PolicyWithValueHeads(nn.Identity(), heads)
         parameters = dict(heads.named_parameters())
         optimizer = torch.optim.Adam(parameters.values(), lr=self.learning_rate, fused=True)
@@ -59,9 +75,7 @@ class HeadFitter:
         for step in range(steps):
             rows = rows_of(step)
             if rows is not previous:
-                batch = self.store.collate(rows).to(self.device)
-                scale = row_scale(self.store.action_counts[rows], args.loss_normalization) / len(rows)
-                token_scale = torch.from_numpy(scale).float().to(self.device)[batch.row]
+                batch, token_scale = self._weighed_batch(rows)
                 previous = rows
             optimizer.param_groups[0]["lr"] = self.learning_rate * (1 - step / steps)
             (self._token_losses(policy, batch)["loss"] * token_scale).sum().backward()
@@ -88,13 +102,29 @@ class HeadFitter:
 
     @torch.no_grad()
     def accuracy(self, heads: ValueHeads, rows: np.ndarray) -> float:
-        """The share of the action tokens of `rows` that equal argmax_a Q(s, a), Q the minimum of the heads."""
+        """The share of the action tokens of `rows` that equal argmax_a Q(s, a), Q the minimum of the heads; all words that
+        never occur as actions count as one."""
         correct = total = 0
         for batch in self._batches(rows):
             best = heads.q_logits(batch.states[batch.action_index]).argmax(dim=-1)
             correct += int((best == batch.actions).sum())
             total += len(best)
         return correct / total
+
+    def _weighed_batch(self, rows: np.ndarray) -> tuple[TrajectoryBatch, torch.Tensor]:
+        """The distinct rows of a batch, and what each of their tokens counts for in the batch's mean loss, (N,)."""
+        scale = row_scale(self.store.action_counts[rows], self.args.loss_normalization) / len(rows)
+        # A small pool is drawn many times over; its states need not be read as often.
+        rows, place = np.unique(rows, return_inverse=True)
+        batch = self._collate(rows)
+        scale = torch.from_numpy(np.bincount(place, weights=scale)).float().to(self.device)
+        return batch, scale[batch.row]
+
+    def _collate(self, rows: np.ndarray) -> TrajectoryBatch:
+        batch = self.store.collate(rows)
+        if self.vocabulary is not None:
+            batch = self.vocabulary.reduce(batch, rows)
+        return batch.to(self.device)
 
     def _token_losses(self, policy: PolicyWithValueHeads, batch: TrajectoryBatch) -> dict[str, torch.Tensor]:
         output = policy(
@@ -117,4 +147,4 @@ class HeadFitter:
         tokens = max(1, _LOGITS_PER_BATCH // self.initial.config.vocab_size)
         borders = np.cumsum(self.store.action_counts[rows]) // tokens
         for piece in np.split(rows, np.flatnonzero(np.diff(borders)) + 1):
-            yield self.store.collate(piece).to(self.device)
+            yield self._collate(piece)

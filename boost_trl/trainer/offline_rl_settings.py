@@ -209,11 +209,13 @@ class OfflineRLSettings:
             "returns ('high_return') or 'all'; with `guard` one candidate among others."
         },
     )
-    score_steps: int = field(
-        default=400,
+    score_steps: int | None = field(
+        default=None,
         metadata={
             "help": "method='validated': updates of each fit of value heads for scoring and for the guard; they are no "
-            "policy updates."
+            "policy updates. θ, the heads that learn from validation, takes this number over 64, 16, 4 or 1: a search "
+            "finds which, by fits of its own (the report's `primary_steps`). By default 400, or as many as keep all of it "
+            "within about three times the cost of the training that follows, 16 at least."
         },
     )
     score_batch_size: int = field(default=64, metadata={"help": "Trajectories per update of these fits."})
@@ -309,8 +311,9 @@ class OfflineRLSettings:
             "eval_games",
             "max_new_tokens",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` is {value}; it must be at least 1")
         for name in (
             "cql_weight",
             "penalty_alpha_init",

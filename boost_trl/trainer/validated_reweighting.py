@@ -18,11 +18,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
+from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.value_heads import ValueHeads
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.head_fitting import HeadFitter
 from boost_trl.trainer.mixture_draws import MixtureDraws
+from boost_trl.trainer.scoring_budget import STEP_DIVISORS, affordable_steps
 
 
 REPORT_NAME = "validated_reweighting.json"
@@ -30,8 +34,6 @@ _WEIGHTS_KEY, _SCORES_KEY = "validated.weights", "validated.scores"
 # exp(-k · gap) is 0 in float64 beyond this, so a larger k changes nothing.
 _LARGEST_EXPONENT = 745.0
 _SEED_OFFSETS = {"pool": 11, "validation": 12, "mixture": 13, "folds": 14, "halves": 15}
-# θ is fitted for score_steps divided by one of these.
-STEP_DIVISORS = (64, 16, 4, 1)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ UNIFORM = Candidate()
 CANDIDATES = (UNIFORM, Candidate("high_return", 0.7), Candidate("high_return", 0.4), Candidate("all", 0.4))
 
 
+def candidates_of(args: BilevelOfflineRLConfig) -> dict[str, Candidate]:
+    """What the guard compares, by name: `CANDIDATES` and, if it is none of these, the configured setting."""
+    configured = Candidate(args.score_validation, args.target_effective_fraction)
+    return {candidate.name: candidate for candidate in (*CANDIDATES, configured)}
+
+
 @dataclass
 class ValidatedWeights:
     """Weights of the pool and how they came about.
@@ -76,7 +84,17 @@ class ValidatedWeights:
     def summary(self) -> dict[str, float]:
         """The numbers of the report that belong in a log."""
         accuracies = {f"guard_accuracy_{entry['name']}": entry["accuracy"] for entry in self.report["candidates"]}
-        return {"scoring_runtime": self.report["seconds"], "tempering": self.report["tempering"], **accuracies}
+        names = {"scoring_runtime": "seconds", "score_primary_steps": "primary_steps", "tempering": "tempering"}
+        return {**{name: self.report[key] for name, key in names.items()}, **accuracies}
+
+    def verdict(self) -> str:
+        """What was decided and why, in one line."""
+        report = self.report
+        return (
+            f"Validated reweighting: {report['winner']} weights, n_eff {report['effective_sample_size']:.0f} of "
+            f"{report['num_rows']} rows, because {report['reason']} ({report['fits']} fits in {report['seconds']:.0f} s, "
+            f"θ for {report['primary_steps']} updates)"
+        )
 
     def save_report(self, folder: Path) -> None:
         """Write the report as `validated_reweighting.json`."""
@@ -163,58 +181,106 @@ def fit_to_pool(fitter: HeadFitter, num_pool: int, seed: int) -> ValueHeads:
     return fitter.fit(lambda step: draws.rows(step, size))
 
 
-def validated_weights(fitter: HeadFitter, num_pool: int) -> ValidatedWeights:
+def validated_weights(fitter: HeadFitter, num_pool: int, *, progress: bool = False) -> ValidatedWeights:
     """Score the pool, temper the scores and, with `args.guard`, choose by cross-validation whether to use them at all.
 
     With the guard each candidate is judged so: scores come from one fold of validation, heads are fitted to the mixture
     of weighted pool rows and that fold, and the share of argmax actions is taken on the high-return half of the other
-    fold. Each fit is `args.score_steps` updates. The candidates are uniform weights, `CANDIDATES` and, if it is none
-    of these, the configured (`args.score_validation`, `args.target_effective_fraction`); without the guard the latter
-    is used.
+    fold. The candidates are uniform weights, `CANDIDATES` and, if it is none of these, the configured
+    (`args.score_validation`, `args.target_effective_fraction`); without the guard the latter is used.
+
+    ψ and the heads of the guard are fitted for `fitter.steps` updates, θ for that number over 64, 16, 4 or 1: the shortest
+    after which the next does worse, where each half of θ's rows has to predict the other.
 
     Args:
         fitter (`HeadFitter`): over a store with the pool's rows 0..num_pool-1 first, then all validation rows.
         num_pool (`int`): N.
+        progress (`bool`, *optional*, defaults to `False`): show a bar over the fits.
 
     Returns:
         `ValidatedWeights`, with a report of `winner`, `reason`, `candidates` (per candidate `name`, `score_validation`,
         `target_effective_fraction`, `fold_accuracies`, `accuracy`), `tempering` (k), `effective_sample_size`,
-        `num_rows`, `num_validation_rows`, `learning_rate`, `score_steps`, `primary_steps` (of θ), `fits` and `seconds`. Where uniform weights
-        win, the scores are still those of the configured setting.
+        `num_rows`, `num_validation_rows`, `learning_rate`, `score_steps` (of a fit), `primary_steps` (of θ), `num_words`
+        (that have values of their own), `fits` and `seconds`. Where uniform weights win, the scores are still those of the
+        configured setting.
     """
-    return _ValidatedReweighting(fitter, num_pool).run()
+    return _ValidatedReweighting(fitter, num_pool, progress).run()
+
+
+def score_rows(
+    heads: ValueHeads,
+    store: TrajectoryStore,
+    num_pool: int,
+    args: BilevelOfflineRLConfig,
+    *,
+    updates: int,
+    rows_per_update: float,
+    progress: bool = False,
+) -> ValidatedWeights:
+    """[`validated_weights`] with fits of `args.score_steps` updates, or as many as the training to come allows.
+
+    Args:
+        heads (`ValueHeads`): where fits start; stay as they are.
+        store (`TrajectoryStore`): with cached `states`, the pool's rows 0..num_pool-1 first, then all validation rows.
+        num_pool (`int`): N.
+        args (`BilevelOfflineRLConfig`): of the training.
+        updates (`int`): policy updates of the training.
+        rows_per_update (`float`): rows of one process in each of them.
+        progress (`bool`, *optional*, defaults to `False`): show a bar over the fits.
+    """
+    fitter = HeadFitter(heads, store, args)
+    if args.score_steps is None:
+        fitter.steps = affordable_steps(
+            args,
+            store.action_counts,
+            num_pool,
+            num_candidates=len(candidates_of(args)),
+            num_words=fitter.num_words,
+            vocab_size=heads.config.vocab_size,
+            updates=updates,
+            rows_per_update=rows_per_update,
+        )
+    return validated_weights(fitter, num_pool, progress=progress)
 
 
 class _ValidatedReweighting:
-    def __init__(self, fitter: HeadFitter, num_pool: int):
+    def __init__(self, fitter: HeadFitter, num_pool: int, progress: bool = False):
         self.fitter, self.args, self.num_pool = fitter, fitter.args, num_pool
         self.pool = np.arange(num_pool)
         self.validation = np.arange(num_pool, len(fitter.store))
         self.returns = fitter.store.row_returns()
+        self.candidates = candidates_of(self.args)
         self.configured = Candidate(self.args.score_validation, self.args.target_effective_fraction)
+        # θ with the fits that find its length, before and within the guard; the guard's own; ψ.
+        kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
+        most_fits = (1 + 2 * len(kinds) * self.args.guard) * (1 + 2 * len(self._lengths()))
+        most_fits += 1 + 2 * len(self.candidates) * self.args.guard
+        self.bar = tqdm(total=most_fits, desc="Weighing the rows", unit="fit", disable=not progress)
 
     def run(self) -> ValidatedWeights:
         start = time.perf_counter()
+        self.bar.set_postfix_str("the pool")
         auxiliary = fit_to_pool(self.fitter, self.num_pool, self.args.seed)
+        self.bar.update()
         self.pool_losses = self.fitter.policy_losses(auxiliary, self.pool)
         accuracies: dict[str, list[float]] = {}
         winner, reason = self.configured, "the guard is off"
         if self.args.guard:
-            candidates = {candidate.name: candidate for candidate in (*CANDIDATES, self.configured)}
-            accuracies = self._cross_validate(list(candidates.values()))
+            accuracies = self._cross_validate()
             name, reason = choose_candidate(accuracies)
-            winner = candidates[name]
+            winner = self.candidates[name]
         scored_by = self.configured if winner is UNIFORM else winner
-        scores = self._scores(self.validation, scored_by.score_validation)
+        scores = self._scores(self.validation, scored_by.score_validation, "validation")
+        self.bar.close()
         weights, tempering = temper(scores, winner.fraction)
         report = {
             "winner": winner.name,
             "reason": reason,
             "candidates": [
                 {
-                    "name": candidates[name].name,
-                    "score_validation": candidates[name].score_validation,
-                    "target_effective_fraction": candidates[name].fraction,
+                    "name": name,
+                    "score_validation": self.candidates[name].score_validation,
+                    "target_effective_fraction": self.candidates[name].fraction,
                     "fold_accuracies": values,
                     "accuracy": float(np.mean(values)),
                 }
@@ -225,52 +291,68 @@ class _ValidatedReweighting:
             "num_rows": self.num_pool,
             "num_validation_rows": len(self.validation),
             "learning_rate": self.fitter.learning_rate,
-            "score_steps": self.args.score_steps,
+            "score_steps": self.fitter.steps,
             "primary_steps": self.primary_steps,
+            "num_words": self.fitter.num_words,
             "fits": self.fitter.num_fits,
             "seconds": time.perf_counter() - start,
         }
         return ValidatedWeights(weights, scores, report)
 
-    def _cross_validate(self, candidates: list[Candidate]) -> dict[str, list[float]]:
+    def _cross_validate(self) -> dict[str, list[float]]:
         order = np.random.default_rng(self.args.seed + _SEED_OFFSETS["folds"]).permutation(self.validation)
         folds = [np.sort(fold) for fold in np.array_split(order, 2)]
-        accuracies: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
-        for fold, held_out in (folds, folds[::-1]):
-            kinds = {candidate.score_validation for candidate in candidates} - {None}
-            scores = {None: np.zeros(self.num_pool), **{kind: self._scores(fold, kind) for kind in sorted(kinds)}}
+        accuracies: dict[str, list[float]] = {name: [] for name in self.candidates}
+        for number, (fold, held_out) in enumerate((folds, folds[::-1]), start=1):
+            where = f"guard, fold {number} of 2"
+            kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
+            scores = {kind: self._scores(fold, kind, where) for kind in sorted(kinds)}
+            scores[None] = np.zeros(self.num_pool)
             judged_on = held_out[high_return_half(self.returns[held_out])]
-            for candidate in candidates:
+            for name, candidate in self.candidates.items():
+                self.bar.set_postfix_str(f"{where}: {name}")
                 weights, _ = temper(scores[candidate.score_validation], candidate.fraction)
                 heads = self._fit_to_mixture(weights, fold)
-                accuracies[candidate.name].append(self.fitter.accuracy(heads, judged_on))
+                accuracies[name].append(self.fitter.accuracy(heads, judged_on))
+                self.bar.update()
         return accuracies
 
-    def _scores(self, validation: np.ndarray, kind: str) -> np.ndarray:
+    def _scores(self, validation: np.ndarray, kind: str, where: str) -> np.ndarray:
         """f of every pool row, θ fitted to `validation`."""
         rows = validation[high_return_half(self.returns[validation])] if kind == "high_return" else validation
+        self.bar.set_postfix_str(f"{where}: {'its half of high return' if kind == 'high_return' else 'all of it'}")
         self.primary_steps = self._steps_that_generalise(rows)
         primary = self._fit_to_validation(rows, self.primary_steps)
+        self.bar.update()
         return 0.5 * self.pool_losses - self.fitter.policy_losses(primary, self.pool)
 
-    def _steps_that_generalise(self, rows: np.ndarray) -> int:
-        """How long to fit θ to a few rows: the number of updates after which one half of them predicts the other best.
+    def _lengths(self) -> list[int]:
+        """The updates among which θ's are chosen, ascending."""
+        return sorted({max(1, self.fitter.steps // divisor) for divisor in STEP_DIVISORS})
 
-        A θ that has learned its rows by heart ranks the pool by how much it resembles them word for word.
+    def _steps_that_generalise(self, rows: np.ndarray) -> int:
+        """How long to fit θ to a few rows: the number of updates before one half of them predicts the other worse.
+
+        A θ that has learned its rows by heart ranks the pool by how much it resembles them word for word. Longer fits cost
+        most, and are not tried once a longer one did worse.
         """
-        choices = sorted({max(1, self.args.score_steps // divisor) for divisor in STEP_DIVISORS})
-        if len(rows) < 2 or len(choices) == 1:
-            return choices[0]
+        choices = self._lengths()
         order = np.random.default_rng(self.args.seed + _SEED_OFFSETS["halves"]).permutation(rows)
         halves = [np.sort(half) for half in np.array_split(order, 2)]
-        losses = [
-            sum(
-                self.fitter.policy_losses(self._fit_to_validation(half, steps), other).sum()
-                for half, other in (halves, halves[::-1])
-            )
-            for steps in choices
-        ]
-        return choices[int(np.argmin(losses))]
+        best, least = choices[0], np.inf
+        not_tried = 2 * len(choices)
+        for steps in choices if len(rows) > 1 and len(choices) > 1 else ():
+            loss = 0.0
+            for half, other in (halves, halves[::-1]):
+                loss += self.fitter.policy_losses(self._fit_to_validation(half, steps), other).sum()
+                self.bar.update()
+                not_tried -= 1
+            if loss >= least:
+                break
+            best, least = steps, loss
+        if self.bar.total is not None:
+            self.bar.total -= not_tried
+        return best
 
     def _fit_to_validation(self, rows: np.ndarray, steps: int) -> ValueHeads:
         size = self.args.score_batch_size

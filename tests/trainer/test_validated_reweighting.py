@@ -10,14 +10,17 @@ from offline_rl_tiny import logged
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, ReweightingHead
 from boost_trl.selection.auc import weights_auc
+from boost_trl.trainer import bilevel_offline_rl_trainer
 from boost_trl.trainer.data_filters import filter_rows, low_loss_filter
 from boost_trl.trainer.head_fitting import HeadFitter
 from boost_trl.trainer.mixture_draws import MixtureDraws
+from boost_trl.trainer.scoring_budget import affordable_steps
 from boost_trl.trainer.validated_reweighting import (
     _ValidatedReweighting,
     choose_candidate,
     fit_to_pool,
     high_return_half,
+    score_rows,
     temper,
     validated_weights,
 )
@@ -229,7 +232,8 @@ class StubFitter:
 
     def __init__(self, args, help_of_good_rows):
         self.args, self.help_of_good_rows = args, help_of_good_rows
-        self.learning_rate, self.num_fits = 0.1, 0
+        self.learning_rate, self.num_fits, self.num_words = 0.1, 0, 30
+        self.steps = args.score_steps
         self.judged, self.fitted_with = [], []
         self.store = self
 
@@ -305,6 +309,104 @@ def test_weights_find_a_coherent_bad_majority_and_pass_the_guard(
         for kind in ("return", "low_loss"):
             kept = filter_rows(kind, pool, make_tiny_model(), tiny_tokenizer, args, 0.4)
             assert len(kept) == 80 and good[kept].mean() < 0.4
+
+
+def test_scores_on_few_words_tell_good_rows_from_bad_as_well(make_trainer, monkeypatch):
+    pool, validation = conventions(200, 0, noise_share=0.6), conventions(40, 1, noise_share=0.0)
+    good, aucs, words = ~np.array(pool["is_noise"]), [], []
+    for small in (4096, 0):
+        monkeypatch.setattr("boost_trl.trainer.action_vocabulary.SMALL_VOCABULARY", small)
+        trainer = make_trainer(train=pool, validation=validation, score_steps=100, score_batch_size=32)
+        trainer.train()
+        aucs.append(weights_auc(trainer.example_weights()["weight"], good))
+        words.append(trainer.validated_report["num_words"])
+    assert words[1] < words[0] == trainer.model.primary.config.vocab_size
+    assert aucs[1] > 0.8 and aucs[1] > aucs[0] - 0.02
+
+
+# Cost and what is said meanwhile
+
+
+@pytest.mark.parametrize("words, updates", [(0, 120), (500, 4)])
+def test_scoring_costs_at_most_three_times_the_training(make_trainer, tiny_tokenizer, monkeypatch, words, updates):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
+
+    monkeypatch.setattr("boost_trl.trainer.action_vocabulary.SMALL_VOCABULARY", 100)
+    tokenizer = word_tokenizer([*sorted(tiny_tokenizer.get_vocab()), *(f"w{i}" for i in range(words))])
+    trainer = make_trainer(
+        model=tiny_gpt2(tokenizer, hidden_size=8, num_layers=1, num_heads=1),
+        guard=True,
+        score_steps=None,
+        max_steps=updates,
+        per_device_train_batch_size=32,
+        logging_steps=1000,
+        arguments={"processing_class": tokenizer},
+    )
+    # In-place products are not counted unless one says how.
+    in_place = {torch.ops.aten.addmm_: lambda _, a, b, **kwargs: 2 * a[0] * a[1] * b[1]}
+    count = {"display": False, "custom_mapping": in_place}
+    costs = []
+
+    def counted_scoring(*args, **options):
+        with FlopCounterMode(**count) as counter:
+            result = score_rows(*args, **options)
+        costs.append(counter.get_total_flops())
+        return result
+
+    monkeypatch.setattr(bilevel_offline_rl_trainer, "score_rows", counted_scoring)
+    monkeypatch.setattr(bilevel_offline_rl_trainer, "fit_reweighting_head", lambda *args, **options: None)
+    with FlopCounterMode(**count) as everything:
+        trainer.train()
+    scoring, training = costs[0], everything.get_total_flops() - costs[0]
+    assert 0.3 * training < scoring <= 3 * training
+    assert 16 < trainer.validated_report["score_steps"] < 400
+
+
+def test_the_length_of_a_fit_by_hand(make_args):
+    args = make_args(guard=False, score_steps=None, score_batch_size=10)
+    sizes = {"num_candidates": 4, "num_words": 50, "vocab_size": 50, "rows_per_update": 4}
+    # 5 tokens per row. Training: 1000 updates · 50 words · 20 tokens. A fit: ψ on 10 rows, θ on 6, and as if 32 tokens more;
+    # the search on 3 rows, 2 · (1 + 1/4 + 1/16 + 1/64) as long. Scoring the pool twice takes a third of 20 · 5 tokens each.
+    training = 1000 * 50 * 20
+    per_step = 82 + 62 + 2 * (1 + 1 / 4 + 1 / 16 + 1 / 64) * 47
+    expected = (3 * training - 2 / 3 * 50 * 100) / (50 * per_step)
+    assert affordable_steps(args, np.full(26, 5), 20, updates=1000, **sizes) == int(expected) == 222
+    assert affordable_steps(args, np.full(26, 5), 20, updates=3, **sizes) == 16
+    assert affordable_steps(args, np.full(26, 5), 20, updates=30_000, **sizes) == 400
+    # The guard's eight fits share the same time.
+    assert affordable_steps(make_args(guard=True, score_batch_size=10), np.full(26, 5), 20, updates=1000, **sizes) < 70
+    # On a large vocabulary that is hardly used no fit need be short.
+    assert affordable_steps(args, np.full(26, 5), 20, updates=10, **{**sizes, "vocab_size": 50_000}) == 400
+
+
+def test_the_bar_says_what_is_fitted_and_the_guard_says_why(make_trainer, capsys):
+    trainer = make_trainer(guard=True, score_steps=8, disable_tqdm=False)
+    trainer.train()
+    shown = capsys.readouterr()
+    report = trainer.validated_report
+    assert f"{report['winner']} weights" in shown.out and report["reason"] in shown.out
+    assert f"θ for {report['primary_steps']} updates" in shown.out
+    bar = [line for line in shown.err.replace("\r", "\n").splitlines() if line.startswith("Weighing the rows")]
+    assert f"{report['fits']}/{report['fits']}" in bar[-1]
+    assert logged(trainer, "score_primary_steps") == [report["primary_steps"]]
+
+
+def test_the_verdict_is_said_without_a_bar_too(make_trainer, capsys):
+    trainer = make_trainer(disable_tqdm=True)
+    trainer.train()
+    shown = capsys.readouterr()
+    assert "high_return@0.4 weights" in shown.out and "the guard is off" in shown.out
+    assert "Weighing" not in shown.err
+
+
+def test_fits_name_their_rows(make_args, monkeypatch):
+    labels = []
+    monkeypatch.setattr("tqdm.auto.tqdm.set_postfix_str", lambda self, text, **kwargs: labels.append(text))
+    validated_weights(StubFitter(make_args(guard=True), 0.4), 10)
+    assert labels[0] == "the pool" and labels[-1] == "validation: its half of high return"
+    assert "guard, fold 2 of 2: all of it" in labels and "guard, fold 1 of 2: high_return@0.7" in labels
 
 
 # Filters
