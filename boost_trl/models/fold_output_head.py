@@ -23,6 +23,10 @@ def fold_output_head(model: PreTrainedModel, weight: torch.Tensor, bias: torch.T
         ValueError: if the architecture's head has no bias to hold a token bias, or its logits are not a multiple of what
             its head returns.
     """
+    text_config = model.config.get_text_config()
+    if not add and getattr(text_config, "final_logit_softcapping", None) is not None:
+        # Gemma's cap would bend β Q. Logits that are replaced need none, and the architecture knows models without.
+        text_config.final_logit_softcapping = None
     old = model.get_output_embeddings()
     if len(bias) > 1 and old.bias is None:
         raise ValueError(
@@ -70,6 +74,6 @@ def _logit_scale(model: PreTrainedModel) -> float:
     if not (logits - scale * raw).abs().max() <= tolerance * logits.abs().max():
         raise ValueError(
             f"the policy cannot fold into {type(model).__name__}: its logits are not a multiple of its output head's "
-            "output (Gemma's final_logit_softcapping bends them, for one); use ValuePolicy itself"
+            "output (with a prior, Gemma's final_logit_softcapping bends them, for one); use ValuePolicy itself"
         )
     return scale

@@ -277,13 +277,17 @@ class ValueHeads(PretrainedHead):
 
     @torch.no_grad()
     def initialize_from_lm_head(
-        self, weight: torch.Tensor, logit_scale: float = 1.0, generator: torch.Generator | None = None
+        self,
+        weight: torch.Tensor,
+        logit_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+        bias: torch.Tensor | None = None,
     ) -> None:
-        """Start where softmax(Q) is the language model's distribution.
+        """Start where softmax(Q) is the distribution softmax(logit_scale · (weight h + bias)).
 
         W is the output matrix minus the mean of its rows (a constant over tokens, which softmax does not see). Several
-        heads get different noise of 1 % of the entries' size: identical heads would stay identical. Biases and the V
-        head are zero, targets equal the heads. With a rank, W is the best approximation of that rank.
+        heads get different noise of 1 % of the entries' size: identical heads would stay identical. The V head and scalar
+        biases are zero, targets equal the heads. With a rank, W is the best approximation of that rank.
 
         Args:
             weight (`torch.Tensor` of shape `(V, d)`):
@@ -292,6 +296,8 @@ class ValueHeads(PretrainedHead):
                 Factor between `weight @ hidden` and the model's logits, for architectures that have one.
             generator (`torch.Generator`, *optional*):
                 Of the noise, on the CPU.
+            bias (`torch.Tensor` of shape `(V,)`, *optional*):
+                The bias of the output head; only heads with a bias per token have a place for it.
 
         Raises:
             ValueError: if `weight` is not of shape `(V, d)`.
@@ -314,6 +320,9 @@ class ValueHeads(PretrainedHead):
             main = self.q_factor_out
             self.q_factor_in.copy_(basis.T.expand_as(self.q_factor_in))
             main.copy_((centred @ basis).expand_as(main))
+        if bias is not None and self.config.bias == "token":
+            bias = bias.detach().to(self.q_bias.device, torch.float32) * logit_scale
+            self.q_bias.copy_((bias - bias.mean()).expand_as(self.q_bias))
         if self.config.num_q_heads > 1:
             main.add_(_noise(main, 0.01 * main.std().item(), generator))
         self.update_targets(1.0)

@@ -136,13 +136,15 @@ def fit_return_normalization(store: TrajectoryStore, algorithm: str) -> tuple[fl
 def value_heads_config(model: nn.Module, args: BilevelOfflineRLConfig, store: TrajectoryStore) -> ValueHeadsConfig:
     """Shapes from the model, normalisation constants from the configuration or from the training set's returns."""
     vocab_size, hidden_size = output_matrix(model).shape
+    output_head = base_causal_lm(model).get_output_embeddings()
     shift, scale = fit_return_normalization(store, args.algorithm) if args.normalize_returns else (0.0, 1.0)
     return ValueHeadsConfig(
         algorithm=args.algorithm,
         hidden_size=hidden_size,
         vocab_size=vocab_size,
         num_q_heads=1 if args.algorithm == "mc" else 2,
-        bias=args.value_head_bias,
+        # A head without a place for the LM's token biases could not start as the LM.
+        bias=args.value_head_bias or ("scalar" if output_head.bias is None else "token"),
         rank=args.value_head_rank,
         with_targets=args.algorithm == "ilql" and args.target_update_rate is not None,
         return_shift=shift if args.return_shift is None else args.return_shift,

@@ -19,7 +19,7 @@ _CHOICES = {
     "auxiliary_policy": ("heads", "adapter"),
     "discount_level": ("turn", "token"),
     "loss_normalization": ("trajectory_mean", "token_mean", "sum"),
-    "value_head_bias": ("scalar", "token"),
+    "value_head_bias": (None, "scalar", "token"),
     "value_head_init": ("lm_head", "random"),
     "policy_prior": ("none", "lm"),
     "states_dtype": ("bfloat16", "float32"),
@@ -128,15 +128,18 @@ class OfflineRLSettings:
         metadata={"help": "Use this scale of returns instead of a fitted one, to compare runs on other rows."},
     )
 
-    value_head_bias: str = field(
-        default="scalar",
-        metadata={"help": "Bias of a Q head: one number ('scalar') or one per vocabulary entry ('token')."},
+    value_head_bias: str | None = field(
+        default=None,
+        metadata={
+            "help": "Bias of a Q head: one number ('scalar') or one per vocabulary entry ('token'); by default as the LM's "
+            "output head, which in most models has none and gives 'scalar'."
+        },
     )
     value_head_init: str = field(
         default="lm_head",
         metadata={
-            "help": "'lm_head': Q starts from the LM's centred output matrix, so softmax(Q) starts as the LM's policy; "
-            "'random': small random weights."
+            "help": "'lm_head': Q starts from the LM's centred output matrix, so softmax(Q) starts as the LM's policy (as near "
+            "as a linear head comes where logits are soft-capped); 'random': small random weights."
         },
     )
     value_head_rank: int | None = field(

@@ -96,6 +96,13 @@ def test_scaled_logits(config, prior, tiny, tmp_path):
     folds(ValuePolicy(lm, tiny.value_heads(train_backbone=False), prior=prior), tmp_path)
 
 
+def test_soft_capped_logits_are_replaced_by_uncapped_ones(tiny, tmp_path):
+    torch.manual_seed(0)
+    lm = Gemma2ForCausalLM(Gemma2Config(final_logit_softcapping=3.0, **SIZES))
+    loaded = folds(ValuePolicy(lm, tiny.value_heads(), beta=2.0), tmp_path)
+    assert loaded.config.final_logit_softcapping is None and lm.config.final_logit_softcapping == 3.0
+
+
 @pytest.mark.parametrize("prior", ["none", "lm"])
 @pytest.mark.parametrize("bias", ["scalar", "token"])
 def test_an_output_head_with_bias(bias, prior, tiny, tmp_path):
@@ -132,10 +139,10 @@ class TestRefusals:
             with pytest.raises(ValueError, match="train_backbone=False"):
                 policy.to_causal_lm()
 
-    def test_soft_capped_logits(self, tiny):
+    def test_soft_capped_logits_under_a_prior(self, tiny):
         torch.manual_seed(0)
         lm = Gemma2ForCausalLM(Gemma2Config(final_logit_softcapping=30.0, **SIZES)).eval()
-        policy = ValuePolicy(lm, tiny.value_heads())
+        policy = ValuePolicy(lm, tiny.value_heads(train_backbone=False), prior="lm")
         before = policy(IDS).logits
         with pytest.raises(ValueError, match="Gemma2ForCausalLM.*final_logit_softcapping"):
             policy.to_causal_lm()
