@@ -63,6 +63,7 @@ from boost_trl.trainer.sft_example_ids import (
     ids_of_predictions,
     numbers_of_rows,
     rows_in_batch,
+    rows_per_pass,
     take_ids_from_labels,
 )
 from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN, select_top_rows
@@ -232,7 +233,10 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self.token_baseline = None
         if args.selector_baseline == "token":
             self.token_baseline = TokenBaseline(self.model.config.get_text_config().vocab_size)
-        self._row_losses = RowLosses(self.accelerator, self.token_baseline, args.selection_loss)
+        shares_weights = isinstance(self.pool, StreamedPool) and not self.pool.has_unique_ids
+        self._row_losses = RowLosses(
+            self.accelerator, self.token_baseline, args.selection_loss, repeat=not shares_weights
+        )
         self._validation = make_validation_loss(validation_dataset, self, validation_loss)
         self._online = OnlineAnswers(self) if args.online_ratio > 0 else None
         self._window: Window | None = None
@@ -319,6 +323,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         batches, num_items_in_batch = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.selector is not None and batches:
             self._mark_padding(batches)
+            if self._keeps_rows_whole:
+                for batch in batches:
+                    self._row_losses.add_rows(numbers_of_rows(batch))
             if self._online is not None:
                 self._online.begin_window(batches)
                 if num_items_in_batch is not None:
@@ -335,9 +342,6 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         validation_coefficient, pool_coefficient = self._penalty.coefficients(epoch)
         gamma = self._penalty.gamma(epoch)
         self._window = Window(batches, self._penalty.rho(epoch), gamma, pool_coefficient, validation_coefficient)
-        if isinstance(self.pool, StreamedPool) and not self.pool.has_unique_ids and self.args.selection_loss == "sum":
-            for batch in batches:
-                self._row_losses.add_rows(numbers_of_rows(batch))
         if self.args.selector == "bmo_exact" and self.state.global_step % self.args.bmo_refresh_steps == 0:
             self._refresh_from_whole_pool()
         if self.selector.updates_before_weights:
@@ -356,14 +360,20 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             if self.pool.has_unique_ids and not self.args.packing:
                 self._mark_repeated(batches)
             return
-        state = self.accelerator.gradient_state
-        if not state.end_of_dataloader or state.remainder <= 0:
+        processes, size = self.accelerator.num_processes, self._train_batch_size
+        if processes == 1 or not self.accelerator.gradient_state.end_of_dataloader:
             return
-        size = self._train_batch_size
         if self.accelerator.split_batches:
-            size //= self.accelerator.num_processes
-        first = self.accelerator.process_index * size
-        batches[-1][IS_COUNTED] = first + rows_in_batch(batches[-1]) < state.remainder
+            size //= processes
+        last = self._rows_per_pass % (size * processes)
+        if last and not self.args.dataloader_drop_last:
+            first = self.accelerator.process_index * size
+            batches[-1][IS_COUNTED] = first + rows_in_batch(batches[-1]) < last
+
+    @property
+    def _keeps_rows_whole(self) -> bool:
+        """Whether a row lies in one sequence, so that sequences tell how often it was drawn."""
+        return not self.args.packing or self.args.packing_strategy == "bfd"
 
     def _mark_repeated(self, batches: list[dict[str, Any]]) -> None:
         ids = torch.cat([numbers_of_rows(batch) for batch in batches]).to(self.accelerator.device)
@@ -453,7 +463,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         row_losses.add(ids, -fused.log_probs[kept], labels, shares, is_offline=answers == NO_ANSWER)
 
     def _update_selector(self) -> None:
-        rows, losses = self._row_losses.collect()
+        rows, losses = self._row_losses.collect(check=self._check_row_losses)
         gamma = self._window.gamma
         self.selector.update(rows, losses, gamma if math.isfinite(gamma) else 0.0)
 
@@ -476,7 +486,16 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             if first >= len(dataset):
                 batch[IS_COUNTED] = torch.zeros_like(batch[EXAMPLE_ID], dtype=torch.bool)
             self._add_losses_without_gradient(batch, row_losses)
-        self.selector.refresh(*row_losses.collect(learn_baseline=False))
+        self.selector.refresh(*row_losses.collect(learn_baseline=False, check=self._check_row_losses))
+
+    def _check_row_losses(self, rows: np.ndarray, losses: np.ndarray) -> None:
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            raise ValueError(
+                f"The loss of {self.pool.name_of(int(rows[bad[0]]))} is {losses[bad[0]]} at step "
+                f"{self.state.global_step + 1} ({bad.size} of {len(rows)} rows have none that is finite). No weight can be "
+                "learned from it: look for a learning rate that is too high, or for this row's text."
+            )
 
     def _add_losses_without_gradient(self, batch: dict[str, Any], row_losses: RowLosses) -> None:
         # Evaluation mode: without dropout the losses do not depend on when they are computed, nor a resumed run on it.
@@ -523,6 +542,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
     def _begin_training(self, train_dataloader) -> None:
         """Fix the schedules, which need to know how long training lasts."""
+        if has_length(train_dataloader):
+            self._rows_per_pass = rows_per_pass(train_dataloader)
         steps_per_epoch = self._count_steps_per_epoch(train_dataloader)
         # A stream of unknown length does not tell where a pass ends, so ρ stays where it starts.
         num_epochs = 1 if steps_per_epoch is None else self.state.max_steps / steps_per_epoch
@@ -596,6 +617,10 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         if self._sees_losses_of_training:
             self._update_selector()  # names the row of a loss that is not finite
         if not math.isfinite(objective):
+            if self.args.selector_loss_at == "updated":
+                for batch in window.batches:
+                    self._add_losses_without_gradient(batch, self._row_losses)
+                self._row_losses.collect(learn_baseline=False, check=self._check_row_losses)
             causes = "a learning rate that is too high, or a bad row in `train_dataset`"
             if self._online is not None and self.args.importance_sampling_cap is None:
                 causes = (

@@ -89,10 +89,13 @@ class Answers:
             ratios=ratios.numpy(),
         )
 
-    def write(self, path: Path, questions: list[str], texts: list[str], weights: np.ndarray) -> Dataset:
+    def write(
+        self, path: Path, index: list[int], questions: list[str], texts: list[str], weights: np.ndarray
+    ) -> Dataset:
         """
-        Write and return one row per question: `index`, `question`, `weight` and, one entry per answer, `answers`, `status`,
-        `log_probs` (summed), `num_tokens`, `visits`, `ratio_mean` and `ratio_max` (raw; null before the first visit).
+        Write and return one row per question: `index` (of the user's row), `question`, `weight` and, one entry per answer,
+        `answers`, `status`, `log_probs` (summed), `num_tokens`, `visits`, `ratio_mean` and `ratio_max` (raw; null before the
+        first visit).
 
         The file appears whole or not at all.
         """
@@ -104,7 +107,7 @@ class Answers:
 
         table = Dataset.from_dict(
             {
-                "index": self.rows,
+                "index": index,
                 "question": questions,
                 "answers": grouped(texts),
                 "status": grouped(Status(status).name.lower() for status in self.status),

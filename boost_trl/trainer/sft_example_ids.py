@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset, List, Value
+from torch.utils.data import DataLoader
 
 
 EXAMPLE_ID = "_example_id"
@@ -55,10 +56,21 @@ def rows_in_batch(batch: dict[str, Any]) -> torch.Tensor:
 
 
 def numbers_of_rows(batch: dict[str, Any]) -> torch.Tensor:
-    """(R,) the row number of each row of an unpacked batch; a flattened batch holds it once per token."""
-    places, ids = torch.broadcast_tensors(rows_in_batch(batch), batch[EXAMPLE_ID])
+    """(R,) the row number of each row of a batch that the selector counts; some batches hold it once per token."""
+    is_counted = batch.get(IS_COUNTED, torch.ones_like(batch[EXAMPLE_ID], dtype=torch.bool))
+    places, ids, is_counted = torch.broadcast_tensors(rows_in_batch(batch), batch[EXAMPLE_ID], is_counted)
+    ids = ids.masked_fill(~is_counted, NO_EXAMPLE)
     numbers = torch.unique(torch.stack([places, ids], dim=-1).flatten(0, -2), dim=0)[:, 1]
     return numbers[numbers != NO_EXAMPLE]
+
+
+def rows_per_pass(dataloader: DataLoader) -> int:
+    """How many rows the sampler of a prepared loader draws in one pass, before any that fill the last batch."""
+    batch_sampler = dataloader.batch_sampler
+    while hasattr(batch_sampler, "batch_sampler"):
+        batch_sampler = batch_sampler.batch_sampler
+    sampler = getattr(batch_sampler, "sampler", dataloader.dataset)
+    return len(sampler)
 
 
 @dataclass

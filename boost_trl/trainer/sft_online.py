@@ -387,6 +387,7 @@ class OnlineAnswers:
         rows, decode = answers.rows, trainer._tokenizer.batch_decode
         generations = answers.write(
             Path(self.args.output_dir, "generations", f"step-{answers.step}.parquet"),
+            [trainer.pool.original_row(row) for row in rows.tolist()],
             decode([self._question(row) for row in rows.tolist()]),
             decode(answers.tokens, skip_special_tokens=True),
             trainer.selector.weights(torch.from_numpy(rows)).numpy(),

@@ -81,6 +81,10 @@ class Pool:
         """The place in the user's dataset of a row number."""
         return number if self._kept is None else int(self._kept[number])
 
+    def name_of(self, number: int) -> str:
+        """What messages call the row of this number."""
+        return f"row {self.original_row(number)} of `train_dataset`"
+
     def fixed_weights(self, ids: torch.Tensor) -> torch.Tensor | None:
         """The fixed weights of some rows, float32 on the device of `ids`; `None` without a weight column."""
         return None if self._fixed is None else self._fixed[ids.cpu()].to(ids.device)
@@ -225,6 +229,12 @@ class StreamedPool:
             f"Row number {number} comes twice in one pass over the streaming training data. The numbers in "
             f"'{self._args.example_id_column}' must all be different."
         )
+
+    def name_of(self, number: int) -> str:
+        """What messages call the rows of this number."""
+        if self.has_unique_ids:
+            return f"row number {number} of `train_dataset`"
+        return f"source '{self._args.source_names[number]}'"
 
     def fixed_weights(self, ids: torch.Tensor) -> torch.Tensor | None:
         return ids.to(torch.int32).view(torch.float32) if self._weighted else None

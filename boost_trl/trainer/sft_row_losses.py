@@ -1,5 +1,7 @@
 """Losses of rows, collected over the micro-batches and processes of one optimizer batch."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -11,27 +13,35 @@ class RowLosses:
     """
     Sums and counts of token losses per row number, on the CPU, until [`collect`] gathers and divides them.
 
-    Several rows may share a number, as rows of one source do: their mean is over all tokens of theirs, their `"sum"` the
-    mean of the rows' sums, for which [`add_rows`] counts the rows.
+    A number may come several times: as a row that was drawn again, or as different rows of one source. Their mean is over
+    all tokens of theirs, their `"sum"` the mean of the rows' sums, for which [`add_rows`] counts the rows.
 
     Args:
         accelerator ([`~accelerate.Accelerator`]): for the gathering.
         baseline ([`~boost_trl.selection.TokenBaseline`], *optional*): subtracted from every token's loss.
         reduction (`str`): `"mean"` or `"sum"` over a row's tokens.
+        repeat (`bool`): whether a number comes out of [`collect`] as often as [`add_rows`] has counted it.
     """
 
-    def __init__(self, accelerator: Accelerator, baseline: TokenBaseline | None = None, reduction: str = "mean"):
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        baseline: TokenBaseline | None = None,
+        reduction: str = "mean",
+        repeat: bool = False,
+    ):
         self.accelerator = accelerator
         self.baseline = baseline
         self.reduction = reduction
+        self.repeat = repeat
         self.reset()
 
     def reset(self) -> None:
-        self._pieces: list[torch.Tensor] = []  # (P, 4): row number, summed loss, tokens, rows of a shared number
+        self._pieces: list[torch.Tensor] = []  # (P, 4): row number, summed loss, tokens, rows of this number
         self._token_statistics = 0
 
     def add_rows(self, ids: torch.Tensor) -> None:
-        """Count the rows of one micro-batch, (R,) row numbers, where several rows share a number."""
+        """Count the rows of one micro-batch: (R,) their numbers, one that comes several times as often."""
         piece = torch.zeros(len(ids), 4, dtype=torch.float64)
         piece[:, 0], piece[:, 3] = ids.cpu(), 1
         self._pieces.append(piece)
@@ -71,26 +81,32 @@ class RowLosses:
         piece[:, 2].index_add_(0, place, counts)
         self._pieces.append(piece)
 
-    def collect(self, learn_baseline: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    def collect(
+        self, learn_baseline: bool = True, check: Callable[[np.ndarray, np.ndarray], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """
-        The rows of all processes since the last call: their numbers, sorted and all different, and their losses C_b.
-        The same on every process, to the last bit.
+        The rows of all processes since the last call: their numbers, sorted, all different unless `repeat`, and their
+        losses C_b. The same on every process, to the last bit.
 
         Args:
             learn_baseline (`bool`): whether the baseline takes these tokens in, as it does an optimizer batch.
+            check (`Callable`, *optional*): called with both before the baseline takes anything in.
         """
         pieces = torch.cat(self._pieces) if self._pieces else torch.zeros(0, 4, dtype=torch.float64)
         if self.accelerator.num_processes > 1:
             pieces = self.accelerator.pad_across_processes(pieces.to(self.accelerator.device), pad_index=-1)
             pieces = self.accelerator.gather(pieces).cpu()
-        ids, sums, counts, sharing = pieces.numpy().T
+        ids, sums, counts, times = pieces.numpy().T
         ids = ids.astype(np.int64)
         rows, losses = row_means(ids, sums, counts)
+        kept = np.isin(ids, rows)
+        places = np.searchsorted(rows, ids[kept])
+        tokens, times = (np.bincount(places, part[kept], len(rows)) for part in (counts, times))
+        times = np.maximum(times, 1)
         if self.reduction == "sum":
-            kept = np.isin(ids, rows)
-            places = np.searchsorted(rows, ids[kept])
-            tokens, sharing = (np.bincount(places, part[kept], len(rows)) for part in (counts, sharing))
-            losses = losses * tokens / np.maximum(sharing, 1)
+            losses = losses * tokens / times
+        if check is not None:
+            check(rows, losses)
         if self.baseline is not None and learn_baseline and len(rows):
             statistics = self._token_statistics
             if self.accelerator.num_processes > 1:
@@ -99,4 +115,6 @@ class RowLosses:
                 statistics = self.accelerator.reduce(statistics.to(self.accelerator.device), "sum").cpu()
             losses = self.baseline.finish_batch(torch.from_numpy(losses), statistics).numpy()
         self.reset()
+        if self.repeat:
+            rows, losses = (np.repeat(column, times.astype(np.int64)) for column in (rows, losses))
         return rows, losses

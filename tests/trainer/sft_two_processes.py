@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from sft_tiny import make_args, make_model, make_rows, make_tokenizer
+from torch.utils.data import RandomSampler
 
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
@@ -15,6 +16,7 @@ SETTINGS = {
     "bmo_exact": {"selector": "bmo_exact", "bmo_refresh_steps": 2, "max_steps": 3, "gradient_checkpointing": True},
     "updated": {"selector_loss_at": "updated", "max_steps": 3},
     "tail": {"rows": 13, "max_steps": -1, "num_train_epochs": 1},
+    "repeated": {"rows": 9, "draws": 16, "max_steps": -1, "num_train_epochs": 1},
     "packed": {"packing": True, "max_length": 16, "max_steps": 2},
 }
 
@@ -34,12 +36,24 @@ ZERO = {
 }
 
 
+class WithReplacement(BilevelSFTSelfRefineTrainer):
+    """Draws more rows a pass than there are."""
+
+    num_draws = None
+
+    def _get_train_sampler(self, train_dataset=None):
+        if self.num_draws is None:
+            return super()._get_train_sampler(train_dataset)
+        return RandomSampler(self.train_dataset, replacement=True, num_samples=self.num_draws)
+
+
 def train(folder, name, num_processes):
     settings = dict({**SETTINGS, **ZERO}[name])
     if num_processes == 1:
         settings.pop("deepspeed", None)
     rows = settings.pop("rows", 24)
-    trainer = BilevelSFTSelfRefineTrainer(
+    draws = settings.pop("draws", None)
+    trainer = WithReplacement(
         make_model(attention_dropout=0.0),
         make_args(
             folder,
@@ -53,7 +67,7 @@ def train(folder, name, num_processes):
         processing_class=make_tokenizer(),
         validation_dataset=make_rows(7),
     )
-    updates = []
+    trainer.num_draws, updates = draws, []
     update = trainer.selector.update
     trainer.selector.update = lambda ids, losses, gamma: (updates.append(ids.tolist()), update(ids, losses, gamma))
     trainer.train()

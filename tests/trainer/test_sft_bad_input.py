@@ -279,9 +279,78 @@ def test_losses_that_are_not_finite(where, tmp_path):
     if where == "validation":
         trainer._validation.loss_sum = lambda model, inputs: (next(model.parameters()).sum() * float("nan"), 1)
     before = trainer.model.model.embed_tokens.weight.clone()
-    with pytest.raises(ValueError, match="The (validation )?loss (of row 0 )?is nan at"):
+    with pytest.raises(ValueError, match="The (validation )?loss (of row 0 of `train_dataset` )?is nan at"):
         trainer.train()
     assert torch.equal(trainer.model.model.embed_tokens.weight, before)  # stopped before the step
+
+
+def rows_with_a_rare_word(place, count=12):
+    """The only row with w39, whose embedding the tests spoil."""
+    rows = [{"text": f"w{i} w{i + 1} w{i + 2}"} for i in range(count)]
+    rows[place]["text"] = "w39 w1 w2"
+    return rows
+
+
+def spoil_the_rare_word(trainer):
+    word = trainer._tokenizer.convert_tokens_to_ids("w39")
+    with torch.no_grad():
+        trainer.model.model.embed_tokens.weight[word] = float("nan")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"selector": "rank", "selector_baseline": "token"},
+        {"selector": "bds"},
+        {"selector": "bmo", "selector_baseline": "token"},
+        {"selector": "bmo_exact", "selector_baseline": "token"},
+        {"selector": "uniform", "selector_loss_at": "updated"},
+    ],
+    ids=str,
+)
+def test_the_row_of_a_loss_that_is_not_finite_is_the_users(settings, tmp_path):
+    """Rows 0 and 2 have fixed weight 0, row 3 is dropped: row 8 is number 5 among those that are trained on."""
+    rows = [{**row, "weight": float(i not in (0, 2))} for i, row in enumerate(rows_with_a_rare_word(8))]
+    rows[3]["text"] = ""
+    trainer = make_trainer(
+        tmp_path,
+        Dataset.from_list(rows),
+        make_rows(3),
+        {
+            "weight_column": "weight",
+            "eos_token": "<eos>",
+            "max_length": 5,
+            "per_device_train_batch_size": 12,
+            **settings,
+        },
+    )
+    spoil_the_rare_word(trainer)
+    with pytest.raises(ValueError, match="The loss of row 8 of `train_dataset` is nan at step 1 ") as error:
+        trainer.train()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"example_id_column": "number", "num_examples": 30}, "row number 20 of `train_dataset`"),
+        ({"source_names": ["web", "books"]}, "source 'books'"),
+    ],
+)
+def test_streamed_rows_are_named_by_what_the_user_gave_them(settings, name, tmp_path):
+    rows = [
+        {**row, "number": i + 12, "source": "books" if i == 8 else "web"}
+        for i, row in enumerate(rows_with_a_rare_word(8))
+    ]
+    trainer = make_trainer(
+        tmp_path,
+        Dataset.from_list(rows).to_iterable_dataset(),
+        make_rows(3),
+        {"max_steps": 2, "selector_baseline": "token", "per_device_train_batch_size": 12, **settings},
+    )
+    spoil_the_rare_word(trainer)
+    with pytest.raises(ValueError, match=f"The loss of {name} is nan at step 1 "):
+        trainer.train()
 
 
 class ForgetAllAfterTheFirstStep(TrainerCallback):

@@ -39,6 +39,14 @@ def test_rows_repeated_to_fill_the_last_batch_count_once(ranks):
     assert sorted(sum(updates, [])) == list(range(13))
 
 
+def test_rows_drawn_twice_count_twice_and_those_that_fill_the_last_batch_once(ranks, tmp_path):
+    one = train(tmp_path, "repeated", 1)
+    assert [len(ids) for ids in one["updates"]] == [6, 6, 4]  # 16 draws of 9 rows
+    assert any(len(set(ids)) < len(ids) for ids in one["updates"])
+    assert ranks[0]["repeated"]["updates"] == one["updates"]
+    assert ranks[0]["repeated"]["logits"] == pytest.approx(one["logits"], rel=1e-4, abs=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZERO)
 def test_deepspeed_learns_what_one_process_does(name, tmp_path):

@@ -148,5 +148,5 @@ def test_a_resumed_run_drops_the_same(tmp_path):
     resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-5"))
     assert torch.equal(resumed.selector.logits(), whole.selector.logits())
     other = make_trainer(tmp_path / "c", pool(), **saving, truncation_mode="keep_end")
-    with pytest.raises(ValueError, match="12 rows, but this dataset has 24"):
+    with pytest.raises(ValueError, match="truncation_mode"):
         other.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-5"))

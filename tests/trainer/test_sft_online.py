@@ -344,6 +344,19 @@ def test_a_second_train_asks_its_own_model(mask, tmp_path):
     assert ages[0] == 0 and max(ages) > 0
 
 
+def test_answers_are_filed_under_the_users_rows(tmp_path):
+    """Rows 0 and 2 have fixed weight 0, row 3 is longer than `max_length`."""
+    rows = [{**row, "weight": float(i not in (0, 2))} for i, row in enumerate(make_pairs(16))]
+    rows[3]["prompt"] = rows[3]["prompt"] * 10
+    settings = {"max_steps": 1, "online_ratio": 0.9, "weight_column": "weight", "max_length": 30}
+    trainer = make_trainer(tmp_path, Dataset.from_list(rows), per_device_train_batch_size=13, **settings)
+    trainer.train()
+    table = Dataset.from_parquet(str(tmp_path / "generations" / "step-0.parquet"), cache_dir=str(tmp_path))
+    assert len(table) == 11
+    for row, question in zip(table["index"], table["question"]):
+        assert question.split() == rows[row]["prompt"].split()
+
+
 def final_state(trainer):
     state = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     return state | trainer._bilevel_state() | {"logits": trainer.selector.logits()}

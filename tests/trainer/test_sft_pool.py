@@ -1,6 +1,9 @@
 """The pool that weights belong to: what its fingerprint sees, and columns that cannot be used."""
 
+import json
+
 import datasets
+import pandas as pd
 import pytest
 from datasets import Dataset
 from sft_tiny import make_args, make_rows
@@ -59,6 +62,97 @@ def test_how_rows_are_stored_does_not_count(tmp_path):
     fingerprints = [pool(layout, tmp_path).fingerprint for layout in layouts]
     assert pool(whole.shuffle(seed=1), tmp_path).fingerprint == fingerprints.pop(4) != fingerprints[0]
     assert len(set(fingerprints)) == 1
+
+
+def read_in_every_way(rows, folder, formats):
+    """The same rows from a list, pandas, CSV, JSON lines and Parquet."""
+    frame = pd.DataFrame(rows)
+    frame.to_csv(folder / "rows.csv", index=False)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    frame.to_parquet(folder / "rows.parquet")
+    readers = {
+        "list": lambda: Dataset.from_list(rows),
+        "swapped": lambda: Dataset.from_list([dict(reversed(row.items())) for row in rows]),
+        "pandas": lambda: Dataset.from_pandas(frame),
+        "csv": lambda: Dataset.from_csv(str(folder / "rows.csv"), cache_dir=str(folder)),
+        "json": lambda: Dataset.from_json(str(folder / "rows.jsonl"), cache_dir=str(folder)),
+        "parquet": lambda: Dataset.from_parquet(str(folder / "rows.parquet"), cache_dir=str(folder)),
+    }
+    return {name: readers[name]() for name in formats}
+
+
+FLAT = [
+    {
+        "prompt": f"w{i} é\n,",
+        "completion": None if i % 50 == 7 else f'"w{i}"',
+        "number": i,
+        "maybe": i if i % 3 else None,
+        "share": i / 7,
+        "flag": i % 2 == 0,
+        "nothing": None,
+    }
+    for i in range(1200)
+]
+NESTED = [
+    {
+        "messages": [{"role": "user", "content": f"w{i}"}, {"content": f"w{i + 1}", "role": "assistant"}][: 1 + i % 2],
+        "tools": [] if i % 2 else None,
+        "number": i,
+    }
+    for i in range(1100)
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "formats"),
+    [
+        (FLAT, ["list", "swapped", "pandas", "csv", "json", "parquet"]),
+        (NESTED, ["list", "swapped", "pandas", "json", "parquet"]),
+    ],
+    ids=["flat", "nested"],
+)
+def test_the_reader_does_not_count(rows, formats, tmp_path):
+    datasets_read = read_in_every_way(rows, tmp_path, formats)
+    for name, dataset in datasets_read.items():
+        assert [{k: v for k, v in row.items() if v is not None} for row in dataset] == [
+            {k: v for k, v in row.items() if v is not None} for row in rows
+        ], name
+    fingerprints = {name: pool(dataset, tmp_path).fingerprint for name, dataset in datasets_read.items()}
+    assert len(set(fingerprints.values())) == 1, fingerprints
+
+
+@pytest.mark.parametrize("place", [0, 1199])
+def test_every_cell_counts(place, tmp_path):
+    original = pool(Dataset.from_list(FLAT), tmp_path).fingerprint
+    changes = {
+        "prompt": "w",
+        "completion": "",
+        "number": -1,
+        "maybe": 2**53 + 1,
+        "share": 0.1,
+        "flag": None,
+        "nothing": 0,
+    }
+    for column, value in changes.items():
+        rows = [dict(row) for row in FLAT]
+        rows[place][column] = value
+        assert pool(Dataset.from_list(rows), tmp_path).fingerprint != original, column
+    large = [Dataset.from_list([{"number": 2**53 + i}]) for i in range(2)]  # float64 holds only one of them
+    assert pool(large[0], tmp_path).fingerprint != pool(large[1], tmp_path).fingerprint
+
+
+def test_every_message_counts(tmp_path):
+    original = pool(Dataset.from_list(NESTED), tmp_path).fingerprint
+    for place, change in ((0, {"role": "system"}), (1099, {"content": "w"}), (1099, {"content": None})):
+        rows = [{**row, "messages": [dict(message) for message in row["messages"]]} for row in NESTED]
+        rows[place]["messages"][0].update(change)
+        assert pool(Dataset.from_list(rows), tmp_path).fingerprint != original
+    rows = [dict(row) for row in NESTED]
+    rows[1]["messages"], rows[2]["messages"] = rows[1]["messages"][:1], rows[1]["messages"][1:] + rows[2]["messages"]
+    assert pool(Dataset.from_list(rows), tmp_path).fingerprint != original
+    rows = [dict(row) for row in NESTED]
+    rows[0]["tools"] = []
+    assert pool(Dataset.from_list(rows), tmp_path).fingerprint != original
 
 
 @pytest.mark.parametrize(
