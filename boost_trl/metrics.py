@@ -5,10 +5,10 @@ import evaluate
 import numpy as np
 
 
-class EpisodeReturn(evaluate.Metric):
+class EpisodeScore(evaluate.Metric):
     """Mean score of played episodes with its standard error, success rate and length.
 
-    `compute(scores=…, successes=…, turns=…)`, one entry per episode, returns `reward_mean`, `reward_se` (sample
+    `compute(scores=…, successes=…, turns=…)`, one entry per episode, returns `score_mean`, `score_se` (sample
     standard deviation / √n; NaN for one episode), `success_rate`, `mean_turns` and `num_games`.
     """
 
@@ -30,8 +30,8 @@ class EpisodeReturn(evaluate.Metric):
         scores = np.asarray(scores, dtype=np.float64)
         count = len(scores)
         return {
-            "reward_mean": float(scores.mean()),
-            "reward_se": float(scores.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan"),
+            "score_mean": float(scores.mean()),
+            "score_se": float(scores.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan"),
             "success_rate": float(np.mean(successes)),
             "mean_turns": float(np.mean(turns)),
             "num_games": count,

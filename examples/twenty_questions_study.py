@@ -20,7 +20,7 @@ from trl import TrlParser
 from twenty_questions import EMBEDDED, Arguments, make_setting
 
 from boost_trl.comparison.arguments import parse_arguments
-from boost_trl.comparison.study import Cell, differences_table, load_cells, rewards_table, run_cells
+from boost_trl.comparison.study import Cell, differences_table, load_cells, run_cells, scores_table
 
 
 POOLS = ("clean", "diverse", "stale", "bot")
@@ -52,7 +52,7 @@ class StudyArguments:
     share: int | None = field(
         default=None, metadata={"help": "Which share of the worlds this process runs; internal."}
     )
-    games: int = field(default=512, metadata={"help": "Games behind every reward."})
+    games: int = field(default=512, metadata={"help": "Games behind every score."})
     report: str | None = field(
         default=None, metadata={"help": "Write all results to this file, print tables, run nothing."}
     )
@@ -113,7 +113,7 @@ def report(arguments: StudyArguments) -> None:
         if not chosen:
             continue
         runs = len({(row["world"], row["seed"]) for row in chosen})
-        print(f"### {algorithm.upper()}, {backbone} backbone ({runs} runs)\n\n{rewards_table(chosen, POOLS)}\n")
+        print(f"### {algorithm.upper()}, {backbone} backbone ({runs} runs)\n\n{scores_table(chosen, POOLS)}\n")
         for method in ("boost", "validated"):
             print(f"{differences_table(chosen, method, CONTROLS, POOLS)}\n")
 

@@ -74,7 +74,7 @@ class ComparisonArguments:
     methods: list[str] = field(
         default_factory=lambda: list(PAPER_METHODS), metadata={"help": "Methods to run, or 'all'."}
     )
-    games: int = field(default=64, metadata={"help": "Live games behind every reported reward."})
+    games: int = field(default=64, metadata={"help": "Live games behind every reported score."})
     validation_games: int = field(default=64, metadata={"help": "Live games on validation tasks behind every β."})
 
     def __post_init__(self):

@@ -50,7 +50,7 @@ class Method:
         options (`dict`, *optional*): fields of [`BilevelOfflineRLConfig`] that it sets.
         trainer_class (*optional*): the trainer.
         needs_planted_noise (`bool`, *optional*): whether it makes sense only where the bad rows are known.
-        shows_best_beta (`bool`, *optional*): whether its reward at the β that is best on the evaluation games is given
+        shows_best_beta (`bool`, *optional*): whether its score at the β that is best on the evaluation games is given
             too, as an upper bound for what sharpening alone can do.
     """
 

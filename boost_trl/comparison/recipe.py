@@ -214,7 +214,7 @@ def _findings(runs: Sequence[MethodResult]) -> list[str]:
         f"Games are drawn from {_range(tasks)} tasks of held-out categories; {_range(shared)} of them have a validation row, "
         "which every method but Vanilla and Vanilla+Syn trains on."
     )
-    best = [run.best_beta_reward for run in runs if run.best_beta_reward is not None]
+    best = [run.best_beta_score for run in runs if run.best_beta_score is not None]
     if best:
         lines.append(
             f"Uniform mix at the β that is best on the evaluation games themselves: {sum(best) / len(best):.2f}."
@@ -240,7 +240,7 @@ def _write_report(folder, title, rows, findings, pictures, settings) -> None:
         "\n".join(f"- {line}" for line in findings),
         *pictures,
         "Settings: " + ", ".join(f"`{name}={value}`" for name, value in settings.items()) + ".",
-        "`reward` is the environment's score (mean ± standard error: over worlds, or over games for one world). n_eff = "
+        "`score` is the environment's (mean ± standard error: over worlds, or over games for one world). n_eff = "
         "1/Σw̃² over the training rows. AUC: how well the weights tell good offline rows from planted noise; – for "
         "constant weights. β was chosen by games on validation tasks. All rows had the same number of policy updates.",
     ]

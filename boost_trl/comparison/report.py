@@ -12,7 +12,7 @@ from boost_trl.comparison.run import MethodResult
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 
 
-_MEANS = ("reward_mean", "success_rate", "mean_turns", "effective_sample_size", "num_rows", "weights_auc", "seconds")
+_MEANS = ("score_mean", "success_rate", "mean_turns", "effective_sample_size", "num_rows", "weights_auc", "seconds")
 _MEANS += ("num_tokens", "eval_loss")
 
 
@@ -22,7 +22,7 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def aggregate(runs: Sequence[MethodResult]) -> list[dict[str, Any]]:
-    """One object per method: means over worlds; `reward_se` over worlds, or over games when there is one world.
+    """One object per method: means over worlds; `score_se` over worlds, or over games when there is one world.
 
     `beta` is the most frequent one, the smaller at a tie.
     """
@@ -33,8 +33,8 @@ def aggregate(runs: Sequence[MethodResult]) -> list[dict[str, Any]]:
         for field in _MEANS:
             values = [value for run in group if (value := getattr(run, field)) is not None]
             row[field] = float(np.mean(values)) if values else None
-        rewards = [run.reward_mean for run in group]
-        row["reward_se"] = standard_error(rewards) if len(group) > 1 else group[0].reward_se
+        scores = [run.score_mean for run in group]
+        row["score_se"] = standard_error(scores) if len(group) > 1 else group[0].score_se
         betas = sorted(run.beta for run in group)
         row["beta"] = max(betas, key=betas.count)
         rows.append(row)
@@ -42,16 +42,16 @@ def aggregate(runs: Sequence[MethodResult]) -> list[dict[str, Any]]:
 
 
 def paired_difference(runs: Sequence[MethodResult], method: str, control: str) -> tuple[float, float] | None:
-    """Mean ± SE of (reward of `method` − reward of `control`), paired by world; for one world the SE is over games.
+    """Mean ± SE of (score of `method` − score of `control`), paired by world; for one world the SE is over games.
 
     `None` if one of them was not run.
     """
     ours, theirs = ([run for run in runs if run.method == name] for name in (method, control))
     if not ours or len(ours) != len(theirs):
         return None
-    differences = [a.reward_mean - b.reward_mean for a, b in zip(ours, theirs)]
+    differences = [a.score_mean - b.score_mean for a, b in zip(ours, theirs)]
     if len(differences) == 1:
-        return differences[0], float(np.hypot(ours[0].reward_se, theirs[0].reward_se))
+        return differences[0], float(np.hypot(ours[0].score_se, theirs[0].score_se))
     return float(np.mean(differences)), standard_error(differences)
 
 
@@ -59,7 +59,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     auc = row["weights_auc"]
     return [
         row["label"],
-        f"{row['reward_mean']:.2f} ± {row['reward_se']:.2f}",
+        f"{row['score_mean']:.2f} ± {row['score_se']:.2f}",
         f"{row['success_rate']:.0%}",
         f"{row['mean_turns']:.1f}",
         f"{row['effective_sample_size']:.0f} / {row['num_rows']:.0f}",
@@ -71,7 +71,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-HEADER = ["method", "reward", "success", "turns", "n_eff / rows", "AUC", "β", "held-out loss", "M tokens", "seconds"]
+HEADER = ["method", "score", "success", "turns", "n_eff / rows", "AUC", "β", "held-out loss", "M tokens", "seconds"]
 
 
 def table_rows(rows: Sequence[dict[str, Any]]) -> list[list[str]]:

@@ -38,8 +38,8 @@ class MethodResult:
 
     method: str
     label: str
-    reward_mean: float
-    reward_se: float
+    score_mean: float
+    score_se: float
     success_rate: float
     mean_turns: float
     effective_sample_size: float
@@ -51,8 +51,8 @@ class MethodResult:
     eval_loss: float
     num_tasks: int = 0
     num_shared_tasks: int = 0
-    validation_rewards: dict[str, float] = field(default_factory=dict)
-    best_beta_reward: float | None = None
+    validation_scores: dict[str, float] = field(default_factory=dict)
+    best_beta_score: float | None = None
     report: dict[str, Any] | None = None
     distance_correlation: float | None = None
     game: str | None = None
@@ -115,12 +115,12 @@ def play_method(
     """β from games on validation tasks, then the reported games on evaluation tasks at that β.
 
     Args:
-        show_best_beta (`bool`, *optional*): play the reported games at every β and give the best reward too.
+        show_best_beta (`bool`, *optional*): play the reported games at every β and give the best score too.
         advance (`Callable`, *optional*): called after every set of games.
 
     Returns:
-        `dict`: what `evaluate_policy` would return at the chosen β, with `beta`, `validation_rewards` by β and
-        `best_beta_reward`.
+        `dict`: what `evaluate_policy` would return at the chosen β, with `beta`, `validation_scores` by β and
+        `best_beta_score`.
     """
 
     def play(beta, tasks, num_games, seed):
@@ -128,11 +128,11 @@ def play_method(
         advance()
         return summarize(games)
 
-    rewards = {}
+    scores = {}
     for beta in betas:
-        rewards[beta] = play(beta, setting.validation_tasks, validation_games, 2 * seed + 1)["reward_mean"]
+        scores[beta] = play(beta, setting.validation_tasks, validation_games, 2 * seed + 1)["score_mean"]
     # Ties go to the smaller β, which stays closer to the data.
-    beta = max(betas, key=lambda candidate: (rewards[candidate], -candidate))
+    beta = max(betas, key=lambda candidate: (scores[candidate], -candidate))
     played = {
         candidate: play(candidate, setting.evaluation_tasks, games, 2 * seed)
         for candidate in (betas if show_best_beta else (beta,))
@@ -140,8 +140,8 @@ def play_method(
     return {
         **played[beta],
         "beta": beta,
-        "validation_rewards": {f"{b:g}": reward for b, reward in rewards.items()},
-        "best_beta_reward": max(result["reward_mean"] for result in played.values()) if show_best_beta else None,
+        "validation_scores": {f"{b:g}": score for b, score in scores.items()},
+        "best_beta_score": max(result["score_mean"] for result in played.values()) if show_best_beta else None,
     }
 
 
@@ -188,8 +188,8 @@ def run_method(
     result = MethodResult(
         method=method.name,
         label=method.label,
-        reward_mean=played["reward_mean"],
-        reward_se=played["reward_se"],
+        score_mean=played["score_mean"],
+        score_se=played["score_se"],
         success_rate=played["success_rate"],
         mean_turns=played["mean_turns"],
         effective_sample_size=float(weights.sum() ** 2 / (weights**2).sum()),
@@ -201,12 +201,12 @@ def run_method(
         eval_loss=trainer.evaluate()["eval_loss"],
         num_tasks=len(setting.evaluation_tasks),
         num_shared_tasks=setting.num_shared_tasks,
-        validation_rewards=played["validation_rewards"],
-        best_beta_reward=played["best_beta_reward"],
+        validation_scores=played["validation_scores"],
+        best_beta_score=played["best_beta_score"],
         report=trainer.validated_report,
     )
     if args.push_to_hub:
-        trainer.log({f"eval_{name}": played[name] for name in ("reward_mean", "reward_se", "success_rate", "beta")})
+        trainer.log({f"eval_{name}": played[name] for name in ("score_mean", "score_se", "success_rate", "beta")})
         trainer.create_model_card()  # now with the results
         trainer.push_to_hub()
     return result, trainer

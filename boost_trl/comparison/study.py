@@ -112,8 +112,8 @@ def mean_over_worlds(values: dict[tuple[int, int], float]) -> tuple[float, float
     return float(np.mean(means)), standard_error(means)
 
 
-def rewards_table(results: Sequence[dict[str, Any]], pools: Sequence[str]) -> str:
-    """Markdown: reward of every method (rows) on every pool (columns), mean ± SE over worlds; AUC in brackets."""
+def scores_table(results: Sequence[dict[str, Any]], pools: Sequence[str]) -> str:
+    """Markdown: score of every method (rows) on every pool (columns), mean ± SE over worlds; AUC in brackets."""
     lines = [["method", *pools]]
     for name, method in METHODS.items():
         cells = []
@@ -122,7 +122,7 @@ def rewards_table(results: Sequence[dict[str, Any]], pools: Sequence[str]) -> st
             if not runs:
                 cells.append("")
                 continue
-            mean, error = mean_over_worlds({key: row["reward_mean"] for key, row in runs.items()})
+            mean, error = mean_over_worlds({key: row["score_mean"] for key, row in runs.items()})
             aucs = [row["weights_auc"] for row in runs.values() if row["weights_auc"] is not None]
             cells.append(plus_minus(mean, error) + (f" ({np.mean(aucs):.2f})" if aucs else ""))
         if any(cells):
@@ -138,7 +138,7 @@ def differences_table(results: Sequence[dict[str, Any]], method: str, controls: 
         for pool in pools:
             here = [row for row in results if row["pool"] == pool]
             ours, theirs = _by_run(here, method), _by_run(here, control)
-            both = {key: ours[key]["reward_mean"] - theirs[key]["reward_mean"] for key in ours.keys() & theirs.keys()}
+            both = {key: ours[key]["score_mean"] - theirs[key]["score_mean"] for key in ours.keys() & theirs.keys()}
             cells.append(plus_minus(*mean_over_worlds(both), "+.2f") if both else "")
         if any(cells):
             lines.append([METHODS[control].label, *cells])

@@ -138,7 +138,7 @@ def evaluate_policy(
         num_games (`int`, *optional*): defaults to one per task.
 
     Returns:
-        `dict` with `reward_mean`, `reward_se`, `success_rate`, `mean_turns`, `num_games` (played to their end) and
+        `dict` with `score_mean`, `score_se`, `success_rate`, `mean_turns`, `num_games` (played to their end) and
         `errors`.
 
     Raises:
@@ -178,9 +178,9 @@ def summarize(rows: Dataset) -> dict[str, float]:
         example = next(row["error"] for row in rows if row["error"] is not None)
         logger.warning("%d of %d games ended in an error of the environment, such as: %s", errors, len(rows), example)
 
-    from boost_trl.metrics import EpisodeReturn
+    from boost_trl.metrics import EpisodeScore
 
-    results = EpisodeReturn(keep_in_memory=True).compute(
+    results = EpisodeScore(keep_in_memory=True).compute(
         scores=[row["score"] for row in played],
         successes=[bool(row["success"]) for row in played],
         turns=[len(row["rewards"]) for row in played],

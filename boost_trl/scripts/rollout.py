@@ -151,11 +151,11 @@ def _play(args: RolloutArguments, policy, env, tasks) -> dict[str, float]:
         for message in game["messages"]:
             print(f"  {message['role']:>9}: {message['content']}")
     results = summarize(games)
-    header = ["environment", "games", "reward ± SE", "success", "turns", "errors"]
+    header = ["environment", "games", "score ± SE", "success", "turns", "errors"]
     cells = [
         env.name,
         str(results["num_games"]),
-        plus_minus(results["reward_mean"], results["reward_se"]),
+        plus_minus(results["score_mean"], results["score_se"]),
         f"{results['success_rate']:.1%}",
         f"{results['mean_turns']:.1f}",
         str(results["errors"]),

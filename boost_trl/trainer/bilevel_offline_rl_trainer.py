@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from transformers import (
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from boost_trl.data.chat_templates import with_action_marks
+from boost_trl.data.first_words import first_words_of
 from boost_trl.data.state_cache import action_states, trajectory_embeddings
 from boost_trl.data.template_arguments import shared_template_arguments
 from boost_trl.data.tokenization import tokenize_trajectories
@@ -732,7 +734,6 @@ class BilevelOfflineRLTrainer(Trainer):
         if self.args.uses_validation:
             self._record("validation_loss", upper, micro_batch.validation_share)
         if self._phase is not Phase.VANILLA:
-            self._record("phase", {Phase.AUXILIARY: 1.0, Phase.PRIMARY: 3.0}[self._phase] * share, share)
             self._record("penalty_alpha", self.schedule.alpha(self.state.global_step) * share, share)
         for name, value in losses.items():
             label = {"q": "mean_q", "v": "mean_v"}.get(name, f"{name}_loss")
@@ -762,6 +763,9 @@ class BilevelOfflineRLTrainer(Trainer):
                 totals = self.accelerator.reduce(totals)
             logs.update({name: (total / count).item() for name, (total, count) in zip(names, totals) if count > 0})
             logs["num_tokens"] = self.num_tokens
+            if self._phase is not Phase.VANILLA:
+                # Of the last update; a mean over both phases would name one that there is not.
+                logs["phase"] = {Phase.AUXILIARY: 1, Phase.PRIMARY: 3}[self._phase]
             self._totals.clear()
             if self._logged_statistics is None:
                 self._logged_statistics = self.weight_statistics()
@@ -815,8 +819,8 @@ class BilevelOfflineRLTrainer(Trainer):
 
         Returns:
             `Dataset` with `index`, `weight` (N·w̃, mean 1 over the rows that are used; 0 for a row without a whole action
-            within `max_length`), `score` (w_φ, or f for `method="validated"`; `None` for such a row), and `source` and
-            `category` where known.
+            within `max_length`), `score` (w_φ, or f for `method="validated"`; `None` for such a row), `text` (the row's
+            first words), and `source` and `category` where known.
         """
         dataset, store = self.trajectories, self.train_store
         scores, weights = self._scores_and_weights()
@@ -825,6 +829,7 @@ class BilevelOfflineRLTrainer(Trainer):
             "index": list(range(len(dataset))),
             "weight": [0.0] * len(dataset),
             "score": [None] * len(dataset),
+            "text": self._first_words,
         }
         for row, weight, score in zip(store.original_row, weights, scores):
             columns["weight"][row], columns["score"][row] = float(weight), float(score)
@@ -832,6 +837,10 @@ class BilevelOfflineRLTrainer(Trainer):
             if name in dataset.column_names:
                 columns[name] = list(dataset[name])
         return Dataset.from_dict(columns)
+
+    @cached_property
+    def _first_words(self) -> list[str]:
+        return first_words_of(self.trajectories)
 
     def policy(self, beta: float | None = None, prior: str | None = None) -> ValuePolicy:
         """The extracted policy of θ as it stands, ready for `generate`. It shares the trainer's parameters; under ZeRO-3 it
@@ -874,7 +883,7 @@ class BilevelOfflineRLTrainer(Trainer):
         """Mean ℓ(τ; θ) over the held-out trajectories and, with an environment, live games.
 
         Returns:
-            `dict`: `eval_loss`, and `eval_reward_mean`, `eval_reward_se`, `eval_success_rate`, `eval_mean_turns`.
+            `dict`: `eval_loss`, and `eval_score_mean`, `eval_score_se`, `eval_success_rate`, `eval_mean_turns`.
         """
         if isinstance(eval_dataset, str) and eval_dataset not in self._eval_stores:
             raise ValueError(

@@ -648,8 +648,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
         Returns:
             [`~datasets.Dataset`]: one row per original training row in its order: `index`, `weight` (mean one, times the
-            fixed weight where there is one), `score` (the logit) and, where known, `source` and `category`. For streaming
-            data one row per row number, or per source.
+            fixed weight where there is one), `score` (the logit), `text` (the row's first words) and, where known,
+            `source` and `category`. For streaming data one row per row number, or per source, without `text`.
 
         Raises:
             ValueError: if this trainer has no weights.

@@ -1,9 +1,12 @@
 """The training rows that weights belong to: their numbers, fixed weights and labels."""
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 
+from boost_trl.data.first_words import first_words_of
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft_example_ids import EXAMPLE_ID
 from boost_trl.trainer.sft_fingerprint import fingerprint
@@ -53,6 +56,10 @@ class Pool:
     def fingerprint(self) -> str:
         return fingerprint(self._rows)
 
+    @cached_property
+    def _first_words(self) -> list[str]:
+        return first_words_of(self._original)
+
     def keep(self, numbers: np.ndarray) -> None:
         """Leave out all but these rows, which are numbered from 0 again. The fingerprint stays that of all."""
         self._kept = numbers if self._kept is None else self._kept[numbers]
@@ -91,7 +98,8 @@ class Pool:
 
     def table(self, weights: torch.Tensor, scores: torch.Tensor) -> Dataset:
         """
-        One row per original training row: `index`, `weight`, `score` and, where known, `source` and `category`.
+        One row per original training row: `index`, `weight`, `score`, `text` (its first words) and, where known, `source`
+        and `category`.
 
         Args:
             weights (`torch.Tensor`): (N,) learned weights. They are multiplied by the fixed ones.
@@ -104,7 +112,12 @@ class Pool:
             dense = np.zeros(self.num_original, dtype=np.float32), np.full(self.num_original, -np.inf, np.float32)
             dense[0][self._kept], dense[1][self._kept] = weights, scores
             weights, scores = dense
-        columns = {"index": np.arange(self.num_original), "weight": weights, "score": scores}
+        columns = {
+            "index": np.arange(self.num_original),
+            "weight": weights,
+            "score": scores,
+            "text": self._first_words,
+        }
         for name in ("source", "category"):
             if name in self._original.column_names:
                 columns[name] = self._original.with_format(None)[name][:]

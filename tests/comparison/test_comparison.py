@@ -10,7 +10,7 @@ from boost_trl.comparison.methods import METHODS, TwoStageTrainer
 from boost_trl.comparison.report import aggregate, paired_difference, table_rows
 from boost_trl.comparison.run import MethodResult, auc_of_planted_truth, train_method
 from boost_trl.comparison.setting import Setting
-from boost_trl.comparison.study import Cell, differences_table, load_cells, mean_over_worlds, rewards_table, run_cells
+from boost_trl.comparison.study import Cell, differences_table, load_cells, mean_over_worlds, run_cells, scores_table
 from boost_trl.environments.base import Task
 from boost_trl.tables import markdown_table, text_table
 
@@ -19,8 +19,8 @@ def result(method, reward, se=0.1, beta=1.0, auc=None):
     return MethodResult(
         method=method,
         label=METHODS[method].label,
-        reward_mean=reward,
-        reward_se=se,
+        score_mean=reward,
+        score_se=se,
         success_rate=0.5,
         mean_turns=6.0,
         effective_sample_size=90.0,
@@ -35,10 +35,10 @@ def result(method, reward, se=0.1, beta=1.0, auc=None):
 
 def test_one_world_keeps_the_error_over_games_and_more_take_it_over_worlds():
     (row,) = aggregate([result("boost", 2.0, se=0.3, auc=0.8)])
-    assert (row["reward_mean"], row["reward_se"], row["weights_auc"]) == (2.0, 0.3, 0.8)
+    assert (row["score_mean"], row["score_se"], row["weights_auc"]) == (2.0, 0.3, 0.8)
     (row,) = aggregate([result("boost", r, beta=b) for r, b in ((1.0, 5.0), (2.0, 1.0), (6.0, 5.0))])
-    assert row["reward_mean"] == 3.0 and row["beta"] == 5.0 and row["worlds"] == 3
-    assert row["reward_se"] == pytest.approx(np.std([1, 2, 6], ddof=1) / 3**0.5)
+    assert row["score_mean"] == 3.0 and row["beta"] == 5.0 and row["worlds"] == 3
+    assert row["score_se"] == pytest.approx(np.std([1, 2, 6], ddof=1) / 3**0.5)
     assert row["weights_auc"] is None
 
 
@@ -146,7 +146,7 @@ def test_a_study_skips_finished_cells_and_builds_a_setting_once(monkeypatch, tmp
     assert ran == ["uniform", "boost", "uniform", "boost"] and built == ["clean", "bot", "bot"]
     results = load_cells(tmp_path)
     assert len(results) == 4 and {row["pool"] for row in results} == {"clean", "bot"}
-    assert "| BOOST | 1.00 ± 0.00 | 1.00 ± 0.00 |" in rewards_table(results, ("clean", "bot"))
+    assert "| BOOST | 1.00 ± 0.00 | 1.00 ± 0.00 |" in scores_table(results, ("clean", "bot"))
     assert "| Uniform | +0.00 ± 0.00 | +0.00 ± 0.00 |" in differences_table(
         results, "boost", ["uniform"], ("clean", "bot")
     )

@@ -42,7 +42,7 @@ def compare(
     arguments = ComparisonArguments(methods=list(methods), seeds=list(seeds), noise=noise)
     args = BilevelOfflineRLConfig(str(folder), use_cpu=True, **training)
     runs = recipe.compare("Toy", arguments, args, ModelConfig(), make_setting or (lambda seed: seed))
-    return [run.reward_mean for run in runs]
+    return [run.score_mean for run in runs]
 
 
 def test_a_killed_comparison_goes_on_with_what_has_no_result(ran, tmp_path):

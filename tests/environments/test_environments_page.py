@@ -15,7 +15,7 @@ def test_the_pages_examples_run(capsys):
         exec(compile(block, str(PAGE), "exec"), names)  # the page's own code
     assert isinstance(names["GuessNumber"](), Environment) and isinstance(names["GuessRules"](), SyntheticRules)
     assert len(names["games"]) == 5 and all(names["games"]["success"])
-    assert "'reward_mean': 2.1, 'reward_se': 0.1" in capsys.readouterr().out
+    assert "'score_mean': 2.1, 'score_se': 0.1" in capsys.readouterr().out
 
 
 def test_the_pages_game_is_as_short_as_it_says_and_takes_any_text():

@@ -199,8 +199,8 @@ def test_evaluate_policy_reports_mean_and_standard_error():
     result = evaluate_policy(count_up, env, env.tasks(), progress=False)
     scores = [4, 3, 2, 1, 0, 0, 0, 0, 0, 0]
     assert result == {
-        "reward_mean": pytest.approx(1.0),
-        "reward_se": pytest.approx(statistics.stdev(scores) / math.sqrt(10)),
+        "score_mean": pytest.approx(1.0),
+        "score_se": pytest.approx(statistics.stdev(scores) / math.sqrt(10)),
         "success_rate": 0.5,
         "mean_turns": pytest.approx((1 + 2 + 3 + 4 + 5 + 5 * 5) / 10),
         "num_games": 10,
@@ -225,6 +225,6 @@ def test_evaluation_favours_no_task(num_games):
 def test_evaluation_leaves_broken_games_out_and_counts_them():
     env = GuessNumber(broken=("0",))
     result = evaluate_policy(count_up, env, ["0", "1", "3"], progress=False)
-    assert result["errors"] == 1 and result["num_games"] == 2 and result["reward_mean"] == 2.0
+    assert result["errors"] == 1 and result["num_games"] == 2 and result["score_mean"] == 2.0
     with pytest.raises(RuntimeError, match="no such number"):
         evaluate_policy(count_up, env, ["0"], progress=False)

@@ -18,7 +18,7 @@ def test_the_example_compares_methods_on_brands_that_none_trained_on(example, tm
     short = ["--environment_kwargs", '{"world": "small", "max_utterances": 8}']
     rows = run_example(example, tmp_path, *QUICK, *short, "--methods", "vanilla", "boost", "oracle")
     assert [row["method"] for row in rows] == ["vanilla", "boost", "oracle"]
-    assert all(0 <= row["reward_mean"] <= 6 and row["mean_turns"] <= 4 for row in rows)
+    assert all(0 <= row["score_mean"] <= 6 and row["mean_turns"] <= 4 for row in rows)
     assert 0 <= rows[1]["weights_auc"] <= 1
     assert (tmp_path / "weights_by_kind.png").stat().st_size > 5000
     printed = capsys.readouterr().out

@@ -89,7 +89,7 @@ def test_gpt2_in_the_full_world(tiny_model, monkeypatch, tmp_path, capsys):
     checkpoint = Path(get_last_checkpoint(folder), "backbone/model.safetensors")
     before = checkpoint.stat().st_mtime_ns, load_file(folder / "value_heads.safetensors")
     again = run_example(example, tmp_path, *flags)
-    assert [row["reward_mean"] for row in again] == [row["reward_mean"] for row in rows]
+    assert [row["score_mean"] for row in again] == [row["score_mean"] for row in rows]
     assert checkpoint.stat().st_mtime_ns == before[0]
     heads = load_file(folder / "value_heads.safetensors")
     assert all(torch.equal(heads[name], value) for name, value in before[1].items())
@@ -140,7 +140,7 @@ def test_qlora_is_trained_played_and_pushed(tiny_model, monkeypatch, tmp_path, h
         "README.md",
     } <= files
     (folder,) = (tmp_path / "runs").glob("42-boost-*")
-    assert "reward_mean" in (folder / "README.md").read_text()
+    assert "score_mean" in (folder / "README.md").read_text()
     assert isinstance(ValuePolicy.from_pretrained(folder).causal_lm, PeftModel)
     _, training_args, model_args = parse_arguments(
         example.Arguments, example.EMBEDDED, ["--model_name_or_path", name, "--use_cpu", "--bf16", *qlora]

@@ -8,7 +8,7 @@ from boost_trl.environments.twenty_questions import pretraining
 
 
 FIELDS = {
-    *("method", "reward_mean", "reward_se", "success_rate", "mean_turns", "effective_sample_size", "weights_auc"),
+    *("method", "score_mean", "score_se", "success_rate", "mean_turns", "effective_sample_size", "weights_auc"),
     *("beta", "seconds"),
 }
 

@@ -38,7 +38,7 @@ def test_the_example_compares_methods_on_categories_that_none_trained_on(example
     flags = [*QUICK, "--methods", "vanilla", "boost", "oracle_mix"]
     rows = run_example(example, tmp_path, *flags)
     assert [row["method"] for row in rows] == ["vanilla", "boost", "oracle_mix"]
-    assert all(0 <= row["reward_mean"] <= 1 for row in rows)
+    assert all(0 <= row["score_mean"] <= 1 for row in rows)
     assert 0 <= rows[1]["weights_auc"] <= 1
     assert (tmp_path / "weights_by_kind.png").stat().st_size > 5000
     printed = capsys.readouterr().out

@@ -45,7 +45,7 @@ def test_rollout_plays_saves_and_prints(folder, tmp_path, capsys, suffix):
     rows = load_rows(str(output))
     validate_trajectories(rows)
     assert len(rows) == 5 and all(len(rewards) <= 2 for rewards in rows["rewards"])
-    assert results["num_games"] == 5 and results["reward_mean"] == pytest.approx(sum(rows["score"]) / 5)
+    assert results["num_games"] == 5 and results["score_mean"] == pytest.approx(sum(rows["score"]) / 5)
     printed = capsys.readouterr().out
     assert "| twenty_questions | 5 |" in printed and rows[0]["messages"][1]["content"] in printed
 

@@ -324,6 +324,8 @@ def test_example_weights_are_one_row_per_original_row(make_trainer, make_dialogu
     assert np.mean(used) == pytest.approx(1, abs=1e-5) and np.std(used) > 1e-3
     scores = np.array([score for score in weights["score"] if score is not None])
     np.testing.assert_allclose(used, len(used) * np.exp(scores) / np.exp(scores).sum(), rtol=1e-4)
+    first = [" ".join(message["content"] for message in row["messages"])[:25] for row in trainer.trajectories]
+    assert [text[:25] for text in weights["text"]] == first
 
 
 def test_logs_name_both_levels_and_the_weights(make_trainer):
@@ -345,6 +347,13 @@ def test_logs_name_both_levels_and_the_weights(make_trainer):
     }
     assert expected <= trainer.state.log_history[3].keys()
     assert trainer.state.log_history[3]["reweighting_objective"] != 0
+
+
+@pytest.mark.parametrize("every, phases", [(1, [1, 1, 3, 3, 1, 1, 3, 3]), (3, [3, 1]), (4, [3, 3])])
+def test_the_logged_phase_is_that_of_the_last_update(make_trainer, every, phases):
+    trainer = make_trainer(max_steps=8, logging_steps=every)
+    trainer.train()
+    assert logged(trainer, "phase") == phases
 
 
 @pytest.mark.parametrize("algorithm", ["mc", "ilql"])

@@ -426,7 +426,7 @@ def test_games_need_no_eval_dataset(make_trainer):
         eval_strategy="steps", eval_steps=2, eval_games=3, arguments={"environment": GuessAWord}, max_new_tokens=3
     )
     trainer.train()
-    entries = [entry for entry in trainer.state.log_history if "eval_reward_mean" in entry]
+    entries = [entry for entry in trainer.state.log_history if "eval_score_mean" in entry]
     assert len(entries) == 2 and all(entry["eval_num_games"] == 3 for entry in entries)
     with pytest.raises(ValueError, match="`eval_dataset` has no 'other'"):
         trainer.evaluate("other")

@@ -86,9 +86,10 @@ def test_rows_that_contradict_validation_lose_their_weight(run):
 def test_example_weights_have_the_rows_in_their_order(run):
     trainer, _, _ = run
     table = trainer.example_weights()
-    assert table.column_names == ["index", "weight", "score", "source", "category"]
+    assert table.column_names == ["index", "weight", "score", "text", "source", "category"]
     assert table["index"][:] == list(range(COUNT))
     assert table["source"][:] == contradicting_rows()["source"][:]
+    assert all(text.startswith(row["prompt"]) for text, row in zip(table["text"], contradicting_rows()))
     scores = torch.tensor(table["score"][:], dtype=torch.float64)
     assert torch.allclose(torch.tensor(table["weight"][:], dtype=torch.float64), COUNT * scores.softmax(0), rtol=1e-5)
 

@@ -154,5 +154,5 @@ def test_rollout_and_evaluation_of_a_trl_environment(guess_rows):
     assert [len(rewards) for rewards in games["rewards"]] == guesses
     assert games["score"] == [10.0 - n for n in guesses] and all(games["success"])
     results = evaluate_policy(halve, env, env.tasks(["odd"]), progress=False)
-    assert results["reward_mean"] == pytest.approx(sum(10 - guesses[n] for n in (1, 3, 5, 7, 9)) / 5)
+    assert results["score_mean"] == pytest.approx(sum(10 - guesses[n] for n in (1, 3, 5, 7, 9)) / 5)
     assert results["errors"] == 0

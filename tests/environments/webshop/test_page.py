@@ -40,7 +40,7 @@ def test_the_first_example_runs():
     assert len(names["pool"]) == 60 and len(names["env"].catalogue.products) == 10_000
     sizes = [len(rows) for rows in names["split"][:3]]
     assert sum(sizes) == 60 and min(sizes) > 0
-    assert results["num_games"] == sizes[2] and 0 < results["reward_mean"] < 1 and results["errors"] == 0
+    assert results["num_games"] == sizes[2] and 0 < results["score_mean"] < 1 and results["errors"] == 0
 
 
 @pytest.fixture
