@@ -21,7 +21,7 @@ from boost_trl.environments.rollout import choose_tasks, rollout, summarize
 from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
-from boost_trl.trainer.checkpoints import last_whole_checkpoint
+from boost_trl.trainer.common.checkpoints import last_whole_checkpoint
 
 
 BETAS = (1.0, 2.0, 3.0, 5.0)

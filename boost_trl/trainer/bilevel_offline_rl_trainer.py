@@ -50,9 +50,14 @@ from boost_trl.models.value_heads import ValueHeads
 from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME, BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase, check_max_steps
-from boost_trl.trainer.checkpoints import begin_checkpoint, checkpoint_to_resume, incomplete, run_settings
+from boost_trl.trainer.common.checkpoints import begin_checkpoint, checkpoint_to_resume, incomplete, run_settings
+from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.common.hub_upload import (
+    push_checkpoint,
+    push_without_pickled_arguments,
+    put_pickled_arguments_aside,
+)
 from boost_trl.trainer.divergence import WindowLosses, explain_losses, explain_parameters
-from boost_trl.trainer.endless_sampler import EndlessSampler
 from boost_trl.trainer.engines import (
     cast_like_partitioned,
     check_deepspeed_config,
@@ -63,11 +68,6 @@ from boost_trl.trainer.engines import (
     is_partitioned,
     loading_whole,
     whole_model,
-)
-from boost_trl.trainer.hub_upload import (
-    push_checkpoint,
-    push_without_pickled_arguments,
-    put_pickled_arguments_aside,
 )
 from boost_trl.trainer.mixture_draws import MixtureDraws
 from boost_trl.trainer.offline_rl_model import (

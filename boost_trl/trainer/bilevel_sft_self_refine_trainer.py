@@ -29,14 +29,14 @@ from boost_trl.hub_names import resolve_model_name
 from boost_trl.selection import TokenBaseline, weights_auc
 from boost_trl.selection.selector import WEIGHTS_NAME
 from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME, BilevelSFTSelfRefineConfig, loss_name
-from boost_trl.trainer.checkpoints import (
+from boost_trl.trainer.common.checkpoints import (
     begin_checkpoint,
     check_settings,
     checkpoint_to_resume,
     incomplete,
     run_settings,
 )
-from boost_trl.trainer.hub_upload import (
+from boost_trl.trainer.common.hub_upload import (
     push_checkpoint,
     push_without_pickled_arguments,
     put_pickled_arguments_aside,

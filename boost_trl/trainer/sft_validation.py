@@ -14,7 +14,7 @@ from trl import DPOTrainer, SFTConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from boost_trl.trainer.endless_sampler import EndlessSampler
+from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.sft_fingerprint import fingerprint
 from boost_trl.trainer.sft_labels import rows_without_prediction
 from boost_trl.trainer.sft_token_losses import token_losses

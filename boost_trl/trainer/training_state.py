@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from boost_trl.models.pretrained_head import PretrainedHead
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME
-from boost_trl.trainer.checkpoints import check_settings, run_settings
+from boost_trl.trainer.common.checkpoints import check_settings, run_settings
 from boost_trl.trainer.validated_reweighting import ValidatedWeights
 
 

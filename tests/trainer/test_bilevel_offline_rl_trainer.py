@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
 from boost_trl.data.trajectories import REWARD_LIMIT
 from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase
-from boost_trl.trainer.endless_sampler import EndlessSampler
+from boost_trl.trainer.common.endless_sampler import EndlessSampler
 
 
 # Schedule

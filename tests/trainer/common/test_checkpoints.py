@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, BilevelSFTSelfRefineConfig
 from boost_trl.trainer import bilevel_offline_rl_config, bilevel_sft_self_refine_config
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.checkpoints import begin_checkpoint, run_settings
+from boost_trl.trainer.common.checkpoints import begin_checkpoint, run_settings
 
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 8}
