@@ -71,6 +71,7 @@ def train(folder, name, num_processes):
         "steps": steps,
         "files": [Dataset.from_parquet(path).to_dict() for path in files],
         "logits": trainer.selector.logits().tolist(),
+        "weights": trainer.selector.weights().tolist(),
         "parameters": [float(p.detach().double().norm()) for p in trainer.model.parameters()],
         "logs": [
             {k: v for k, v in entry.items() if k.endswith("loss") or k.startswith(("online/", "grad", "selector/"))}

@@ -26,7 +26,8 @@ def assert_as_one_process(name, ranks, folder):
         assert all(mine[field] == yours[field] for field in EXACT)
     # Ages 0, 1, 0, 1, 0; after a step the ratios are not 1, so that they can differ.
     assert all(weight != 1 for values in first["steps"][1]["weights"].values() for weight in values)
-    for field in ("steps", "files", "logits", "parameters", "logs"):
+    # Not the logits: near 0 a relative difference says nothing of them.
+    for field in ("steps", "files", "weights", "parameters", "logs"):
         assert largest_difference(first[field], alone[field]) < 2e-5, field
     if name == "dynamic":
         assert first["steps"][0]["mask"] != first["steps"][4]["mask"]
