@@ -8,10 +8,12 @@ _MODULE_OF = {
     "PenaltySchedule": "boost_trl.selection.penalty_schedule",
     "Selector": "boost_trl.selection.selector",
     "TokenBaseline": "boost_trl.selection.token_baseline",
+    "WeightConfidence": "boost_trl.selection.confidence",
     "importance_ratios": "boost_trl.selection.importance",
     "prefers_weights": "boost_trl.selection.guard",
     "response_weights": "boost_trl.selection.importance",
     "row_means": "boost_trl.selection.row_losses",
+    "weight_confidence": "boost_trl.selection.confidence",
     "weights_auc": "boost_trl.selection.auc",
 }
 

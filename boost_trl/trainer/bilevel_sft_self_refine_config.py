@@ -65,7 +65,8 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         bmo_refresh_steps (`int`, *optional*, defaults to `100`):
             Optimizer steps between two passes of `"bmo_exact"` over the whole pool.
         keep_fraction (`float`, *optional*, defaults to `0.3`):
-            Share of rows that `"rank"` keeps at the end.
+            Share of rows that `"rank"` keeps at the end: about the share of good rows, as `selector/trusted_share` in the
+            logs estimates it.
         rank_refresh_steps (`int`, *optional*):
             Optimizer steps between two rankings of `"rank"`. Defaults to a twentieth of an epoch.
         min_effective_sample_size (`float`, *optional*, defaults to `0.01`):
@@ -91,6 +92,9 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
             Validation rows per device and micro-batch. Defaults to `per_device_train_batch_size`.
         dpo_beta (`float`, *optional*, defaults to `0.1`):
             β of `validation_loss="dpo"`.
+        confidence_share (`float`, *optional*, defaults to `0.2`):
+            Share of the validation set, at most 64 rows, that is kept out of training where there is no `eval_dataset`:
+            how far the weights can be trusted is measured on these rows, or on those of `eval_dataset`. 0: do not measure.
 
         > Parameters that control the data
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.utils import get_config_model_id
 
 from boost_trl.hub_names import resolve_model_name
-from boost_trl.selection import TokenBaseline, weights_auc
+from boost_trl.selection import TokenBaseline, WeightConfidence, weight_confidence, weights_auc
 from boost_trl.selection.selector import WEIGHTS_NAME
 from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME, BilevelSFTSelfRefineConfig, loss_name
 from boost_trl.trainer.common.checkpoints import (
@@ -51,6 +52,14 @@ from boost_trl.trainer.sft_checks import (
     ignored_settings_warning,
     second_visit_warning,
     unused_weight_column_warning,
+)
+from boost_trl.trainer.sft_confidence import (
+    CONFIDENCE_NAME,
+    MOST_OF_POOL,
+    keep_aside,
+    numbered,
+    sample,
+    trusted_evaluation_rows,
 )
 from boost_trl.trainer.sft_coverage import AnswerTokens
 from boost_trl.trainer.sft_example_ids import (
@@ -237,6 +246,10 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self._row_losses = RowLosses(
             self.accelerator, self.token_baseline, args.selection_loss, repeat=not shares_weights
         )
+        self.weight_confidence: WeightConfidence | None = None
+        self._trusted = None
+        if self.selector.is_learned and isinstance(self.train_dataset, Dataset):
+            validation_dataset = self._keep_trusted_rows(validation_dataset, eval_dataset, validation_loss)
         self._validation = make_validation_loss(validation_dataset, self, validation_loss)
         self._online = OnlineAnswers(self) if args.online_ratio > 0 else None
         self._window: Window | None = None
@@ -282,6 +295,24 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         dataset = super()._prepare_dataset(dataset, processing_class, args, True, None, dataset_name)
         with args.main_process_first():
             return take_ids_from_labels(dataset, **map_kwargs)
+
+    def _keep_trusted_rows(self, validation_dataset: Dataset, eval_dataset, validation_loss) -> Dataset:
+        """Find the rows for [`measure_confidence`]; what is left of the validation set."""
+        if self.args.confidence_share == 0 or "labels" not in self.train_dataset.column_names:  # as with images
+            return validation_dataset
+        trusted = trusted_evaluation_rows(eval_dataset)
+        if trusted is None and validation_loss != "dpo":
+            count = len(validation_dataset)
+            validation_dataset, trusted = keep_aside(validation_dataset, self.args.confidence_share, self.args.seed)
+            if trusted is not None:
+                logger.warning(
+                    f"{len(trusted)} of {count} rows of `validation_dataset` are kept out of training, to measure how far the "
+                    "weights can be trusted. Give trusted rows as `eval_dataset`, or set `confidence_share=0`, to train on "
+                    "all of them."
+                )
+        if trusted is not None:
+            self._trusted = numbered(self.prepare_like_evaluation(trusted, "trusted"))
+        return validation_dataset
 
     def prepare_like_evaluation(self, dataset: Dataset, name: str) -> Dataset:
         """`dataset` with TRL's own preparation, never packed, with the columns that the collator reads.
@@ -474,7 +505,28 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
     def _refresh_from_whole_pool(self) -> None:
         """(42)–(43): the losses of all rows under the present model."""
-        dataset = self._remove_unused_columns(self.train_dataset)
+        pool = self._remove_unused_columns(self.train_dataset)
+        self.selector.refresh(*self._losses_of(pool, self._check_row_losses))
+
+    def measure_confidence(self) -> WeightConfidence | None:
+        """
+        How far the weights can be trusted: where trusted rows that nothing trained on rank among up to 512 rows of the pool
+        by the losses that weights are learned from. Every process has to call it.
+
+        Returns:
+            [`~boost_trl.selection.WeightConfidence`] or `None`: `None` without such rows, without learned weights, and for
+            streaming data.
+        """
+        if self.selector is None or self._trusted is None:
+            return None
+        pool = sample(self._remove_unused_columns(self.train_dataset), MOST_OF_POOL, self.args.seed)
+        trusted, pool = self._losses_of(self._trusted)[1], self._losses_of(pool)[1]
+        if len(pool) and np.isfinite([*trusted, *pool]).all():  # else training says what is wrong
+            self.weight_confidence = weight_confidence(trusted, pool)
+        return self.weight_confidence
+
+    def _losses_of(self, dataset: Dataset, check: Callable | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers and losses C_b of prepared rows under the present model, the same on every process."""
         collator = ExampleIdCollator(self.data_collator, self.padding_free)
         world, rank, size = self.accelerator.num_processes, self.accelerator.process_index, self._train_batch_size
         row_losses = RowLosses(self.accelerator, self.token_baseline, self.args.selection_loss)
@@ -486,7 +538,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             if first >= len(dataset):
                 batch[IS_COUNTED] = torch.zeros_like(batch[EXAMPLE_ID], dtype=torch.bool)
             self._add_losses_without_gradient(batch, row_losses)
-        self.selector.refresh(*row_losses.collect(learn_baseline=False, check=self._check_row_losses))
+        return row_losses.collect(learn_baseline=False, check=check)
 
     def _check_row_losses(self, rows: np.ndarray, losses: np.ndarray) -> None:
         bad = np.flatnonzero(~np.isfinite(losses))
@@ -636,7 +688,19 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             self._update_selector_by_extra_forward()
         self._window.batches = []
 
+    def _end_epoch(self) -> None:
+        self._save_epoch_weights()
+        confidence = self.measure_confidence()
+        if confidence is not None:
+            self._metrics["train"]["selector/trusted_auc"].append(confidence.auc)
+            self._metrics["train"]["selector/trusted_share"].append(confidence.trusted_share)
+
     def _end_training(self) -> None:
+        if self.weight_confidence is not None and self.weight_confidence.is_near_chance:
+            logger.warning(
+                f"{self.weight_confidence.verdict()} Compare with `selector='uniform'` before you use them "
+                '(docs/selector.md, "How far to trust them").'
+            )
         if self._online is not None:
             self._online.write()
 
@@ -724,6 +788,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             folder = Path(self.args.output_dir if output_dir is None else output_dir)
             self.selector.save_pretrained(folder)
             self.example_weights().to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+            if self.weight_confidence is not None:
+                text = json.dumps(self.weight_confidence.to_dict(), indent=2)
+                (folder / CONFIDENCE_NAME).write_text(text + "\n")
             if _internal_call and output_dir is None:  # for a push: the pickled arguments stay here
                 put_pickled_arguments_aside(folder)
 
@@ -804,5 +871,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
         path = Path(self.args.output_dir, "README.md")
         if self.selector is not None and self.is_world_process_zero():
-            section = card_section(self.selector, len(self._validation.dataset), self.state.log_history)
+            section = card_section(
+                self.selector, len(self._validation.dataset), self.state.log_history, self.weight_confidence
+            )
             path.write_text(path.read_text(encoding="utf-8") + section, encoding="utf-8")

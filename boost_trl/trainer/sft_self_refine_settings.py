@@ -34,6 +34,7 @@ _NUMBERS = (
     "rho_init",
     "rho_increment",
     "dpo_beta",
+    "confidence_share",
     "online_ratio",
     "generation_temperature",
     "vllm_gpu_memory_utilization",
@@ -111,7 +112,13 @@ class SFTSelfRefineSettings:
         default=100,
         metadata={"help": "Optimizer steps between two passes of 'bmo_exact' over the whole pool."},
     )
-    keep_fraction: float = field(default=0.3, metadata={"help": "Share of rows that 'rank' keeps at the end."})
+    keep_fraction: float = field(
+        default=0.3,
+        metadata={
+            "help": "Share of rows that 'rank' keeps at the end: about the share of good rows, see `selector/trusted_share` "
+            "in the logs."
+        },
+    )
     rank_refresh_steps: int | None = field(
         default=None,
         metadata={
@@ -148,6 +155,13 @@ class SFTSelfRefineSettings:
         metadata={"help": "Deprecated: the former name of `per_device_validation_batch_size`."},
     )
     dpo_beta: float = field(default=0.1, metadata={"help": "Beta of the 'dpo' validation loss."})
+    confidence_share: float = field(
+        default=0.2,
+        metadata={
+            "help": "Share of the validation set, at most 64 rows, that is kept out of training where there is no evaluation "
+            "set, to measure how far the weights can be trusted. 0: do not measure."
+        },
+    )
     weight_column: str | None = field(
         default=None,
         metadata={
@@ -299,6 +313,8 @@ class SFTSelfRefineSettings:
                 "`selector_baseline='token'` (the default) needs `selection_loss='mean'`: it is a mean loss per token. Set "
                 "`selector_baseline='none'` for sums."
             )
+        if not 0 <= self.confidence_share < 1:
+            raise ValueError(f"`confidence_share` must be in [0, 1), got {self.confidence_share}.")
         if self.selector == "bmo" and self.selector_loss_at == "updated":
             raise ValueError(
                 "selector='bmo' weights a batch by its losses before the step: `selector_loss_at='current'`."

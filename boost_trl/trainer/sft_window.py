@@ -76,4 +76,4 @@ class BilevelCallback(TrainerCallback):
         self.trainer._end_training()
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        self.trainer._save_epoch_weights()
+        self.trainer._end_epoch()

@@ -1,5 +1,6 @@
 """Run by `test_sft_distributed.py` on several processes: trains a few settings and writes what each process ends with."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -66,12 +67,14 @@ def train(folder, name, num_processes):
         train_dataset=make_rows(rows),
         processing_class=make_tokenizer(),
         validation_dataset=make_rows(7),
+        eval_dataset=make_rows(35).select(range(24, 35)),  # none like a row of the pool, so that nothing ties
     )
     trainer.num_draws, updates = draws, []
     update = trainer.selector.update
     trainer.selector.update = lambda ids, losses, gamma: (updates.append(ids.tolist()), update(ids, losses, gamma))
     trainer.train()
     return {
+        "confidence": dataclasses.asdict(trainer.weight_confidence),
         "logits": trainer.selector.logits().tolist(),
         "updates": updates,
         "parameters": [float(p.detach().double().norm()) for p in trainer.model.parameters()],

@@ -18,6 +18,7 @@ def test_both_processes_hold_the_same_weights_to_the_last_bit(name, ranks):
     assert ranks[0][name]["logits"] == ranks[1][name]["logits"]
     assert ranks[0][name]["parameters"] == ranks[1][name]["parameters"]
     assert ranks[0][name]["updates"] == ranks[1][name]["updates"]
+    assert ranks[0][name]["confidence"] == ranks[1][name]["confidence"]
 
 
 @pytest.mark.parametrize("name", ["bds", "bmo_exact", "updated", "packed"])
@@ -27,6 +28,8 @@ def test_two_processes_learn_what_one_does(name, ranks, tmp_path):
 
 def assert_equal(one, two):
     assert one["updates"] == two["updates"]
+    assert one["confidence"] == pytest.approx(two["confidence"], rel=1e-6)
+    assert one["confidence"]["num_trusted"] == 11
     assert two["logits"] == pytest.approx(one["logits"], rel=1e-4, abs=1e-5)
     assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-4)
     for mine, yours in zip(one["logs"], two["logs"], strict=True):

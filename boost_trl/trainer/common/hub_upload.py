@@ -71,7 +71,7 @@ def push_checkpoint(trainer: Trainer, checkpoint_folder: str) -> None:
         return
     trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
     checkpoint = Path(checkpoint_folder)
-    for path in [*checkpoint.iterdir(), *Path(checkpoint, BACKBONE_FOLDER).iterdir()]:
+    for path in [*checkpoint.glob("*"), *checkpoint.glob(f"{BACKBONE_FOLDER}/*")]:
         if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in _RESUME_ONLY):
             # A copy, because the checkpoint may be rotated away before its upload ends.
             copied = Path(args.output_dir, path.relative_to(checkpoint))
