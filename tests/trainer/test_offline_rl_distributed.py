@@ -220,7 +220,7 @@ def test_deepspeed_saves_a_whole_policy(name, zero):
 @pytest.mark.slow
 def test_deepspeed_saves_a_whole_folded_policy(zero):
     folder, ranks = zero
-    log_policy = AutoModelForCausalLM.from_pretrained(folder / "mc-2" / "policy")(PROBE).logits.log_softmax(-1)
+    log_policy = AutoModelForCausalLM.from_pretrained(folder / "mc-2")(PROBE).logits.log_softmax(-1)
     for rank in ranks:
         torch.testing.assert_close(log_policy, rank["mc"][1]["policy"].log_softmax(-1), rtol=1e-5, atol=2e-6)
 
