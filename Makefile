@@ -20,11 +20,10 @@ $(STAMP): setup.py constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	@# DeepSpeed, if installed, warns at import unless it is told the device.
-	@DS_ACCELERATOR=cpu $(BIN)/python examples/twenty_questions.py
+	@$(BIN)/python examples/twenty_questions.py
 
 demo-sft: $(STAMP)
-	@DS_ACCELERATOR=cpu $(BIN)/python examples/sft_self_refine.py
+	@$(BIN)/python examples/sft_self_refine.py
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal

@@ -3,8 +3,12 @@
 Names load on first use, so that `import boost_trl` alone does not import torch.
 """
 
+import logging
 from importlib import import_module
 
+
+# peft imports bitsandbytes whether or not a model is quantised, and on some CPUs that says it lacks an optional kernel.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gemm_4bit_forward" not in str(record.msg))
 
 __version__ = "0.1.0.dev0"
 

@@ -150,16 +150,19 @@ def train_on_texts(
     batches = _batches(rows, batch_size, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=steps // 20, num_training_steps=steps)
+    # transformers finds it by the name of the class, which GPT-2's is no example of.
+    model.loss_type = "ForCausalLM"
     model.train()
     losses = []
     bar = tqdm(range(steps), desc=desc, unit="step", mininterval=1.0)
     for step in bar:
         batch = next(batches)
-        # Each text starts at the first position, as a game does.
-        ids = torch.full((len(batch), max(map(len, batch))), tokenizer.pad_token_id)
+        # Each text starts at the first position, as a game does. What follows a text is never seen; models warn of pad
+        # tokens that no mask hides.
+        ids = torch.full((len(batch), max(map(len, batch))), tokenizer.eos_token_id)
+        labels = torch.full_like(ids, -100)
         for index, row in enumerate(batch):
-            ids[index, : len(row)] = torch.tensor(row)
-        labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
+            ids[index, : len(row)] = labels[index, : len(row)] = torch.tensor(row)
         loss = model(input_ids=ids, labels=labels, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

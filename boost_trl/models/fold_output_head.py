@@ -61,11 +61,13 @@ def _logit_scale(model: PreTrainedModel) -> float:
     seen = []
     handle = head.register_forward_hook(lambda module, args, output: seen.append(output))
     probe = torch.arange(min(8, head.weight.shape[0]), device=device).unsqueeze(0)
+    # One of them may be the pad token.
+    inputs = {"input_ids": probe, "attention_mask": torch.ones_like(probe), "use_cache": False}
     try:
-        model(input_ids=probe, use_cache=False)
+        model(**inputs)
         # Far into the range where a soft cap would bend the logits.
         head.weight.mul_(100 / seen.pop().abs().max().clamp(min=1e-6))
-        logits = model(input_ids=probe, use_cache=False).logits.double()
+        logits = model(**inputs).logits.double()
     finally:
         handle.remove()
     raw = seen.pop().double()

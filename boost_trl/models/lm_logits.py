@@ -74,7 +74,10 @@ def lm_logits(model: nn.Module, input_ids: torch.Tensor, positions: torch.Tensor
     handle = lm.base_model.register_forward_hook(lambda module, args, output: states.append(output.last_hidden_state))
     device = lm.get_input_embeddings().weight.device
     try:
-        output = lm(input_ids=input_ids.to(device).unsqueeze(0), logits_to_keep=positions.to(device), use_cache=False)
+        input_ids = input_ids.to(device).unsqueeze(0)
+        # A token that ends a turn may be the one that pads.
+        mask = torch.ones_like(input_ids)
+        output = lm(input_ids=input_ids, attention_mask=mask, logits_to_keep=positions.to(device), use_cache=False)
     finally:
         handle.remove()
     hidden = states[0][0, positions.to(states[0].device)]

@@ -67,6 +67,7 @@ from boost_trl.trainer.engines import (
     innermost_optimizer,
     is_partitioned,
     loading_whole,
+    tell_deepspeed_the_device,
     whole_model,
 )
 from boost_trl.trainer.mixture_draws import MixtureDraws
@@ -290,6 +291,7 @@ class BilevelOfflineRLTrainer(Trainer):
         self.reweighter: TrajectoryReweighter | None = None
         self.validated: ValidatedWeights | None = None
         self._fitted_head: ReweightingHead | None = None
+        tell_deepspeed_the_device()
         super().__init__(
             model=wrapper,
             args=args,

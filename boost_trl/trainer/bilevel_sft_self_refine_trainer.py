@@ -42,6 +42,7 @@ from boost_trl.trainer.common.hub_upload import (
     push_without_pickled_arguments,
     put_pickled_arguments_aside,
 )
+from boost_trl.trainer.engines import tell_deepspeed_the_device
 from boost_trl.trainer.sft_checks import (
     check_eval_dataset,
     check_loss_can_be_weighted,
@@ -211,6 +212,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             self._tag_names, self._name, self._paper = SFTTrainer._tag_names, SFTTrainer._name, SFTTrainer._paper
         if isinstance(model, str):
             model = resolve_model_name(model, **(args.model_init_kwargs or {}))
+        tell_deepspeed_the_device()
         super().__init__(
             model=model,
             args=given if self.pool is None else args,

@@ -5,6 +5,7 @@ forward and backward. Whoever reads or writes them elsewhere does so in [`gather
 processes have to enter together.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -12,6 +13,13 @@ import torch
 from accelerate import DistributedType
 from torch import nn
 from transformers import TrainingArguments
+
+
+def tell_deepspeed_the_device() -> None:
+    """DeepSpeed, which accelerate imports wherever it is installed, looks for an accelerator and warns where there is none.
+    To be called before `Trainer` is initialised."""
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def check_deepspeed_config(args: TrainingArguments) -> None:

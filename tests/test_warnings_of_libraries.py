@@ -1,0 +1,34 @@
+"""What other libraries say of our doings goes to people who did nothing wrong; each cause is mended here."""
+
+import subprocess
+import sys
+
+
+SCRIPT = """
+import sys
+from datasets import Dataset
+from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
+from boost_trl.environments.embedded_lm import END, tiny_gpt2, train_on_texts, word_tokenizer
+
+tokenizer = word_tokenizer("a b c".split())
+model = tiny_gpt2(tokenizer, hidden_size=8, num_layers=1, num_heads=1)
+train_on_texts(model, tokenizer, [f"a{END}", f"a b c{END}"], steps=2)
+rows = [
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}], "rewards": [float(i)]}
+    for i in range(8)
+]
+args = BilevelOfflineRLConfig(
+    sys.argv[1], max_steps=2, auxiliary_steps=1, primary_steps=1, use_cpu=True, report_to="none", cache_dir=sys.argv[1]
+)
+rows = Dataset.from_list(rows)
+trainer = BilevelOfflineRLTrainer(model, args, train_dataset=rows, validation_dataset=rows, processing_class=tokenizer)
+trainer.train()
+trainer.save_model()
+"""
+
+
+def test_pretraining_training_and_saving_make_no_library_warn(tmp_path):
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    for complaint in ("gemm_4bit", "loss_type", "attention_mask", "real_accelerator", "Warning"):
+        assert complaint not in shown, shown
