@@ -92,7 +92,7 @@ def test_which_selectors_need_a_second_visit():
 
 
 def test_a_selector_saved_halfway_goes_on_to_the_last_bit(tmp_path):
-    whole = Selector(SIZE)
+    whole = Selector(SIZE, selector="bds")
     half = np.arange(SIZE // 2)
     whole.update(half, np.linspace(0, 3, len(half)), 0.5)
     whole.save_pretrained(tmp_path)
