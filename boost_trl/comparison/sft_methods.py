@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN
+from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from boost_trl.comparison.study import saved_or_run
 from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.sft_evaluation import row_losses
-from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN
-from boost_trl.trainer.sft_model_card import EXAMPLE_WEIGHTS_NAME
+from boost_trl.trainer.sft.evaluation import row_losses
+from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN, EXAMPLE_WEIGHTS_NAME
 
 
 RESULT_NAME = "result.json"

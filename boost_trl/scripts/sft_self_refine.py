@@ -180,7 +180,7 @@ def check_early(arguments: list[str], prog: str) -> None:
     from trl import DatasetMixtureConfig, ModelConfig
 
     from boost_trl.scripts.early_checks import check_names, parse_own_options
-    from boost_trl.trainer.sft_self_refine_settings import SFTSelfRefineSettings
+    from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
     types = (SFTSelfRefineScriptArguments, ModelConfig, DatasetMixtureConfig, SFTSelfRefineSettings)
     script_args, model_args, dataset_args, _ = parse_own_options(types, OTHER_OPTIONS, arguments, prog)

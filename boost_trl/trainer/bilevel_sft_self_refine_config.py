@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 from trl import SFTConfig
 
 from boost_trl.selection import Selector
-from boost_trl.trainer.sft_self_refine_settings import SFTSelfRefineSettings
+from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
 
 # What a resumed run may change: where the model comes from, how the answers are generated and what is shown.

@@ -43,27 +43,19 @@ from boost_trl.trainer.common.hub_upload import (
     put_pickled_arguments_aside,
 )
 from boost_trl.trainer.engines import tell_deepspeed_the_device
-from boost_trl.trainer.sft_checks import (
+from boost_trl.trainer.sft.checks import (
     check_eval_dataset,
     check_loss_can_be_weighted,
     check_not_streaming,
     check_online,
     check_parallelism,
+    check_rows,
     check_validation_dataset,
     ignored_settings_warning,
     second_visit_warning,
     unused_weight_column_warning,
 )
-from boost_trl.trainer.sft_confidence import (
-    CONFIDENCE_NAME,
-    MOST_OF_POOL,
-    keep_aside,
-    numbered,
-    sample,
-    trusted_evaluation_rows,
-)
-from boost_trl.trainer.sft_coverage import AnswerTokens
-from boost_trl.trainer.sft_example_ids import (
+from boost_trl.trainer.sft.example_ids import (
     EXAMPLE_ID,
     IS_COUNTED,
     NO_EXAMPLE,
@@ -76,16 +68,25 @@ from boost_trl.trainer.sft_example_ids import (
     rows_per_pass,
     take_ids_from_labels,
 )
-from boost_trl.trainer.sft_export import DEFAULT_WEIGHT_COLUMN, select_top_rows
-from boost_trl.trainer.sft_model_card import EXAMPLE_WEIGHTS_NAME, card_section
-from boost_trl.trainer.sft_online import ANSWER, NO_ANSWER, OnlineAnswers
-from boost_trl.trainer.sft_pool import StreamedPool, column_names, make_pool
-from boost_trl.trainer.sft_row_checks import check_rows
-from boost_trl.trainer.sft_row_losses import RowLosses
-from boost_trl.trainer.sft_survivors import renumber, rows_to_learn
-from boost_trl.trainer.sft_token_losses import token_losses
-from boost_trl.trainer.sft_validation import learns_completions_only, make_validation_loss, num_input_tokens
-from boost_trl.trainer.sft_window import BilevelCallback, Window
+from boost_trl.trainer.sft.losses import RowLosses, token_losses
+from boost_trl.trainer.sft.optimizer_batch import BilevelCallback, Window
+from boost_trl.trainer.sft.pool import StreamedPool, column_names, make_pool
+from boost_trl.trainer.sft.prepared_rows import renumber, rows_to_learn
+from boost_trl.trainer.sft.refine import ANSWER, NO_ANSWER, OnlineAnswers
+from boost_trl.trainer.sft.results import (
+    CONFIDENCE_NAME,
+    DEFAULT_WEIGHT_COLUMN,
+    EXAMPLE_WEIGHTS_NAME,
+    MOST_OF_POOL,
+    AnswerTokens,
+    card_section,
+    keep_aside,
+    numbered,
+    sample,
+    select_top_rows,
+    trusted_evaluation_rows,
+)
+from boost_trl.trainer.sft.validation import learns_completions_only, make_validation_loss, num_input_tokens
 
 
 if TYPE_CHECKING:

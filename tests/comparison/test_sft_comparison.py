@@ -14,7 +14,7 @@ from boost_trl.comparison.sft_methods import SFT_METHODS
 from boost_trl.comparison.sft_recipe import report_sft, run_methods
 from boost_trl.comparison.sft_report import paired_difference, with_guard
 from boost_trl.comparison.sft_run import SFTResult, run_sft_method
-from boost_trl.trainer.sft_evaluation import row_losses
+from boost_trl.trainer.sft.evaluation import row_losses
 
 
 OPTIONS = {

@@ -11,7 +11,7 @@ from trl import DatasetMixtureConfig, ModelConfig
 
 from boost_trl.scripts import early_checks, offline_rl, sft_self_refine
 from boost_trl.trainer.offline_rl_settings import OfflineRLSettings
-from boost_trl.trainer.sft_self_refine_settings import SFTSelfRefineSettings
+from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
 
 TRAIN = "--model_name_or_path model --train_path rows.jsonl --validation_path rows.jsonl --output_dir out"

@@ -1,4 +1,4 @@
-"""Run by `test_sft_online_distributed.py` on two processes: online self-refining, and what each process saw."""
+"""Run by `test_sft_refine_distributed.py` on two processes: online self-refining, and what each process saw."""
 
 import json
 import sys

@@ -8,8 +8,8 @@ from datasets import Dataset, IterableDataset
 
 from boost_trl.data.first_words import first_words_of
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft_example_ids import EXAMPLE_ID
-from boost_trl.trainer.sft_fingerprint import fingerprint
+from boost_trl.trainer.sft.example_ids import EXAMPLE_ID
+from boost_trl.trainer.sft.prepared_rows import fingerprint
 
 
 _LARGEST_WEIGHT = float(np.finfo(np.float32).max)

@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, SequentialSampler
 
 from boost_trl.selection import importance_ratios, response_weights
-from boost_trl.trainer.sft_answers import Answers
-from boost_trl.trainer.sft_example_ids import (
+from boost_trl.trainer.sft.answers import Answers, completions_table, log_completions, print_completions
+from boost_trl.trainer.sft.example_ids import (
     EXAMPLE_ID,
     IS_COUNTED,
     NO_EXAMPLE,
@@ -22,8 +22,9 @@ from boost_trl.trainer.sft_example_ids import (
     ids_of_predictions,
     rows_in_batch,
 )
-from boost_trl.trainer.sft_generation import (
+from boost_trl.trainer.sft.generation import (
     Status,
+    VLLMAnswers,
     answer_start,
     answered_row,
     end_tokens,
@@ -31,9 +32,7 @@ from boost_trl.trainer.sft_generation import (
     generate_answers,
     score_answers,
 )
-from boost_trl.trainer.sft_labels import rows_without_question
-from boost_trl.trainer.sft_trackers import completions_table, log_completions, print_completions
-from boost_trl.trainer.sft_vllm import VLLMAnswers
+from boost_trl.trainer.sft.prepared_rows import rows_without_question
 
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Losses of rows, collected over the micro-batches and processes of one optimizer batch."""
+"""Losses of tokens and, collected over the micro-batches and processes of one optimizer batch, of rows."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,20 @@ import torch
 from accelerate import Accelerator
 
 from boost_trl.selection import TokenBaseline, row_means
+
+
+def token_losses(log_probs: torch.Tensor, loss_type: str) -> torch.Tensor:
+    """
+    Losses of tokens as `SFTConfig.loss_type` defines them.
+
+    Args:
+        log_probs (`torch.Tensor`): log p of each label, any shape.
+        loss_type (`str`): `"nll"`: −log p; `"dft"`: −p log p, with p a constant.
+
+    Returns:
+        `torch.Tensor`: the shape of `log_probs`, in nats.
+    """
+    return -log_probs * log_probs.exp().detach() if loss_type == "dft" else -log_probs
 
 
 class RowLosses:

@@ -8,11 +8,10 @@ import torch
 import trl.generation.vllm_generation as generation_layer
 from sft_tiny import make_args, make_model, make_pairs, make_tokenizer
 
-import boost_trl.trainer.sft_checks as checks
-import boost_trl.trainer.sft_vllm as sft_vllm
+import boost_trl.trainer.sft.checks as checks
+import boost_trl.trainer.sft.generation as sft_vllm
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.sft_generation import generate_answers
-from boost_trl.trainer.sft_vllm import VLLMAnswers
+from boost_trl.trainer.sft.generation import VLLMAnswers, generate_answers
 
 
 EOS = 1

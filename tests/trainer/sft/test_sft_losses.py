@@ -5,8 +5,8 @@ import torch
 from accelerate import Accelerator
 
 from boost_trl.selection import TokenBaseline
-from boost_trl.trainer.sft_row_losses import RowLosses
-from boost_trl.trainer.sft_window import Window
+from boost_trl.trainer.sft.losses import RowLosses
+from boost_trl.trainer.sft.optimizer_batch import Window
 
 
 class WithoutFloat64(torch.Tensor):

@@ -20,11 +20,11 @@ from sft_tiny import (
 from torch.utils.data import DataLoader, RandomSampler
 from transformers import GPT2Config, GPT2LMHeadModel
 
-import boost_trl.trainer.sft_online as online
+import boost_trl.trainer.sft.refine as online
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.sft_answers import Answers
-from boost_trl.trainer.sft_example_ids import EXAMPLE_ID
-from boost_trl.trainer.sft_generation import Status, answer_start, examine, generate_answers, is_looping, score_answers
+from boost_trl.trainer.sft.answers import Answers
+from boost_trl.trainer.sft.example_ids import EXAMPLE_ID
+from boost_trl.trainer.sft.generation import Status, answer_start, examine, generate_answers, is_looping, score_answers
 
 
 ONLINE = {"online_ratio": 0.5, "num_generations": 2, "generation_interval": 2, "max_generation_length": 6}

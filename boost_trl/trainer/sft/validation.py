@@ -15,9 +15,8 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
-from boost_trl.trainer.sft_fingerprint import fingerprint
-from boost_trl.trainer.sft_labels import rows_without_prediction
-from boost_trl.trainer.sft_token_losses import token_losses
+from boost_trl.trainer.sft.losses import token_losses
+from boost_trl.trainer.sft.prepared_rows import fingerprint, rows_without_prediction
 
 
 if TYPE_CHECKING:
@@ -237,7 +236,7 @@ def num_input_tokens(inputs: dict[str, Any]) -> int:
 def make_validation_loss(
     dataset: Dataset, trainer: "BilevelSFTSelfRefineTrainer", loss: str | Callable
 ) -> ValidationLoss:
-    """The upper level that `loss` names, on a set that [`~boost_trl.trainer.sft_checks.check_validation_dataset`] accepts."""
+    """The upper level that `loss` names, on a set that [`~boost_trl.trainer.sft.checks.check_validation_dataset`] accepts."""
     if callable(loss):
         return CallableValidationLoss(dataset, trainer, loss)
     return DPOValidationLoss(dataset, trainer) if loss == "dpo" else ValidationLoss(dataset, trainer)

@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 from sft_tiny import make_args, make_model, make_pairs, make_tokenizer
 
-import boost_trl.trainer.sft_trackers as trackers
+import boost_trl.trainer.sft.answers as trackers
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
 

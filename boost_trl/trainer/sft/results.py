@@ -1,0 +1,196 @@
+"""What is told of the learned weights: rows to keep, how much of the pool they cover, how far they can be trusted, the card."""
+
+import math
+
+import numpy as np
+from datasets import Dataset
+
+from boost_trl.selection import Selector, WeightConfidence
+from boost_trl.tables import markdown_table
+from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE
+from boost_trl.trainer.sft.prepared_rows import rows_without_prediction
+
+
+DEFAULT_WEIGHT_COLUMN = "weight"  # what `example_weights` and `export_selected` call it
+
+
+def select_top_rows(
+    dataset: Dataset, weights: list[float], top_fraction: float, column: str = DEFAULT_WEIGHT_COLUMN
+) -> Dataset:
+    """
+    The share `top_fraction` of rows with the largest weights, in their order, with their weights in `column`, of mean
+    one.
+
+    Raises:
+        ValueError: for another number of rows than weights, a `top_fraction` outside of (0, 1], or one that would have
+            to choose among rows of equal weight only.
+        TypeError: if `dataset` is not a [`~datasets.Dataset`].
+    """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"`dataset` must be a `Dataset`, got `{type(dataset).__name__}`. A stream can be read into one with "
+            "`Dataset.from_list(list(stream))`."
+        )
+    if not 0 < top_fraction <= 1:
+        raise ValueError(f"`top_fraction` must be in (0, 1], got {top_fraction}.")
+    if len(dataset) != len(weights):
+        raise ValueError(f"`dataset` has {len(dataset)} rows, but the weights belong to {len(weights)}.")
+    weights = np.array(weights, dtype=np.float32)
+    positive = weights[weights > 0]
+    order = np.argsort(-weights, kind="stable")[: max(1, round(top_fraction * len(weights)))]
+    kept = np.sort(order[weights[order] > 0])
+    if len(kept) < len(positive) and (positive == positive[0]).all():
+        raise ValueError(
+            f"All weights are equal, so nothing says which {len(kept)} of {len(positive)} rows to keep: nothing has been "
+            "learned yet, or the selector learns no weights ('mixing', 'uniform'). Train first, with one that does, or "
+            "keep all rows with `top_fraction=1`."
+        )
+    if column in dataset.column_names:
+        dataset = dataset.remove_columns(column)
+    return dataset.select(kept).add_column(column, weights[kept] / weights[kept].mean())
+
+
+class AnswerTokens:
+    """
+    The distinct answer tokens of up to `max_rows` random rows of a prepared dataset, read once.
+
+    What it keeps does not grow with the dataset: about 4 MB for 4,096 rows of 100 different tokens each.
+
+    Args:
+        dataset ([`~datasets.Dataset`]): prepared rows, packed or not, with `labels` and row numbers.
+        max_rows (`int`, *optional*, defaults to `4096`): all rows are read if there are no more.
+        seed (`int`, *optional*, defaults to `0`): fixes which.
+    """
+
+    def __init__(self, dataset: Dataset, max_rows: int = 4096, seed: int = 0):
+        dataset = dataset.with_format("numpy", columns=["labels", EXAMPLE_ID])
+        places = np.random.default_rng(seed).choice(len(dataset), min(len(dataset), max_rows), replace=False)
+        pieces, num_rows = [np.zeros((2, 0), np.int64)], 0
+        for place in places.tolist():
+            if num_rows >= max_rows:  # packed: one place holds several rows
+                break
+            example = dataset[place]
+            ids, labels = np.broadcast_arrays(example[EXAMPLE_ID], example["labels"])
+            pieces.append(np.unique(np.stack([ids, labels])[:, (labels != -100) & (ids != NO_EXAMPLE)], axis=1))
+            num_rows += len(np.unique(ids))
+        pairs = np.concatenate(pieces, axis=1)
+        self.rows, rows = np.unique(pairs[0], return_inverse=True)
+        self._row, self._token = rows.astype(np.int32), pairs[1].astype(np.int32)
+        self._num_tokens = len(np.unique(self._token))
+
+    def coverage(self, selector: Selector) -> float | None:
+        """
+        The number of distinct answer tokens in the rows of largest weight, divided by that in all rows that were read.
+
+        As many rows are taken as make up the effective sample size: ⌈n_eff⌉, or that share of the rows that were read.
+        `None` if no row has a label.
+        """
+        if not len(self.rows):
+            return None
+        share = selector.effective_sample_size() / selector.num_examples
+        count = min(len(self.rows), math.ceil(share * len(self.rows) - 1e-6))  # n_eff of equal weights is rounded
+        top = np.argsort(-selector.weights(self.rows).numpy(), kind="stable")[: max(count, 1)]
+        is_top = np.zeros(len(self.rows), dtype=bool)
+        is_top[top] = True
+        return len(np.unique(self._token[is_top[self._row]])) / self._num_tokens
+
+
+CONFIDENCE_NAME = "weight_confidence.json"
+MOST_KEPT_ASIDE = 64
+FEWEST_KEPT_ASIDE = 4
+MOST_TRUSTED = 256
+MOST_OF_POOL = 512
+
+
+def keep_aside(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    """
+    `dataset` without a random share of its rows, and these: at most 64, and none if they were fewer than 4.
+
+    Args:
+        dataset ([`~datasets.Dataset`]): the validation set.
+        share (`float`): in [0, 1).
+        seed (`int`): fixes which.
+    """
+    count = min(int(share * len(dataset)), MOST_KEPT_ASIDE)
+    if count < FEWEST_KEPT_ASIDE:
+        return dataset, None
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return dataset.select(np.sort(order[count:])), dataset.select(np.sort(order[:count]))
+
+
+def trusted_evaluation_rows(eval_dataset) -> Dataset | None:
+    """Up to 256 rows of the evaluation set, or of the first of several; `None` if it is none that can be read by row."""
+    if isinstance(eval_dataset, dict):
+        eval_dataset = next(iter(eval_dataset.values()), None)
+    if not isinstance(eval_dataset, Dataset) or not len(eval_dataset) or eval_dataset.format["type"] == "custom":
+        return None
+    return sample(eval_dataset, MOST_TRUSTED, seed=0)
+
+
+def sample(dataset: Dataset, most: int, seed: int) -> Dataset:
+    """At most `most` random rows, in their order."""
+    if len(dataset) <= most:
+        return dataset
+    return dataset.select(np.sort(np.random.default_rng(seed).choice(len(dataset), most, replace=False)))
+
+
+def numbered(dataset: Dataset) -> Dataset | None:
+    """Prepared rows that have a token to predict, numbered; `None` if there is none, or labels are made with each batch."""
+    if "labels" not in dataset.column_names:
+        return None
+    kept = np.setdiff1d(np.arange(len(dataset)), rows_without_prediction(dataset))
+    if not len(kept):
+        return None
+    return dataset.select(kept).add_column(EXAMPLE_ID, np.arange(len(kept), dtype=np.int32))
+
+
+EXAMPLE_WEIGHTS_NAME = "example_weights.parquet"
+_NOT_RESULTS = ("_runtime", "_per_second", "_num_tokens")
+
+
+def card_section(
+    selector: Selector,
+    num_validation_rows: int,
+    log_history: list[dict[str, float]],
+    confidence: WeightConfidence | None = None,
+) -> str:
+    """Markdown: the method, the effective sample size, how far the weights can be trusted and the last value of every
+    evaluation metric."""
+    how = f'`selector="{selector.selector}"`'
+    if selector.is_learned:
+        text = (
+            f"Each training example's weight was learned ({how}) from a validation set of {num_validation_rows} rows."
+        )
+    else:
+        text = (
+            f"All training examples weigh the same ({how}), mixed with those of a validation set of "
+            f"{num_validation_rows} rows."
+        )
+    rows = [
+        ("", ""),
+        ("rows", str(selector.num_examples)),
+        ("effective sample size", f"{selector.effective_sample_size():.1f}"),
+        ("largest weight", f"{selector.largest_weight():.3g}"),
+    ]
+    if confidence is not None:
+        rows.append(("share of the pool that ranks with the trusted rows", f"{confidence.trusted_share:.2f}"))
+    lines = [
+        "",
+        "## Example weights",
+        "",
+        f"{text} The weights are in `{EXAMPLE_WEIGHTS_NAME}`.",
+        "",
+        markdown_table(rows, "ll"),
+    ]
+    if selector.is_learned:
+        verdict = (
+            "It was not measured whether trusted rows agree with them." if confidence is None else confidence.verdict()
+        )
+        lines += ["", verdict]
+    evaluation = {}
+    for entry in log_history:
+        evaluation |= {k: v for k, v in entry.items() if k.startswith("eval_") and not k.endswith(_NOT_RESULTS)}
+    if evaluation:
+        rows = [("metric", "value"), *((name, f"{value:.4g}") for name, value in evaluation.items())]
+        lines += ["", "## Evaluation", "", markdown_table(rows, "ll")]
+    return "\n".join(lines) + "\n"
