@@ -28,45 +28,50 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
     It holds what is added to [`~trl.SFTConfig`]; all arguments of that class keep their names and defaults. Without a
     validation set only `weight_column` has any effect.
 
-    With ρ the penalty of the current epoch and γ = ρ/(1−ρ), one step on the model θ follows
+    Equations are numbered as in `docs/equations.md`, which has them all. With ρ the penalty of the current epoch and
+    γ = ρ/(1−ρ) (21), one step on the model θ follows
 
-        γ · (Σ_b w_b Σ_t ℓ_bt) / N_pool + (validation loss),
+        γ · (Σ_b w_b Σ_t ℓ_bt) / N_pool + (validation loss),                                                   (22)
 
-    where N_pool counts the pool's tokens of the whole optimizer batch and w = N·softmax(ω) are the learned weights.
+    where N_pool counts the pool's tokens of the whole optimizer batch and w = N·softmax(ω) are the learned weights. One step
+    on the selector's logits ω follows from the losses C_b of the batch's rows (23), by default
+
+        s_b ← ½ s_b + ½ C_b,    ω_b = log sigmoid((f − rank(s_b)/V)/0.05).                                     (29)
 
     Parameters:
         > Parameters that control the weights
 
         selector (`str`, *optional*, defaults to `"rank"`):
-            How the weights are learned. `"bds"`: bilevel data selection (the paper's); `"bmo"` and `"bmo_exact"`: bilevel
-            multi-objective; `"rank"`: keeps the rows of lowest loss; `"mixing"`: no weights, (1−ρ)·validation +
-            ρ·pool with ρ = `rho_init` throughout; `"uniform"`: all weights 1 on the schedule of ρ (the control).
+            How the weights are learned. `"bds"`: bilevel data selection (the paper's), equations (24) and (25); `"bmo"` and
+            `"bmo_exact"`: bilevel multi-objective, equations (28) and (27); `"rank"`: keeps the rows of lowest loss,
+            equation (29); `"mixing"`: no weights, (1−ρ)·validation + ρ·pool with ρ = `rho_init` throughout;
+            `"uniform"`: all weights 1 on the schedule of ρ (the control).
         selector_optimizer (`str`, *optional*, defaults to `"sparse"`):
-            Optimizer of the logits for `"bds"`: `"sparse"` moves the visited rows only, `"adam"` (the paper's) and
-            `"sgd"` move all rows.
+            Optimizer of the logits for `"bds"`: `"sparse"` moves the visited rows only, equation (25); `"adam"` (the
+            paper's) and `"sgd"` move all rows, equation (24).
         selector_learning_rate (`float`, *optional*):
-            Step size of the logits. Defaults to 1.0 (sparse and sgd), 1e-4 (adam) and 0.5 (bmo).
+            Step size a of the logits in equations (24), (25) and (28). Defaults to 1.0 (sparse and sgd), 1e-4 (adam) and 0.5 (bmo).
         selector_max_step (`float`, *optional*, defaults to `1.0`):
-            Largest change of one logit in one step of the sparse optimizer.
+            Largest change of one logit in one step of the sparse optimizer, equation (25).
         selector_baseline (`str`, *optional*, defaults to `"token"`):
-            `"token"`: a row's loss is measured against a running mean loss of each of its tokens, so that hard words
-            are not mistaken for bad rows. `"none"` or `None`: the raw loss, as in the papers.
+            `"token"`: a row's loss is measured against a running mean loss of each of its tokens, equations (30) and (31), so
+            that hard words are not mistaken for bad rows. `"none"` or `None`: the raw loss, as in the papers.
         selector_loss_at (`str`, *optional*, defaults to `"current"`):
-            `"current"`: the selector sees the losses of the training forward; `"updated"`: those after the model's
-            step (one more forward).
+            `"current"`: the selector sees the losses of the training forward, equation (23); `"updated"`: those after the
+            model's step (one more forward).
         selection_loss (`str`, *optional*, defaults to `"mean"`):
-            A row's loss as the selector sees it: the mean over its tokens, or their `"sum"` (the paper's equation 1,
+            A row's loss C_b as the selector sees it, equation (23): the mean over its tokens, or their `"sum"` (the paper's,
             which punishes long answers).
         weight_scale (`str`, *optional*, defaults to `"mean_one"`):
-            `"mean_one"`: weights N·softmax(ω); `"simplex"`: softmax(ω) itself, the paper's, which makes the pool's
-            gradient 1/N of the validation set's.
+            `"mean_one"`: weights N·softmax(ω) in equation (22); `"simplex"`: softmax(ω) itself, the paper's, which makes the
+            pool's gradient 1/N of the validation set's.
         bmo_tau (`float`, *optional*, defaults to `1.0`):
-            Temperature τ of `"bmo"` and `"bmo_exact"`.
+            Temperature τ of `"bmo"` and `"bmo_exact"`, equations (27) and (28).
         bmo_refresh_steps (`int`, *optional*, defaults to `100`):
             Optimizer steps between two passes of `"bmo_exact"` over the whole pool.
         keep_fraction (`float`, *optional*, defaults to `0.3`):
-            Share of rows that `"rank"` keeps at the end: about the share of good rows, as `selector/trusted_share` in the
-            logs estimates it.
+            Share of rows that `"rank"` keeps at the end, the last f of equation (29): about the share of good rows, as
+            `selector/trusted_share` in the logs estimates it.
         rank_refresh_steps (`int`, *optional*):
             Optimizer steps between two rankings of `"rank"`. Defaults to a twentieth of an epoch.
         min_effective_sample_size (`float`, *optional*, defaults to `0.01`):
@@ -76,11 +81,11 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         > Parameters that control the penalty
 
         rho_init (`float`, *optional*, defaults to `0.1`):
-            ρ in the first epoch: the pool's share of the loss.
+            ρ in the first epoch, equation (21): the pool's share of the loss.
         rho_increment (`float`, *optional*, defaults to `0.1`):
-            Added to ρ at each new epoch.
+            Added to ρ at each new epoch, equation (21).
         normalize_penalty (`bool`, *optional*, defaults to `False`):
-            Divide the loss by 1 + γ, so that it is ρ·pool + (1−ρ)·validation.
+            Divide equation (22) by 1 + γ, so that it is ρ·pool + (1−ρ)·validation.
 
         > Parameters that control the validation set
 
@@ -117,7 +122,7 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         online_ratio (`float`, *optional*, defaults to `0.0`):
             R, share of the training rows whose answers are replaced by the model's own, in [0, 1).
         num_generations (`int`, *optional*, defaults to `1`):
-            G, the model's answers to each such question. A micro-batch grows by G − 1 rows for each of them.
+            G, the model's answers to each such question, equation (32). A micro-batch grows by G − 1 rows for each of them.
         generation_interval (`int`, *optional*, defaults to `500`):
             K_gen, optimizer steps between two refreshes of the answers.
         mask (`str`, *optional*, defaults to `"random"`):
@@ -129,12 +134,12 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         generation_batch_size (`int`, *optional*, defaults to `16`):
             Answers per device that are generated at once.
         importance_sampling_level (`str`, *optional*, defaults to `"sequence"`):
-            Importance ratio of a `"sequence"` (the paper's), of each `"token"`, or the sequence's `"geometric"` mean.
+            Importance ratio r in equation (32): of a `"sequence"` (the paper's), of each `"token"`, or the sequence's `"geometric"` mean.
         importance_sampling_cap (`float`, *optional*, defaults to `3.0`):
-            Largest ratio. `None`: no limit, as in the paper.
+            Largest ratio r. `None`: no limit, as in the paper.
         response_weighting (`str`, *optional*, defaults to `"importance"`):
             What multiplies an answer's loss: the `"importance"` ratio, a `"softmax"` of −loss over the answers to one
-            question, or `"none"`.
+            question, equation (33), or `"none"`.
         log_completions (`bool`, *optional*, defaults to `False`):
             Whether to send the answers of each refresh as a table to those of wandb, trackio and comet that
             `report_to` names, and to print them if `rich` is installed.
@@ -160,6 +165,11 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
             Devices that share one vLLM engine in `"colocate"` mode.
         vllm_enable_sleep_mode (`bool`, *optional*, defaults to `False`):
             Whether vLLM leaves the device's memory between refreshes in `"colocate"` mode.
+
+        > Deprecated parameters
+
+        validation_batch_size (`int`, *optional*):
+            The former name of `per_device_validation_batch_size`.
     """
 
     def __post_init__(self):
