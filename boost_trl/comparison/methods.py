@@ -13,7 +13,7 @@ from boost_trl.comparison.setting import Setting
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
-from boost_trl.trainer.data_filters import filter_rows
+from boost_trl.trainer.offline_rl.row_filters import filter_rows
 
 
 class TwoStageTrainer(BilevelOfflineRLTrainer):

@@ -13,7 +13,7 @@ from boost_trl.data.trajectories import to_trajectory
 from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.environments.base import Environment, Task
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.offline_rl_model import fit_return_normalization, tokenize_options
+from boost_trl.trainer.offline_rl.backbone import fit_return_normalization, tokenize_options
 
 
 _COLUMNS = ("messages", "rewards", "terminated", "category", "source", "is_noise", "noise_kind")

@@ -90,7 +90,7 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
 def check_early(arguments: list[str], prog: str) -> None:
     """What `make_parser` and `prepare` would refuse only after seconds of imports."""
     from boost_trl.scripts.early_checks import check_names, parse_own_options
-    from boost_trl.trainer.offline_rl_settings import OfflineRLSettings
+    from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 
     own = (OfflineRLArguments, OfflineRLSettings)
     script_args, settings = parse_own_options(own, OTHER_OPTIONS, arguments, prog)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from boost_trl.trainer.offline_rl_settings import OfflineRLSettings
+from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 
 
 # What a resumed run may change: where the model comes from and how it is used, but not what it is trained for. `average_last`

@@ -1,7 +1,7 @@
 """[`BilevelOfflineRLTrainer`]: offline RL on trajectories of mixed quality, weighed by what helps a validation set.
 
-The parts: the order of phases is in `bilevel_schedule.py`, the loss of a token in `value_objective.py`, which
-parameters move in `parameter_groups.py`, φ in `trajectory_reweighter.py`, resuming in `training_state.py`. This file
+The parts are in `offline_rl/`: the order of phases in `schedule.py`, the loss of a token in `token_losses.py`, which
+parameters move in `parameter_groups.py`, φ in `reweighter.py`, resuming in `checkpoint.py`. This file
 connects them to `transformers.Trainer`: a window (the micro-batches between two optimizer steps, on all processes) is
 weighed as a whole in `get_batch_samples`, before its first backward.
 """
@@ -49,7 +49,6 @@ from boost_trl.models.turn_end import policy_generation_config
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME, BilevelOfflineRLConfig
-from boost_trl.trainer.bilevel_schedule import BilevelSchedule, Phase, check_max_steps
 from boost_trl.trainer.common.checkpoints import begin_checkpoint, checkpoint_to_resume, incomplete, run_settings
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.common.hub_upload import (
@@ -57,8 +56,16 @@ from boost_trl.trainer.common.hub_upload import (
     push_without_pickled_arguments,
     put_pickled_arguments_aside,
 )
-from boost_trl.trainer.divergence import WindowLosses, explain_losses, explain_parameters
-from boost_trl.trainer.engines import (
+from boost_trl.trainer.offline_rl.backbone import (
+    check_reference,
+    freeze_output_head,
+    load_model,
+    tokenize_options,
+    value_heads_config,
+)
+from boost_trl.trainer.offline_rl.checkpoint import STATE_NAMES, load_checkpoint_state, save_checkpoint_state
+from boost_trl.trainer.offline_rl.divergence import WindowLosses, explain_losses, explain_parameters
+from boost_trl.trainer.offline_rl.engines import (
     cast_like_partitioned,
     check_deepspeed_config,
     check_wrapper,
@@ -70,28 +77,21 @@ from boost_trl.trainer.engines import (
     tell_deepspeed_the_device,
     whole_model,
 )
-from boost_trl.trainer.mixture_draws import MixtureDraws
-from boost_trl.trainer.offline_rl_model import (
-    check_reference,
-    freeze_output_head,
-    load_model,
-    tokenize_options,
-    value_heads_config,
-)
-from boost_trl.trainer.offline_rl_model_card import IN_A_CHECKPOINT, model_card
-from boost_trl.trainer.parameter_average import ParameterAverage
-from boost_trl.trainer.parameter_groups import (
+from boost_trl.trainer.offline_rl.model_card import IN_A_CHECKPOINT, model_card
+from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
+from boost_trl.trainer.offline_rl.parameter_groups import (
     ROLES,
     FrozenGroups,
     freeze_all_but,
     split_groups_by_role,
     synchronize_primary,
 )
-from boost_trl.trainer.training_state import STATE_NAMES, load_training_state, save_training_state
-from boost_trl.trainer.trajectory_reweighter import TrajectoryReweighter
-from boost_trl.trainer.validated_reweighting import ValidatedWeights, fit_reweighting_head, score_rows
-from boost_trl.trainer.value_head_initialization import initialize_value_heads
-from boost_trl.trainer.value_objective import row_scale, sum_by_row, token_losses
+from boost_trl.trainer.offline_rl.reweighter import TrajectoryReweighter
+from boost_trl.trainer.offline_rl.schedule import BilevelSchedule, Phase, check_max_steps
+from boost_trl.trainer.offline_rl.token_losses import row_scale, sum_by_row, token_losses
+from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights, fit_reweighting_head, score_rows
+from boost_trl.trainer.offline_rl.value_head_initialization import initialize_value_heads
+from boost_trl.trainer.offline_rl.weighted_batches import WeightedBatches
 
 
 logger = logging.getLogger(__name__)
@@ -453,7 +453,7 @@ class BilevelOfflineRLTrainer(Trainer):
     def _begin_mixture(self) -> None:
         if self.args.method != "validated":
             return
-        self._mixture = MixtureDraws(
+        self._mixture = WeightedBatches(
             np.ones(len(self.train_store)) if self.validated is None else self.validated.weights,
             self._num_validation,
             self.args.validation_share,
@@ -997,7 +997,7 @@ class BilevelOfflineRLTrainer(Trainer):
         self.processing_class.save_pretrained(folder)
         write_table(self.example_weights().data.table, folder / "example_weights.parquet")
         if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
-            save_training_state(self, folder, whole)
+            save_checkpoint_state(self, folder, whole)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the policy: its backbone (or adapter), the heads, the example weights and the model card; outside of
@@ -1063,7 +1063,7 @@ class BilevelOfflineRLTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_state(self, folder: Path) -> None:
-        load_training_state(self, folder)
+        load_checkpoint_state(self, folder)
         if not self.is_deepspeed_enabled:
             self.model.primary.load_state_dict(ValueHeads.from_pretrained(folder).state_dict())
         if self.reweighter is not None:

@@ -10,7 +10,7 @@ import pytest
 from trl import DatasetMixtureConfig, ModelConfig
 
 from boost_trl.scripts import early_checks, offline_rl, sft_self_refine
-from boost_trl.trainer.offline_rl_settings import OfflineRLSettings
+from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
 

@@ -7,7 +7,7 @@ r"""Validated reweighting: weights of training rows from a small trusted set, us
 4. Guard: two-fold cross-validation chooses among several such weights and uniform ones.
 
 All fits are on the cached states of the frozen backbone. Training itself (rows drawn by w, mixed with validation rows) is
-in [`BilevelOfflineRLTrainer`]; its draws are in `mixture_draws.py`.
+in [`BilevelOfflineRLTrainer`]; its draws are in `weighted_batches.py`.
 """
 
 import json
@@ -24,9 +24,9 @@ from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.head_fitting import HeadFitter
-from boost_trl.trainer.mixture_draws import MixtureDraws
-from boost_trl.trainer.scoring_budget import STEP_DIVISORS, affordable_steps
+from boost_trl.trainer.offline_rl.head_fitting import HeadFitter
+from boost_trl.trainer.offline_rl.scoring_budget import STEP_DIVISORS, affordable_steps
+from boost_trl.trainer.offline_rl.weighted_batches import WeightedBatches
 
 
 REPORT_NAME = "validated_reweighting.json"
@@ -176,7 +176,7 @@ def choose_candidate(accuracies: dict[str, list[float]]) -> tuple[str, str]:
 
 def fit_to_pool(fitter: HeadFitter, num_pool: int, seed: int) -> ValueHeads:
     """ψ: heads fitted to rows 0..num_pool-1 with uniform weights."""
-    draws = MixtureDraws(np.ones(num_pool), 0, 0.0, seed + _SEED_OFFSETS["pool"])
+    draws = WeightedBatches(np.ones(num_pool), 0, 0.0, seed + _SEED_OFFSETS["pool"])
     size = min(fitter.args.score_batch_size, num_pool)
     return fitter.fit(lambda step: draws.rows(step, size))
 
@@ -358,12 +358,14 @@ class _ValidatedReweighting:
         size = self.args.score_batch_size
         if len(rows) <= size:
             return self.fitter.fit(lambda step: rows, steps)
-        draws = MixtureDraws(np.ones(len(rows)), 0, 0.0, self.args.seed + _SEED_OFFSETS["validation"])
+        draws = WeightedBatches(np.ones(len(rows)), 0, 0.0, self.args.seed + _SEED_OFFSETS["validation"])
         return self.fitter.fit(lambda step: rows[draws.rows(step, size)], steps)
 
     def _fit_to_mixture(self, weights: np.ndarray, fold: np.ndarray) -> ValueHeads:
         """Training proper in small: the same seed for all candidates, so that they differ by their weights only."""
-        draws = MixtureDraws(weights, len(fold), self.args.validation_share, self.args.seed + _SEED_OFFSETS["mixture"])
+        draws = WeightedBatches(
+            weights, len(fold), self.args.validation_share, self.args.seed + _SEED_OFFSETS["mixture"]
+        )
         numbers = np.concatenate([self.pool, fold])
         return self.fitter.fit(lambda step: numbers[draws.rows(step, self.args.score_batch_size)])
 

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
-from boost_trl.trainer.bilevel_schedule import check_max_steps
+from boost_trl.trainer.offline_rl.schedule import check_max_steps
 
 
 # Below this CQL term softmax(Q) is no longer close to a language model.

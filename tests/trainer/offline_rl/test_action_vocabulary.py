@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from boost_trl.models.value_heads import ValueHeads
-from boost_trl.trainer import action_vocabulary
-from boost_trl.trainer.action_vocabulary import ActionVocabulary
-from boost_trl.trainer.head_fitting import HeadFitter
+from boost_trl.trainer.offline_rl import action_vocabulary
+from boost_trl.trainer.offline_rl.action_vocabulary import ActionVocabulary
+from boost_trl.trainer.offline_rl.head_fitting import HeadFitter
 
 
 OPTIONS = {"method": "validated", "guard": False, "train_backbone": False, "score_steps": 12}

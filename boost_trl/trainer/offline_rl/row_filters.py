@@ -17,10 +17,10 @@ from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.head_fitting import HeadFitter
-from boost_trl.trainer.offline_rl_model import tokenize_options, value_heads_config
-from boost_trl.trainer.validated_reweighting import fit_to_pool
-from boost_trl.trainer.value_head_initialization import initialize_value_heads
+from boost_trl.trainer.offline_rl.backbone import tokenize_options, value_heads_config
+from boost_trl.trainer.offline_rl.head_fitting import HeadFitter
+from boost_trl.trainer.offline_rl.validated_reweighting import fit_to_pool
+from boost_trl.trainer.offline_rl.value_head_initialization import initialize_value_heads
 
 
 def return_filter(store: TrajectoryStore, fraction: float) -> np.ndarray:

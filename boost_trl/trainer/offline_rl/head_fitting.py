@@ -10,11 +10,11 @@ from torch import nn
 from boost_trl.data.trajectory_store import TrajectoryBatch, TrajectoryStore
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.value_heads import ValueHeads
-from boost_trl.trainer.action_vocabulary import ActionVocabulary
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.parameter_average import ParameterAverage
-from boost_trl.trainer.scoring_budget import LONGEST_FIT
-from boost_trl.trainer.value_objective import row_scale, sum_by_row, token_losses
+from boost_trl.trainer.offline_rl.action_vocabulary import ActionVocabulary
+from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
+from boost_trl.trainer.offline_rl.scoring_budget import LONGEST_FIT
+from boost_trl.trainer.offline_rl.token_losses import row_scale, sum_by_row, token_losses
 
 
 # The mean over this last share of the updates is the result of a fit.

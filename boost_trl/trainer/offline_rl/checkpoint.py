@@ -12,7 +12,7 @@ from boost_trl.models.pretrained_head import PretrainedHead
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME
 from boost_trl.trainer.common.checkpoints import check_settings, run_settings
-from boost_trl.trainer.validated_reweighting import ValidatedWeights
+from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights
 
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ STATE_NAMES = (TENSORS_NAME, VALUES_NAME, ValueHeads.weights_name)
 _NOT_OF_TRAINING = {"base_model_name_or_path", "boost_trl_version", "beta", "prior"}
 
 
-def save_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path, state_dict: dict[str, torch.Tensor]) -> None:
+def save_checkpoint_state(
+    trainer: "BilevelOfflineRLTrainer", folder: Path, state_dict: dict[str, torch.Tensor]
+) -> None:
     """Write ψ, the running averages, φ's Adam, weights scored before training and every loader's position.
 
     Args:
@@ -64,8 +66,8 @@ def _check_head(head: PretrainedHead, folder: Path, what: str) -> None:
             )
 
 
-def load_training_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> None:
-    """Continue where `save_training_state` left off. Under DeepSpeed the parameters are not touched, which it restores.
+def load_checkpoint_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> None:
+    """Continue where `save_checkpoint_state` left off. Under DeepSpeed the parameters are not touched, which it restores.
 
     Raises:
         ValueError: if the checkpoint belongs to a run with another objective, dataset or shape of heads.

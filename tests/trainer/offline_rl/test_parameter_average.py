@@ -3,8 +3,8 @@ import torch
 from offline_rl_tiny import Recording, logged
 from torch import nn
 
-from boost_trl.trainer import parameter_average
-from boost_trl.trainer.parameter_average import ParameterAverage
+from boost_trl.trainer.offline_rl import parameter_average
+from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
 
 
 def test_it_is_the_mean_and_makes_room_once():

@@ -14,7 +14,7 @@ from boost_trl.hub_names import resolve_model_name
 from boost_trl.models.hidden_states import base_causal_lm
 from boost_trl.models.value_heads import ValueHeadsConfig
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.value_head_initialization import output_matrix
+from boost_trl.trainer.offline_rl.value_head_initialization import output_matrix
 
 
 def load_model(model, args, processing_class, quantization_config, peft_config):

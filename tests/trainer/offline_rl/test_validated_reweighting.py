@@ -11,11 +11,10 @@ from offline_rl_tiny import logged
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, ReweightingHead
 from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer import bilevel_offline_rl_trainer
-from boost_trl.trainer.data_filters import filter_rows, low_loss_filter
-from boost_trl.trainer.head_fitting import HeadFitter
-from boost_trl.trainer.mixture_draws import MixtureDraws
-from boost_trl.trainer.scoring_budget import affordable_steps
-from boost_trl.trainer.validated_reweighting import (
+from boost_trl.trainer.offline_rl.head_fitting import HeadFitter
+from boost_trl.trainer.offline_rl.row_filters import filter_rows, low_loss_filter
+from boost_trl.trainer.offline_rl.scoring_budget import affordable_steps
+from boost_trl.trainer.offline_rl.validated_reweighting import (
     _ValidatedReweighting,
     choose_candidate,
     fit_to_pool,
@@ -24,6 +23,7 @@ from boost_trl.trainer.validated_reweighting import (
     temper,
     validated_weights,
 )
+from boost_trl.trainer.offline_rl.weighted_batches import WeightedBatches
 
 
 OPTIONS = {**TINY_OPTIONS, "method": "validated", "score_steps": 6, "guard": False, "train_backbone": False}
@@ -104,7 +104,7 @@ def test_the_high_return_half_is_rounded_up_and_takes_ties_by_order():
 
 def test_draws_follow_the_weights_and_the_share_of_validation():
     weights = np.array([0.5, 0.0, 0.2, 0.3, 0.0])
-    draws = MixtureDraws(weights, num_validation=4, share=0.3, seed=7)
+    draws = WeightedBatches(weights, num_validation=4, share=0.3, seed=7)
     batches = [draws.rows(step, 8) for step in range(1000)]
     assert all(len(batch) == 8 for batch in batches)
     drawn = np.concatenate(batches)
@@ -119,15 +119,15 @@ def test_draws_follow_the_weights_and_the_share_of_validation():
 
 
 def test_a_batch_depends_on_its_step_alone():
-    draws, again = (MixtureDraws(np.ones(9), 3, 0.2, seed=1) for _ in range(2))
+    draws, again = (WeightedBatches(np.ones(9), 3, 0.2, seed=1) for _ in range(2))
     later = again.rows(5, 16)
     assert (np.stack([draws.rows(step, 16) for step in range(6)])[5] == later).all()
     assert (draws.rows(4, 16) != later).any()
-    assert (MixtureDraws(np.ones(9), 3, 0.2, seed=2).rows(5, 16) != later).any()
+    assert (WeightedBatches(np.ones(9), 3, 0.2, seed=2).rows(5, 16) != later).any()
 
 
 def test_more_validation_rows_than_there_are_repeat_whole_passes():
-    rows = MixtureDraws(np.ones(2), num_validation=3, share=0.5, seed=0).rows(0, 12)
+    rows = WeightedBatches(np.ones(2), num_validation=3, share=0.5, seed=0).rows(0, 12)
     assert np.bincount(rows[rows >= 2] - 2).tolist() == [2, 2, 2]
 
 
@@ -174,7 +174,7 @@ def naive_fit(trainer, store, batches):
 def test_scores_are_those_of_the_definition(make_trainer, score_validation):
     trainer = make_trainer(score_validation=score_validation, score_steps=8, score_batch_size=16)
     store, pool = trainer._store, np.arange(24)
-    draws = MixtureDraws(np.ones(24), 0, 0.0, trainer.args.seed + 11)
+    draws = WeightedBatches(np.ones(24), 0, 0.0, trainer.args.seed + 11)
     auxiliary = naive_fit(trainer, store, [draws.rows(step, 16) for step in range(8)])
     validation = sorted(range(24, 34), key=lambda row: -store.row_returns()[row])
     validation = validation[:5] if score_validation == "high_return" else validation
@@ -219,7 +219,7 @@ def test_policy_losses_and_accuracy_do_not_depend_on_how_rows_are_batched(make_t
         correct += (q.amin(0).argmax(-1) == batch.actions).sum().item()
         count += len(batch.actions)
     for logits in (2**22, 1):
-        monkeypatch.setattr("boost_trl.trainer.head_fitting._LOGITS_PER_BATCH", logits)
+        monkeypatch.setattr("boost_trl.trainer.offline_rl.head_fitting._LOGITS_PER_BATCH", logits)
         np.testing.assert_allclose(fitter.policy_losses(heads, rows), cross_entropies, rtol=1e-5)
         assert fitter.accuracy(heads, rows) == correct / count
 
@@ -315,7 +315,7 @@ def test_scores_on_few_words_tell_good_rows_from_bad_as_well(make_trainer, monke
     pool, validation = conventions(200, 0, noise_share=0.6), conventions(40, 1, noise_share=0.0)
     good, aucs, words = ~np.array(pool["is_noise"]), [], []
     for small in (4096, 0):
-        monkeypatch.setattr("boost_trl.trainer.action_vocabulary.SMALL_VOCABULARY", small)
+        monkeypatch.setattr("boost_trl.trainer.offline_rl.action_vocabulary.SMALL_VOCABULARY", small)
         trainer = make_trainer(train=pool, validation=validation, score_steps=100, score_batch_size=32)
         trainer.train()
         aucs.append(weights_auc(trainer.example_weights()["weight"], good))
@@ -333,7 +333,7 @@ def test_scoring_costs_at_most_three_times_the_training(make_trainer, tiny_token
 
     from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
 
-    monkeypatch.setattr("boost_trl.trainer.action_vocabulary.SMALL_VOCABULARY", 100)
+    monkeypatch.setattr("boost_trl.trainer.offline_rl.action_vocabulary.SMALL_VOCABULARY", 100)
     tokenizer = word_tokenizer([*sorted(tiny_tokenizer.get_vocab()), *(f"w{i}" for i in range(words))])
     trainer = make_trainer(
         model=tiny_gpt2(tokenizer, hidden_size=8, num_layers=1, num_heads=1),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 
-class MixtureDraws:
+class WeightedBatches:
     """Rows of optimizer batches: a fixed share from validation, the rest from the pool, drawn by weight.
 
     A batch depends on `seed` and its step alone, so every process draws the same one, however it is cut into

@@ -6,8 +6,8 @@ from accelerate import DistributedType
 from torch import nn
 
 from boost_trl import BilevelOfflineRLConfig
-from boost_trl.trainer.engines import check_deepspeed_config, check_wrapper, gathered, whole_model
-from boost_trl.trainer.parameter_groups import FrozenGroups
+from boost_trl.trainer.offline_rl.engines import check_deepspeed_config, check_wrapper, gathered, whole_model
+from boost_trl.trainer.offline_rl.parameter_groups import FrozenGroups
 
 
 def args_with(deepspeed_config):
