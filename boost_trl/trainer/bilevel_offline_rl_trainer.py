@@ -51,6 +51,18 @@ from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME, BilevelOfflineRLConfig
 from boost_trl.trainer.common.checkpoints import begin_checkpoint, checkpoint_to_resume, incomplete, run_settings
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.common.engines import (
+    cast_like_partitioned,
+    check_deepspeed_config,
+    check_wrapper,
+    forget_gradients,
+    gathered,
+    innermost_optimizer,
+    is_partitioned,
+    loading_whole,
+    tell_deepspeed_the_device,
+    whole_model,
+)
 from boost_trl.trainer.common.hub_upload import (
     push_checkpoint,
     push_without_pickled_arguments,
@@ -65,18 +77,6 @@ from boost_trl.trainer.offline_rl.backbone import (
 )
 from boost_trl.trainer.offline_rl.checkpoint import STATE_NAMES, load_checkpoint_state, save_checkpoint_state
 from boost_trl.trainer.offline_rl.divergence import WindowLosses, explain_losses, explain_parameters
-from boost_trl.trainer.offline_rl.engines import (
-    cast_like_partitioned,
-    check_deepspeed_config,
-    check_wrapper,
-    forget_gradients,
-    gathered,
-    innermost_optimizer,
-    is_partitioned,
-    loading_whole,
-    tell_deepspeed_the_device,
-    whole_model,
-)
 from boost_trl.trainer.offline_rl.model_card import IN_A_CHECKPOINT, model_card
 from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
 from boost_trl.trainer.offline_rl.parameter_groups import (

@@ -37,12 +37,12 @@ from boost_trl.trainer.common.checkpoints import (
     incomplete,
     run_settings,
 )
+from boost_trl.trainer.common.engines import tell_deepspeed_the_device
 from boost_trl.trainer.common.hub_upload import (
     push_checkpoint,
     push_without_pickled_arguments,
     put_pickled_arguments_aside,
 )
-from boost_trl.trainer.engines import tell_deepspeed_the_device
 from boost_trl.trainer.sft.checks import (
     check_eval_dataset,
     check_loss_can_be_weighted,

@@ -5,7 +5,7 @@ import copy
 import torch
 
 from boost_trl import BilevelOfflineRLTrainer
-from boost_trl.trainer.offline_rl.engines import innermost_optimizer
+from boost_trl.trainer.common.engines import innermost_optimizer
 
 
 OPTIONS = {

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from boost_trl.trainer.offline_rl.engines import gathered, keeps_copies, whole_shape
+from boost_trl.trainer.common.engines import gathered, keeps_copies, whole_shape
 
 
 # Bytes of a mean that still lies beside the parameters. A larger one, a float32 copy of all that is trained, might not fit

@@ -3,7 +3,7 @@
 import torch
 
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
-from boost_trl.trainer.offline_rl.engines import gathered, innermost_optimizer, optimized_tensors
+from boost_trl.trainer.common.engines import gathered, innermost_optimizer, optimized_tensors
 
 
 ROLES = ("backbone", "primary", "auxiliary")

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
 from boost_trl.environments.base import Task
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
-from boost_trl.trainer.offline_rl.engines import innermost_optimizer, optimized_tensors, whole_model
+from boost_trl.trainer.common.engines import innermost_optimizer, optimized_tensors, whole_model
 
 
 WORDS = "user: assistant: yes no maybe is it big red hot tall small old ? .".split()

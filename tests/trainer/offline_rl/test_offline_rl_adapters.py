@@ -8,7 +8,7 @@ from transformers import BitsAndBytesConfig
 
 from boost_trl import BilevelOfflineRLConfig, ValuePolicy
 from boost_trl.models.hidden_states import adapters_disabled
-from boost_trl.trainer.offline_rl.engines import innermost_optimizer
+from boost_trl.trainer.common.engines import innermost_optimizer
 
 
 def lora(**options):

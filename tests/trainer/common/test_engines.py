@@ -6,7 +6,7 @@ from accelerate import DistributedType
 from torch import nn
 
 from boost_trl import BilevelOfflineRLConfig
-from boost_trl.trainer.offline_rl.engines import check_deepspeed_config, check_wrapper, gathered, whole_model
+from boost_trl.trainer.common.engines import check_deepspeed_config, check_wrapper, gathered, whole_model
 from boost_trl.trainer.offline_rl.parameter_groups import FrozenGroups
 
 
