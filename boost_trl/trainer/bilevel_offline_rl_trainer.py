@@ -54,6 +54,7 @@ from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.common.engines import (
     cast_like_partitioned,
     check_deepspeed_config,
+    check_engine_is_new,
     check_wrapper,
     forget_gradients,
     gathered,
@@ -418,6 +419,7 @@ class BilevelOfflineRLTrainer(Trainer):
             tqdm.write(validated.verdict())
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
+        check_engine_is_new(self.deepspeed)
         resume_from_checkpoint = checkpoint_to_resume(
             resume_from_checkpoint, self.args.output_dir, self.why_incomplete
         )
@@ -1002,8 +1004,13 @@ class BilevelOfflineRLTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the policy: its backbone (or adapter), the heads, the example weights and the model card; outside of
         checkpoints also as a plain causal LM, where it folds into one."""
-        super().save_model(output_dir, _internal_call)
         folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        if self.is_deepspeed_enabled and self.deepspeed is None:
+            # Trainer asks the engine, which comes with training.
+            with whole_model(self.model):
+                self._save(folder)
+        else:
+            super().save_model(output_dir, _internal_call)
         if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
             self._why_not_plain = IN_A_CHECKPOINT
         else:

@@ -66,6 +66,22 @@ def check_wrapper(args: TrainingArguments) -> None:
         )
 
 
+def check_engine_is_new(engine: nn.Module | None) -> None:
+    """Refuse a second training under DeepSpeed, whose engine `Trainer` has taken apart after the first.
+
+    Args:
+        engine (`DeepSpeedEngine`, *optional*): `trainer.deepspeed`.
+
+    Raises:
+        ValueError: saying what to do instead.
+    """
+    if engine is not None:
+        raise ValueError(
+            "`train()` runs once under DeepSpeed: make a new trainer, which goes on from a checkpoint with "
+            "`train(resume_from_checkpoint=True)` and a larger `max_steps`"
+        )
+
+
 def is_partitioned(model: nn.Module) -> bool:
     """Whether ZeRO-3 keeps the parameters in pieces."""
     return any(hasattr(parameter, "ds_id") for parameter in model.parameters())

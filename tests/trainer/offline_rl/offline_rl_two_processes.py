@@ -38,7 +38,7 @@ SETTINGS = {
 
 # A model given by name, which ZeRO-3 partitions while it is loaded.
 BY_NAME = {
-    "named": {"algorithm": "ilql", "policy_prior": "lm"},
+    "named": {"algorithm": "ilql", "policy_prior": "lm", "eval_strategy": "steps", "eval_steps": 3},
     "named_adapter": {"algorithm": "mc", "auxiliary_policy": "heads"},
 }
 
@@ -201,7 +201,10 @@ def train(folder, name, num_processes, resume=None, **options):
     callback = WhatMoves(trainer)
     # Before the trainer's own, which copies one policy to the other.
     trainer.callback_handler.callbacks.insert(0, callback)
-    before = trainer.evaluate() if name in BY_NAME else None
+    before = None
+    if name in BY_NAME:
+        before = trainer.evaluate()
+        trainer.save_model(str(Path(folder, f"{name}-untrained")))
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
     with whole_model(trainer.model_wrapped), torch.no_grad():
@@ -233,6 +236,17 @@ def diverge(folder, **options):
         return str(error)
 
 
+def train_again(folder, **options):
+    """What a second `train()` says or, without an error, the names of what it logs."""
+    trainer = make_trainer(folder, "mc", 2, max_steps=4, **options)
+    trainer.train()
+    try:
+        trainer.train()
+    except ValueError as error:
+        return str(error)
+    return " ".join(trainer.state.log_history[-1])
+
+
 def main(folder, engine, resumed, *names):
     options = ENGINES[engine]
     results = {name: train(folder, name, 2, **options) for name in names}
@@ -240,6 +254,7 @@ def main(folder, engine, resumed, *names):
     checkpoint = str(Path(folder, f"{resumed}-2", "checkpoint-3"))
     results["resumed"] = train(folder, resumed, 2, resume=checkpoint, **options)
     rank = torch.distributed.get_rank()
+    Path(folder, f"again-rank{rank}.txt").write_text(train_again(folder, **options))
     Path(folder, f"diverged-rank{rank}.txt").write_text(diverge(folder, **options))
     for name, (_, tensors) in results.items():
         save_file(tensors, Path(folder, f"{name}-rank{rank}.safetensors"))

@@ -205,6 +205,16 @@ def test_an_optimizer_offloaded_to_the_cpu_changes_nothing(name, folder, one_pro
         assert_one_policy_moves_at_a_time(rank["ilql"][0], shared_backbone=True)
 
 
+def test_a_second_training_is_one(ranks, folder):
+    assert "train_loss" in (folder / "again-rank0.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_second_training_under_deepspeed_is_refused(zero):
+    message = (zero[0] / "again-rank0.txt").read_text()
+    assert "once under DeepSpeed: make a new trainer" in message
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BY_NAME)
 def test_deepspeed_saves_a_whole_policy(name, zero):
@@ -215,6 +225,9 @@ def test_deepspeed_saves_a_whole_policy(name, zero):
     policy = ValuePolicy.from_pretrained(folder / f"{name}-2", reference_model_name_or_path=reference)
     for rank in ranks:
         torch.testing.assert_close(policy(PROBE).logits, rank[name][1]["policy"], rtol=1e-5, atol=2e-6)
+    untrained = ValuePolicy.from_pretrained(folder / f"{name}-untrained", reference_model_name_or_path=reference)
+    assert untrained.value_heads.q_weight.shape == policy.value_heads.q_weight.shape
+    assert not torch.equal(untrained.value_heads.q_weight, policy.value_heads.q_weight)
 
 
 @pytest.mark.slow
