@@ -1,6 +1,7 @@
 """README's code blocks and commands run as they stand, on README's own rows.
 
-A tiny model lies in a folder of each name that README takes from the Hub, so that no word of README is changed.
+A tiny model lies in a folder of each name that README takes from the Hub, and where `make demo` keeps its policy, so that no
+word of README is changed. (That what the demo keeps can be played is tested with the demo.)
 """
 
 import json
@@ -14,7 +15,7 @@ from boost_trl import ValuePolicy, cli
 
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-MODELS = ["openai-community/gpt2", "HuggingFaceTB/SmolLM2-135M-Instruct"]
+MODELS = ["openai-community/gpt2", "HuggingFaceTB/SmolLM2-135M-Instruct", "outputs/twenty_questions/policy"]
 NO_TEMPLATE = MODELS[:1]
 
 

@@ -63,6 +63,11 @@ class Method:
     shows_best_beta: bool = False
 
     @property
+    def learns_weights(self) -> bool:
+        """Whether its rows' weights are learned, in training or before it."""
+        return self.uses_validation and self.options.get("reweighting", "learned") == "learned"
+
+    @property
     def uses_validation(self) -> bool:
         return self.options.get("method", "boost") != "vanilla"
 

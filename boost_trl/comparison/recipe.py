@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -24,12 +25,11 @@ from boost_trl.comparison.report import (
     table_rows,
     write_results,
 )
-from boost_trl.comparison.run import BETAS, MethodResult, play_games, run_method
+from boost_trl.comparison.run import BETAS, MethodResult, run_method
 from boost_trl.comparison.setting import Setting
 from boost_trl.comparison.study import saved_or_run
 from boost_trl.tables import markdown_table, text_table
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 
 
 HEADROOMS = (("oracle", "uniform"), ("oracle_mix", "uniform_mix"))
@@ -38,6 +38,9 @@ CONTROLS = {
     "validated": ("vanilla_validation", "two_stage", "uniform", "uniform_mix", "return_filter", "loss_filter"),
 }
 PICTURES = ("weights_by_kind.png", "weight_against_distance.png")
+POLICY_FOLDER = "policy"
+# What a method's folder holds beside its policy.
+_NO_POLICY = shutil.ignore_patterns("checkpoint-*", "result.json", *PICTURES)
 
 
 def compare(
@@ -49,8 +52,9 @@ def compare(
 ) -> list[MethodResult]:
     """Run every method in every world and report.
 
-    `output_dir` gets `results.json` (one object per method), `runs.json` (one per method and world), `report.md` and two
-    pictures. `runs/<seed>-<method>-<settings>` holds what training saves and `result.json`, from which a comparison that
+    `output_dir` gets `results.json` (one object per method), `runs.json` (one per method and world), `report.md`, two
+    pictures, and in `policy` what `boost-trl rollout` plays: in the last world, the policy of the method of highest score
+    among those that learn weights, or among all but the oracles if none does. `runs/<seed>-<method>-<settings>` holds what training saves and `result.json`, from which a comparison that
     was killed goes on: what has a result under the same settings is not run again.
 
     Args:
@@ -67,13 +71,15 @@ def compare(
         raise ValueError(f"unknown methods {unknown}; known: all, {', '.join(METHODS)}")
     methods = [METHODS[name] for name in names]
     methods = [method for method in methods if arguments.noise != "none" or not method.needs_planted_noise]
+    kept = [method for method in methods if method.learns_weights]
+    kept = kept or [method for method in methods if not method.needs_planted_noise]
     state = PartialState()
     start = time.perf_counter()
     folder = Path(training_args.output_dir)
     settings = settings_of(arguments, training_args, model_args)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     seeds = arguments.seeds or [training_args.seed]
-    runs, shown = [], None
+    runs, folders, shown = [], {}, None
     for seed in seeds:
         world = _World(seed, make_setting)
         bar = tqdm(
@@ -90,16 +96,24 @@ def compare(
                 cache_dir=training_args.cache_dir or str(folder / "cache"),
                 hub_model_id="-".join(repository),
             )
-            run = partial(_run, method, world, args, run_folder, arguments, bar.update)
+            keep = seed == seeds[-1] and method in kept
+            run = partial(_run, method, world, args, run_folder, arguments, bar.update, keep)
             saved = saved_or_run(run_folder / "result.json", {"settings": settings}, run)
             runs.append(MethodResult(**{f.name: saved[f.name] for f in fields(MethodResult) if f.name in saved}))
             if method.name == "boost":
                 shown = run_folder
+            if keep:
+                folders[method.name] = run_folder
             done += _steps(method)
             bar.update(done - bar.n)
         bar.close()
     if state.is_main_process:
-        _report(title, folder, runs, settings, shown, seeds[-1], time.perf_counter() - start)
+        _report(title, folder, runs, settings, shown, seeds[-1])
+        _keep_best_policy(folder, runs, folders, arguments.environment)
+        print(
+            f"\n{folder}/report.md has the table and the pictures; it took {time.perf_counter() - start:.0f} s. Results that "
+            f"were there already are reused: delete {folder}/runs to run them again"
+        )
     state.wait_for_everyone()
     state.destroy_process_group()
     return runs
@@ -130,14 +144,16 @@ def _run(
     folder: Path,
     arguments: ComparisonArguments,
     advance: Callable[[], object],
+    keep: bool,
 ) -> MethodResult:
-    """Train, play, and of BOOST draw the weights and play one game to show."""
+    """Train, play, and of BOOST draw the weights."""
     result, trainer = run_method(
         method,
         world.setting,
         args,
         folder,
         advance=advance,
+        keep=keep,
         games=arguments.games,
         validation_games=arguments.validation_games,
     )
@@ -146,26 +162,33 @@ def _run(
             folder.mkdir(parents=True, exist_ok=True)
             draw_weights_by_kind(trainer, folder / PICTURES[0])
             result.distance_correlation = draw_weight_against_distance(trainer, folder / PICTURES[1])
-        result.game = _one_game(trainer, world.setting, result.beta)
     del trainer
     clear_device_cache(garbage_collection=True)
     return result
 
 
-def _one_game(trainer: BilevelOfflineRLTrainer, setting: Setting, beta: float) -> str:
-    """A held-out game, as a dialogue."""
-    task = setting.evaluation_tasks[0]
-    game = play_games(trainer, setting, beta, [task], trainer.args.seed)[0]
-    lines = [f"task {task.id!r} of the held-out category {task.category!r}:"]
-    for message in game["messages"]:
-        speaker = {"assistant": "agent", "user": "world", "tool": "world"}.get(message["role"], message["role"])
-        lines.append(f"  {speaker}: {message['content']}")
-    lines.append(f"  {'solved' if game['success'] else 'not solved'}, score {game['score'] or 0:g}")
-    return "\n".join(lines)
+def _keep_best_policy(folder: Path, runs: Sequence[MethodResult], folders: dict[str, Path], environment: str) -> None:
+    """Copy the policy of the best method among `folders` to where it is found, show a game of it and say how to play it."""
+    rows = [row for row in aggregate(runs) if row["method"] in folders]
+    # Results of an earlier version may lie there without a policy.
+    rows = [row for row in rows if (folders[row["method"]] / "value_heads_config.json").is_file()]
+    if not rows:
+        return
+    best = max(rows, key=lambda row: row["score_mean"])
+    run = [run for run in runs if run.method == best["method"]][-1]
+    policy = folder / POLICY_FOLDER
+    shutil.rmtree(policy, ignore_errors=True)
+    shutil.copytree(folders[run.method], policy, ignore=_NO_POLICY)
+    kind = "best learned" if METHODS[run.method].learns_weights else "best"
+    command = ["boost-trl", "rollout", "--model_name_or_path", str(policy), "--environment", environment]
+    if run.environment_kwargs:
+        command += ["--environment_kwargs", json.dumps(run.environment_kwargs)]
+    print(f"\nOne game of {run.label}, the {kind} method's policy, {run.game}")
+    print(f"\nThat policy is kept. More of its games: {shlex.join([*command, '--show_games', '3'])}")
 
 
-def _report(title, folder, runs, settings, shown, seed, seconds) -> None:
-    """Print the table, what it says and one game; write the files."""
+def _report(title, folder, runs, settings, shown, seed) -> None:
+    """Print the table and what it says; write the files."""
     rows = aggregate(runs)
     write_results(folder, rows, runs)
     print(f"\n{text_table(table_rows(rows))}\n")
@@ -176,7 +199,6 @@ def _report(title, folder, runs, settings, shown, seed, seconds) -> None:
         for name in PICTURES:
             shutil.copy(shown / name, folder / name)
         boost = next(run for run in reversed(runs) if run.method == "boost")
-        print(f"One game of BOOST's policy, {boost.game}")
         pictures = [
             f"![Weights by kind of row]({PICTURES[0]})\n\nBOOST's weights, world {seed}.",
             f"![Weight against distance]({PICTURES[1]})\n\nSynthetic rows: weight against the distance to the nearest "
@@ -184,10 +206,6 @@ def _report(title, folder, runs, settings, shown, seed, seconds) -> None:
             + ("." if boost.distance_correlation is None else f", Pearson r = {boost.distance_correlation:.2f}."),
         ]
     _write_report(folder, title, rows, findings, pictures, settings)
-    print(
-        f"\n{folder}/report.md has the table and the pictures; it took {seconds:.0f} s. Results that were there already are "
-        f"reused: delete {folder}/runs to run them again"
-    )
 
 
 def _findings(runs: Sequence[MethodResult]) -> list[str]:

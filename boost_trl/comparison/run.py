@@ -32,8 +32,9 @@ class MethodResult:
     """What one method gave in one world. Field names are those of `results.json`.
 
     `num_tasks` are the distinct tasks that games are drawn from; `num_shared_tasks` of them have a validation row too. Of
-    BOOST, `distance_correlation` is Pearson's r of its synthetic rows' weights and their distances to the offline rows,
-    and `game` one game on a held-out task, as text.
+    BOOST, `distance_correlation` is Pearson's r of its synthetic rows' weights and their distances to the offline rows.
+    Of a method whose policy was kept, `game` is one game on a held-out task that the seed draws, as text, and
+    `environment_kwargs` make that world again.
     """
 
     method: str
@@ -56,6 +57,7 @@ class MethodResult:
     report: dict[str, Any] | None = None
     distance_correlation: float | None = None
     game: str | None = None
+    environment_kwargs: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -169,9 +171,11 @@ def run_method(
     args: BilevelOfflineRLConfig,
     folder: Path,
     advance: Callable[[], Any] = lambda: None,
+    keep: bool = False,
     **games,
 ) -> tuple[MethodResult, BilevelOfflineRLTrainer]:
-    """Train and play `method`; `seconds` covers training with its preparation, not the games."""
+    """Train and play `method`; `seconds` covers training with its preparation, not the games. With `keep`, `folder` then has
+    the policy at the chosen β, and the result a game."""
     start = time.perf_counter()
     trainer = train_method(method, setting, args, folder)
     seconds = time.perf_counter() - start
@@ -205,11 +209,30 @@ def run_method(
         best_beta_score=played["best_beta_score"],
         report=trainer.validated_report,
     )
+    if keep:
+        result.game = one_game(trainer, setting, played["beta"])
+        result.environment_kwargs = getattr(setting.make_env, "keywords", None)
+    if keep or args.push_to_hub:
+        trainer.args.beta = played["beta"]
+        trainer.save_model(_internal_call=True)  # no upload yet
     if args.push_to_hub:
         trainer.log({f"eval_{name}": played[name] for name in ("score_mean", "score_se", "success_rate", "beta")})
         trainer.create_model_card()  # now with the results
         trainer.push_to_hub()
     return result, trainer
+
+
+def one_game(trainer: BilevelOfflineRLTrainer, setting: Setting, beta: float) -> str:
+    """A held-out game as a dialogue, on a task that the seed draws, so that nobody has looked at how it goes."""
+    seed = trainer.args.seed
+    (task,) = choose_tasks(setting.evaluation_tasks, 1, seed)
+    game = play_games(trainer, setting, beta, [task], seed)[0]
+    lines = [f"task {task.id!r} of the held-out category {task.category!r}:"]
+    for message in game["messages"]:
+        speaker = {"assistant": "agent", "user": "world", "tool": "world"}.get(message["role"], message["role"])
+        lines.append(f"  {speaker}: {message['content']}")
+    lines.append(f"  {'solved' if game['success'] else 'not solved'}, score {game['score'] or 0:g}")
+    return "\n".join(lines)
 
 
 def auc_of_planted_truth(trainer: BilevelOfflineRLTrainer, weights: np.ndarray) -> float | None:

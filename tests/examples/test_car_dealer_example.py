@@ -23,4 +23,4 @@ def test_the_example_compares_methods_on_brands_that_none_trained_on(example, tm
     assert (tmp_path / "weights_by_kind.png").stat().st_size > 5000
     printed = capsys.readouterr().out
     assert "in 8 categories" in printed and "5 held-out categories" in printed
-    assert "One game of BOOST's policy" in printed and "; minimum " in printed
+    assert "One game of BOOST, the best learned method's policy" in printed and "; minimum " in printed

@@ -158,7 +158,7 @@ def test_two_processes_train_one_model_and_share_the_games(tiny_model, tmp_path)
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     run = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.count("One game of BOOST's policy") == 1
+    assert run.stdout.count("One game of BOOST, the best learned method's policy") == 1
     (row,) = json.loads((tmp_path / "results.json").read_text())
     assert row["method"] == "boost"
     (result,) = tmp_path.glob("runs/*/result.json")

@@ -1,9 +1,13 @@
+import json
+import shlex
 import subprocess
 import sys
 
 import pytest
+import torch
 from comparison_examples import EXAMPLES, QUICK, load_example, run_example
 
+from boost_trl import ValueHeads, ValuePolicy, cli
 from boost_trl.environments.twenty_questions import pretraining
 
 
@@ -35,7 +39,39 @@ def test_the_demo_writes_what_it_promises(example, tmp_path, capsys):
         assert picture in report and (tmp_path / picture).stat().st_size > 5000
     printed = capsys.readouterr().out
     assert "Headroom (Oracle − Uniform)" in printed and "BOOST minus" in printed
-    assert "One game of BOOST's policy" in printed and "agent:" in printed and "world: category:" in printed
+    assert "One game of BOOST, the best learned method's policy" in printed
+    assert "agent:" in printed and "world: category:" in printed
+    assert str(tmp_path / "policy") in printed and not any((tmp_path / "policy").glob("*.png"))
+
+
+def test_the_best_learned_methods_policy_plays_on(example, tmp_path, capsys):
+    rows = run_example(example, tmp_path, *QUICK, "--methods", "vanilla", "bilevel", "validated", "oracle")
+    learned = {row["method"]: row for row in rows if row["method"] in ("bilevel", "validated")}
+    best = max(learned.values(), key=lambda row: row["score_mean"])
+    printed = capsys.readouterr().out
+    assert f"One game of {best['label']}, the best learned method's policy" in printed
+    policy = ValuePolicy.from_pretrained(tmp_path / "policy")
+    assert policy.beta == best["beta"]
+    (run_folder,) = (tmp_path / "runs").glob(f"*-{best['method']}-*")
+    kept = ValueHeads.from_pretrained(run_folder)
+    assert torch.equal(policy.value_heads.q_weight, kept.q_weight)
+    # The command that was printed, as it stands.
+    (command,) = [line for line in printed.splitlines() if "boost-trl rollout" in line]
+    command = shlex.split(command[command.index("boost-trl") :])
+    assert cli.main([*command[1:], "--num_games", "2"]) == 0
+    assert "assistant:" in capsys.readouterr().out
+    # The game is on a task that the seed draws, the same for every method.
+    runs = json.loads((tmp_path / "runs.json").read_text())
+    games = {run["method"]: run["game"] for run in runs}
+    assert games["vanilla"] is None and games["oracle"] is None
+    assert len({game.splitlines()[0] for game in games.values() if game}) == 1
+
+
+def test_without_a_learned_method_the_best_of_the_others_is_kept(example, tmp_path, capsys):
+    rows = run_example(example, tmp_path, *QUICK, "--methods", "vanilla", "uniform", "oracle")
+    best = max(rows[:2], key=lambda row: row["score_mean"])
+    assert f"One game of {best['label']}, the best method's policy" in capsys.readouterr().out
+    assert ValuePolicy.from_pretrained(tmp_path / "policy").beta == best["beta"]
 
 
 def test_without_noise_there_is_no_oracle_and_ilql_works(example, tmp_path):

@@ -43,7 +43,7 @@ def test_the_example_compares_methods_on_categories_that_none_trained_on(example
     assert (tmp_path / "weights_by_kind.png").stat().st_size > 5000
     printed = capsys.readouterr().out
     assert "in 7 categories" in printed and "5 held-out categories" in printed
-    assert "One game of BOOST's policy" in printed and " under " in printed
+    assert "One game of BOOST, the best learned method's policy" in printed and " under " in printed
 
     # A run that goes on trains nothing again.
     results = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/result.json")}
@@ -110,7 +110,7 @@ def test_accelerate_launch_on_two_processes(tmp_path):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     run = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.count("One game of BOOST's policy") == 1
+    assert run.stdout.count("One game of BOOST, the best learned method's policy") == 1
     rows = json.loads((tmp_path / "results.json").read_text())
     assert [row["method"] for row in rows] == ["boost", "uniform"]
     saved = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/result.json")]
