@@ -61,7 +61,6 @@ def test_a_file_means_the_same_to_the_example_and_to_the_command(name, algorithm
     script_args, expected = offline_rl.make_parser().parse_args_and_config([*flags, "--train_path", "none"])
     ours, theirs = training_args.to_dict(), expected.to_dict()
     assert {key: value for key, value in ours.items() if value != theirs[key]} == {}
-    script_args.environment_kwargs = json.loads(script_args.environment_kwargs or "{}")
     ours = vars(arguments) | vars(model_args)
     read = yaml.safe_load(path.read_text()).keys() & vars(script_args).keys()
     assert {"environment", "model_name_or_path", "train_task_frac", "val_split"} <= read
