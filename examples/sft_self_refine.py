@@ -15,10 +15,7 @@ Flags override the file. All fields of `BilevelSFTSelfRefineConfig` and of TRL's
 """
 
 import dataclasses
-import functools
 import logging
-import os
-import subprocess
 import sys
 import time
 import warnings
@@ -56,18 +53,19 @@ class Arguments:
     num_rows: int = field(default=2400, metadata={"help": "Rows of the contradiction pool or of the Hub's."})
 
 
-def make_setting(arguments: Arguments, hub_arguments, model_args, seed: int, folder: Path):
+def make_experiment(arguments: Arguments, hub_arguments, model_args, training_args, seed: int):
     """Model and data of one seed."""
     if arguments.pool == "hub":
-        from sft_hub_data import hub_setting
+        from sft_hub_data import hub_experiment
 
-        return hub_setting(hub_arguments, model_args, arguments.num_rows, seed)
+        return hub_experiment(hub_arguments, model_args, training_args, arguments.num_rows, seed)
     if arguments.pool == "contradiction":
-        from boost_trl.comparison.contradiction_pool import contradiction_pool
+        from boost_trl.comparison.sft.contradiction_pool import contradiction_pool
 
         return contradiction_pool(seed, arguments.num_rows, arguments.bad_share)
     from sft_real_text import from_scratch, smollm2
 
+    folder = Path(training_args.output_dir)
     return {"real_text": from_scratch, "smollm2": smollm2}[arguments.pool](seed, folder / "cache")
 
 
@@ -87,29 +85,12 @@ def parse(argv: list[str]):
     return parser.parse_args_and_config(argv)
 
 
-def run_shares(argv: list[str], processes: int, folder: Path, total: int) -> None:
-    """The same command in several processes, each with its share of the methods; all results end on disk."""
-    from tqdm.auto import tqdm
-
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    commands = [[sys.executable, __file__, *argv, "--share", str(share)] for share in range(processes)]
-    children = [subprocess.Popen(command, env=environment) for command in commands]
-    start = time.time()
-    with tqdm(total=total, desc="runs", unit="run") as bar:
-        while any(child.poll() is None for child in children):
-            time.sleep(1)
-            done = [path for path in folder.glob("runs/*/result.json") if path.stat().st_mtime > start]
-            bar.update(len(done) - bar.n)
-    if failed := [child.returncode for child in children if child.returncode]:
-        sys.exit(failed[0])
-
-
 def main(argv: list[str]) -> None:
     import datasets
     import transformers
 
-    from boost_trl.comparison.sft_methods import SFT_METHODS
-    from boost_trl.comparison.sft_recipe import report_sft, run_methods
+    from boost_trl.comparison.cells import Cell, run_cells, run_shards, shard
+    from boost_trl.comparison.sft.comparison import SFTComparison
 
     start = time.perf_counter()
     arguments, hub_arguments, model_args, training_args = parse(argv)
@@ -123,26 +104,26 @@ def main(argv: list[str]) -> None:
         for f in dataclasses.fields(training_args)
         if f.init and f.name not in ("output_dir", "seed") and (value := getattr(training_args, f.name)) != f.default
     }
-    methods = arguments.methods or list(SFT_METHODS)
-    run = functools.partial(
-        run_methods,
-        folder=folder,
-        seeds=arguments.seeds,
-        make_setting=lambda seed: make_setting(arguments, hub_arguments, model_args, seed, folder),
-        options=options,
-        methods=methods,
+    comparison = SFTComparison(
+        folder,
+        options,
+        lambda cell: make_experiment(arguments, hub_arguments, model_args, training_args, cell.seed),
     )
+    methods = comparison.choose(arguments.methods)
+    cells = [Cell(method, seed) for seed in arguments.seeds for method in methods]
     if arguments.share is not None:
-        run(share=arguments.share, num_shares=arguments.processes)
+        mine = shard(comparison, cells, arguments.share, arguments.processes, group=lambda cell: cell.method)
+        run_cells(comparison, mine, progress=False)
         return
     if arguments.processes > 1:
         if training_args.world_size > 1:
             raise ValueError("`processes` shares out methods, `accelerate launch` batches: use one of them.")
-        run_shares(argv, arguments.processes, folder, len(arguments.seeds) * len(methods))
-    results = run()
+        run_shards([__file__, *argv], arguments.processes, folder, len(cells))
+    results = run_cells(comparison, cells)
     if training_args.process_index == 0:
-        setting = make_setting(arguments, hub_arguments, model_args, arguments.seeds[-1], folder)
-        report_sft(results, setting, TITLES[arguments.pool], folder, options)
+        report = comparison.report(TITLES[arguments.pool], results)
+        report.print()
+        report.write(folder)
         print(f"\n{folder}/report.md has the table and the pictures; it took {time.perf_counter() - start:.0f} s")
 
 

@@ -9,20 +9,22 @@ second writes the results so far to one file and prints the tables.
 
 import json
 import logging
-import os
-import subprocess
-import sys
 import warnings
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from trl import TrlParser
-from twenty_questions import EMBEDDED, Arguments, make_setting
 
-from boost_trl.comparison.arguments import parse_arguments
-from boost_trl.comparison.study import Cell, differences_table, load_cells, run_cells, scores_table
+from boost_trl.comparison.cells import Cell, run_cells, run_shards, saved_results, shard
+from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison
+from boost_trl.comparison.offline_rl.methods import METHODS
+from boost_trl.comparison.offline_rl.study import differences_table, scores_table
+from boost_trl.comparison.offline_rl.worlds import get_world
+from boost_trl.files import write_whole
 
 
+WORLD = get_world("twenty_questions")
 POOLS = ("clean", "diverse", "stale", "bot")
 # Worlds below 10 were used to choose settings.
 WORLDS, SEEDS = (10, 11, 12, 13), (0, 1)
@@ -58,58 +60,71 @@ class StudyArguments:
     )
 
 
+def setting(backbone: str, algorithm: str, pool: str, world: int) -> str:
+    return f"{backbone}-{algorithm}-{pool}-{world}"
+
+
+def parts(name: str) -> dict[str, str | int]:
+    """What a setting's name says."""
+    backbone, algorithm, pool, world = name.split("-")
+    return {"backbone": backbone, "algorithm": algorithm, "pool": pool, "world": int(world)}
+
+
 def all_cells() -> list[Cell]:
     """Most informative first: one seed of everything, then the other."""
-    from boost_trl.comparison.methods import METHODS
-
     cells = []
     for seed in SEEDS:
         for algorithm in ("mc", "ilql"):
             for world in WORLDS:
                 for pool in POOLS:
-                    cells += [Cell(method, pool, algorithm, "frozen", world, seed) for method in METHODS]
+                    cells += [Cell(method, seed, setting("frozen", algorithm, pool, world)) for method in METHODS]
             if algorithm == "mc":
                 for world in TRAINED["worlds"]:
                     for pool in TRAINED["pools"]:
-                        cells += [Cell(m, pool, "mc", "trained", world, seed) for m in TRAINED["methods"]]
-    return [cell for cell in cells if cell.pool != "clean" or not METHODS[cell.method].needs_planted_noise]
+                        cells += [Cell(m, seed, setting("trained", "mc", pool, world)) for m in TRAINED["methods"]]
+    return [
+        cell
+        for cell in cells
+        if parts(cell.setting)["pool"] != "clean" or not METHODS[cell.method].needs_planted_noise
+    ]
 
 
-def arguments_of(cell: Cell, folder: Path):
-    """The example's, the trainer's and the model's arguments."""
-    options = {
-        "noise": "none" if cell.pool == "clean" else cell.pool,
-        "algorithm": cell.algorithm,
-        "seed": cell.seed,
-        "cache_dir": str(folder / "cache" / f"{cell.world}-{cell.seed}"),
-        "output_dir": str(folder),
-    }
-    if cell.backbone == "trained":
-        # The whole network moves: the heads' rate would undo what it knows.
-        options |= {"train_backbone": True, "learning_rate": 1e-3}
-    return parse_arguments(Arguments, {**EMBEDDED, **options}, [])
-
-
-def run_share(arguments: StudyArguments) -> None:
+def make_comparison(arguments: StudyArguments) -> OfflineRLComparison:
     folder = Path(arguments.folder)
-    mine = [cell for cell in all_cells() if WORLDS.index(cell.world) % arguments.processes == (arguments.share or 0)]
-    run_cells(
-        mine,
-        folder / "cells",
-        lambda cell: make_setting(*arguments_of(cell, folder), cell.seed, world=cell.world),
-        lambda cell: arguments_of(cell, folder)[1],
-        games=arguments.games,
-    )
+
+    @cache
+    def options(name: str, seed: int):
+        said = parts(name)
+        options = {
+            "noise": "none" if said["pool"] == "clean" else said["pool"],
+            "algorithm": said["algorithm"],
+            "seed": seed,
+            "games": arguments.games,
+            "cache_dir": str(folder / "cache" / f"{said['world']}-{seed}"),
+            "output_dir": str(folder),
+        }
+        if said["backbone"] == "trained":
+            # The whole network moves: the heads' rate would undo what it knows.
+            options |= {"train_backbone": True, "learning_rate": 1e-3}
+        return WORLD.parse([], **options)
+
+    def options_of(cell: Cell):
+        return options(cell.setting, cell.seed)
+
+    def make_experiment(cell: Cell):
+        return WORLD.make_experiment(*options_of(cell), cell.seed, number=parts(cell.setting)["world"])
+
+    return OfflineRLComparison(folder, options_of, make_experiment, drawn=None)
 
 
 def report(arguments: StudyArguments) -> None:
-    results = load_cells(Path(arguments.folder) / "cells")
+    results = saved_results(make_comparison(arguments), all_cells())
+    rows = [{**parts(result.setting), **result.to_dict()} for result in results]
     if arguments.report != "-":
-        Path(arguments.report).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.report).write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{len(results)} of {len(all_cells())} cells\n")
+        write_whole(arguments.report, json.dumps(rows, indent=1) + "\n")
+    print(f"{len(rows)} of {len(all_cells())} cells\n")
     for backbone, algorithm in (("frozen", "mc"), ("frozen", "ilql"), ("trained", "mc")):
-        chosen = [row for row in results if (row["backbone"], row["algorithm"]) == (backbone, algorithm)]
+        chosen = [row for row in rows if (row["backbone"], row["algorithm"]) == (backbone, algorithm)]
         if not chosen:
             continue
         runs = len({(row["world"], row["seed"]) for row in chosen})
@@ -121,14 +136,26 @@ def report(arguments: StudyArguments) -> None:
 def main(arguments: StudyArguments) -> None:
     if arguments.report is not None:
         report(arguments)
-    elif arguments.processes > 1 and arguments.share is None:
-        command = [sys.executable, __file__, "--folder", arguments.folder, "--games", str(arguments.games)]
-        command += ["--processes", str(arguments.processes), "--share"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        workers = [subprocess.Popen([*command, str(i)], env=environment) for i in range(arguments.processes)]
-        sys.exit(max(worker.wait() for worker in workers))
-    else:
-        run_share(arguments)
+        return
+    cells = all_cells()
+    if arguments.processes > 1 and arguments.share is None:
+        command = [__file__, "--folder", arguments.folder, "--games", str(arguments.games)]
+        run_shards(
+            [*command, "--processes", str(arguments.processes)],
+            arguments.processes,
+            Path(arguments.folder),
+            len(cells),
+        )
+        return
+    comparison = make_comparison(arguments)
+    mine = shard(
+        comparison,
+        cells,
+        arguments.share or 0,
+        arguments.processes if arguments.share is not None else 1,
+        group=lambda cell: parts(cell.setting)["world"],
+    )
+    run_cells(comparison, mine, progress=arguments.share is None)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def split_by_category(
     if column not in dataset.column_names:
         raise ValueError(
             f"the dataset has no column `{column}` to split by, only {dataset.column_names}; add it, or give the validation "
-            "rows yourself (`validation_path` on the command line)"
+            "rows yourself (`validation_dataset_name` on the command line)"
         )
     labels = dataset[column]
     rows_of: dict[str, list[int]] = {}

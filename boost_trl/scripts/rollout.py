@@ -122,7 +122,7 @@ def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
     else:
         tasks = env.tasks(args.categories)
     tasks = choose_tasks(tasks, args.num_games, args.seed)
-    model, tokenizer = load_model(
+    model, tokenizer = open_policy(
         args.model_name_or_path,
         value_heads=args.use_value_heads,
         beta=args.beta,
@@ -184,7 +184,7 @@ def check_at_least(args, **least: int) -> None:
             raise ValueError(f"`{name}` is {value}; it must be at least {limit}")
 
 
-def load_model(name_or_path: str, *, value_heads: bool, **policy_kwargs):
+def open_policy(name_or_path: str, *, value_heads: bool, **policy_kwargs):
     """Model and tokenizer, on the accelerator if there is one: a [`ValuePolicy`] where there are value heads.
 
     Raises:

@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 
-def load_rows(path: str):
-    """A dataset from a `.jsonl` or `.parquet` file, or the training split of a Hub dataset.
+def load_rows(path: str, config: str | None = None, split: str = "train"):
+    """A dataset from a `.jsonl` or `.parquet` file, or a split of a Hub dataset.
+
+    Args:
+        path (`str`): file or Hub id.
+        config (`str`, *optional*): configuration of a Hub dataset.
+        split (`str`, *optional*, defaults to `"train"`): of a Hub dataset; a file has that one only.
 
     Raises:
         OSError: if there is no such file or dataset.
@@ -19,11 +24,13 @@ def load_rows(path: str):
     from boost_trl.hub_names import check_dataset_name
 
     check_dataset_name(path)
+    if split != "train" and path.endswith((".jsonl", ".parquet")):
+        raise ValueError(f"{path} is a file, which has no split '{split}': name its file instead")
     if path.endswith(".jsonl"):
         return _load_jsonl(path)
     if path.endswith(".parquet"):
         return Dataset.from_parquet(path)
-    return load_dataset(path, split="train")
+    return load_dataset(path, name=config, split=split)
 
 
 def _load_jsonl(path: str):

@@ -14,11 +14,11 @@ python -m boost_trl.scripts.sft_self_refine \
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trl import ScriptArguments
+from boost_trl.scripts.data_arguments import ValidationScriptArguments
 
 
 # Dataclasses of options that take seconds to import, by their source.
@@ -31,34 +31,12 @@ _FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "pa
 
 
 @dataclass
-class SFTSelfRefineScriptArguments(ScriptArguments):
+class SFTSelfRefineScriptArguments(ValidationScriptArguments):
     """
-    Script arguments of `boost-trl sft-self-refine`: those of [`~trl.ScriptArguments`] and the validation set's.
+    Script arguments of `boost-trl sft-self-refine`. Files are JSON, CSV or Parquet.
 
-    Args:
-        validation_dataset_name (`str`, *optional*):
-            Trusted data: a dataset of the Hub, a folder, or a JSON, CSV or Parquet file. Without it and without
-            `dataset_validation_split` this is plain supervised fine-tuning.
-        validation_dataset_config (`str`, *optional*):
-            Configuration of `validation_dataset_name`.
-        dataset_validation_split (`str`, *optional*):
-            Split to use: of `validation_dataset_name` (by default `"train"`) or else of the training dataset.
+    Without `validation_dataset_name` and without `dataset_validation_split` this is plain supervised fine-tuning.
     """
-
-    validation_dataset_name: str | None = field(
-        default=None,
-        metadata={"help": "Trusted data: a dataset of the Hub, a folder, or a JSON, CSV or Parquet file."},
-    )
-    validation_dataset_config: str | None = field(
-        default=None, metadata={"help": "Configuration of `validation_dataset_name`."}
-    )
-    dataset_validation_split: str | None = field(
-        default=None,
-        metadata={
-            "help": "Split of `validation_dataset_name` (by default 'train') or else of the training dataset to learn "
-            "the weights from."
-        },
-    )
 
 
 def load_named_dataset(name: str, config: str | None = None, streaming: bool = False):

@@ -76,7 +76,7 @@ def prepare(args: SynthesizeArguments) -> Callable:
     """Check and load everything; what is returned writes the rows, prints what they are and returns them."""
     from boost_trl.environments.base import make_env
     from boost_trl.scripts.early_checks import check_names
-    from boost_trl.scripts.rollout import load_model
+    from boost_trl.scripts.rollout import open_policy
     from boost_trl.scripts.row_files import check_suffix, load_rows
 
     check_suffix(args.output_path, (".jsonl",))
@@ -90,7 +90,7 @@ def prepare(args: SynthesizeArguments) -> Callable:
     dataset = load_rows(args.dataset)
     validate_trajectories(dataset, args.dataset)
     check_rows_fit(env, dataset, args.dataset)
-    model, tokenizer = load_model(args.model_name_or_path, value_heads=False)
+    model, tokenizer = open_policy(args.model_name_or_path, value_heads=False)
     return partial(_write, args, model, tokenizer, dataset, env)
 
 

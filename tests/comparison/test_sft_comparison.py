@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from boost_trl.comparison.contradiction_pool import LIST_LENGTH, contradiction_pool
-from boost_trl.comparison.sft_methods import SFT_METHODS
-from boost_trl.comparison.sft_recipe import report_sft, run_methods
-from boost_trl.comparison.sft_report import paired_difference, with_guard
-from boost_trl.comparison.sft_run import SFTResult, run_sft_method
+from boost_trl.comparison.cells import Cell, run_cells, shard
+from boost_trl.comparison.results import Result, paired_difference
+from boost_trl.comparison.sft.comparison import SFTComparison, with_guard
+from boost_trl.comparison.sft.contradiction_pool import LIST_LENGTH, contradiction_pool
+from boost_trl.comparison.sft.methods import SFT_METHODS
 from boost_trl.trainer.sft.evaluation import row_losses
 
 
@@ -32,7 +32,7 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def setting():
+def experiment():
     return contradiction_pool(0, num_rows=40)
 
 
@@ -42,7 +42,7 @@ def take(prompt):
     return words.split()[: {"one": 1, "two": 2, "three": 3}[head.split()[1]]]
 
 
-def test_the_pool_answers_by_its_kinds(setting):
+def test_the_pool_answers_by_its_kinds(experiment):
     pool = contradiction_pool(3, num_rows=200, bad_share=0.6).pool
     assert {kind: pool["kind"].count(kind) for kind in set(pool["kind"])} == {
         "good": 80,
@@ -59,9 +59,9 @@ def test_the_pool_answers_by_its_kinds(setting):
             assert not set(answer) & set(words)
 
 
-def test_no_question_is_asked_twice_and_held_out_rows_are_good(setting):
-    held_out = [setting.validation, setting.evaluation, setting.clean_evaluation, setting.guard]
-    prompts = [row["prompt"] for dataset in [setting.pool, *held_out] for row in dataset]
+def test_no_question_is_asked_twice_and_held_out_rows_are_good(experiment):
+    held_out = [experiment.validation, experiment.evaluation, experiment.clean_evaluation, experiment.holdout]
+    prompts = [row["prompt"] for dataset in [experiment.pool, *held_out] for row in dataset]
     assert len(set(prompts)) == len(prompts)
     assert all(row["completion"].split() == take(row["prompt"]) for dataset in held_out for row in dataset)
 
@@ -79,14 +79,23 @@ def test_a_pool_that_makes_no_sense_is_refused(bad):
         contradiction_pool(0, num_rows=10, **bad)
 
 
-def result(method, seed, eval_loss=1.0, guard_losses=(1.0, 1.0), auc=None):
-    return SFTResult(method, method, seed, eval_loss, 1.0, auc, None, 10.0, 10, 1.0, list(guard_losses))
+def result(method, seed, eval_loss=1.0, holdout_losses=(1.0, 1.0), auc=None):
+    metrics = {"clean_eval_loss": 1.0, "loss_auc": None, "holdout_losses": list(holdout_losses)}
+    return Result(method, method, seed, 10.0, 10, auc, eval_loss, 1.0, metrics=metrics)
+
+
+def compared(experiment, folder, options=OPTIONS):
+    return SFTComparison(folder, options, lambda cell: experiment)
+
+
+def run(experiment, folder, method, options=OPTIONS):
+    return run_cells(compared(experiment, folder, options), [Cell(method, 0)])[0]
 
 
 def test_the_guard_adds_what_it_keeps():
-    control = result("uniform", 0, guard_losses=[1.0, 1.0, 1.0, 1.0])
-    better = result("rank_token", 0, eval_loss=0.5, guard_losses=[0.5, 0.6, 0.5, 0.6])
-    worse = result("rank_token", 0, eval_loss=2.0, guard_losses=[2.0, 2.0, 2.1, 2.0])
+    control = result("uniform", 0, holdout_losses=[1.0, 1.0, 1.0, 1.0])
+    better = result("rank_token", 0, eval_loss=0.5, holdout_losses=[0.5, 0.6, 0.5, 0.6])
+    worse = result("rank_token", 0, eval_loss=2.0, holdout_losses=[2.0, 2.0, 2.1, 2.0])
     for ours, eval_loss in ((better, 0.5), (worse, 1.0)):
         kept = with_guard([control, ours], "rank_token", "uniform")[-1]
         assert (kept.method, kept.eval_loss, kept.seconds) == ("rank_token_guarded", eval_loss, 2.0)
@@ -94,24 +103,27 @@ def test_the_guard_adds_what_it_keeps():
 
 def test_paired_differences_are_over_the_seeds_that_both_have():
     results = [result("a", 0, 1.0), result("a", 1, 2.0), result("a", 2, 9.0), result("b", 0, 0.5), result("b", 1, 0.5)]
-    mean, error = paired_difference(results, "a", "b")
+    mean, error = paired_difference(results, "a", "b", "eval_loss")
     assert mean == pytest.approx(1.0) and error == pytest.approx(0.5)
-    assert paired_difference(results, "a", "c") is None
+    assert paired_difference(results, "a", "c", "eval_loss") is None
 
 
-def test_all_methods_run_and_everything_is_written(setting, tmp_path):
-    common = {"folder": tmp_path, "seeds": [0], "make_setting": lambda seed: setting, "options": OPTIONS}
+def test_all_methods_run_and_everything_is_written(experiment, tmp_path):
+    comparison = compared(experiment, tmp_path)
+    cells = [Cell(method, 0) for method in SFT_METHODS]
     # Two shares leave what waits for others to the last call, which reads the rest.
-    shares = [run_methods(**common, methods=list(SFT_METHODS), share=share, num_shares=2) for share in (0, 1)]
+    shares = [run_cells(comparison, shard(comparison, cells, index, 2)) for index in (0, 1)]
     assert sorted(result.method for share in shares for result in share) == sorted(set(SFT_METHODS) - {"second_pass"})
-    rows = report_sft(run_methods(**common, methods=list(SFT_METHODS)), setting, "Small", tmp_path, OPTIONS)
+    report = comparison.report("Small", run_cells(comparison, cells))
+    report.write(tmp_path)
+    rows = report.rows
     assert [row["method"] for row in rows] == [*SFT_METHODS, "rank_token_guarded"]
     assert all(math.isfinite(row["eval_loss"]) and math.isfinite(row["clean_eval_loss"]) for row in rows)
     by_name = {row["method"]: row for row in rows}
     assert by_name["known_good"]["num_rows"] == 16 and by_name["uniform"]["num_rows"] == 40
-    assert by_name["uniform"]["auc"] is None and by_name["bds"]["auc"] is not None
+    assert by_name["uniform"]["weights_auc"] is None and by_name["bds"]["weights_auc"] is not None
     # The second pass weighs as the first ended, on rows that are all still there.
-    assert by_name["second_pass"]["auc"] == pytest.approx(by_name["rank_token"]["auc"])
+    assert by_name["second_pass"]["weights_auc"] == pytest.approx(by_name["rank_token"]["weights_auc"])
     assert json.loads((tmp_path / "results.json").read_text()) == rows
     for name in ("report.md", "runs.json", "weights_over_training.png", "answer_lengths.png"):
         assert (tmp_path / name).stat().st_size > 0
@@ -119,22 +131,21 @@ def test_all_methods_run_and_everything_is_written(setting, tmp_path):
     assert "**Epoch 1, top 10 %** (4 questions)" in page and "## BDS" in page
 
 
-def test_a_run_is_not_repeated_unless_its_settings_change(setting, tmp_path):
-    method = SFT_METHODS["uniform"]
-    first = run_sft_method(method, setting, OPTIONS, tmp_path, 0)
-    written = (tmp_path / "uniform-0" / "result.json").stat().st_mtime_ns
-    assert run_sft_method(method, setting, OPTIONS, tmp_path, 0) == first
-    assert (tmp_path / "uniform-0" / "result.json").stat().st_mtime_ns == written
-    changed = run_sft_method(method, setting, {**OPTIONS, "learning_rate": 1e-3}, tmp_path, 0)
+def test_a_run_is_not_repeated_unless_its_experiments_change(experiment, tmp_path):
+    first = run(experiment, tmp_path, "uniform")
+    written = (tmp_path / "runs" / "uniform-0" / "result.json").stat().st_mtime_ns
+    assert run(experiment, tmp_path, "uniform") == first
+    assert (tmp_path / "runs" / "uniform-0" / "result.json").stat().st_mtime_ns == written
+    changed = run(experiment, tmp_path, "uniform", {**OPTIONS, "learning_rate": 1e-3})
     assert changed.eval_loss != first.eval_loss
     for other in (
-        replace(setting, model_name="another", make_model=lambda: contradiction_pool(1, num_rows=2).make_model()),
-        replace(setting, validation=contradiction_pool(1, num_rows=2).validation),
+        replace(experiment, model_name="another", make_model=lambda: contradiction_pool(1, num_rows=2).make_model()),
+        replace(experiment, validation=contradiction_pool(1, num_rows=2).validation),
     ):
-        assert run_sft_method(method, other, OPTIONS, tmp_path, 0).eval_loss != first.eval_loss
+        assert run(other, tmp_path, "uniform").eval_loss != first.eval_loss
 
 
-def test_the_report_says_what_the_guard_kept_and_takes_chats(setting, tmp_path, capsys):
+def test_the_report_says_what_the_guard_kept_and_takes_chats(experiment, tmp_path, capsys):
     def chats(row):
         prompt = [{"role": "user", "content": row["prompt"]}]
         return {"prompt": prompt, "completion": [{"role": "assistant", "content": row["completion"]}]}
@@ -142,43 +153,43 @@ def test_the_report_says_what_the_guard_kept_and_takes_chats(setting, tmp_path, 
     results = []
     for seed, losses in enumerate(([0.5, 0.6, 0.5], [3.0, 3.1, 3.0])):
         results += [
-            result("uniform", seed, guard_losses=[1.0, 1.0, 1.0]),
-            result("rank_token", seed, guard_losses=losses),
+            result("uniform", seed, holdout_losses=[1.0, 1.0, 1.0]),
+            result("rank_token", seed, holdout_losses=losses),
         ]
     weights = tmp_path / "runs" / "rank_token-1" / "example_weights"
     weights.mkdir(parents=True)
-    pd.DataFrame({"weight": np.linspace(0, 2, len(setting.pool))}).to_parquet(weights / "epoch-1.parquet")
-    report_sft(results, replace(setting, pool=setting.pool.map(chats)), "Chats", tmp_path, OPTIONS)
+    pd.DataFrame({"weight": np.linspace(0, 2, len(experiment.pool))}).to_parquet(weights / "epoch-1.parquet")
+    compared(replace(experiment, pool=experiment.pool.map(chats)), tmp_path).report("Chats", results).print()
     printed = capsys.readouterr().out
     assert "The guard kept the weights with seed 0." in printed
     assert "The guard kept equal weights with seed 1." in printed
-    assert setting.pool[39]["prompt"] in (tmp_path / "questions.md").read_text()
+    assert experiment.pool[39]["prompt"] in (tmp_path / "questions.md").read_text()
 
 
-def test_weights_of_a_method_that_has_not_run(setting, tmp_path):
+def test_weights_of_a_method_that_has_not_run(experiment, tmp_path):
     with pytest.raises(ValueError, match="run that one first"):
-        run_sft_method(SFT_METHODS["second_pass"], setting, OPTIONS, tmp_path, 0)
+        run(experiment, tmp_path, "second_pass")
 
 
-def test_an_unknown_method_is_named(setting, tmp_path):
+def test_an_unknown_method_is_named(experiment, tmp_path):
     with pytest.raises(ValueError, match="magic"):
-        run_methods(folder=tmp_path, seeds=[0], make_setting=lambda seed: setting, options=OPTIONS, methods=["magic"])
+        compared(experiment, tmp_path).choose(["magic"])
 
 
-def test_row_losses_against_one_row_at_a_time(setting, tmp_path):
+def test_row_losses_against_one_row_at_a_time(experiment, tmp_path):
     from trl import SFTConfig, SFTTrainer
 
-    model = setting.make_model().eval()
+    model = experiment.make_model().eval()
     args = SFTConfig(
         output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", per_device_eval_batch_size=3
     )
     columns = ["prompt", "completion"]
-    pool = setting.pool.select_columns(columns).select(range(5))
-    trainer = SFTTrainer(model, args, train_dataset=pool, processing_class=setting.tokenizer)
+    pool = experiment.pool.select_columns(columns).select(range(5))
+    trainer = SFTTrainer(model, args, train_dataset=pool, processing_class=experiment.tokenizer)
     losses = row_losses(trainer, trainer.train_dataset)
     for row, loss in zip(pool, losses):
-        question = setting.tokenizer(row["prompt"])["input_ids"]
-        answer = setting.tokenizer(row["completion"])["input_ids"] + [setting.tokenizer.eos_token_id]
+        question = experiment.tokenizer(row["prompt"])["input_ids"]
+        answer = experiment.tokenizer(row["completion"])["input_ids"] + [experiment.tokenizer.eos_token_id]
         with torch.no_grad():
             log_probs = model(torch.tensor([question + answer])).logits[0].log_softmax(-1)
         expected = -np.mean([log_probs[len(question) - 1 + t, token].item() for t, token in enumerate(answer)])

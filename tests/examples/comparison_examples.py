@@ -24,10 +24,7 @@ def load_example(name, monkeypatch):
 
 def run_example(example, folder, *flags):
     """The rows of `results.json`."""
-    from boost_trl.comparison.arguments import parse_arguments
-
-    argv = ["--output_dir", str(folder), *map(str, flags)]
-    example.main(*parse_arguments(example.Arguments, example.EMBEDDED, argv))
+    example.WORLD.compare(*example.WORLD.parse(["--output_dir", str(folder), *map(str, flags)]))
     return json.loads((folder / "results.json").read_text())
 
 

@@ -9,9 +9,9 @@ def example(monkeypatch):
     # As ignorant as it may be.
     dialogues = pretraining.pretraining_episodes
     monkeypatch.setattr(pretraining, "pretraining_episodes", lambda n, seed: dialogues(100, seed))
-    module = load_example("car_dealer", monkeypatch)
-    monkeypatch.setattr(module, "build_embedded_lm", lambda folder: pretraining.build_embedded_lm(folder, steps=3))
-    return module
+    build = pretraining.build_embedded_lm
+    monkeypatch.setattr(pretraining, "build_embedded_lm", lambda folder: build(folder, steps=3))
+    return load_example("car_dealer", monkeypatch)
 
 
 def test_the_example_compares_methods_on_brands_that_none_trained_on(example, tmp_path, capsys):

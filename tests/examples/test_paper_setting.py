@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 from transformers.trainer_utils import get_last_checkpoint
 
 from boost_trl import ValuePolicy, make_env
-from boost_trl.comparison.arguments import PAPER_METHODS, parse_arguments
-from boost_trl.comparison.named_model import load_model
+from boost_trl.comparison.models import load_model
+from boost_trl.comparison.offline_rl.arguments import PAPER_METHODS
 from boost_trl.scripts import offline_rl
 
 
@@ -57,18 +57,20 @@ def test_a_file_means_the_same_to_the_example_and_to_the_command(name, algorithm
     path = EXAMPLES / "configs" / f"{name}_{algorithm}.yaml"
     example = load_example(name, monkeypatch)
     flags = ["--config", str(path), "--output_dir", "x", "--use_cpu"]
-    arguments, training_args, model_args = parse_arguments(example.Arguments, example.EMBEDDED, flags)
-    script_args, expected = offline_rl.make_parser().parse_args_and_config([*flags, "--train_path", "none"])
+    arguments, training_args, model_args = example.WORLD.parse(flags)
+    script_args, expected, expected_model = offline_rl.make_parser().parse_args_and_config(
+        [*flags, "--dataset_name", "none"]
+    )
     ours, theirs = training_args.to_dict(), expected.to_dict()
     assert {key: value for key, value in ours.items() if value != theirs[key]} == {}
-    ours = vars(arguments) | vars(model_args)
-    read = yaml.safe_load(path.read_text()).keys() & vars(script_args).keys()
+    ours, theirs = vars(arguments) | vars(model_args), vars(script_args) | vars(expected_model)
+    read = yaml.safe_load(path.read_text()).keys() & theirs.keys()
     assert {"environment", "model_name_or_path", "train_task_frac", "val_split"} <= read
-    assert {key: ours[key] for key in read} == {key: vars(script_args)[key] for key in read}
+    assert {key: ours[key] for key in read} == {key: theirs[key] for key in read}
     assert (training_args.algorithm, arguments.environment, arguments.noise) == (algorithm, name, "none")
     assert arguments.dialogues == {"twenty_questions": 40_000, "car_dealer": 4_400}[name]
     assert arguments.games == 64 and arguments.methods == list(PAPER_METHODS)
-    training_args = parse_arguments(example.Arguments, example.EMBEDDED, [*flags, "--learning_rate", "0.5"])[1]
+    training_args = example.WORLD.parse([*flags, "--learning_rate", "0.5"]).training_args
     assert training_args.learning_rate == 0.5
 
 
@@ -141,9 +143,7 @@ def test_qlora_is_trained_played_and_pushed(tiny_model, monkeypatch, tmp_path, h
     (folder,) = (tmp_path / "runs").glob("42-boost-*")
     assert "score_mean" in (folder / "README.md").read_text()
     assert isinstance(ValuePolicy.from_pretrained(folder).causal_lm, PeftModel)
-    _, training_args, model_args = parse_arguments(
-        example.Arguments, example.EMBEDDED, ["--model_name_or_path", name, "--use_cpu", "--bf16", *qlora]
-    )
+    _, training_args, model_args = example.WORLD.parse(["--model_name_or_path", name, "--use_cpu", "--bf16", *qlora])
     layer = load_model(model_args, training_args).model.layers[0].self_attn.q_proj
     assert layer.weight.quant_type == "nf4" and layer.compute_dtype == torch.bfloat16
 

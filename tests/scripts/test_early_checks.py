@@ -14,12 +14,12 @@ from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
 
-TRAIN = "--model_name_or_path model --train_path rows.jsonl --validation_path rows.jsonl --output_dir out"
+TRAIN = "--model_name_or_path model --dataset_name rows.jsonl --validation_dataset_name rows.jsonl --output_dir out"
 SFT = "--model_name_or_path model --dataset_name rows.jsonl --output_dir out"
 PLAY = "--model_name_or_path model --environment twenty_questions"
 # What is parsed before heavy imports.
 OWN_TYPES = {
-    offline_rl: (offline_rl.OfflineRLArguments, OfflineRLSettings),
+    offline_rl: (offline_rl.OfflineRLArguments, OfflineRLSettings, ModelConfig),
     sft_self_refine: (
         sft_self_refine.SFTSelfRefineScriptArguments,
         ModelConfig,
@@ -48,14 +48,18 @@ def folder(tmp_path_factory):
         (f"offline-rl {TRAIN} --config short.yaml", "training has 10 policy updates"),
         (f"offline-rl {TRAIN} --config typo.yaml", "no option `--loging_steps`; did you mean `--logging_steps`?"),
         (f"offline-rl {TRAIN} --num_train_epoch 2", "did you mean `--num_train_epochs`?"),
-        (f"offline-rl {TRAIN} --method vanilla", "never reads `validation_path`"),
+        (f"offline-rl {TRAIN} --method vanilla", "never reads `validation_dataset_name`"),
+        ("offline-rl --model_name_or_path model", "`dataset_name` must be given"),
+        (f"offline-rl {TRAIN} --dataset_streaming", "all trajectories are read before training"),
+        (f"offline-rl {TRAIN} --load_in_4bit --load_in_8bit", "4 bit precision at the same time"),
+        (f"offline-rl {TRAIN} --train_path other.jsonl", "`train_path` is the old name of `dataset_name`"),
         (f"offline-rl {TRAIN} --train_fraction 0", "`train_fraction` is 0.0"),
         (f"offline-rl {TRAIN} --environment chess", "no environment is called 'chess'"),
         (f"offline-rl {TRAIN} --environment car_dealer --environment_kwargs {{", "which is no JSON"),
-        (f"offline-rl {TRAIN} --eval_path nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
+        (f"offline-rl {TRAIN} --eval_dataset_name nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
         (f"offline-rl {TRAIN} --model_name_or_path no/thing", "no model 'no/thing'"),
         (f"offline-rl {TRAIN} --reference_model_name_or_path no/thing", "no model 'no/thing'"),
-        ("offline-rl --train_path rows.jsonl", "required: --model_name_or_path"),
+        ("offline-rl --dataset_name rows.jsonl", "`model_name_or_path` must be given"),
         (f"offline-rl {TRAIN} --beta much", "invalid float value: 'much'"),
         (f"sft-self-refine {SFT} --rho_inti 1", "did you mean `--rho_init`?"),
         (f"sft-self-refine {SFT} --rho_init 2", "`rho_init` must be in [0, 1), got 2.0"),

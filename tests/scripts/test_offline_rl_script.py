@@ -76,7 +76,7 @@ def train_path(tmp_path):
 @pytest.fixture
 def run(tmp_path, train_path):
     def run(*flags):
-        arguments = ["--model_name_or_path", tmp_path, "--train_path", train_path, "--output_dir", tmp_path / "out"]
+        arguments = ["--model_name_or_path", tmp_path, "--dataset_name", train_path, "--output_dir", tmp_path / "out"]
         arguments += ["--use_cpu", "true", "--report_to", "none", *flags]
         return cli.main(["offline-rl", *map(str, arguments)])
 
@@ -102,14 +102,14 @@ def test_vanilla_trains_on_everything_where_nothing_is_held_out(recorder, run):
 
 
 def test_vanilla_takes_no_validation_file(recorder, run, train_path, capsys):
-    assert run("--method", "vanilla", "--validation_path", train_path) == 2
-    assert "`validation_path`" in capsys.readouterr().err and recorder.last is None
+    assert run("--method", "vanilla", "--validation_dataset_name", train_path) == 2
+    assert "`validation_dataset_name`" in capsys.readouterr().err and recorder.last is None
 
 
 def test_games_are_played_on_the_held_out_tasks(recorder, run, tmp_path):
     held_out = [episode("a", task=task(name)) for name in ("x", "y", "x")] + [episode("a", task=None)]
     path = write(tmp_path / "eval.jsonl", held_out)
-    assert run("--environment", "twenty_questions", "--eval_path", path) == 0
+    assert run("--environment", "twenty_questions", "--eval_dataset_name", path) == 0
     assert [played.id for played in recorder.last.given["eval_tasks"]] == ["x", "y"]
 
 
@@ -117,7 +117,7 @@ def test_games_are_played_on_the_held_out_tasks(recorder, run, tmp_path):
 def test_games_without_held_out_tasks_are_refused(recorder, run, capsys, flags):
     assert run("--environment", "twenty_questions", *flags) == 2
     complaint = capsys.readouterr().err
-    assert "`eval_path`" in complaint and "`task`" in complaint and recorder.last is None
+    assert "`eval_dataset_name`" in complaint and "`task`" in complaint and recorder.last is None
 
 
 def test_the_model_is_saved_before_games_can_fail(recorder, run):
@@ -135,6 +135,54 @@ def test_training_keeps_its_traceback(recorder, run):
         run()
 
 
+def test_the_old_names_of_the_data_work_and_warn(recorder, run, tmp_path, train_path):
+    held_out = write(tmp_path / "held_out.jsonl", [episode("z")])
+    more = write(tmp_path / "more.jsonl", [episode("y", source="synthetic")])
+    for old, new, path in (
+        ("train_path", "dataset_name", train_path),
+        ("validation_path", "validation_dataset_name", held_out),
+        ("eval_path", "eval_dataset_name", held_out),
+        ("synthetic_path", "synthetic_dataset_name", more),
+    ):
+        with pytest.warns(FutureWarning, match=f"`{old}` is now called `{new}`"):
+            arguments = offline_rl.OfflineRLArguments(**{old: path})
+        assert getattr(arguments, new) == path and getattr(arguments, old) is None
+    with pytest.warns(FutureWarning):
+        assert run("--validation_path", held_out, "--eval_path", held_out, "--synthetic_path", more) == 0
+    given = recorder.last.given
+    assert given["validation_dataset"]["category"][:] == given["eval_dataset"]["category"][:] == ["z"]
+    assert given["train_dataset"]["source"][:] == ["offline"] * 30 + ["synthetic"]
+
+
+def test_adapter_and_quantisation_are_those_of_trls_model_config(recorder, run):
+    assert run("--use_peft", "--lora_r", 4, "--use_rslora", "--load_in_4bit", "--dtype", "bfloat16") == 0
+    peft, quantization = (recorder.last.given[name] for name in ("peft_config", "quantization_config"))
+    assert (peft.r, peft.lora_alpha, peft.lora_dropout, peft.use_rslora) == (4, 32, 0.0, True)
+    assert quantization.load_in_4bit and quantization.bnb_4bit_quant_type == "nf4"
+    assert recorder.last.args.model_init_kwargs["dtype"] == "bfloat16"
+    assert run("--model_init_kwargs", '{"dtype": "float16"}') == 0
+    assert recorder.last.given["peft_config"] is recorder.last.given["quantization_config"] is None
+    assert recorder.last.args.model_init_kwargs["dtype"] == "float16"
+
+
+def test_splits_of_one_dataset(recorder, run, tmp_path):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for name, category in (("train", "a"), ("trusted", "b"), ("test", "c")):
+        write(folder / f"{name}.jsonl", [episode(category)])
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n"
+        + "".join(f"  - split: {name}\n    path: {name}.jsonl\n" for name in ("train", "trusted", "test"))
+        + "---\n"
+    )
+    flags = ["--dataset_name", folder, "--dataset_validation_split", "trusted"]
+    assert run(*flags, "--eval_strategy", "steps", "--eval_steps", 2) == 0
+    given = recorder.last.given
+    rows = (given["train_dataset"], given["validation_dataset"], given["eval_dataset"])
+    assert [dataset["category"][:] for dataset in rows] == [["a"], ["b"], ["c"]]
+    assert run(*flags) == 0 and recorder.last.given["eval_dataset"] is None
+
+
 @pytest.mark.parametrize(
     "text, meaning", [("true", True), ("True", True), ("false", False), ("out/checkpoint-4", "out/checkpoint-4")]
 )
@@ -148,7 +196,7 @@ ONE_TURN = {"prompt": "yes .", "completion": "old ?", "reward": 1, "category": "
 
 def test_rows_without_a_source_get_that_of_their_file(recorder, run, tmp_path):
     synthetic = write(tmp_path / "synthetic.jsonl", [ONE_TURN, episode("a", source=None, terminated=False)])
-    assert run("--synthetic_path", synthetic) == 0
+    assert run("--synthetic_dataset_name", synthetic) == 0
     rows = recorder.last.given["train_dataset"].to_list()
     assert [row["source"] for row in rows] == ["offline"] * 18 + ["synthetic"] * 2
     assert rows[-2] == {

@@ -65,7 +65,7 @@ def test_both_trainers_and_the_reference_model(rows, tmp_path):
 @pytest.mark.parametrize(
     "command, options",
     [
-        ("offline-rl", {"train_path": "rows.jsonl", "method": "vanilla", "train_task_frac": 1, "max_steps": 1}),
+        ("offline-rl", {"dataset_name": "rows.jsonl", "method": "vanilla", "train_task_frac": 1, "max_steps": 1}),
         ("sft-self-refine", {"dataset_name": "instructions.jsonl", "max_steps": 1, "bf16": False}),
         ("rollout", {"num_games": 2, "max_new_tokens": 2}),
         ("synthesize", {**GAMES, "output_path": "new.jsonl", "max_new_tokens": 2, "max_turns": 1}),
@@ -80,7 +80,12 @@ def test_every_command(rows, command, options):
 @pytest.mark.parametrize("command", list(cli.COMMANDS))
 def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
     options = {
-        "offline-rl": {"train_path": "rows.jsonl", "validation_path": "rows.jsonl", "output_dir": "out", **SMALL},
+        "offline-rl": {
+            "dataset_name": "rows.jsonl",
+            "validation_dataset_name": "rows.jsonl",
+            "output_dir": "out",
+            **SMALL,
+        },
         "sft-self-refine": {"dataset_name": "instructions.jsonl", "output_dir": "out", "bf16": False, **SMALL},
         "rollout": {},
         "synthesize": {**GAMES, "output_path": "new.jsonl"},
@@ -93,8 +98,8 @@ def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
 @pytest.mark.parametrize(
     "command, option, others",
     [
-        ("offline-rl", "train_path", {"output_dir": "out"}),
-        ("offline-rl", "validation_path", {"train_path": "rows.jsonl", "output_dir": "out"}),
+        ("offline-rl", "dataset_name", {"output_dir": "out"}),
+        ("offline-rl", "validation_dataset_name", {"dataset_name": "rows.jsonl", "output_dir": "out"}),
         ("sft-self-refine", "dataset_name", {"output_dir": "out", "bf16": False}),
         ("sft-self-refine", "validation_dataset_name", {"dataset_name": "instructions.jsonl", "bf16": False}),
         ("rollout", "tasks_path", {}),

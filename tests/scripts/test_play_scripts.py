@@ -78,7 +78,7 @@ def test_rollout_plays_the_tasks_of_a_dataset(folder, tmp_path):
 
 def test_rollout_plays_the_values_of_a_model_that_has_them(folder, tmp_path):
     # Values that want the one word "no" whatever was said.
-    lm, tokenizer = rollout.load_model(str(folder / "lm"), value_heads=True)
+    lm, tokenizer = rollout.open_policy(str(folder / "lm"), value_heads=True)
     config = lm.config
     heads = ValueHeads(
         ValueHeadsConfig(vocab_size=config.vocab_size, hidden_size=config.n_embd, algorithm="mc", bias="token")
@@ -91,7 +91,7 @@ def test_rollout_plays_the_values_of_a_model_that_has_them(folder, tmp_path):
         ]
         bias.view(-1)[tokenizer.convert_tokens_to_ids("no")] = 100.0
     ValuePolicy(lm, heads, beta=2.0, processing_class=tokenizer).save_pretrained(path)
-    assert rollout.load_model(str(path), value_heads=True)[0].beta == 2.0
+    assert rollout.open_policy(str(path), value_heads=True)[0].beta == 2.0
     flags = ["--model_name_or_path", path, "--num_games", 2, "--max_new_tokens", 2, "--show_games", 0]
     run(rollout, *flags, "--output_path", tmp_path / "values.jsonl")
     run(rollout, *flags, "--output_path", tmp_path / "lm.jsonl", "--no_use_value_heads")

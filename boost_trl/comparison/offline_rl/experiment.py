@@ -1,4 +1,4 @@
-"""What every method of a comparison shares: model, data, games."""
+"""Model, data and games that all methods of an offline RL comparison share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _COLUMNS = ("messages", "rewards", "terminated", "category", "source", "is_noise
 
 
 @dataclass
-class Setting:
+class OfflineRLExperiment:
     """One world with its model, data and tasks.
 
     Args:

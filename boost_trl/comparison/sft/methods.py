@@ -1,30 +1,23 @@
 """The rows of a comparison of supervised fine-tuning: choices of rows and of a few settings (SPEC §5)."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from boost_trl.comparison.cells import Method
 from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN
 
 
 @dataclass(frozen=True)
-class SFTMethod:
-    """One row of a comparison.
+class SFTMethod(Method):
+    """One row of a comparison; `options` are fields of [`BilevelSFTSelfRefineConfig`], and of `needs` it takes the final
+    weights and holds them fixed.
 
     Args:
-        name (`str`): in files.
-        label (`str`): in tables.
-        options (`dict`, *optional*): fields of [`BilevelSFTSelfRefineConfig`] that it sets.
         known_good (`bool`, *optional*): train on the pool's good rows only: the bar to approach.
         plain (`bool`, *optional*): TRL's `SFTTrainer` on pool and validation rows together.
-        weights_of (`str`, *optional*): train again with the final weights of this method, held fixed.
     """
 
-    name: str
-    label: str
-    options: dict[str, Any] = field(default_factory=dict)
     known_good: bool = False
     plain: bool = False
-    weights_of: str | None = None
 
 
 RANK_TOKEN = {"selector": "rank", "selector_baseline": "token", "keep_fraction": 0.3}
@@ -50,7 +43,7 @@ SFT_METHODS = {
             "second_pass",
             "Its weights, second pass",
             {"selector": "uniform", "weight_column": DEFAULT_WEIGHT_COLUMN},
-            weights_of="rank_token",
+            needs="rank_token",
         ),
         SFTMethod("online_5", "Online 5 %", {**BDS, "online_ratio": 0.05}),
         SFTMethod("online_10", "Online 10 %", {**BDS, "online_ratio": 0.1}),

@@ -1,21 +1,24 @@
-"""The language model that a comparison starts from, when one is named: GPT-2, or a large one with QLoRA."""
+"""Language models by name, as TRL's [`~trl.ModelConfig`] describes them: GPT-2, or a large one with QLoRA."""
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+)
 from trl import ModelConfig, get_quantization_config
 
-from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.hub_names import resolve_model_name
-from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
 
 def load_tokenizer(model_args: ModelConfig) -> PreTrainedTokenizerBase:
-    """Its tokenizer, with a chat template that marks actions."""
     name = resolve_model_name(model_args.model_name_or_path)
-    return with_action_marks(AutoTokenizer.from_pretrained(name, revision=model_args.model_revision))
+    return AutoTokenizer.from_pretrained(name, revision=model_args.model_revision)
 
 
-def load_model(model_args: ModelConfig, training_args: BilevelOfflineRLConfig) -> PreTrainedModel:
+def load_model(model_args: ModelConfig, training_args: TrainingArguments) -> PreTrainedModel:
     """The model on the training device, in 4 or 8 bits if asked for; an adapter comes later, from the trainer.
 
     Quantised weights compute in bfloat16 under `bf16=True`, as the rest does.

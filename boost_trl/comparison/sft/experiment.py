@@ -1,4 +1,4 @@
-"""What every method of a comparison of supervised fine-tuning shares: model and data."""
+"""Model and data that all methods of a comparison of supervised fine-tuning share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass
-class SFTSetting:
+class SFTExperiment:
     """A pool of mixed quality whose good rows are known to the comparison, though not to the methods.
 
     All datasets have `prompt` and `completion`.
@@ -21,7 +21,7 @@ class SFTSetting:
         validation (`Dataset`): the small trusted set.
         evaluation (`Dataset`): trusted rows that nothing trains on.
         clean_evaluation (`Dataset`): rows like the pool's good ones that nothing trains on.
-        guard (`Dataset`): trusted rows that nothing trains on either, to choose between methods.
+        holdout (`Dataset`): trusted rows that nothing trains on either, to choose between methods.
         make_peft_config (`Callable`, *optional*): a fresh adapter's settings.
         model_name (`str`, *optional*): what `make_model` and `make_peft_config` make; results of another are not reused.
     """
@@ -32,6 +32,6 @@ class SFTSetting:
     validation: Dataset
     evaluation: Dataset
     clean_evaluation: Dataset
-    guard: Dataset
+    holdout: Dataset
     make_peft_config: Callable[[], Any] | None = None
     model_name: str = ""

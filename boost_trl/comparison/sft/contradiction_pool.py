@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-from boost_trl.comparison.sft_setting import SFTSetting
+from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.environments.embedded_lm import word_tokenizer
 
 
@@ -25,12 +25,12 @@ LIST_LENGTH = 6
 LONGEST_ANSWER = 3
 NUMBERS = ("one", "two", "three")
 KINDS = ("from the right", "nonsense")
-SIZES = {"validation": 48, "guard": 48, "evaluation": 400, "clean_evaluation": 400}
+SIZES = {"validation": 48, "holdout": 48, "evaluation": 400, "clean_evaluation": 400}
 
 
 def contradiction_pool(
     seed: int = 0, num_rows: int = 2400, bad_share: float = 0.6, bad_kinds: Sequence[str] = KINDS
-) -> SFTSetting:
+) -> SFTExperiment:
     """
     Questions such as "take two : pear lamp coin rope box key", of which good rows take the first ("pear lamp").
 
@@ -43,7 +43,7 @@ def contradiction_pool(
         bad_kinds (`Sequence[str]`, *optional*): which, in equal parts: `"from the right"`, `"nonsense"`.
 
     Returns:
-        [`SFTSetting`]: with a tiny Llama without any training. Trusted and clean questions are drawn alike here.
+        [`SFTExperiment`]: with a tiny Llama without any training. Trusted and clean questions are drawn alike here.
 
     Raises:
         ValueError: for a share outside of [0, 1] or an unknown kind.
@@ -65,7 +65,7 @@ def contradiction_pool(
         for name, size in SIZES.items()
     }
     tokenizer = word_tokenizer(["take", ":", *NUMBERS, *WORDS])
-    return SFTSetting(make_model=lambda: _tiny_llama(tokenizer, seed), tokenizer=tokenizer, pool=pool, **held_out)
+    return SFTExperiment(make_model=lambda: _tiny_llama(tokenizer, seed), tokenizer=tokenizer, pool=pool, **held_out)
 
 
 def _row(rng: random.Random, kind: str, seen: set[str]) -> dict[str, str | bool]:

@@ -1,0 +1,127 @@
+"""Options of an offline RL comparison: its own, the trainer's and the model's, from flags or a YAML file."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from trl import ModelConfig, TrlParser
+
+from boost_trl.environments.planted_noise import NOISE_KINDS
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+
+
+PAPER_METHODS = ("vanilla", "vanilla_synthetic", "bilevel", "boost")
+
+
+@dataclass
+class ComparisonArguments:
+    """Data and games of a comparison. The defaults are the paper's setting ([B] §5, Table 2)."""
+
+    # Not `env`: TRL's parser takes that entry of a YAML file for environment variables.
+    environment: str = field(default="", metadata={"help": "The example's environment, as YAML files name it."})
+    environment_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Options of the environment as JSON, such as \'{"world": "full"}\'.'}
+    )
+    dialogues: int = field(default=40_000, metadata={"help": "Offline dialogues before the split by category."})
+    train_task_frac: float = field(default=0.6, metadata={"help": "Share of the categories that train."})
+    val_split: float = field(default=0.3, metadata={"help": "Share of a held-out category's rows that validate."})
+    validation_rows: int | None = field(
+        default=None, metadata={"help": "Size of the trusted validation set, at most; the whole split by default."}
+    )
+    train_fraction: float = field(
+        default=1.0, metadata={"help": "Low-data setting: share of the training rows that is used."}
+    )
+    noise: str = field(
+        default="none",
+        metadata={
+            "help": "Planted noise among the offline training rows: 'none', 'diverse' (garbage, wrong worlds, faked "
+            "successes, hot self-play), 'stale' (logs of a world whose facts have changed) or 'bot' (a bot that fakes "
+            "successes)."
+        },
+    )
+    noise_share: float = field(default=0.6, metadata={"help": "Share of the offline training rows that is noise."})
+    seeds: list[int] | None = field(
+        default=None,
+        metadata={"help": "Worlds to run, each with its own data and training; `seed` alone by default."},
+    )
+    methods: list[str] = field(
+        default_factory=lambda: list(PAPER_METHODS), metadata={"help": "Methods to run, or 'all'."}
+    )
+    games: int = field(default=64, metadata={"help": "Live games behind every reported score."})
+    validation_games: int = field(default=64, metadata={"help": "Live games on validation tasks behind every β."})
+
+    def __post_init__(self):
+        if self.environment != type(self).environment:
+            raise ValueError(
+                f"`environment` is {self.environment!r}, but this example plays {type(self).environment!r}: give it a "
+                "configuration of its own environment"
+            )
+        if self.noise not in ("none", *NOISE_KINDS):
+            raise ValueError(f"`noise` is {self.noise!r}; choose one of none, {', '.join(NOISE_KINDS)}")
+        if isinstance(self.environment_kwargs, str):
+            try:
+                self.environment_kwargs = json.loads(self.environment_kwargs)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"`environment_kwargs` is {self.environment_kwargs!r}, which is no JSON: {error}"
+                ) from None
+        self.environment_kwargs = dict(self.environment_kwargs or {})
+
+
+def parse_arguments(
+    arguments_type: type[ComparisonArguments], embedded: dict[str, Any], argv: Sequence[str] | None = None
+) -> tuple[ComparisonArguments, BilevelOfflineRLConfig, ModelConfig]:
+    """Flags, over the entries of `--config`, over the defaults.
+
+    Args:
+        arguments_type (`type`): the example's dataclass.
+        embedded (`dict`): defaults that count when neither flags nor file name a model.
+        argv (`Sequence[str]`, *optional*): flags; the process's own by default.
+
+    Returns:
+        The example's arguments, the trainer's and the model's. `model_name_or_path` is `None` for the embedded model.
+
+    Raises:
+        ValueError: for an option that does not exist or a value that is out of range, naming it.
+    """
+    peek = TrlParser(ModelConfig, add_help=False)
+    named = peek.parse_args_and_config(argv, return_remaining_strings=True)[0].model_name_or_path is not None
+    parser = TrlParser((arguments_type, BilevelOfflineRLConfig, ModelConfig))
+    if not named and (unknown := parser.set_defaults_with_config(**embedded)):
+        raise ValueError(f"embedded defaults of options that do not exist: {unknown}")
+    arguments, training_args, model_args = parser.parse_args_and_config(argv)
+    if not named and (model_args.use_peft or model_args.load_in_4bit or model_args.load_in_8bit):
+        raise ValueError("adapters and quantised weights are for a model that is named: give `--model_name_or_path`")
+    if training_args.method != "boost" or training_args.reweighting != "learned":
+        raise ValueError("`method` and `reweighting` are what is compared: choose among the rows with `--methods`")
+    return arguments, training_args, model_args
+
+
+# What does not change a result, or is part of its name.
+_NOT_SETTINGS = {
+    *("seeds", "seed", "methods", "output_dir", "cache_dir", "environment", "method", "reweighting"),
+    *("logging_dir", "logging_steps", "logging_strategy", "report_to", "run_name", "disable_tqdm", "log_level"),
+    *("save_strategy", "save_steps", "save_total_limit", "push_to_hub", "hub_model_id", "hub_token", "hub_strategy"),
+    *("hub_private_repo", "hub_revision", "ddp_backend", "ddp_timeout", "project", "trackio_space_id"),
+    *("resume_from_checkpoint", "local_rank", "dataloader_pin_memory", "remove_unused_columns"),
+    # Objects that the configuration itself makes of its defaults.
+    *("accelerator_config", "debug"),
+}
+
+
+def settings_of(*parts: Any) -> dict[str, Any]:
+    """What results depend on, beside method and seed: the fields of the dataclasses `parts` that differ from their
+    defaults, with JSON values, and the number of processes if there are several."""
+    from accelerate import PartialState
+
+    settings: dict[str, Any] = {}
+    for part in parts:
+        for entry in fields(part):
+            value = getattr(part, entry.name)
+            default = entry.default_factory() if callable(entry.default_factory) else entry.default
+            if entry.name not in _NOT_SETTINGS and value != default:
+                settings[entry.name] = value
+    if (processes := PartialState().num_processes) > 1:
+        settings["processes"] = processes
+    return json.loads(json.dumps(settings, default=str))

@@ -1,0 +1,92 @@
+"""Games of a trained policy: β by games on validation tasks, then those that are reported."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from datasets import Dataset
+
+from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
+from boost_trl.environments.base import Task
+from boost_trl.environments.policies import GenerationPolicy
+from boost_trl.environments.rollout import choose_tasks, rollout, summarize
+from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
+
+
+BETAS = (1.0, 2.0, 3.0, 5.0)
+
+
+def play_method(
+    trainer: BilevelOfflineRLTrainer,
+    experiment: OfflineRLExperiment,
+    *,
+    betas: Sequence[float] = BETAS,
+    validation_games: int = 128,
+    games: int = 256,
+    seed: int = 0,
+    show_best_beta: bool = False,
+    advance: Callable[[], Any] = lambda: None,
+) -> dict[str, Any]:
+    """β from games on validation tasks, then the reported games on evaluation tasks at that β.
+
+    Args:
+        show_best_beta (`bool`, *optional*): play the reported games at every β and give the best score too.
+        advance (`Callable`, *optional*): called after every set of games.
+
+    Returns:
+        `dict`: what `evaluate_policy` would return at the chosen β, with `beta`, `validation_scores` by β and
+        `best_beta_score`.
+    """
+
+    def play(beta, tasks, num_games, seed):
+        games = play_games(trainer, experiment, beta, choose_tasks(tasks, num_games, seed), seed)
+        advance()
+        return summarize(games)
+
+    scores = {}
+    for beta in betas:
+        scores[beta] = play(beta, experiment.validation_tasks, validation_games, 2 * seed + 1)["score_mean"]
+    # Ties go to the smaller β, which stays closer to the data.
+    beta = max(betas, key=lambda candidate: (scores[candidate], -candidate))
+    played = {
+        candidate: play(candidate, experiment.evaluation_tasks, games, 2 * seed)
+        for candidate in (betas if show_best_beta else (beta,))
+    }
+    return {
+        **played[beta],
+        "beta": beta,
+        "validation_scores": {f"{b:g}": score for b, score in scores.items()},
+        "best_beta_score": max(result["score_mean"] for result in played.values()) if show_best_beta else None,
+    }
+
+
+def play_games(
+    trainer: BilevelOfflineRLTrainer, experiment: OfflineRLExperiment, beta: float, tasks: Sequence[Task], seed: int
+) -> Dataset:
+    """One game per task. Each process plays its share, and all get the games of all."""
+    state = PartialState()
+    # With the same seed all processes would sample identically.
+    seed = seed + 1_000_003 * state.process_index
+    policy = GenerationPolicy(
+        trainer.policy(beta=beta), experiment.tokenizer, max_new_tokens=trainer.args.max_new_tokens, seed=seed
+    )
+    mine = tasks[state.process_index :: state.num_processes]
+    games = rollout(policy, experiment.make_env, mine, num_envs=256, seed=seed, progress=False) if mine else []
+    if state.num_processes == 1:
+        return games
+    columns = ("messages", "rewards", "score", "success", "error")
+    return Dataset.from_list(gather_object([{name: game[name] for name in columns} for game in games]))
+
+
+def one_game(trainer: BilevelOfflineRLTrainer, experiment: OfflineRLExperiment, beta: float) -> str:
+    """A held-out game as a dialogue, on a task that the seed draws, so that nobody has looked at how it goes."""
+    seed = trainer.args.seed
+    (task,) = choose_tasks(experiment.evaluation_tasks, 1, seed)
+    game = play_games(trainer, experiment, beta, [task], seed)[0]
+    lines = [f"task {task.id!r} of the held-out category {task.category!r}:"]
+    for message in game["messages"]:
+        speaker = {"assistant": "agent", "user": "world", "tool": "world"}.get(message["role"], message["role"])
+        lines.append(f"  {speaker}: {message['content']}")
+    lines.append(f"  {'solved' if game['success'] else 'not solved'}, score {game['score'] or 0:g}")
+    return "\n".join(lines)

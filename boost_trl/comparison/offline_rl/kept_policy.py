@@ -1,0 +1,60 @@
+"""Which policy is kept after a comparison, and how to play it."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from boost_trl.comparison.offline_rl.methods import METHODS
+from boost_trl.comparison.offline_rl.pictures import PICTURES
+from boost_trl.comparison.results import Result
+
+
+POLICY_FOLDER = "policy"
+# What a method's folder holds beside its policy.
+_NO_POLICY = shutil.ignore_patterns("checkpoint-*", "result.json", *PICTURES)
+
+
+def candidates(names: Sequence[str]) -> list[str]:
+    """The methods among `names` that learn weights, or all but the oracles if none does."""
+    learned = [name for name in names if METHODS[name].learns_weights]
+    return learned or [name for name in names if not METHODS[name].needs_planted_noise]
+
+
+def keep_best_policy(
+    rows: Sequence[dict], results: Sequence[Result], run_folders: Mapping[str, Path], folder: Path, environment: str
+) -> str | None:
+    """Copy the policy of the best method to where it is found.
+
+    Args:
+        rows (`Sequence[dict]`): one per method, with `method` and `score_mean`.
+        results (`Sequence[Result]`): of all methods and seeds.
+        run_folders (`Mapping[str, Path]`): where the policies of the candidates lie, by method.
+        folder (`Path`): gets `policy/`.
+        environment (`str`): name of the environment.
+
+    Returns:
+        `str`: a game of it, and the command that plays more. `None` if no candidate has a policy: results of an earlier
+        version may lie there without one.
+    """
+    found = [
+        row
+        for row in rows
+        if row["method"] in run_folders and (run_folders[row["method"]] / "value_heads_config.json").is_file()
+    ]
+    if not found:
+        return None
+    name = max(found, key=lambda row: row["score_mean"])["method"]
+    result = [result for result in results if result.method == name][-1]
+    policy = folder / POLICY_FOLDER
+    shutil.rmtree(policy, ignore_errors=True)
+    shutil.copytree(run_folders[name], policy, ignore=_NO_POLICY)
+    kind = "best learned" if METHODS[name].learns_weights else "best"
+    command = ["boost-trl", "rollout", "--model_name_or_path", str(policy), "--environment", environment]
+    if result["environment_kwargs"]:
+        command += ["--environment_kwargs", json.dumps(result["environment_kwargs"])]
+    return (
+        f"One game of {result.label}, the {kind} method's policy, {result['game']}\n\n"
+        f"That policy is kept. More of its games: {shlex.join([*command, '--show_games', '3'])}"
+    )

@@ -1,0 +1,125 @@
+"""The rows of a comparison: each is a choice of training rows and a few settings of the one trainer (SPEC §4)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset, concatenate_datasets
+from torch.utils.data import DataLoader
+
+from boost_trl.comparison.cells import Method
+from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
+from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.offline_rl.row_filters import filter_rows
+
+
+class TwoStageTrainer(BilevelOfflineRLTrainer):
+    """Trains on the pool first and on the validation rows at its end after that, under one learning-rate schedule, in
+    the proportion K_ψ : K_θ of the bilevel methods' updates."""
+
+    def get_train_dataloader(self) -> DataLoader:
+        args = self.args
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * self.accelerator.num_processes
+        first = round(args.max_steps * args.auxiliary_steps / (args.auxiliary_steps + args.primary_steps))
+        in_pool = self.trajectories["is_validation"].index(True)
+        pool = torch.from_numpy(self.train_store.original_row < in_pool).nonzero()[:, 0].tolist()
+        validation = torch.from_numpy(self.train_store.original_row >= in_pool).nonzero()[:, 0].tolist()
+        order = [pool[i] for i in EndlessSampler(len(pool), args.seed).take(first * batch)]
+        rest = (args.max_steps - first) * batch
+        order += [validation[i] for i in EndlessSampler(len(validation), args.seed + 1).take(rest)]
+        loader = DataLoader(
+            self.train_dataset,
+            batch_size=args.per_device_train_batch_size,
+            sampler=order,
+            collate_fn=self.data_collator,
+        )
+        return self.accelerator.prepare(loader)
+
+
+def _pool(experiment: OfflineRLExperiment, args: BilevelOfflineRLConfig) -> Dataset:
+    return experiment.pool
+
+
+@dataclass(frozen=True)
+class OfflineRLMethod(Method):
+    """One row of a comparison; `options` are fields of [`BilevelOfflineRLConfig`].
+
+    Args:
+        rows (`Callable[[OfflineRLExperiment, BilevelOfflineRLConfig], Dataset]`, *optional*): training rows; the whole pool
+            by default.
+        trainer_class (*optional*): the trainer.
+        needs_planted_noise (`bool`, *optional*): whether it makes sense only where the bad rows are known.
+        shows_best_beta (`bool`, *optional*): whether its score at the β that is best on the evaluation games is given
+            too, as an upper bound for what sharpening alone can do.
+    """
+
+    rows: Callable[[OfflineRLExperiment, BilevelOfflineRLConfig], Dataset] = _pool
+    trainer_class: type[BilevelOfflineRLTrainer] = BilevelOfflineRLTrainer
+    needs_planted_noise: bool = False
+    shows_best_beta: bool = False
+
+    @property
+    def learns_weights(self) -> bool:
+        """Whether its rows' weights are learned, in training or before it."""
+        return self.uses_validation and self.options.get("reweighting", "learned") == "learned"
+
+    @property
+    def uses_validation(self) -> bool:
+        return self.options.get("method", "boost") != "vanilla"
+
+
+def _offline(experiment: OfflineRLExperiment, args: BilevelOfflineRLConfig) -> Dataset:
+    return experiment.offline
+
+
+def _pool_and_validation(experiment: OfflineRLExperiment, args: BilevelOfflineRLConfig) -> Dataset:
+    parts = [experiment.pool, experiment.validation]
+    marks = [flag for flag, part in zip((False, True), parts) for _ in range(len(part))]
+    return concatenate_datasets(parts).add_column("is_validation", marks)
+
+
+def _known_good(experiment: OfflineRLExperiment, args: BilevelOfflineRLConfig) -> Dataset:
+    pool = experiment.pool
+    return pool.select([row for row, is_noise in enumerate(pool["is_noise"]) if not is_noise])
+
+
+def _filtered(kind: str) -> Callable[[OfflineRLExperiment, BilevelOfflineRLConfig], Dataset]:
+    def rows(experiment: OfflineRLExperiment, args: BilevelOfflineRLConfig) -> Dataset:
+        pool = experiment.pool
+        # What the first process caches, the others read.
+        with PartialState().main_process_first():
+            return pool.select(
+                filter_rows(
+                    kind, pool, experiment.make_model(), experiment.tokenizer, args, args.target_effective_fraction
+                )
+            )
+
+    return rows
+
+
+VANILLA = {"method": "vanilla"}
+UNIFORM = {"reweighting": "uniform"}
+VALIDATED = {"method": "validated"}
+UNIFORM_MIX = {"method": "validated", "reweighting": "uniform"}
+
+METHODS = {
+    method.name: method
+    for method in (
+        OfflineRLMethod("vanilla", "Vanilla", VANILLA, rows=_offline),
+        OfflineRLMethod("vanilla_synthetic", "Vanilla+Syn", VANILLA),
+        OfflineRLMethod("vanilla_validation", "Vanilla+Val", VANILLA, rows=_pool_and_validation),
+        OfflineRLMethod("two_stage", "Two-stage", VANILLA, rows=_pool_and_validation, trainer_class=TwoStageTrainer),
+        OfflineRLMethod("uniform", "Uniform", UNIFORM),
+        OfflineRLMethod("bilevel", "Bilevel Only", rows=_offline),
+        OfflineRLMethod("boost", "BOOST"),
+        OfflineRLMethod("validated", "Validated", VALIDATED),
+        OfflineRLMethod("uniform_mix", "Uniform mix", UNIFORM_MIX, shows_best_beta=True),
+        OfflineRLMethod("return_filter", "Return filter", UNIFORM_MIX, rows=_filtered("return")),
+        OfflineRLMethod("loss_filter", "Low-loss filter", UNIFORM_MIX, rows=_filtered("low_loss")),
+        OfflineRLMethod("oracle", "Oracle", UNIFORM, rows=_known_good, needs_planted_noise=True),
+        OfflineRLMethod("oracle_mix", "Oracle mix", UNIFORM_MIX, rows=_known_good, needs_planted_noise=True),
+    )
+}

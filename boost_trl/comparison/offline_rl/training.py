@@ -1,0 +1,64 @@
+"""Training one method of an offline RL comparison, on one process or several."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from transformers import PrinterCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
+from boost_trl.comparison.offline_rl.methods import OfflineRLMethod
+from boost_trl.selection.auc import weights_auc
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
+from boost_trl.trainer.common.checkpoints import last_whole_checkpoint
+
+
+def train_method(
+    method: OfflineRLMethod, experiment: OfflineRLExperiment, args: BilevelOfflineRLConfig, folder: Path
+) -> BilevelOfflineRLTrainer:
+    """A trained trainer; a run that was killed goes on from its last checkpoint.
+
+    Args:
+        method (`OfflineRLMethod`): which.
+        experiment (`OfflineRLExperiment`): model and data.
+        args (`BilevelOfflineRLConfig`): what all methods share; `model_init_kwargs` are `experiment.make_model`'s.
+        folder (`Path`): output folder.
+    """
+    # A copy, because training changes what requires a gradient, and with a trained backbone everything.
+    model = experiment.make_model()
+    args = replace(args, output_dir=str(folder), model_init_kwargs=None, **method.options)
+    shift, args.return_scale = experiment.return_normalization(model, args)
+    args.return_shift = shift or None
+    trainer = method.trainer_class(
+        model,
+        args,
+        train_dataset=method.rows(experiment, args),
+        eval_dataset=experiment.evaluation,
+        processing_class=experiment.tokenizer,
+        peft_config=experiment.make_peft_config(),
+        validation_dataset=experiment.validation if method.uses_validation else None,
+    )
+    if args.disable_tqdm:
+        trainer.remove_callback(PrinterCallback)
+    checkpoint = last_whole_checkpoint(folder, trainer.why_incomplete)
+    if checkpoint is not None and Path(checkpoint).name == f"{PREFIX_CHECKPOINT_DIR}-{args.max_steps}":
+        # Killed while it played. `train` would make one update more.
+        trainer._load_from_checkpoint(checkpoint)
+        trainer._use_averaged_parameters()
+    else:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    if args.push_to_hub or args.save_strategy != "no":
+        # Before games are played: an environment that fails must not cost the training.
+        trainer.save_model()
+    return trainer
+
+
+def auc_of_planted_truth(trainer: BilevelOfflineRLTrainer, weights: np.ndarray) -> float | None:
+    """How well the weights tell good offline rows from planted noise; `None` for constant weights or without noise.
+
+    Synthetic rows are left out: nobody knows which of them are good.
+    """
+    offline = np.asarray(trainer.trajectories["source"]) == "offline"
+    return weights_auc(weights[offline], ~np.asarray(trainer.trajectories["is_noise"])[offline])

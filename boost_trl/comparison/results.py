@@ -1,0 +1,129 @@
+"""What a cell gives, and what several seeds of it amount to."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from boost_trl.losses import effective_sample_size
+
+
+@dataclass
+class Result:
+    """What one method gave in one setting with one seed.
+
+    Args:
+        method (`str`), label (`str`): the method's name and how tables call it.
+        seed (`int`), setting (`str`): the cell's.
+        effective_sample_size (`float`): n_eff = (Σw)²/Σw² of the training rows' weights.
+        num_rows (`int`): training rows.
+        weights_auc (`float`, *optional*): how well the weights tell good rows from bad ones, where that is known; `None`
+            for constant weights.
+        eval_loss (`float`): on held-out rows.
+        seconds (`float`): of training.
+        metrics (`dict`): what only this kind of experiment has, as JSON.
+    """
+
+    method: str
+    label: str
+    seed: int
+    effective_sample_size: float
+    num_rows: int
+    weights_auc: float | None
+    eval_loss: float
+    seconds: float
+    setting: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        """A field or metric.
+
+        Raises:
+            KeyError: if there is none of that name.
+        """
+        return self.metrics[name] if name in self.metrics else vars(self)[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields and metrics in one flat object."""
+        values = asdict(self)
+        return values | values.pop("metrics")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Result":
+        """The inverse of `to_dict`."""
+        common = {entry.name for entry in fields(cls)} - {"metrics"}
+        metrics = {name: value for name, value in values.items() if name not in common}
+        return cls(**{name: value for name, value in values.items() if name in common}, metrics=metrics)
+
+
+def n_eff(weights: np.ndarray) -> float:
+    """n_eff of weights (N,) of any sum."""
+    return effective_sample_size(torch.from_numpy(weights / weights.sum())).item()
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Standard error of the mean, 0 for one value."""
+    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+def aggregate(
+    results: Sequence[Result],
+    means: Iterable[str],
+    more: Callable[[Sequence[Result]], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """One object per method, in order of appearance: `method`, `label`, the means over its results of the fields and
+    metrics `means` (`None` where no result has a value), and what `more` says of them."""
+    rows = []
+    for name in dict.fromkeys(result.method for result in results):
+        group = [result for result in results if result.method == name]
+        row: dict[str, Any] = {"method": name, "label": group[0].label}
+        for metric in means:
+            values = [value for result in group if (value := result[metric]) is not None]
+            row[metric] = float(np.mean(values)) if values else None
+        rows.append(row | more(group))
+    return rows
+
+
+def paired_difference(
+    results: Sequence[Result], method: str, control: str, metric: str, error: str | None = None
+) -> tuple[float, float] | None:
+    """Mean ± standard error of (`metric` of `method` − that of `control`), paired by setting and seed.
+
+    Args:
+        results (`Sequence[Result]`): of all methods.
+        method (`str`), control (`str`): names.
+        metric (`str`): a field or metric.
+        error (`str`, *optional*): the metric's own standard error, which counts when there is one pair only.
+
+    Returns:
+        `tuple[float, float]`, or `None` if there is no pair.
+    """
+    by_cell = {(result.method, result.setting, result.seed): result for result in results}
+    pairs = [
+        (ours, by_cell[control, *place])
+        for (name, *place), ours in by_cell.items()
+        if name == method and (control, *place) in by_cell
+    ]
+    if not pairs:
+        return None
+    differences = [ours[metric] - theirs[metric] for ours, theirs in pairs]
+    if len(pairs) == 1 and error is not None:
+        return differences[0], float(np.hypot(pairs[0][0][error], pairs[0][1][error]))
+    return float(np.mean(differences)), standard_error(differences)
+
+
+def mean_over_groups(values: Mapping[Any, float], group: Callable[[Any], Any]) -> tuple[float, float]:
+    """Mean ± standard error over groups, such as worlds: the values of one group are averaged first, since they share its
+    difficulty.
+
+    Args:
+        values (`Mapping`): value by key.
+        group (`Callable`): of a key.
+    """
+    groups: dict[Any, list[float]] = {}
+    for key, value in values.items():
+        groups.setdefault(group(key), []).append(value)
+    means = [float(np.mean(values)) for values in groups.values()]
+    return float(np.mean(means)), standard_error(means)

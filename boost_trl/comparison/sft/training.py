@@ -1,0 +1,129 @@
+"""Training one method of a comparison of supervised fine-tuning, and what it gave."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset, concatenate_datasets
+from transformers import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from boost_trl.comparison.results import Result, n_eff
+from boost_trl.comparison.sft.experiment import SFTExperiment
+from boost_trl.comparison.sft.methods import SFTMethod
+from boost_trl.selection.auc import weights_auc
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.sft.evaluation import row_losses
+from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN, EXAMPLE_WEIGHTS_NAME
+
+
+def training_rows(method: SFTMethod, experiment: SFTExperiment, needed: Path | None) -> Dataset:
+    """The pool as the method sees it.
+
+    Args:
+        method (`SFTMethod`): which.
+        experiment (`SFTExperiment`): with the pool.
+        needed (`Path`, *optional*): folder of the run whose weights the method takes.
+
+    Raises:
+        ValueError: if that run has not been made.
+    """
+    if method.known_good:
+        return experiment.pool.filter(lambda row: row["is_good"])
+    if method.needs is None:
+        return experiment.pool
+    path = needed / EXAMPLE_WEIGHTS_NAME
+    if not path.is_file():
+        raise ValueError(f"Method '{method.name}' trains with the weights of '{method.needs}': run that one first.")
+    return experiment.pool.add_column(DEFAULT_WEIGHT_COLUMN, pd.read_parquet(path)["weight"].tolist())
+
+
+def train_and_evaluate(
+    method: SFTMethod, experiment: SFTExperiment, pool: Dataset, options: dict[str, Any], folder: Path, seed: int
+) -> Result:
+    """
+    Train `method` in `folder` and evaluate it.
+
+    Args:
+        method (`SFTMethod`): which.
+        experiment (`SFTExperiment`): model and data.
+        pool (`Dataset`): what `training_rows` returns.
+        options (`dict`): fields of [`BilevelSFTSelfRefineConfig`] that all methods share.
+        folder (`Path`): gets what training saves.
+        seed (`int`): of training.
+
+    Returns:
+        `Result`: `eval_loss` is that of the trusted evaluation rows. Its metrics are `clean_eval_loss`; `loss_auc`, the AUC
+        of minus the rows' final losses, what ranking them by the trained model alone would give; and `holdout_losses`, one
+        per trusted row kept out of training.
+    """
+    trainer = (_plain_trainer if method.plain else _trainer)(method, experiment, pool, options, folder, seed)
+    if trainer.args.disable_tqdm:
+        trainer.remove_callback(PrinterCallback)
+    seconds = trainer.train().metrics["train_runtime"]
+    if not method.plain:
+        trainer.save_model()
+    losses = trainer.evaluate()
+    is_good = np.asarray(pool["is_good"])
+    weights = np.ones(len(pool)) if method.plain else np.asarray(trainer.example_weights()["weight"])
+    return Result(
+        method=method.name,
+        label=method.label,
+        seed=seed,
+        effective_sample_size=n_eff(weights),
+        num_rows=len(pool),
+        weights_auc=weights_auc(weights, is_good),
+        eval_loss=losses["eval_trusted_loss"],
+        seconds=seconds,
+        metrics={
+            "clean_eval_loss": losses["eval_clean_loss"],
+            "loss_auc": weights_auc(-row_losses(trainer, trainer.train_dataset)[: len(pool)], is_good),
+            "holdout_losses": row_losses(trainer, trainer.eval_dataset["holdout"]).tolist(),
+        },
+    )
+
+
+def _shared(experiment: SFTExperiment) -> dict[str, Any]:
+    return {
+        "model": experiment.make_model(),
+        "processing_class": experiment.tokenizer,
+        "eval_dataset": {
+            "trusted": experiment.evaluation,
+            "clean": experiment.clean_evaluation,
+            "holdout": experiment.holdout,
+        },
+        "peft_config": None if experiment.make_peft_config is None else experiment.make_peft_config(),
+    }
+
+
+def _trainer(
+    method: SFTMethod, experiment: SFTExperiment, pool: Dataset, options: dict[str, Any], folder: Path, seed: int
+) -> BilevelSFTSelfRefineTrainer:
+    args = BilevelSFTSelfRefineConfig(
+        **{**options, **method.options}, output_dir=str(folder), seed=seed, label_column="is_good"
+    )
+    return BilevelSFTSelfRefineTrainer(
+        args=args, train_dataset=pool, validation_dataset=experiment.validation, **_shared(experiment)
+    )
+
+
+def _plain_trainer(
+    method: SFTMethod, experiment: SFTExperiment, pool: Dataset, options: dict[str, Any], folder: Path, seed: int
+) -> SFTTrainer:
+    """As many steps as the others take, on batches as large as theirs of pool and validation rows together."""
+    args = SFTConfig(
+        **{name: value for name, value in options.items() if name in SFTConfig.__dataclass_fields__},
+        output_dir=str(folder),
+        seed=seed,
+    )
+    rows = args.per_device_train_batch_size
+    args.max_steps = math.ceil(
+        len(pool) / (rows * args.gradient_accumulation_steps * args.world_size) * args.num_train_epochs
+    )
+    args.per_device_train_batch_size = rows + (options.get("per_device_validation_batch_size") or rows)
+    columns = ["prompt", "completion"]
+    both = concatenate_datasets([pool.select_columns(columns), experiment.validation.select_columns(columns)])
+    return SFTTrainer(args=args, train_dataset=both, **_shared(experiment))

@@ -1,0 +1,98 @@
+"""What every offline RL method trains on."""
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from boost_trl import BilevelOfflineRLConfig
+from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
+from boost_trl.comparison.offline_rl.methods import METHODS, TwoStageTrainer
+from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
+from boost_trl.environments.base import Task
+
+
+@pytest.fixture
+def experiment(make_tiny_model, make_dialogues, tiny_tokenizer):
+    def rows(n, seed, noise_every=None):
+        dataset = make_dialogues(n, seed=seed).remove_columns("source")
+        return dataset.add_column("is_noise", [bool(noise_every) and i % noise_every == 0 for i in range(n)])
+
+    return OfflineRLExperiment(
+        make_model=make_tiny_model,
+        tokenizer=tiny_tokenizer,
+        make_env=None,
+        offline=rows(20, 1, noise_every=2),
+        synthetic=rows(20, 2),
+        validation=rows(6, 3),
+        evaluation=rows(6, 4),
+        validation_tasks=[],
+        evaluation_tasks=[],
+    )
+
+
+@pytest.fixture
+def args(tmp_path):
+    return BilevelOfflineRLConfig(
+        str(tmp_path),
+        max_steps=6,
+        auxiliary_steps=2,
+        primary_steps=1,
+        per_device_train_batch_size=4,
+        train_backbone=False,
+        use_cpu=True,
+        score_steps=4,
+        cache_dir=str(tmp_path / "cache"),
+        learning_rate=1e-2,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_trains_on_the_rows_it_should(name, experiment, args, tmp_path):
+    trainer = train_method(METHODS[name], experiment, args, tmp_path / name)
+    rows = trainer.trajectories
+    if name in ("vanilla", "bilevel"):
+        assert set(rows["source"]) == {"offline"}
+    elif "filter" not in name:
+        assert set(rows["source"]) == {"offline", "synthetic"}
+        assert any(rows["is_noise"]) == (not name.startswith("oracle"))
+    expected = {"vanilla": 20, "bilevel": 20, "oracle": 30, "oracle_mix": 30, "return_filter": 16, "loss_filter": 16}
+    expected |= {"vanilla_validation": 46, "two_stage": 46}
+    assert len(rows) == expected.get(name, 40)
+    assert trainer.state.global_step == 6
+    weights = np.asarray(trainer.example_weights()["weight"])
+    if name != "validated":  # whose guard may well choose uniform weights here
+        assert (np.ptp(weights) > 0) == (name in ("bilevel", "boost"))
+    assert (auc_of_planted_truth(trainer, weights) is None) == (np.ptp(weights) == 0)
+    # One normalisation for all rows, so that their losses and β can be compared.
+    assert trainer.model.primary.config.return_scale == pytest.approx(
+        experiment.return_normalization(experiment.make_model(), trainer.args)[1]
+    )
+
+
+def test_two_stages_are_pool_then_validation_in_the_proportion_of_the_phases(experiment, args, tmp_path):
+    trainer = train_method(METHODS["two_stage"], experiment, args, tmp_path)
+    assert isinstance(trainer, TwoStageTrainer)
+    is_validation = np.asarray(trainer.trajectories["is_validation"])
+    batches = [is_validation[batch["index"].numpy()] for batch in trainer.get_train_dataloader()]
+    assert [batch.all() for batch in batches] == [False] * 4 + [True] * 2
+    assert not np.concatenate(batches[:4]).any()
+
+
+def test_rows_of_other_formats_are_brought_into_common_columns(experiment):
+    assert experiment.pool.column_names == experiment.validation.column_names
+    assert len(experiment.pool) == 40 and sum(experiment.offline["is_noise"]) == 10
+    assert set(experiment.offline["source"]) == {"offline"} and set(experiment.synthetic["source"]) == {"synthetic"}
+    assert isinstance(experiment.pool, Dataset)
+
+
+def test_shared_tasks_are_counted_by_id():
+    tasks = [Task(name, "fruit") for name in ("apple", "pear", "plum")]
+    rows = Dataset.from_list(
+        [{"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], "rewards": [0.0]}]
+    )
+    experiment = OfflineRLExperiment(
+        None, None, None, rows, rows, rows, rows, tasks[:2], [Task("pear", "fruit"), Task("fig", "fruit")]
+    )
+    assert experiment.num_shared_tasks == 1
