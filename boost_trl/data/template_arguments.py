@@ -1,4 +1,5 @@
-"""What a row passes to the chat template beside its messages: the columns `tools` and `chat_template_kwargs`, as in TRL."""
+"""Arguments of the chat template that a row passes beside its messages: the columns `tools` and
+`chat_template_kwargs`, as in TRL."""
 
 import json
 from collections import defaultdict
@@ -83,8 +84,8 @@ def unread_arguments(tokenizer: PreTrainedTokenizerBase, arguments: dict[str, An
 
 
 def shared_template_arguments(dataset: Dataset) -> dict[str, Any] | None:
-    """What all rows of a checked dataset pass to the chat template, `None` where they differ: what a game is to be rendered
-    with that a policy plays which was trained on them."""
+    """Template arguments that all rows of a checked dataset share, `None` where they differ. A policy that was trained
+    on the rows plays games rendered with the same arguments."""
     columns = [column for column in COLUMNS if column in dataset.column_names]
     if not columns:
         return {}

@@ -119,7 +119,7 @@ class TrajectoryStore(Dataset):
         return self._actions
 
     def action_positions(self, indices: Sequence[int]) -> np.ndarray:
-        """Where the action tokens of rows `indices` lie among those of all rows, row after row."""
+        """Positions of the action tokens of rows `indices` among those of all rows, row after row."""
         indices = np.asarray(indices, dtype=np.int64)
         return _ragged(self._action_start[indices], self.action_counts[indices])
 

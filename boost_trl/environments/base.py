@@ -100,7 +100,7 @@ def _registered() -> dict[str, EntryPoint]:
 
 
 def check_env(name: str, **kwargs) -> None:
-    """Whether [`make_env`] knows the name and the options, without building the environment, which may take long.
+    """Check that [`make_env`] knows the name and the options, without building the environment, which may take long.
 
     Raises:
         ValueError: as [`make_env`].

@@ -9,7 +9,8 @@ NOISE_KINDS = ("diverse", "stale", "bot")
 
 
 def check_noise(kind: str, share: float) -> None:
-    """
+    """Check kind and share of planted noise.
+
     Raises:
         ValueError: for an unknown kind or a share outside [0, 1].
     """

@@ -169,7 +169,7 @@ def choose_tasks(tasks: Sequence[Any], num_games: int | None = None, seed: int =
 
 
 def summarize(rows: Dataset) -> dict[str, float]:
-    """What [`evaluate_policy`] reports, of the rows that [`rollout`] returned."""
+    """Scores, success rate and turns over the rows that [`rollout`] returned, as [`evaluate_policy`] reports them."""
     played = [row for row in rows if row["error"] is None]
     errors = len(rows) - len(played)
     if not played:

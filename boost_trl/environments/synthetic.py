@@ -28,7 +28,7 @@ Message = dict[str, Any]
 
 
 class TextOutcome(NamedTuple):
-    """What an episode earned, read off its text alone.
+    """Result of an episode, read off its text alone.
 
     Attributes:
         rewards (`list[float]`): one per assistant turn, in the units that the environment's own rows use.
@@ -45,7 +45,7 @@ class TextOutcome(NamedTuple):
 
 @runtime_checkable
 class SyntheticRules(Protocol):
-    """What `generate_synthetic` needs to know of an environment. It never steps the environment itself.
+    """Rules of an environment for `generate_synthetic`, which never steps the environment itself.
 
     Attributes:
         max_turns (`int`): assistant turns after which the episode is over.

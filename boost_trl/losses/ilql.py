@@ -9,10 +9,9 @@ def expectile_loss(u: torch.Tensor, tau: float) -> torch.Tensor:
     r"""\\( L_2^\tau(u) = |\tau - 1(u < 0)| \, u^2 \\), elementwise; the weight is a constant to autograd.
 
     Args:
-        u (`torch.Tensor`):
-            Differences target − prediction. Its minimum over the prediction is the target's τ-expectile.
-        tau (`float`):
-            Between 0 and 1; above ½ leans towards the larger targets.
+        u (`torch.Tensor`): Differences target − prediction. Its minimum over the prediction is the target's
+            τ-expectile.
+        tau (`float`): Between 0 and 1; above ½ leans towards the larger targets.
 
     Returns:
         `torch.Tensor`: of the shape of `u`.
@@ -43,28 +42,22 @@ def ilql_loss(
     term and V from the second only.
 
     Args:
-        q_taken (`torch.Tensor` of shape `(2, T)`):
-            Q_j(s, a) of the actions taken, from [`q_statistics`].
-        q_logsumexp (`torch.Tensor` of shape `(2, T)`):
-            Log-sum-exp of Q_j(s, ·) over the vocabulary, from [`q_statistics`].
-        values (`torch.Tensor` of shape `(T,)`):
-            V(s).
-        next_values (`torch.Tensor` of shape `(T,)`):
-            V(s') at the next action token; already 0 after a terminated episode.
-        target_q (`torch.Tensor` of shape `(2, T)`):
-            \\( \hat Q_j(s,a) \\) of the target heads.
-        rewards (`torch.Tensor` of shape `(T,)`):
-            Reward received after each token.
-        discount (`float` or `torch.Tensor` of shape `(T,)`):
-            \\( \gamma \\), or one factor per token (1 within a turn, when discounting counts turns).
-        expectile (`float`):
-            \\( \tau \\).
-        cql_weight (`float`):
-            \\( c \\), the weight of the conservative (CQL) term.
-        half_squared_error (`bool`, *optional*, defaults to `False`):
-            ½ before both squared errors (Q and V), as LMRL-Gym; the paper has none.
-        return_parts (`bool`, *optional*, defaults to `False`):
-            Return the parts, whose sum is the loss, instead of the loss.
+        q_taken (`torch.Tensor` of shape `(2, T)`): Q_j(s, a) of the actions taken, from [`q_statistics`].
+        q_logsumexp (`torch.Tensor` of shape `(2, T)`): Log-sum-exp of Q_j(s, ·) over the vocabulary, from
+            [`q_statistics`].
+        values (`torch.Tensor` of shape `(T,)`): V(s).
+        next_values (`torch.Tensor` of shape `(T,)`): V(s') at the next action token; already 0 after a terminated
+            episode.
+        target_q (`torch.Tensor` of shape `(2, T)`): \\( \hat Q_j(s,a) \\) of the target heads.
+        rewards (`torch.Tensor` of shape `(T,)`): Reward received after each token.
+        discount (`float` or `torch.Tensor` of shape `(T,)`): \\( \gamma \\), or one factor per token (1 within a turn,
+            when discounting counts turns).
+        expectile (`float`): \\( \tau \\).
+        cql_weight (`float`): \\( c \\), the weight of the conservative (CQL) term.
+        half_squared_error (`bool`, *optional*, defaults to `False`): ½ before both squared errors (Q and V), as
+            LMRL-Gym; the paper has none.
+        return_parts (`bool`, *optional*, defaults to `False`): Return the parts, whose sum is the loss, instead of the
+            loss.
 
     Returns:
         `torch.Tensor` of shape `(T,)`, or with `return_parts` a `dict` of `td`, `expectile` and `cql` (weight included),

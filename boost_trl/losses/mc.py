@@ -19,18 +19,14 @@ def mc_loss(
     $$ (Q(s,a) - G)^2 + c \left(\log\sum_{a'} e^{Q(s,a')} - Q(s,a)\right) $$
 
     Args:
-        q_taken (`torch.Tensor` of shape `(T,)`):
-            Q(s, a) of the actions taken, from [`q_statistics`].
-        q_logsumexp (`torch.Tensor` of shape `(T,)`):
-            Log-sum-exp of Q(s, ·) over the vocabulary, from [`q_statistics`].
-        returns (`torch.Tensor` of shape `(T,)`):
-            Reward-to-go G of every token; a constant to autograd.
-        cql_weight (`float`):
-            \\( c \\), the weight of the conservative (CQL) term.
-        half_squared_error (`bool`, *optional*, defaults to `False`):
-            ½ (Q − G)², as LMRL-Gym; the paper has no ½.
-        return_parts (`bool`, *optional*, defaults to `False`):
-            Return the parts, whose sum is the loss, instead of the loss.
+        q_taken (`torch.Tensor` of shape `(T,)`): Q(s, a) of the actions taken, from [`q_statistics`].
+        q_logsumexp (`torch.Tensor` of shape `(T,)`): Log-sum-exp of Q(s, ·) over the vocabulary, from
+            [`q_statistics`].
+        returns (`torch.Tensor` of shape `(T,)`): Reward-to-go G of every token; a constant to autograd.
+        cql_weight (`float`): \\( c \\), the weight of the conservative (CQL) term.
+        half_squared_error (`bool`, *optional*, defaults to `False`): ½ (Q − G)², as LMRL-Gym; the paper has no ½.
+        return_parts (`bool`, *optional*, defaults to `False`): Return the parts, whose sum is the loss, instead of the
+            loss.
 
     Returns:
         `torch.Tensor` of shape `(T,)`, or with `return_parts` a `dict` of `td` and `cql` (weight included), `(T,)` each.

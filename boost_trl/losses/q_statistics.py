@@ -29,17 +29,15 @@ def q_statistics(
     Computed in the promoted dtype of `hidden` and `weight`, and at least in float32, under autocast too.
 
     Args:
-        hidden (`torch.Tensor` of shape `(T, d)`):
-            States of the action tokens (the hidden state of the token before each), any floating dtype.
-        weight (`torch.Tensor` of shape `(V, d)` or `(K, V, d)`):
-            One Q head, or K heads over the same states.
-        bias (`torch.Tensor` of shape `(1,)` or `(V,)`, with K heads `(K, 1)` or `(K, V)`, *optional*):
-            One number per head, or one per token of the vocabulary. May be `None`.
-        actions (`torch.Tensor` of shape `(T,)`):
-            Token ids of the actions taken.
-        chunk_size (`int`, *optional*):
-            Most logits to hold at a time. By default it is chosen from the sizes and the device: at most 2^20 on a CPU
-            and 2^26 elsewhere, and never more than a quarter of T · V once that exceeds 2^18.
+        hidden (`torch.Tensor` of shape `(T, d)`): States of the action tokens (the hidden state of the token before
+            each), any floating dtype.
+        weight (`torch.Tensor` of shape `(V, d)` or `(K, V, d)`): One Q head, or K heads over the same states.
+        bias (`torch.Tensor` of shape `(1,)` or `(V,)`, with K heads `(K, 1)` or `(K, V)`, *optional*): One number per
+            head, or one per token of the vocabulary. May be `None`.
+        actions (`torch.Tensor` of shape `(T,)`): Token ids of the actions taken.
+        chunk_size (`int`, *optional*): Most logits to hold at a time. By default it is chosen from the sizes and the
+            device: at most 2^20 on a CPU and 2^26 elsewhere, and never more than a quarter of T · V once that exceeds
+            2^18.
 
     Returns:
         `tuple` of two `torch.Tensor` of shape `(T,)`, with K heads `(K, T)`: `q_taken` and `q_logsumexp`, float32

@@ -8,10 +8,9 @@ def returns_to_go(rewards: torch.Tensor, discount: float | torch.Tensor = 1.0) -
     last step.
 
     Args:
-        rewards (`torch.Tensor` of shape `(T,)`):
-            Reward received after each step (a turn or an action token).
-        discount (`float` or `torch.Tensor` of shape `(T,)`, *optional*, defaults to `1.0`):
-            \\( \gamma \\), or one factor per step where only some steps discount.
+        rewards (`torch.Tensor` of shape `(T,)`): Reward received after each step (a turn or an action token).
+        discount (`float` or `torch.Tensor` of shape `(T,)`, *optional*, defaults to `1.0`): \\( \gamma \\), or one
+            factor per step where only some steps discount.
 
     Returns:
         `torch.Tensor` of shape `(T,)`, in the rewards' dtype (float32 for integers), without gradient.

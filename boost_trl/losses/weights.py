@@ -9,9 +9,9 @@ def trajectory_weights(scores: torch.Tensor) -> torch.Tensor:
     r"""Softmax over the optimizer batch: \\( \tilde w_i = e^{s_i} / \sum_j e^{s_j} \\).
 
     Args:
-        scores (`torch.Tensor` of shape `(B,)`):
-            Scores of all trajectories of the batch: every micro-batch of the accumulation window on every process. A
-            softmax over a micro-batch of one row would make each weight 1 and the scores' gradient 0.
+        scores (`torch.Tensor` of shape `(B,)`): Scores of all trajectories of the batch: every micro-batch of the
+            accumulation window on every process. A softmax over a micro-batch of one row would make each weight 1 and
+            the scores' gradient 0.
 
     Returns:
         `torch.Tensor` of shape `(B,)`: float32 (float64 for float64 scores), sums to one, differentiable.
@@ -28,8 +28,7 @@ def effective_sample_size(weights: torch.Tensor) -> torch.Tensor:
     r"""\\( n_\mathrm{eff} = 1 / \sum_i \tilde w_i^2 \\): N for uniform weights, 1 when one trajectory has them all.
 
     Args:
-        weights (`torch.Tensor` of shape `(N,)`):
-            Normalised weights (they sum to one).
+        weights (`torch.Tensor` of shape `(N,)`): Normalised weights (they sum to one).
 
     Returns:
         `torch.Tensor`: a scalar.
@@ -41,8 +40,8 @@ def weight_entropy(weights: torch.Tensor) -> torch.Tensor:
     r"""\\( -\sum_i \tilde w_i \ln \tilde w_i \\) in nats: ln N for uniform weights, 0 when one trajectory has them all.
 
     Args:
-        weights (`torch.Tensor` of shape `(N,)`):
-            Normalised weights (they sum to one). A weight of exactly zero counts zero.
+        weights (`torch.Tensor` of shape `(N,)`): Normalised weights (they sum to one). A weight of exactly zero counts
+            zero.
 
     Returns:
         `torch.Tensor`: a scalar.

@@ -10,14 +10,10 @@ def fold_output_head(model: PreTrainedModel, weight: torch.Tensor, bias: torch.T
     r"""Give `model` an untied output head of its own, so that its logits are \\( W h + b \\), up to a constant over tokens.
 
     Args:
-        model (`PreTrainedModel`):
-            A causal LM; changed in place. The head is rounded to its dtype.
-        weight (`torch.Tensor` of shape `(V, d)`):
-            W.
-        bias (`torch.Tensor` of shape `(1,)` or `(V,)`):
-            b. One number is a constant over tokens.
-        add (`bool`):
-            Add W h + b to the model's logits instead of replacing them.
+        model (`PreTrainedModel`): A causal LM; changed in place. The head is rounded to its dtype.
+        weight (`torch.Tensor` of shape `(V, d)`): W.
+        bias (`torch.Tensor` of shape `(1,)` or `(V,)`): b. One number is a constant over tokens.
+        add (`bool`): Add W h + b to the model's logits instead of replacing them.
 
     Raises:
         ValueError: if the architecture's head has no bias to hold a token bias, or its logits are not a multiple of what

@@ -1,4 +1,4 @@
-"""How a language model's logits follow from its final hidden state: what a linear head has to match."""
+"""Logits of a language model from its final hidden state: what a linear head has to match."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What the model card of a value policy says about opening it."""
+"""The part of a value policy's model card that says how to open it."""
 
 import os
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ class PolicyCard:
         return "\n".join(["```python", *lines, "```"])
 
     def files(self) -> list[tuple[str, str]]:
-        """Where is what."""
+        """Table of the repository's folders and files: path and contents."""
         kind = "The PEFT adapter" if self.is_adapter else "The language model"
         rows = [("this folder", "**The trained policy**, as a plain causal language model")]
         if self.why_not_plain is not None:

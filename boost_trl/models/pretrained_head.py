@@ -29,10 +29,8 @@ class PretrainedHead(torch.nn.Module):
         """Write the weights and the configuration into a folder, which is created if needed.
 
         Args:
-            save_directory (`str` or `Path`):
-                Folder; files of other names in it are left alone.
-            state_dict (`dict`, *optional*):
-                The weights, where the module does not hold them itself (ZeRO-3).
+            save_directory (`str` or `Path`): Folder; files of other names in it are left alone.
+            state_dict (`dict`, *optional*): The weights, where the module does not hold them itself (ZeRO-3).
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,8 +45,8 @@ class PretrainedHead(torch.nn.Module):
         """Load from a local folder or a Hub repository.
 
         Args:
-            pretrained_model_name_or_path (`str` or `Path`):
-                Folder that [`~PretrainedHead.save_pretrained`] wrote, or a Hub id.
+            pretrained_model_name_or_path (`str` or `Path`): Folder that [`~PretrainedHead.save_pretrained`] wrote, or
+                a Hub id.
             **hub_kwargs:
                 `revision`, `subfolder`, `token`, `cache_dir`, `local_files_only` and the like of
                 [`~huggingface_hub.hf_hub_download`].
@@ -82,12 +80,9 @@ class PretrainedHead(torch.nn.Module):
         """Upload the two files to a Hub model repository, which is created if needed; its other files stay.
 
         Args:
-            repo_id (`str`):
-                `"namespace/name"`.
-            private (`bool`, *optional*):
-                Visibility of a repository that is created.
-            token (`str`, *optional*):
-                Hub token; by default the stored login.
+            repo_id (`str`): `"namespace/name"`.
+            private (`bool`, *optional*): Visibility of a repository that is created.
+            token (`str`, *optional*): Hub token; by default the stored login.
             **commit_kwargs:
                 `commit_message`, `revision`, `create_pr`, `path_in_repo` of [`~huggingface_hub.HfApi.upload_folder`].
 

@@ -12,18 +12,13 @@ from .pretrained_head import PretrainedHead
 
 @dataclass
 class ReweightingHeadConfig:
-    """
-    Shape of a [`ReweightingHead`].
+    """Shape of a [`ReweightingHead`].
 
     Args:
-        input_size (`int`):
-            d, the width of a trajectory embedding.
-        hidden_size (`int`, *optional*, defaults to `128`):
-            Width of the hidden layers.
-        depth (`int`, *optional*, defaults to `2`):
-            Number of linear layers.
-        boost_trl_version (`str`, *optional*):
-            Version that wrote the head.
+        input_size (`int`): d, the width of a trajectory embedding.
+        hidden_size (`int`, *optional*, defaults to `128`): Width of the hidden layers.
+        depth (`int`, *optional*, defaults to `2`): Number of linear layers.
+        boost_trl_version (`str`, *optional*): Version that wrote the head.
 
     Raises:
         ValueError: if a size is not positive.
@@ -41,18 +36,14 @@ class ReweightingHeadConfig:
 
 
 class ReweightingHead(PretrainedHead):
-    """
-    A ReLU network from trajectory embeddings to scores; the softmax of a batch's scores are its weights
+    """A ReLU network from trajectory embeddings to scores; the softmax of a batch's scores are its weights
     ([`losses.trajectory_weights`]). Its last layer starts at zero, so training starts from exactly uniform weights, and
     has no bias: a constant on all scores changes no weight. Embeddings are standardised with buffers that are saved.
 
     Args:
-        input_size (`int`):
-            d, the width of a trajectory embedding.
-        hidden_size (`int`, *optional*, defaults to `128`):
-            Width of the hidden layers.
-        depth (`int`, *optional*, defaults to `2`):
-            Number of linear layers (the paper: 2, for WebShop 4).
+        input_size (`int`): d, the width of a trajectory embedding.
+        hidden_size (`int`, *optional*, defaults to `128`): Width of the hidden layers.
+        depth (`int`, *optional*, defaults to `2`): Number of linear layers (the paper: 2, for WebShop 4).
 
     Example:
 
@@ -87,8 +78,7 @@ class ReweightingHead(PretrainedHead):
         Without a call, embeddings are used as they are. A constant dimension is only shifted.
 
         Args:
-            embeddings (`torch.Tensor` of shape `(N, d)`):
-                Embeddings of all training trajectories.
+            embeddings (`torch.Tensor` of shape `(N, d)`): Embeddings of all training trajectories.
 
         Raises:
             ValueError: if there are none, they have another width, or one is not finite.
@@ -111,8 +101,7 @@ class ReweightingHead(PretrainedHead):
         """Scores, in float32 under autocast too.
 
         Args:
-            embeddings (`torch.Tensor` of shape `(B, d)`):
-                Trajectory embeddings, any floating dtype.
+            embeddings (`torch.Tensor` of shape `(B, d)`): Trajectory embeddings, any floating dtype.
 
         Returns:
             `torch.Tensor` of shape `(B,)`, differentiable.

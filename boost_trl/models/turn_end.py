@@ -1,4 +1,4 @@
-"""Where a turn ends: the marks that a chat template writes behind it."""
+"""End of a turn: the marks that a chat template writes behind it."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ CONTENT, NEXT_CONTENT = "\u27e6turn\u27e7", "\u27e6next turn\u27e7"
 
 @dataclass(frozen=True)
 class TurnEnd:
-    """What tells that a turn is over: a token, or a text where the template's mark is no token of its own.
+    """Mark at which a turn is over: a token, or a text where the template's mark is no token of its own.
 
     Args:
         token_id (`int`, *optional*): the special token that the template writes behind the turn.
@@ -66,8 +66,8 @@ def turn_end(
 
 
 def policy_generation_config(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
-    """How an extracted policy speaks unless told otherwise: it samples its whole distribution, which is what was trained,
-    and stops at the end of the assistant's turn.
+    """Default generation settings of an extracted policy: it samples its whole distribution, which is what was
+    trained, and stops at the end of the assistant's turn.
 
     Where that end is a text and no token, `generate` needs it as `stop_strings`, together with the tokenizer.
 

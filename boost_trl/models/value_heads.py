@@ -13,38 +13,28 @@ from .pretrained_head import PretrainedHead
 
 @dataclass
 class ValueHeadsConfig:
-    """
-    Configuration of [`ValueHeads`]: their shape, and what is needed to read their values.
+    """Configuration of [`ValueHeads`]: their shape, and what is needed to read their values.
 
     Args:
-        algorithm (`str`):
-            `"mc"` (Q heads only) or `"ilql"` (Q heads and one V head).
-        hidden_size (`int`):
-            d, the width of the final hidden state.
-        vocab_size (`int`):
-            V, the number of rows of the language model's output matrix (padding rows included).
-        num_q_heads (`int`, *optional*):
-            K; by default 1 for `"mc"` and 2 for `"ilql"`.
-        bias (`str`, *optional*, defaults to `"scalar"`):
-            `"scalar"`: one number per Q head; `"token"`: one per token of the vocabulary.
-        rank (`int`, *optional*):
-            Replaces each V × d matrix by the product of V × rank and rank × d.
-        with_targets (`bool`, *optional*, defaults to `False`):
-            Keep slowly moving copies of the Q heads.
-        return_shift (`float`, *optional*, defaults to `0.0`):
-            Shift of the returns that the heads were trained on: return = `return_shift + return_scale * Q`.
-        return_scale (`float`, *optional*, defaults to `1.0`):
-            Scale of the returns.
-        train_backbone (`bool`, *optional*, defaults to `True`):
-            Whether the backbone moved in training. `False` states that the language model which the heads sit on is
-            the unmodified one, so that it can serve as the prior of [`ValuePolicy`] in the same forward pass.
+        algorithm (`str`): `"mc"` (Q heads only) or `"ilql"` (Q heads and one V head).
+        hidden_size (`int`): d, the width of the final hidden state.
+        vocab_size (`int`): V, the number of rows of the language model's output matrix (padding rows included).
+        num_q_heads (`int`, *optional*): K; by default 1 for `"mc"` and 2 for `"ilql"`.
+        bias (`str`, *optional*, defaults to `"scalar"`): `"scalar"`: one number per Q head; `"token"`: one per token
+            of the vocabulary.
+        rank (`int`, *optional*): Replaces each V × d matrix by the product of V × rank and rank × d.
+        with_targets (`bool`, *optional*, defaults to `False`): Keep slowly moving copies of the Q heads.
+        return_shift (`float`, *optional*, defaults to `0.0`): Shift of the returns that the heads were trained on:
+            return = `return_shift + return_scale * Q`.
+        return_scale (`float`, *optional*, defaults to `1.0`): Scale of the returns.
+        train_backbone (`bool`, *optional*, defaults to `True`): Whether the backbone moved in training. `False` states
+            that the language model which the heads sit on is the unmodified one, so that it can serve as the prior of
+            [`ValuePolicy`] in the same forward pass.
         beta (`float`, *optional*, defaults to `1.0`), prior (`str`, *optional*, defaults to `"none"`),
-        heads (`str`, *optional*, defaults to `"min"`), reference_model_name_or_path (`str`, *optional*):
-            What [`ValuePolicy.from_pretrained`] uses unless told otherwise.
-        base_model_name_or_path (`str`, *optional*):
-            The language model that training started from.
-        boost_trl_version (`str`, *optional*):
-            Version that wrote the heads.
+        heads (`str`, *optional*, defaults to `"min"`), reference_model_name_or_path (`str`, *optional*): What
+            [`ValuePolicy.from_pretrained`] uses unless told otherwise.
+        base_model_name_or_path (`str`, *optional*): The language model that training started from.
+        boost_trl_version (`str`, *optional*): Version that wrote the heads.
 
     Raises:
         ValueError: if `algorithm` or `bias` is none of its choices, or a size is not positive.
@@ -81,15 +71,13 @@ class ValueHeadsConfig:
 
 
 class ValueHeads(PretrainedHead):
-    r"""
-    K linear Q heads \\( Q_j(s, \cdot) = W_j h + b_j \\), for ILQL a V head \\( V(s) = w \cdot h + v \\), and on request
-    target copies of the Q heads. Parameters are float32 and start at zero: call
+    r"""K linear Q heads \\( Q_j(s, \cdot) = W_j h + b_j \\), for ILQL a V head \\( V(s) = w \cdot h + v \\), and on
+    request target copies of the Q heads. Parameters are float32 and start at zero: call
     [`~ValueHeads.initialize_from_lm_head`] or [`~ValueHeads.initialize_random`]. Hidden states may have any floating
     dtype; values are computed in float32, under autocast too.
 
     Args:
-        config ([`ValueHeadsConfig`]):
-            Shapes and scales.
+        config ([`ValueHeadsConfig`]): Shapes and scales.
 
     Example:
 
@@ -129,12 +117,9 @@ class ValueHeads(PretrainedHead):
         whole within its forward only.
 
         Args:
-            states (`torch.Tensor` of shape `(M, d)`):
-                States.
-            action_index (`torch.LongTensor` of shape `(N,)`):
-                Which of them precede an action token.
-            actions (`torch.LongTensor` of shape `(N,)`):
-                The actions taken.
+            states (`torch.Tensor` of shape `(M, d)`): States.
+            action_index (`torch.LongTensor` of shape `(N,)`): Which of them precede an action token.
+            actions (`torch.LongTensor` of shape `(N,)`): The actions taken.
 
         Returns:
             `dict`: `q_taken` and `q_logsumexp` of shape `(K, N)`; for ILQL `values` `(M,)` and `target_q` `(K, N)`.
@@ -151,10 +136,8 @@ class ValueHeads(PretrainedHead):
         """Q(s, a) and logsumexp Q(s, ·) of every Q head, differentiable: see [`losses.q_statistics`].
 
         Args:
-            hidden (`torch.Tensor` of shape `(T, d)`):
-                States of the action tokens.
-            actions (`torch.Tensor` of shape `(T,)`):
-                Actions taken.
+            hidden (`torch.Tensor` of shape `(T, d)`): States of the action tokens.
+            actions (`torch.Tensor` of shape `(T,)`): Actions taken.
 
         Returns:
             `tuple` of two `torch.Tensor` of shape `(K, T)`, float32.
@@ -172,8 +155,7 @@ class ValueHeads(PretrainedHead):
         """V(s) of an ILQL head.
 
         Args:
-            hidden (`torch.Tensor` of shape `(..., d)`):
-                States.
+            hidden (`torch.Tensor` of shape `(..., d)`): States.
 
         Returns:
             `torch.Tensor` of shape `(...)`, float32, differentiable.
@@ -190,10 +172,8 @@ class ValueHeads(PretrainedHead):
         """Q(s, a) of the target heads, or of the heads themselves where there are none; without gradient.
 
         Args:
-            hidden (`torch.Tensor` of shape `(T, d)`):
-                States of the action tokens.
-            actions (`torch.Tensor` of shape `(T,)`):
-                Actions taken.
+            hidden (`torch.Tensor` of shape `(T, d)`): States of the action tokens.
+            actions (`torch.Tensor` of shape `(T,)`): Actions taken.
 
         Returns:
             `torch.Tensor` of shape `(K, T)`, float32.
@@ -209,10 +189,8 @@ class ValueHeads(PretrainedHead):
         """Q(s, ·) over the vocabulary, for decoding: needs V numbers per state.
 
         Args:
-            hidden (`torch.Tensor` of shape `(..., d)`):
-                States.
-            reduction (`str`, *optional*, defaults to `"min"`):
-                Over the Q heads: `"min"`, `"mean"` or `"first"`.
+            hidden (`torch.Tensor` of shape `(..., d)`): States.
+            reduction (`str`, *optional*, defaults to `"min"`): Over the Q heads: `"min"`, `"mean"` or `"first"`.
 
         Returns:
             `torch.Tensor` of shape `(..., V)`, float32.
@@ -233,8 +211,7 @@ class ValueHeads(PretrainedHead):
         """One linear map equal to the mean of the Q heads or to the first one.
 
         Args:
-            reduction (`str`):
-                `"mean"` or `"first"`.
+            reduction (`str`): `"mean"` or `"first"`.
 
         Returns:
             `tuple` of `torch.Tensor`: weight `(V, d)` and bias `(1,)` or `(V,)`, without gradient.
@@ -256,8 +233,7 @@ class ValueHeads(PretrainedHead):
         r"""Polyak step of the target copies: \\( \hat\theta \leftarrow \hat\theta + \text{rate} (\theta - \hat\theta) \\).
 
         Args:
-            rate (`float`):
-                1 copies the heads; nothing happens without targets.
+            rate (`float`): 1 copies the heads; nothing happens without targets.
         """
         if self.config.with_targets:
             for name in self._q_names:
@@ -270,8 +246,7 @@ class ValueHeads(PretrainedHead):
         """Take over another module's heads and target heads, in place.
 
         Args:
-            other ([`ValueHeads`]):
-                Heads of the same configuration.
+            other ([`ValueHeads`]): Heads of the same configuration.
         """
         self.load_state_dict(other.state_dict())
 
@@ -290,14 +265,12 @@ class ValueHeads(PretrainedHead):
         biases are zero, targets equal the heads. With a rank, W is the best approximation of that rank.
 
         Args:
-            weight (`torch.Tensor` of shape `(V, d)`):
-                The language model's output matrix.
-            logit_scale (`float`, *optional*, defaults to `1.0`):
-                Factor between `weight @ hidden` and the model's logits, for architectures that have one.
-            generator (`torch.Generator`, *optional*):
-                Of the noise, on the CPU.
-            bias (`torch.Tensor` of shape `(V,)`, *optional*):
-                The bias of the output head; only heads with a bias per token have a place for it.
+            weight (`torch.Tensor` of shape `(V, d)`): The language model's output matrix.
+            logit_scale (`float`, *optional*, defaults to `1.0`): Factor between `weight @ hidden` and the model's
+                logits, for architectures that have one.
+            generator (`torch.Generator`, *optional*): Of the noise, on the CPU.
+            bias (`torch.Tensor` of shape `(V,)`, *optional*): The bias of the output head; only heads with a bias per
+                token have a place for it.
 
         Raises:
             ValueError: if `weight` is not of shape `(V, d)`.
@@ -332,10 +305,9 @@ class ValueHeads(PretrainedHead):
         """Start from small random Q heads, zero biases and a zero V head; targets equal the heads.
 
         Args:
-            std (`float`, *optional*, defaults to `0.02`):
-                Standard deviation of the entries of W (of the product, with a rank).
-            generator (`torch.Generator`, *optional*):
-                On the CPU.
+            std (`float`, *optional*, defaults to `0.02`): Standard deviation of the entries of W (of the product, with
+                a rank).
+            generator (`torch.Generator`, *optional*): On the CPU.
         """
         self._zero()
         if self.config.rank is None:
@@ -350,10 +322,8 @@ class ValueHeads(PretrainedHead):
         """Add a constant to all Q values (and their targets), and one to V.
 
         Args:
-            delta (`float` or `torch.Tensor` of shape `(K,)`):
-                Added to every head, or one number per head.
-            value_delta (`float`, *optional*, defaults to `0.0`):
-                Added to V(s) of ILQL heads.
+            delta (`float` or `torch.Tensor` of shape `(K,)`): Added to every head, or one number per head.
+            value_delta (`float`, *optional*, defaults to `0.0`): Added to V(s) of ILQL heads.
         """
         delta = torch.as_tensor(delta, dtype=torch.float32, device=self.q_bias.device).reshape(-1, 1)
         self.q_bias.add_(delta)

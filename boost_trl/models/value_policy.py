@@ -32,8 +32,7 @@ from .value_heads import ValueHeads, ValueHeadsConfig
 
 
 class ValuePolicy(PreTrainedModel, GenerationMixin):
-    r"""
-    A causal LM whose logits are read off value heads, so that ordinary `generate` (KV cache, left-padded batches,
+    r"""A causal LM whose logits are read off value heads, so that ordinary `generate` (KV cache, left-padded batches,
     temperature, top-k, beams, …) samples the extracted policy:
 
     - `prior="none"`: \\( \pi(a \mid s) \propto \exp(\beta Q(s,a)) \\), the rule of the paper;
@@ -43,22 +42,16 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
     V(s) is one number per state and changes no probability. β acts on the normalised Q that the heads were trained on.
 
     Args:
-        causal_lm (`PreTrainedModel` or `PeftModel`):
-            The language model that the heads sit on.
-        value_heads ([`ValueHeads`]):
-            Heads on its final hidden state.
-        beta (`float`, *optional*, defaults to `1.0`):
-            \\( \beta \\).
-        prior (`str`, *optional*, defaults to `"none"`):
-            `"none"` or `"lm"`.
-        heads (`str`, *optional*, defaults to `"min"`):
-            Which Q acts when there are several heads: their `"min"`, their `"mean"`, or the `"first"`.
-        reference_model (`PreTrainedModel`, *optional*):
-            π_ref, run beside the policy with a KV cache of its own. Without one, `prior="lm"` uses the adapters'
-            base model (adapters off, again with its own cache), or the same forward pass where the heads' configuration
-            says that the backbone was not trained.
-        processing_class (`PreTrainedTokenizerBase`, *optional*):
-            The tokenizer, saved and uploaded along.
+        causal_lm (`PreTrainedModel` or `PeftModel`): The language model that the heads sit on.
+        value_heads ([`ValueHeads`]): Heads on its final hidden state.
+        beta (`float`, *optional*, defaults to `1.0`): \\( \beta \\).
+        prior (`str`, *optional*, defaults to `"none"`): `"none"` or `"lm"`.
+        heads (`str`, *optional*, defaults to `"min"`): Which Q acts when there are several heads: their `"min"`, their
+            `"mean"`, or the `"first"`.
+        reference_model (`PreTrainedModel`, *optional*): π_ref, run beside the policy with a KV cache of its own.
+            Without one, `prior="lm"` uses the adapters' base model (adapters off, again with its own cache), or the
+            same forward pass where the heads' configuration says that the backbone was not trained.
+        processing_class (`PreTrainedTokenizerBase`, *optional*): The tokenizer, saved and uploaded along.
 
     Raises:
         ValueError: if an option is none of its choices, the heads have another width or vocabulary than the model, the
@@ -135,16 +128,13 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         """Load a trainer's `output_dir` or checkpoint, or what [`~ValuePolicy.save_pretrained`] wrote.
 
         Args:
-            pretrained_model_name_or_path (`str` or `Path`):
-                Local folder or Hub id.
-            beta (`float`, *optional*), prior (`str`, *optional*), heads (`str`, *optional*):
-                See [`ValuePolicy`]; by default those that were saved with the heads.
-            reference_model_name_or_path (`str`, *optional*):
-                π_ref for `prior="lm"`, needed when the whole backbone was trained; by default the one that was saved.
-            revision, token, cache_dir, local_files_only (*optional*):
-                As everywhere on the Hub.
-            config, adapter_kwargs (*optional*):
-                Not used: `AutoModelForCausalLM` passes them.
+            pretrained_model_name_or_path (`str` or `Path`): Local folder or Hub id.
+            beta (`float`, *optional*), prior (`str`, *optional*), heads (`str`, *optional*): See [`ValuePolicy`]; by
+                default those that were saved with the heads.
+            reference_model_name_or_path (`str`, *optional*): π_ref for `prior="lm"`, needed when the whole backbone
+                was trained; by default the one that was saved.
+            revision, token, cache_dir, local_files_only (*optional*): As everywhere on the Hub.
+            config, adapter_kwargs (*optional*): Not used: `AutoModelForCausalLM` passes them.
             **model_kwargs:
                 For `AutoModelForCausalLM.from_pretrained`, e.g. `dtype`, `device_map`, `attn_implementation`.
 
@@ -188,15 +178,14 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         (see [`~ValuePolicy.to_causal_lm`]), `AutoModelForCausalLM` opens the folder as well.
 
         Args:
-            save_directory (`str` or `Path`):
-                Folder.
+            save_directory (`str` or `Path`): Folder.
             **kwargs:
                 For the `save_pretrained` of the language models, e.g. `max_shard_size`.
         """
         self._save(Path(save_directory), **kwargs)
 
     def _save(self, folder: Path, **kwargs) -> str | None:
-        """Why the policy did not fold, `None` if it did."""
+        """Save the policy; returns the reason why it did not fold, `None` if it did."""
         save_backbone(folder, self.causal_lm, self.generation_config, **kwargs)
         value_heads = copy.copy(self.value_heads)
         value_heads.config = self._heads_config()
@@ -228,16 +217,11 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         """Upload what [`~ValuePolicy.save_pretrained`] writes, with a model card, to a repository that is created if needed.
 
         Args:
-            repo_id (`str`):
-                `"namespace/name"`.
-            private (`bool`, *optional*):
-                Visibility of a repository that is created.
-            token (`str` or `bool`, *optional*):
-                Hub token; by default the stored login.
-            tags (`list[str]`, *optional*):
-                For the card.
-            max_shard_size (`int` or `str`, *optional*, defaults to `"50GB"`):
-                Of a file of weights.
+            repo_id (`str`): `"namespace/name"`.
+            private (`bool`, *optional*): Visibility of a repository that is created.
+            token (`str` or `bool`, *optional*): Hub token; by default the stored login.
+            tags (`list[str]`, *optional*): For the card.
+            max_shard_size (`int` or `str`, *optional*, defaults to `"50GB"`): Of a file of weights.
             **commit_kwargs:
                 `commit_message`, `commit_description`, `revision`, `create_pr` of [`~huggingface_hub.HfApi.upload_folder`].
 
@@ -295,8 +279,8 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
             input_ids (`torch.LongTensor` of shape `(B, S)`), attention_mask, position_ids, past_key_values, use_cache:
                 As the language model's. With `prior="lm"` and a reference of its own, the reference's keys and values
                 travel with `past_key_values`.
-            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to `0`):
-                How many of the last positions, or which positions, are projected; 0 for all.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to `0`): How many of the last positions, or
+                which positions, are projected; 0 for all.
             **kwargs:
                 Passed on to the language model.
 

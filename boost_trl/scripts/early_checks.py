@@ -1,4 +1,4 @@
-"""What can be wrong with a command's arguments, said before seconds of imports.
+"""Checks of a command's arguments that need no slow import.
 
 The classes of transformers and TRL whose fields are options too can only be imported with torch and all that it needs.
 What is ours is parsed without them, and of theirs only the names are read, from the source.
@@ -45,7 +45,7 @@ def check_names(
     environment: str | None = None,
     environment_kwargs: dict[str, Any] | None = None,
 ) -> None:
-    """What is named must be there, before anything is loaded; `None` names nothing.
+    """Check that what is named exists, before anything is loaded; `None` names nothing.
 
     Raises:
         OSError: as [`~boost_trl.hub_names.check_dataset_name`] and [`~boost_trl.hub_names.resolve_model_name`].

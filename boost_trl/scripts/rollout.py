@@ -13,7 +13,7 @@ from trl import TrlParser
 
 @dataclass
 class RolloutArguments:
-    """What `boost-trl rollout` plays, and with whom.
+    """Arguments of `boost-trl rollout`: the games and the policy.
 
     Args:
         model_name_or_path (`str`): folder or Hub id. A trainer's output with value heads plays the extracted policy.

@@ -14,7 +14,7 @@ from boost_trl.scripts.rollout import check_at_least, parse_environment_kwargs
 
 @dataclass
 class SynthesizeArguments:
-    """What `boost-trl synthesize` reads, writes and how.
+    """Arguments of `boost-trl synthesize`.
 
     Args:
         model_name_or_path (`str`): folder or Hub id of the language model that will be fine-tuned.

@@ -6,9 +6,8 @@ from boost_trl.selection.rules import fractional_ranks
 
 
 def weights_auc(weights, labels) -> float | None:
-    """
-    Probability that a row labelled true has a larger weight than one labelled false, ties counting half: the area under
-    the ROC curve.
+    """Probability that a row labelled true has a larger weight than one labelled false, ties counting half: the area
+    under the ROC curve.
 
     Args:
         weights (array of `float`): (N,).

@@ -1,4 +1,4 @@
-"""What may be chosen; without torch, so that configurations can be checked before it is loaded."""
+"""Choices of the selector's settings; without torch, so that configurations can be checked before it is loaded."""
 
 SELECTORS = ("bds", "bmo", "bmo_exact", "rank", "mixing", "uniform")
 OPTIMIZERS = ("sparse", "adam", "sgd")

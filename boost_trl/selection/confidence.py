@@ -1,4 +1,4 @@
-"""How far weights that come from losses can be trusted: where trusted rows that nothing trained on rank in the pool."""
+"""Confidence in weights that come from losses: where trusted rows that nothing trained on rank in the pool."""
 
 from dataclasses import asdict, dataclass
 
@@ -13,8 +13,7 @@ _FAR_BELOW_CHANCE = 0.25
 
 @dataclass(frozen=True)
 class WeightConfidence:
-    """
-    Where held-out trusted rows rank among the pool's rows by the loss that weights are learned from.
+    """Rank of held-out trusted rows among the pool's rows by the loss that weights are learned from.
 
     A loss-based selector keeps the rows of low loss. That is worth something only if trusted rows, which nothing has
     trained on, have a lower loss than most of the pool.
@@ -60,7 +59,8 @@ class WeightConfidence:
 
 
 def weight_confidence(trusted_losses: np.ndarray, pool_losses: np.ndarray) -> WeightConfidence:
-    """
+    """Confidence in weights from losses of pool and trusted rows.
+
     Args:
         trusted_losses (array of `float`): (T,) mean losses of trusted rows that nothing trained on.
         pool_losses (array of `float`): (M,) mean losses of rows of the pool, under the same model.

@@ -4,8 +4,8 @@ import numpy as np
 
 
 def prefers_weights(weighted_losses: np.ndarray, uniform_losses: np.ndarray) -> bool:
-    """
-    Whether the weighted run's mean loss is below the other's by more than one standard error of the paired difference.
+    """Whether the weighted run's mean loss is below the other's by more than one standard error of the paired
+    difference.
 
     Args:
         weighted_losses (array of `float`): (rows,) losses of trusted rows, kept out of all training, under the model that

@@ -8,7 +8,8 @@ from boost_trl.selection.choices import LEVELS, RESPONSE_WEIGHTINGS
 
 
 class ImportanceRatios(NamedTuple):
-    """
+    """Importance ratios of a batch of answers, and statistics of the raw ones.
+
     Args:
         ratios (`torch.Tensor`): float32, detached, capped; (B,), or (B, T) at token level with 0 outside of the mask.
         is_finite (`torch.Tensor`): (B,) bool. Where it is false a log-probability was NaN or infinite, and the answer's
@@ -35,8 +36,7 @@ def importance_ratios(
     level: str = "sequence",
     cap: float | None = 3.0,
 ) -> ImportanceRatios:
-    r"""
-    Importance ratio of an answer, now to when it was generated, r = π_θ(y)/π_old(y).
+    r"""Importance ratio of an answer, now to when it was generated, r = π_θ(y)/π_old(y).
 
     Log-ratios are summed in float64 and exponentiated once. `"sequence"` is the paper's product over tokens; `"token"`
     keeps one (biased) ratio per token; `"geometric"` is the product's T-th root. Ratios are cut at `cap` from above; with
@@ -85,8 +85,7 @@ def response_weights(
     level: str = "sequence",
     cap: float | None = 3.0,
 ) -> torch.Tensor:
-    r"""
-    Factor of each answer's loss inside 1/G Σ_g (·) L(y_g), its question's mean over G answers.
+    r"""Factor of each answer's loss inside 1/G Σ_g (·) L(y_g), its question's mean over G answers.
 
     `"importance"`: the ratio r_g of [`importance_ratios`]. `"softmax"`: G·λ_g with Lemma 6's λ_g = softmax_g(−L(y_g)), L
     the summed loss: λ sums to one over a question's answers, so that G·λ_g has mean one, as r_g has at age 0, and a

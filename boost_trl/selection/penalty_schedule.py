@@ -9,20 +9,17 @@ _SLACK = 1e-6  # an epoch that a trainer counts as 0.9999999 is over; 0.1 + 9·0
 
 @dataclass(frozen=True)
 class PenaltySchedule:
-    r"""
-    ρ_k = `rho_init` + `rho_increment`·⌊epoch⌋, and the penalty γ_k = ρ_k/(1 − ρ_k) of (10a).
+    r"""ρ_k = `rho_init` + `rho_increment`·⌊epoch⌋, and the penalty γ_k = ρ_k/(1 − ρ_k) of (10a).
 
     Args:
-        num_epochs (`float`):
-            How long training lasts; may be fractional. The whole schedule is checked before it starts.
-        rho_init (`float`, *optional*, defaults to `0.1`):
-            ρ in the first epoch, in [0, 1).
-        rho_increment (`float`, *optional*, defaults to `0.1`):
-            Added at each new epoch.
-        mixing (`bool`, *optional*, defaults to `False`):
-            Direct mixing: (1 − ρ) L₀ + ρ L_SFT with ρ = `rho_init` in [0, 1] throughout.
-        normalize (`bool`, *optional*, defaults to `False`):
-            Divide both terms by 1 + γ, so that they sum to one (`normalize_penalty`).
+        num_epochs (`float`): How long training lasts; may be fractional. The whole schedule is checked before it
+            starts.
+        rho_init (`float`, *optional*, defaults to `0.1`): ρ in the first epoch, in [0, 1).
+        rho_increment (`float`, *optional*, defaults to `0.1`): Added at each new epoch.
+        mixing (`bool`, *optional*, defaults to `False`): Direct mixing: (1 − ρ) L₀ + ρ L_SFT with ρ = `rho_init` in
+            [0, 1] throughout.
+        normalize (`bool`, *optional*, defaults to `False`): Divide both terms by 1 + γ, so that they sum to one
+            (`normalize_penalty`).
 
     Raises:
         ValueError: if ρ leaves its range at any epoch.

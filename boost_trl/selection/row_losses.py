@@ -4,8 +4,7 @@ import numpy as np
 
 
 def row_means(ids: np.ndarray, loss_sums: np.ndarray, token_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Per-token mean loss C_b of every row in an optimizer batch.
+    """Per-token mean loss C_b of every row in an optimizer batch.
 
     A packed row may lie in several sequences, micro-batches or processes. Its pieces are summed and counted before they
     are divided; dividing first would let a short piece weigh as much as a long one.

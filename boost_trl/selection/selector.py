@@ -20,37 +20,31 @@ CONFIG_NAME = "selector_config.json"
 
 
 class Selector:
-    r"""
-    Logits ω over the N rows of a training pool, and the rule by which their losses move them.
+    r"""Logits ω over the N rows of a training pool, and the rule by which their losses move them.
 
     It is plain state on the CPU, outside of any model: every process keeps a copy, gives it the same gathered batch and
     ends with bitwise the same ω. A call to `update` costs O(batch), whatever N is, except for the dense optimizers and
     the refreshes of `"rank"` and `"bmo_exact"`.
 
     Args:
-        num_examples (`int`):
-            N. Rows are named by ids from 0 to N − 1.
-        selector (`str`, *optional*, defaults to `"rank"`):
-            `"rank"` (which needs [`~Selector.set_schedule`]), `"bds"` (10b), `"bmo"` (48), `"bmo_exact"` (42–43), or the
-            fixed weights of `"mixing"` and `"uniform"`. See `docs/selector.md`.
-        selector_optimizer (`str`, *optional*, defaults to `"sparse"`):
-            For `"bds"`: `"sparse"` moves the visited rows, `"sgd"` and `"adam"` (the paper's) move all.
-        selector_learning_rate (`float`, *optional*):
-            a in the equations. Defaults to 1.0 for sparse and sgd, 1e-4 for adam and 0.5 for `"bmo"`.
-        selector_max_step (`float`, *optional*, defaults to `1.0`):
-            Largest change of one logit in one update of the sparse optimizer.
-        bmo_tau (`float`, *optional*, defaults to `1.0`):
-            τ of BMO.
-        keep_fraction (`float`, *optional*, defaults to `0.3`):
-            Share of the rows that `"rank"` keeps in the end.
-        rank_refresh_steps (`int`, *optional*):
-            Updates between two rankings. Defaults to 1/20 of an epoch.
-        weight_scale (`str`, *optional*, defaults to `"mean_one"`):
-            `"mean_one"`: weights N·σ(ω). `"simplex"`: σ(ω), the paper's, in the weights and in the gradient.
-        min_effective_sample_size (`float`, *optional*, defaults to `0.01`):
-            Warn when n_eff falls below this share of N, or below 2 rows (1.5 of only 2). 0: never.
-        dataset_fingerprint (`str`, *optional*):
-            Saved with the state, which then loads for the same rows only.
+        num_examples (`int`): N. Rows are named by ids from 0 to N − 1.
+        selector (`str`, *optional*, defaults to `"rank"`): `"rank"` (which needs [`~Selector.set_schedule`]), `"bds"`
+            (10b), `"bmo"` (48), `"bmo_exact"` (42–43), or the fixed weights of `"mixing"` and `"uniform"`. See
+            `docs/selector.md`.
+        selector_optimizer (`str`, *optional*, defaults to `"sparse"`): For `"bds"`: `"sparse"` moves the visited rows,
+            `"sgd"` and `"adam"` (the paper's) move all.
+        selector_learning_rate (`float`, *optional*): a in the equations. Defaults to 1.0 for sparse and sgd, 1e-4 for
+            adam and 0.5 for `"bmo"`.
+        selector_max_step (`float`, *optional*, defaults to `1.0`): Largest change of one logit in one update of the
+            sparse optimizer.
+        bmo_tau (`float`, *optional*, defaults to `1.0`): τ of BMO.
+        keep_fraction (`float`, *optional*, defaults to `0.3`): Share of the rows that `"rank"` keeps in the end.
+        rank_refresh_steps (`int`, *optional*): Updates between two rankings. Defaults to 1/20 of an epoch.
+        weight_scale (`str`, *optional*, defaults to `"mean_one"`): `"mean_one"`: weights N·σ(ω). `"simplex"`: σ(ω),
+            the paper's, in the weights and in the gradient.
+        min_effective_sample_size (`float`, *optional*, defaults to `0.01`): Warn when n_eff falls below this share of
+            N, or below 2 rows (1.5 of only 2). 0: never.
+        dataset_fingerprint (`str`, *optional*): Saved with the state, which then loads for the same rows only.
 
     Raises:
         ValueError: for a value out of its range; the message names the field.
@@ -156,8 +150,7 @@ class Selector:
         return int(self._num_updates[0])
 
     def weights(self, ids=None) -> torch.Tensor:
-        """
-        The weights of some rows, or of all.
+        """The weights of some rows, or of all.
 
         Args:
             ids (`torch.Tensor` or array of `int`, *optional*): row ids, repeats allowed; all rows by default.
@@ -176,17 +169,15 @@ class Selector:
         return torch.from_numpy(self._logits.all_logits())
 
     def update(self, ids, losses, gamma: float) -> None:
-        """
-        Move ω by the rows of one optimizer batch.
+        """Move ω by the rows of one optimizer batch.
 
         Args:
-            ids (`torch.Tensor` or array of `int`):
-                (B,) row ids of the *whole* batch: all micro-batches of all processes, in any order. A repeated id is a
-                row that was drawn twice, and counts twice; leave out what a sampler repeated only to fill its batch.
-            losses (`torch.Tensor` or array of `float`):
-                (B,) each row's mean loss over its tokens, C_b; see [`~boost_trl.selection.row_means`].
-            gamma (`float`):
-                γ_k, the strength of the penalty.
+            ids (`torch.Tensor` or array of `int`): (B,) row ids of the *whole* batch: all micro-batches of all
+                processes, in any order. A repeated id is a row that was drawn twice, and counts twice; leave out what
+                a sampler repeated only to fill its batch.
+            losses (`torch.Tensor` or array of `float`): (B,) each row's mean loss over its tokens, C_b; see
+                [`~boost_trl.selection.row_means`].
+            gamma (`float`): γ_k, the strength of the penalty.
 
         Raises:
             ValueError: for an id outside 0…N−1, a loss or `gamma` that is not finite, or unequal lengths.
@@ -207,8 +198,7 @@ class Selector:
         self._warn_of_collapse()
 
     def refresh(self, ids, losses) -> None:
-        """
-        Set ω = −τL from the losses of the whole pool: (42)–(43), for `selector="bmo_exact"` only.
+        """Set ω = −τL from the losses of the whole pool: (42)–(43), for `selector="bmo_exact"` only.
 
         Args:
             ids (`torch.Tensor` or array of `int`): (M,) row ids, all different. Rows that are not here weigh one.
@@ -282,8 +272,7 @@ class Selector:
         return {name: torch.from_numpy(array.copy()) for name, array in self._state().items()}
 
     def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
-        """
-        Continue from `state_dict`.
+        """Continue from `state_dict`.
 
         Raises:
             ValueError: if it belongs to another number of rows or another kind of selector.
@@ -318,8 +307,7 @@ class Selector:
         dataset_fingerprint: str | None = None,
         revision: str | None = None,
     ) -> "Selector":
-        """
-        Load a saved selector.
+        """Load a saved selector.
 
         Args:
             path (`str` or `Path`): a local folder or a Hub model id.
@@ -339,8 +327,7 @@ class Selector:
         return selector
 
     def resume_from(self, path: str | Path) -> None:
-        """
-        Continue this selector from a folder that `save_pretrained` wrote.
+        """Continue this selector from a folder that `save_pretrained` wrote.
 
         Raises:
             ValueError: if the folder's selector has another N, dataset fingerprint, kind or weight scale.

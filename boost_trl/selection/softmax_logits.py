@@ -38,7 +38,7 @@ class SoftmaxLogits:
 
     @property
     def count(self) -> int:
-        """How many rows have a logit of their own."""
+        """Number of rows with a logit of their own."""
         return int(self._count[0])
 
     def state(self) -> dict[str, np.ndarray]:

@@ -5,8 +5,7 @@ from torch import nn
 
 
 class TokenBaseline(nn.Module):
-    r"""
-    A running mean b[v] of every token's loss over the pool (`selector_baseline="token"`).
+    r"""A running mean b[v] of every token's loss over the pool (`selector_baseline="token"`).
 
     A row's selection loss is then C_b = mean_t(ℓ_bt − b[y_t]). With m and n the mean and the count of token v's losses in
     the whole optimizer batch, b[v] ← 0.9ⁿ b[v] + (1 − 0.9ⁿ) m, after the batch's C_b were taken with the old b. It is
@@ -48,8 +47,7 @@ class TokenBaseline(nn.Module):
         return value.masked_fill(token_ids < 0, 0.0)
 
     def batch_statistics(self, token_ids: torch.Tensor, token_losses: torch.Tensor) -> torch.Tensor:
-        """
-        Sums to add up over micro-batches and processes.
+        """Sums to add up over micro-batches and processes.
 
         Args:
             token_ids (`torch.Tensor`): any shape; negative ids (-100) are left out.
@@ -67,8 +65,7 @@ class TokenBaseline(nn.Module):
 
     @torch.no_grad()
     def finish_batch(self, row_losses: torch.Tensor, statistics: torch.Tensor) -> torch.Tensor:
-        """
-        Take the batch into the baseline.
+        """Take the batch into the baseline.
 
         Args:
             row_losses (`torch.Tensor`): (B,) means of ℓ − `lookup`.

@@ -47,8 +47,8 @@ def as_rollout_func(
         env (`Environment`, callable or `str`): an environment (copied for each concurrent game), a factory, or a name
             for `make_env`.
         max_turn_tokens (`int`, *optional*, defaults to `64`): longest action.
-        reward (`str`, *optional*), unfinished_reward (`float`, *optional*, defaults to `0.0`):
-            as in [`as_environment_factory`].
+        reward (`str`, *optional*), unfinished_reward (`float`, *optional*, defaults to `0.0`): as in
+            [`as_environment_factory`].
 
     Returns:
         `Callable`, TRL's `RolloutFunc`. It raises `ValueError` for rows that are not from [`grpo_rows`], for a template

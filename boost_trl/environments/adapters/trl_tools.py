@@ -50,8 +50,7 @@ class ActTools(ToolEnvironment):
     """One tool for any environment."""
 
     def act(self, action: str) -> str:
-        """
-        Take one action in the game.
+        """Take one action in the game.
 
         Args:
             action: The action, in the words that the rules ask for.
@@ -66,8 +65,7 @@ class TwentyQuestionsTools(ToolEnvironment):
     """Twenty Questions by tools. A guess is a question like any other, and costs one."""
 
     def ask(self, question: str) -> str:
-        """
-        Ask a yes/no question about the hidden object.
+        """Ask a yes/no question about the hidden object.
 
         Args:
             question: The question, such as "Is it alive?".
@@ -78,8 +76,7 @@ class TwentyQuestionsTools(ToolEnvironment):
         return self._act(question)
 
     def guess(self, item: str) -> str:
-        """
-        Guess what the hidden object is.
+        """Guess what the hidden object is.
 
         Args:
             item: The name of the object, nothing else.
@@ -94,8 +91,7 @@ class CarDealerTools(ToolEnvironment):
     """Car Dealer by tools."""
 
     def say(self, utterance: str) -> str:
-        """
-        Say something to the buyer.
+        """Say something to the buyer.
 
         Args:
             utterance: What you say; the last price in it is your offer.
@@ -110,8 +106,7 @@ class WebShopTools(ToolEnvironment):
     """WebShop by tools."""
 
     def search(self, keywords: str) -> str:
-        """
-        Search the shop. Works on every page.
+        """Search the shop. Works on every page.
 
         Args:
             keywords: A few words that describe the product.
@@ -122,8 +117,7 @@ class WebShopTools(ToolEnvironment):
         return self._act(self._episode.env.write_action("search", keywords))
 
     def click(self, name: str) -> str:
-        """
-        Click a button, a product or an option of the current page.
+        """Click a button, a product or an option of the current page.
 
         Args:
             name: What is clicked, as the page writes it, such as "Buy Now".

@@ -26,20 +26,19 @@ class CarDealer:
     the sticker price or not clear are void and cost the buyer's patience. How a buyer bargains depends on the brand's segment.
 
     Args:
-        buyer (`Callable`, *optional*):
-            A chat model as the buyer, under the prompt of [B] Figure 5: any `policy(conversations) -> replies`.
-            Without it, a rule-based buyer, deterministic given task and seed. Void offers are answered without asking the
-            model, and end the talk when there were more of them than the buyer's patience.
-        reward (`str`, *optional*, defaults to `"step_cost"`):
-            `"step_cost"` (-1 per step, 0 on the completing one, every failure sums to `-max_steps`), `"score"` (the
-            paper's: utterances remaining at agreement), `"revenue"` or `"fancy"` (LMRL-Gym's).
-        max_utterances (`int`, *optional*, defaults to `50`):
-            Turns of both sides; an even number. `max_steps` is half of it.
-        world (`str`, *optional*, defaults to `"full"`):
-            `"full"`: sentences and dollars. `"small"`: short forms from 110 words, for models trained from
-            zero; prices are percents of the sticker price, segment and one wish are announced.
-        buyers_per_brand (`int`, *optional*, defaults to `64`):
-            Tasks per category.
+        buyer (`Callable`, *optional*): A chat model as the buyer, under the prompt of [B] Figure 5: any
+            `policy(conversations) -> replies`. Without it, a rule-based buyer, deterministic given task and seed. Void
+            offers are answered without asking the model, and end the talk when there were more of them than the
+            buyer's patience.
+        reward (`str`, *optional*, defaults to `"step_cost"`): `"step_cost"` (-1 per step, 0 on the completing one,
+            every failure sums to `-max_steps`), `"score"` (the paper's: utterances remaining at agreement),
+            `"revenue"` or `"fancy"` (LMRL-Gym's).
+        max_utterances (`int`, *optional*, defaults to `50`): Turns of both sides; an even number. `max_steps` is half
+            of it.
+        world (`str`, *optional*, defaults to `"full"`): `"full"`: sentences and dollars. `"small"`: short forms from
+            110 words, for models trained from zero; prices are percents of the sticker price, segment and one wish are
+            announced.
+        buyers_per_brand (`int`, *optional*, defaults to `64`): Tasks per category.
 
     Raises:
         ValueError: for an unknown `reward` or `world`, a `buyer` that cannot be called, an odd `max_utterances`, or

@@ -110,7 +110,8 @@ class Sheet:
 
 
 def read_sheet(text: str, world: str) -> Sheet:
-    """
+    """Read a dealer's sheet from the first observation.
+
     Raises:
         ValueError: if `text` is no first observation of this world.
     """

@@ -227,7 +227,8 @@ class Buyer:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Buyer":
-        """
+        """Buyer of a task's `data`.
+
         Raises:
             ValueError: if a field is missing or the brand or personality is unknown.
         """

@@ -12,8 +12,8 @@ class ChatAnswerer:
     Answers are remembered: a question about an object is asked once.
 
     Args:
-        policy (`Callable[[list[list[dict]]], list[str]]`):
-            One reply per conversation: [`GenerationPolicy`], or any function that calls a model or a server.
+        policy (`Callable[[list[list[dict]]], list[str]]`): One reply per conversation: [`GenerationPolicy`], or any
+            function that calls a model or a server.
 
     Example:
 

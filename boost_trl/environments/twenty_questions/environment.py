@@ -25,19 +25,17 @@ class TwentyQuestions:
     Text that is no question the answerer knows is answered with no, costs a question, and has `info["valid"] = False`.
 
     Args:
-        world (`str` or `World`, *optional*, defaults to `"small"`):
-            `"small"` (12 categories × 16 numbered items, category announced: a tiny model learns it from zero),
-            `"full"` (17 categories of everyday objects, nothing announced: the paper's game) or a world.
-        seed (`int`, *optional*, defaults to `0`):
-            Which small world; the full world is one.
-        max_questions (`int`, *optional*):
-            Questions per game; 12 in the small world and 20 in the full one unless given.
-        reward (`str`, *optional*, defaults to `"step_cost"`):
-            `"step_cost"`: −1 per question, 0 for the one that guesses the item, so that every failure sums to
-            −max_questions. `"score"`: 0 until success, then the score.
-        answerer (`Callable[[str, str], str]`, *optional*):
-            `answerer(question, item_name)` returns text that starts with yes or no; anything else counts as no. The
-            table answers unless given. See [`ChatAnswerer`] for a chat model.
+        world (`str` or `World`, *optional*, defaults to `"small"`): `"small"` (12 categories × 16 numbered items,
+            category announced: a tiny model learns it from zero), `"full"` (17 categories of everyday objects, nothing
+            announced: the paper's game) or a world.
+        seed (`int`, *optional*, defaults to `0`): Which small world; the full world is one.
+        max_questions (`int`, *optional*): Questions per game; 12 in the small world and 20 in the full one unless
+            given.
+        reward (`str`, *optional*, defaults to `"step_cost"`): `"step_cost"`: −1 per question, 0 for the one that
+            guesses the item, so that every failure sums to −max_questions. `"score"`: 0 until success, then the score.
+        answerer (`Callable[[str, str], str]`, *optional*): `answerer(question, item_name)` returns text that starts
+            with yes or no; anything else counts as no. The table answers unless given. See [`ChatAnswerer`] for a chat
+            model.
         oracle (*optional*): the old name of `answerer`.
 
     Raises:

@@ -114,8 +114,8 @@ def offline_trajectories(
         n (`int`): number of dialogues.
         seed (`int`, *optional*, defaults to `0`): which dialogues.
         mix (`Mapping[str, float]`, *optional*): policy (a key of `STRATEGIES`) -> share; `DEFAULT_MIX` unless given.
-        categories (`Sequence[str]`, *optional*):
-            The categories of the items that are guessed, and the only ones that the enumerator knows; all unless given.
+        categories (`Sequence[str]`, *optional*): The categories of the items that are guessed, and the only ones that
+            the enumerator knows; all unless given.
 
     Returns:
         `datasets.Dataset` in the trajectory format, with `policy`, `score`, `success`, `is_noise` and `noise_kind`.

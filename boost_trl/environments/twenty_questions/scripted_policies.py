@@ -85,9 +85,8 @@ class Enumerator:
     """Guesses one item after the other and learns from no answer but the no.
 
     Args:
-        categories (`tuple[str, ...]`, *optional*):
-            The categories it knows. Where categories are not announced it asks for them one by one first, and is lost
-            in any other.
+        categories (`tuple[str, ...]`, *optional*): The categories it knows. Where categories are not announced it asks
+            for them one by one first, and is lost in any other.
     """
 
     categories: tuple[str, ...] | None = None

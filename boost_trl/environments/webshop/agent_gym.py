@@ -13,10 +13,9 @@ from .shop import Shop, as_reward_parts, find_numbered_task, numbered_tasks, sel
 
 
 class WebShopAgentGym(Shop):
-    """
-    A server that speaks AgentGym's protocol: POST `create`, `reset`, `step` and `close`, GET `available_actions`, with an
-    environment's number in each. Observations are the original's simple text, which is what it sends. The categories of
-    its goals and the parts of a score are not known.
+    """A server that speaks AgentGym's protocol: POST `create`, `reset`, `step` and `close`, GET `available_actions`,
+    with an environment's number in each. Observations are the original's simple text, which is what it sends. The
+    categories of its goals and the parts of a score are not known.
 
     Args:
         base_url (`str`): where the server runs, such as `"http://localhost:36001"`.

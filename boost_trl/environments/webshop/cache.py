@@ -37,9 +37,8 @@ def _generate(name: str, seed: int) -> Catalogue:
 
 @lru_cache(maxsize=4)
 def load_catalogue(name: str, seed: int = 0) -> Catalogue:
-    """
-    A generated shop by name, from memory, from disk ([`cache_folder`]), or made now and put there, in the place of what
-    older code made.
+    """A generated shop by name, from memory, from disk ([`cache_folder`]), or made now and put there, in the place of
+    what older code made.
 
     Args:
         name (`str`): `"full"` or `"small"`.

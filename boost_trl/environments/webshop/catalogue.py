@@ -25,8 +25,7 @@ from .search import SearchIndex
 
 
 class Catalogue:
-    """
-    Products, the price charged for each, goals, and a search index (built on first use).
+    """Products, the price charged for each, goals, and a search index (built on first use).
 
     Args:
         products (`Sequence[dict]`): product records, see [`~boost_trl.environments.webshop.purchase_reward`], with
@@ -97,8 +96,7 @@ class Catalogue:
         num_products: int | None = None,
         seed: int = 0,
     ) -> "Catalogue":
-        """
-        Read the original's data files.
+        """Read the original's data files.
 
         Goals are in the original's order (its shuffle is fixed), so that its splits by index hold: 0 to 499 test, to
         1499 validation, the rest training. Prices of ranged items and price bounds are drawn from `seed` in the

@@ -24,8 +24,7 @@ SYNTHETIC_REWARDS = ("rescore", "claimed", "zero")
 
 
 class WebShop(Shop):
-    """
-    An online shop: search, look, choose options, buy. Implements [`~boost_trl.environments.Environment`].
+    """An online shop: search, look, choose options, buy. Implements [`~boost_trl.environments.Environment`].
 
     Rewards are 0 until the purchase, which pays `discount**(step - 1) * score` and ends the episode; the score is that
     of [`~boost_trl.environments.webshop.purchase_reward`]. `info` of the last step has `score` (undiscounted; 0 if

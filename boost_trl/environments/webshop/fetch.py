@@ -6,8 +6,7 @@ from urllib.request import Request, urlopen
 
 
 def fetch(url: str, timeout: float, data: bytes | None = None, content_type: str | None = None) -> tuple[str, str]:
-    """
-    Text and final address of `url`; with `data` it is sent by POST.
+    """Text and final address of `url`; with `data` it is sent by POST.
 
     Raises:
         ConnectionError: if nothing answers, or with an error, or not to the end.

@@ -32,8 +32,7 @@ _CLOSING = (
 
 
 def generate_catalogue(seed: int = 0, num_products: int = 10_000, goals_per_category: int = 60) -> Catalogue:
-    """
-    Make up a shop.
+    """Make up a shop.
 
     Args:
         seed (`int`, *optional*, defaults to 0): everything follows from it, in any process.

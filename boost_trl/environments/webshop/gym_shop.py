@@ -13,8 +13,7 @@ from .shop import Shop, as_reward_parts, find_numbered_task, numbered_tasks, sel
 
 
 class WebShopGym(Shop):
-    """
-    Wraps the original's `WebAgentTextEnv` (`gym.make("WebAgentTextEnv-v0", …)`), which its owner has installed.
+    """Wraps the original's `WebAgentTextEnv` (`gym.make("WebAgentTextEnv-v0", …)`), which its owner has installed.
 
     Its goals, by number, are the tasks. Copies, such as the games of a batched rollout, share the `server`, which holds
     the products and takes long to load, and play in sessions of their own.

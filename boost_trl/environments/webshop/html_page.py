@@ -37,8 +37,7 @@ class HtmlPage:
 
 
 def read_html(html: str) -> HtmlPage:
-    """
-    Parse a page of the site.
+    """Parse a page of the site.
 
     Raises:
         ValueError: if it is no page of WebShop.

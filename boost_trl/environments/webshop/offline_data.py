@@ -47,8 +47,7 @@ def play_episode(env: WebShop, strategy: type[Strategy], task: Task, rng: Random
 def offline_trajectories(
     env: WebShop, n: int = 2000, seed: int = 0, mix: Mapping[str, float] | None = None
 ) -> "datasets.Dataset":
-    """
-    Episodes of scripted policies of mixed quality.
+    """Episodes of scripted policies of mixed quality.
 
     Every task is played before one is played again, so that categories are as frequent as they are among the tasks.
 

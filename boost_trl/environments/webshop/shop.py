@@ -21,10 +21,9 @@ Find the product that the instruction describes, click the options it asks for, 
 
 
 class Shop(ABC):
-    """
-    Rewards are 0 until the purchase, which pays `discount**(step - 1) * score` and ends the episode. `info` of the last
-    step has `score` (undiscounted; 0 if nothing was bought), `discounted_score` and `success` (score 1); that of a
-    purchase has `reward_parts` as well.
+    """Rewards are 0 until the purchase, which pays `discount**(step - 1) * score` and ends the episode. `info` of the
+    last step has `score` (undiscounted; 0 if nothing was bought), `discounted_score` and `success` (score 1); that of
+    a purchase has `reward_parts` as well.
 
     A subclass opens pages: it sets `page`, and, on the page after a purchase, `reward_parts` with at least `reward`.
 

@@ -14,8 +14,7 @@ from .shop import Shop, as_reward_parts, find_numbered_task, numbered_tasks, sel
 
 
 class WebShopHTTP(Shop):
-    """
-    The original's Flask site over HTTP. Implements [`~boost_trl.environments.Environment`].
+    """The original's Flask site over HTTP. Implements [`~boost_trl.environments.Environment`].
 
     Session `fixed_<i>` of the site has its goal number i, so these numbers are the tasks.
 

@@ -33,8 +33,7 @@ _PRODUCTS_PER_KIND = 8
 
 
 def generate_small_catalogue(seed: int = 0, goals_per_category: int = 40) -> Catalogue:
-    """
-    Make up the toy shop: 288 products, 12 × `goals_per_category` goals, each met exactly by its own product.
+    """Make up the toy shop: 288 products, 12 × `goals_per_category` goals, each met exactly by its own product.
 
     Args:
         seed (`int`, *optional*, defaults to 0): everything follows from it.

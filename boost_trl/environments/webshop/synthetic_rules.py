@@ -26,8 +26,7 @@ _CLAIM = re.compile(
 
 
 class WebShopRules:
-    """
-    The [`~boost_trl.environments.synthetic.SyntheticRules`] of WebShop. The paper does not say how a synthetic
+    """The [`~boost_trl.environments.synthetic.SyntheticRules`] of WebShop. The paper does not say how a synthetic
     purchase is rewarded; there are three ways.
 
     Args:
@@ -94,8 +93,7 @@ class WebShopRules:
 
 
 def read_purchase(messages: Sequence[Message]) -> tuple[dict[str, Any], dict[str, str], float] | None:
-    """
-    Purchase of an episode, by its text up to the purchase: product record, options and price.
+    """Purchase of an episode, by its text up to the purchase: product record, options and price.
 
     `None` if nothing was chosen, or only something that no page had listed.
     """
