@@ -33,7 +33,7 @@ def parse_dialogue(text: str) -> list[dict[str, str]]:
     """
     before, *parts = _TURN.split(text)
     if before.strip() or not parts:
-        raise ValueError(f"must begin with '\\n\\nHuman:' or '\\n\\nAssistant:', not {text[:40]!r}")
+        raise ValueError(f"must begin with '\\n\\nHuman:' or '\\n\\nAssistant:', got {text[:40]!r}")
     messages: list[dict[str, str]] = []
     for speaker, content in zip(parts[::2], parts[1::2]):
         role, content = _ROLES[speaker], content.strip()
@@ -143,7 +143,7 @@ def swap_labels(rows: Dataset, share: float, *, seed: int) -> Dataset:
         ValueError: if `share` is outside [0, 1].
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"`share` is {share}; it must lie in [0, 1]")
+        raise ValueError(f"`share` must lie in [0, 1], got {share}")
     pairs = len(rows) // 2
     swapped = np.zeros(pairs, dtype=bool)
     swapped[np.random.default_rng(seed).permutation(pairs)[: round(share * pairs)]] = True

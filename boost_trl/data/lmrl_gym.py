@@ -72,9 +72,9 @@ def load_lmrl_gym(
     """
     readers: dict[str, Callable] = {"twenty_questions": _twenty_questions, "car_dealer": _car_dealer}
     if environment not in readers:
-        raise ValueError(f"environment must be one of {', '.join(readers)}, not {environment!r}")
+        raise ValueError(f"`environment` must be one of {', '.join(readers)}, got {environment!r}")
     if reward not in ("step_cost", "score"):
-        raise ValueError(f"reward must be 'step_cost' or 'score', not {reward!r}")
+        raise ValueError(f"`reward` must be 'step_cost' or 'score', got {reward!r}")
     with open(path, encoding="utf-8") as file:
         content = json.load(file)
     groups = content if isinstance(content, dict) and environment == "car_dealer" else {None: content}

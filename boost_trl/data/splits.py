@@ -41,7 +41,7 @@ def split_by_category(
     """
     for field, share in (("train_task_frac", train_task_frac), ("val_split", val_split)):
         if not 0 < share < 1:
-            raise ValueError(f"`{field}` is {share}; it must lie strictly between 0 and 1")
+            raise ValueError(f"`{field}` must lie strictly between 0 and 1, got {share}")
     if column not in dataset.column_names:
         raise ValueError(
             f"the dataset has no column `{column}` to split by, only {dataset.column_names}; add it, or give the validation "
@@ -87,6 +87,6 @@ def subsample(dataset: Dataset, fraction: float, seed: int = 0) -> Dataset:
         ValueError: if `fraction` is not in (0, 1].
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"`fraction` is {fraction}; it must lie in (0, 1]")
+        raise ValueError(f"`fraction` must lie in (0, 1], got {fraction}")
     rows = random.Random(seed).sample(range(len(dataset)), max(1, round(fraction * len(dataset))))
     return dataset.select(sorted(rows))

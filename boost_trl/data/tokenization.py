@@ -86,7 +86,7 @@ def check_prefix_property(
                 raise ValueError(
                     f"{where}: the chat template of {tokenizer.name_or_path or type(tokenizer).__name__} rewrites "
                     f"earlier turns (seen at turn {turn}), so the policy would be trained on prefixes that it never "
-                    "meets. Use a template that only appends, e.g. trl.get_training_chat_template(tokenizer) or "
+                    "meets; use a template that only appends, e.g. trl.get_training_chat_template(tokenizer) or "
                     "boost_trl.data.chat_templates.PLAIN_CHAT_TEMPLATE"
                 )
 

@@ -49,7 +49,7 @@ def check_task(task: Any) -> None:
     """
     if task is not None and not isinstance(task, Task | str):
         raise ValueError(
-            f"`task` is {task!r}; give a `Task` (one of `env.tasks()`) or its id. The dict of a dataset's column `task` "
+            f"`task` is {task!r}; give a `Task` (one of `env.tasks()`) or its id; the dict of a dataset's column `task` "
             "becomes a `Task` by `boost_trl.environments.rollout.as_task`"
         )
 

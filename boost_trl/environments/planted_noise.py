@@ -15,9 +15,9 @@ def check_noise(kind: str, share: float) -> None:
         ValueError: for an unknown kind or a share outside [0, 1].
     """
     if kind not in NOISE_KINDS:
-        raise ValueError(f"`kind` must be one of {', '.join(NOISE_KINDS)}, not {kind!r}")
+        raise ValueError(f"`kind` must be one of {', '.join(NOISE_KINDS)}, got {kind!r}")
     if not 0 <= share <= 1:
-        raise ValueError(f"`share` must be between 0 and 1, not {share}")
+        raise ValueError(f"`share` must be between 0 and 1, got {share}")
 
 
 def plant_noise(

@@ -14,4 +14,4 @@ def check_mix(mix: Mapping[str, float], known: Iterable[str], n: int) -> None:
     if min(mix.values(), default=0) < 0 or sum(mix.values()) <= 0:
         raise ValueError(f"`mix` needs shares of at least 0 and not all 0, not {dict(mix)}")
     if n < 1:
-        raise ValueError(f"`n` is {n}; give at least 1 episode")
+        raise ValueError(f"`n` must be at least 1, got {n}")

@@ -77,7 +77,7 @@ def rollout(
     if not len(tasks):
         raise ValueError("rollout needs at least one task; pass `env.tasks()` for all of them")
     if num_envs < 1:
-        raise ValueError(f"num_envs is {num_envs}; at least one game must play")
+        raise ValueError(f"`num_envs` must be at least 1, got {num_envs}")
     policy = _as_policy(policy, seed)
     make = _as_factory(env)
     idle = [make()]
@@ -289,7 +289,7 @@ def _as_factory(env: Environment | Callable[[], Environment] | str) -> Callable[
         return partial(copy.deepcopy, env)
     if callable(env):
         return env
-    raise ValueError(f"env must be an Environment, a factory or a name, not {type(env).__name__}")
+    raise ValueError(f"`env` must be an Environment, a factory or a name, got {type(env).__name__}")
 
 
 def _known_tasks(tasks: Sequence[Task | str | dict[str, Any]], env: Environment) -> list[Task]:

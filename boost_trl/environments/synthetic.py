@@ -124,9 +124,9 @@ def generate_synthetic(
     """
     rules = rules_of(env)
     if prompt_style not in ("plain", "paper"):
-        raise ValueError(f"prompt_style must be 'plain' or 'paper', not {prompt_style!r}")
+        raise ValueError(f"`prompt_style` must be 'plain' or 'paper', got {prompt_style!r}")
     if max_turns is not None and max_turns < 1:
-        raise ValueError(f"max_turns is {max_turns}; an episode has at least one action")
+        raise ValueError(f"`max_turns` must be at least 1, got {max_turns}")
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; sampling needs a positive one")
     seeds = [_seed_row(row, index, prompt_style) for index, row in enumerate(dataset)]

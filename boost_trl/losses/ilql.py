@@ -76,7 +76,7 @@ def ilql_loss(
         per_token["discount"] = discount
     for name, tensor in per_token.items():
         if tensor.shape != q_taken.shape[1:]:
-            raise ValueError(f"{name} must have shape {tuple(q_taken.shape[1:])}, got {tuple(tensor.shape)}")
+            raise ValueError(f"`{name}` must have shape {tuple(q_taken.shape[1:])}, got {tuple(tensor.shape)}")
 
     q_taken, q_logsumexp, values = map(at_least_float32, (q_taken, q_logsumexp, values))
     next_values, target_q, rewards = (at_least_float32(tensor.detach()) for tensor in (next_values, target_q, rewards))

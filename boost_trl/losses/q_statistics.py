@@ -136,17 +136,17 @@ class _QStatistics(torch.autograd.Function):
 def _check(hidden, weight, bias, actions):
     shapes = f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, actions {tuple(actions.shape)}"
     if hidden.dim() != 2 or weight.dim() not in (2, 3) or weight.shape[-1] != hidden.shape[1]:
-        raise ValueError(f"hidden must have shape (T, d) and weight (V, d) or (K, V, d), got {shapes}")
+        raise ValueError(f"`hidden` must have shape (T, d) and weight (V, d) or (K, V, d), got {shapes}")
     if actions.shape != hidden.shape[:1] or actions.is_floating_point():
-        raise ValueError(f"actions must hold one token id per state, shape (T,), got {shapes} of {actions.dtype}")
+        raise ValueError(f"`actions` must hold one token id per state, shape (T,), got {shapes} of {actions.dtype}")
     if bias is not None and tuple(bias.shape) not in ((*weight.shape[:-2], 1), tuple(weight.shape[:-1])):
         raise ValueError(
-            "bias must be None, one number per head, (1,) or (K, 1), or one per token, (V,) or (K, V), got "
+            "`bias` must be None, one number per head, (1,) or (K, 1), or one per token, (V,) or (K, V), got "
             f"{tuple(bias.shape)} for weight {tuple(weight.shape)}"
         )
     lowest, highest = (0, 0) if len(actions) == 0 else torch.stack(actions.aminmax()).tolist()
     if not 0 <= lowest <= highest < weight.shape[-2]:
-        raise ValueError(f"actions must be token ids from 0 to {weight.shape[-2] - 1}, got {lowest} to {highest}")
+        raise ValueError(f"`actions` must be token ids from 0 to {weight.shape[-2] - 1}, got {lowest} to {highest}")
 
 
 def _default_chunk_size(device: torch.device, num_logits: int) -> int:

@@ -19,11 +19,11 @@ def returns_to_go(rewards: torch.Tensor, discount: float | torch.Tensor = 1.0) -
         ValueError: if `rewards` is not one-dimensional, or `discount` is neither a number nor of the same shape.
     """
     if rewards.dim() != 1:
-        raise ValueError(f"rewards must have shape (T,), got {tuple(rewards.shape)}")
+        raise ValueError(f"`rewards` must have shape (T,), got {tuple(rewards.shape)}")
     discounts = torch.as_tensor(discount)
     if discounts.dim() and discounts.shape != rewards.shape:
         raise ValueError(
-            f"discount must be a number or have the rewards' shape {tuple(rewards.shape)}, got {tuple(discounts.shape)}"
+            f"`discount` must be a number or have the rewards' shape {tuple(rewards.shape)}, got {tuple(discounts.shape)}"
         )
     # A recursion on Python floats: exact to float64, safe at discount 0, and faster than a tensor operation per step.
     factors = discounts.tolist() if discounts.dim() else [float(discount)] * len(rewards)

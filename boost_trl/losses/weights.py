@@ -20,7 +20,7 @@ def trajectory_weights(scores: torch.Tensor) -> torch.Tensor:
         ValueError: if `scores` is not one-dimensional.
     """
     if scores.dim() != 1:
-        raise ValueError(f"scores must have shape (B,), got {tuple(scores.shape)}")
+        raise ValueError(f"`scores` must have shape (B,), got {tuple(scores.shape)}")
     return at_least_float32(scores).softmax(dim=0)
 
 

@@ -32,7 +32,7 @@ class ReweightingHeadConfig:
     def __post_init__(self):
         for name in ("input_size", "hidden_size", "depth"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
 
 
 class ReweightingHead(PretrainedHead):
@@ -85,7 +85,7 @@ class ReweightingHead(PretrainedHead):
         """
         if embeddings.dim() != 2 or not len(embeddings) or embeddings.shape[1] != self.config.input_size:
             raise ValueError(
-                f"embeddings must have shape (N, {self.config.input_size}), N > 0, got {tuple(embeddings.shape)}"
+                f"`embeddings` must have shape (N, {self.config.input_size}), N > 0, got {tuple(embeddings.shape)}"
             )
         exact = embeddings.detach().double()
         finite = exact.isfinite().all(dim=1)

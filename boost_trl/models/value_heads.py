@@ -59,15 +59,15 @@ class ValueHeadsConfig:
 
     def __post_init__(self):
         if self.algorithm not in ("mc", "ilql"):
-            raise ValueError(f"algorithm must be 'mc' or 'ilql', got {self.algorithm!r}")
+            raise ValueError(f"`algorithm` must be 'mc' or 'ilql', got {self.algorithm!r}")
         if self.bias not in ("scalar", "token"):
-            raise ValueError(f"bias must be 'scalar' or 'token', got {self.bias!r}")
+            raise ValueError(f"`bias` must be 'scalar' or 'token', got {self.bias!r}")
         if self.num_q_heads is None:
             self.num_q_heads = 1 if self.algorithm == "mc" else 2
         for name in ("hidden_size", "vocab_size", "num_q_heads", "rank"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be positive, got {value}")
+                raise ValueError(f"`{name}` must be positive, got {value}")
 
 
 class ValueHeads(PretrainedHead):
@@ -220,7 +220,7 @@ class ValueHeads(PretrainedHead):
             ValueError: if `reduction` is neither.
         """
         if reduction not in ("mean", "first"):
-            raise ValueError(f"reduction must be 'mean' or 'first', got {reduction!r}")
+            raise ValueError(f"`reduction` must be 'mean' or 'first', got {reduction!r}")
         heads = slice(None) if reduction == "mean" else slice(1)
         if self.config.rank is None:
             weight = self.q_weight[heads].mean(dim=0)

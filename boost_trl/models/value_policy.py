@@ -393,6 +393,6 @@ AutoModelForCausalLM.register(ValuePolicyConfig, ValuePolicy)
 
 def _check_options(prior: str, heads: str) -> None:
     if prior not in ("none", "lm"):
-        raise ValueError(f"prior must be 'none' or 'lm', got {prior!r}")
+        raise ValueError(f"`prior` must be 'none' or 'lm', got {prior!r}")
     if heads not in ("min", "mean", "first"):
-        raise ValueError(f"heads must be 'min', 'mean' or 'first', got {heads!r}")
+        raise ValueError(f"`heads` must be 'min', 'mean' or 'first', got {heads!r}")

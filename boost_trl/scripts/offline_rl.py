@@ -28,9 +28,8 @@ OLD_NAMES = {
 
 @dataclass
 class OfflineRLArguments(ValidationScriptArguments):
-    """
-    Data and games of `boost-trl offline-rl`: those of [`~trl.ScriptArguments`] and what is ours. Rows are trajectories:
-    .jsonl or .parquet files, or datasets of the Hub.
+    """Data and games of `boost-trl offline-rl`: those of [`~trl.ScriptArguments`] and what is ours. Rows are
+    trajectories: .jsonl or .parquet files, or datasets of the Hub.
 
     The model is described by TRL's [`~trl.ModelConfig`], training by [`BilevelOfflineRLConfig`].
     """
@@ -114,7 +113,7 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
 
 
 def check_early(arguments: list[str], prog: str) -> None:
-    """What `make_parser` and `prepare` would refuse only after seconds of imports."""
+    """Refuse at once what `make_parser` and `prepare` would refuse only after seconds of imports."""
     from trl import ModelConfig
 
     from boost_trl.scripts.early_checks import check_names, parse_own_options
@@ -198,7 +197,8 @@ def _train(trainer, training_args, evaluates: bool) -> dict[str, float]:
 
 
 def check_model_arguments(model_args) -> None:
-    """
+    """Check that a model is named.
+
     Raises:
         ValueError: if no model is named.
     """
@@ -207,7 +207,8 @@ def check_model_arguments(model_args) -> None:
 
 
 def check_data_arguments(script_args: OfflineRLArguments, method: str) -> None:
-    """
+    """Check the data arguments against the method.
+
     Raises:
         ValueError: if there is nothing to train on, for a validation set that the method would not read, for shares that
             select no rows, and for streams.
@@ -225,7 +226,7 @@ def check_data_arguments(script_args: OfflineRLArguments, method: str) -> None:
     for name, most in (("train_task_frac", method == "vanilla"), ("val_split", False), ("train_fraction", True)):
         share = getattr(script_args, name)
         if not 0 < share <= 1 or (share == 1 and not most):
-            raise ValueError(f"`{name}` is {share}; it must lie in (0, {'1]' if most else '1)'}")
+            raise ValueError(f"`{name}` must lie in (0, {'1]' if most else '1)'}, got {share}")
 
 
 def load_datasets(script_args: OfflineRLArguments, method: str, evaluates: bool = False):

@@ -77,7 +77,7 @@ class RolloutArguments:
         for name in ("temperature", "beta"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` is {value}; it must be a finite number and not negative")
+                raise ValueError(f"`{name}` must be a finite number and not negative, got {value}")
         check_at_least(self, num_games=1, num_envs=1, max_new_tokens=1, show_games=0)
 
 
@@ -181,7 +181,7 @@ def check_at_least(args, **least: int) -> None:
     for name, limit in least.items():
         value = getattr(args, name)
         if value is not None and value < limit:
-            raise ValueError(f"`{name}` is {value}; it must be at least {limit}")
+            raise ValueError(f"`{name}` must be at least {limit}, got {value}")
 
 
 def open_policy(name_or_path: str, *, value_heads: bool, **policy_kwargs):

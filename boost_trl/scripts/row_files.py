@@ -106,4 +106,4 @@ def save_rows(rows, path: str) -> None:
 def check_suffix(path: str, suffixes: tuple[str, ...]) -> None:
     """Refuse a file name before any work is done for it."""
     if not path.endswith(suffixes):
-        raise ValueError(f"output_path is {path!r}; it must end with {' or '.join(suffixes)}")
+        raise ValueError(f"`output_path` must end with {' or '.join(suffixes)}, got {path!r}")

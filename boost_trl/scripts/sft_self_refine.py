@@ -1,6 +1,5 @@
-"""
-Supervised fine-tuning with example weights learned from a validation set: the script behind `boost-trl sft-self-refine`,
-shaped like TRL's `trl sft`.
+"""Supervised fine-tuning with example weights learned from a validation set: the script behind
+`boost-trl sft-self-refine`, shaped like TRL's `trl sft`.
 
 ```
 python -m boost_trl.scripts.sft_self_refine \
@@ -32,8 +31,7 @@ _FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "pa
 
 @dataclass
 class SFTSelfRefineScriptArguments(ValidationScriptArguments):
-    """
-    Script arguments of `boost-trl sft-self-refine`. Files are JSON, CSV or Parquet.
+    """Script arguments of `boost-trl sft-self-refine`. Files are JSON, CSV or Parquet.
 
     Without `validation_dataset_name` and without `dataset_validation_split` this is plain supervised fine-tuning.
     """
@@ -53,7 +51,8 @@ def load_named_dataset(name: str, config: str | None = None, streaming: bool = F
 
 
 def _load_file(file_type: str, path: str, streaming: bool):
-    """
+    """Load one file of rows.
+
     Raises:
         ValueError: for a file without rows, or one that is not of its type.
     """
@@ -81,7 +80,7 @@ def load_validation_dataset(script_args: SFTSelfRefineScriptArguments, dataset):
 
 def _split(dataset, name: str, where: str | None, option: str = "dataset_validation_split"):
     if name not in dataset:
-        raise ValueError(f"{where or 'datasets'} has no split '{name}'; it has {sorted(dataset)}. Set `--{option}`.")
+        raise ValueError(f"{where or 'datasets'} has no split '{name}'; it has {sorted(dataset)}; set `--{option}`")
     return dataset[name]
 
 
@@ -154,7 +153,7 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
 
 
 def check_early(arguments: list[str], prog: str) -> None:
-    """What `make_parser` and `prepare` would refuse only after seconds of imports."""
+    """Refuse at once what `make_parser` and `prepare` would refuse only after seconds of imports."""
     from trl import DatasetMixtureConfig, ModelConfig
 
     from boost_trl.scripts.early_checks import check_names, parse_own_options
@@ -168,12 +167,13 @@ def check_early(arguments: list[str], prog: str) -> None:
 
 
 def check_dataset_is_named(script_args, dataset_args) -> None:
-    """
+    """Check that there is something to train on.
+
     Raises:
         ValueError: if there is nothing to train on.
     """
     if not dataset_args.datasets and not script_args.dataset_name:
-        raise ValueError("Either `datasets` or `dataset_name` must be provided.")
+        raise ValueError("either `datasets` or `dataset_name` must be provided")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class SynthesizeArguments:
     def __post_init__(self):
         self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
         if not 0 < self.temperature < math.inf:
-            raise ValueError(f"`temperature` is {self.temperature}; it must be a finite number above 0")
+            raise ValueError(f"`temperature` must be a finite number above 0, got {self.temperature}")
         check_at_least(self, batch_size=1, max_turns=1, max_new_tokens=1)
 
 

@@ -21,9 +21,9 @@ def weights_auc(weights, labels) -> float | None:
     """
     weights, labels = np.asarray(weights).ravel(), np.asarray(labels).ravel().astype(bool)
     if len(weights) != len(labels):
-        raise ValueError(f"`weights` has {len(weights)} rows but `labels` has {len(labels)}.")
+        raise ValueError(f"`weights` has {len(weights)} rows but `labels` has {len(labels)}")
     if np.isnan(weights).any():
-        raise ValueError(f"`weights` is NaN at row {int(np.isnan(weights).argmax())}.")
+        raise ValueError(f"`weights` is NaN at row {int(np.isnan(weights).argmax())}")
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if positives == 0 or negatives == 0 or weights.min() == weights.max():
         return None

@@ -70,9 +70,9 @@ def weight_confidence(trusted_losses: np.ndarray, pool_losses: np.ndarray) -> We
     """
     trusted, pool = np.asarray(trusted_losses, float).ravel(), np.sort(np.asarray(pool_losses, float).ravel())
     if not len(trusted) or not len(pool):
-        raise ValueError(f"Both need rows; got {len(trusted)} trusted losses and {len(pool)} of the pool.")
+        raise ValueError(f"both need rows, got {len(trusted)} trusted losses and {len(pool)} of the pool")
     if np.isnan(trusted).any() or np.isnan(pool).any():
-        raise ValueError("A loss is not a number.")
+        raise ValueError("a loss is not a number")
     below, not_above = (np.searchsorted(pool, trusted, side=side) / len(pool) for side in ("left", "right"))
     places = 1 - (below + not_above) / 2
     return WeightConfidence(

@@ -18,9 +18,9 @@ def prefers_weights(weighted_losses: np.ndarray, uniform_losses: np.ndarray) -> 
     weighted, uniform = np.asarray(weighted_losses, float).ravel(), np.asarray(uniform_losses, float).ravel()
     if len(weighted) != len(uniform) or len(weighted) < 2:
         raise ValueError(
-            f"The guard compares losses of the same rows, at least two; got {len(weighted)} and {len(uniform)} losses."
+            f"the guard compares losses of the same rows, at least two, got {len(weighted)} and {len(uniform)} losses"
         )
     differences = weighted - uniform
     if np.isnan(differences).any():
-        raise ValueError(f"A loss of row {int(np.isnan(differences).argmax())} is not a number.")
+        raise ValueError(f"a loss of row {int(np.isnan(differences).argmax())} is not a number")
     return bool(differences.mean() < -differences.std(ddof=1) / len(differences) ** 0.5)

@@ -54,7 +54,7 @@ def importance_ratios(
     """
     _check_choice("importance_sampling_level", level, LEVELS)
     if cap is not None and not cap > 0:
-        raise ValueError(f"`importance_sampling_cap` must be positive or None, got {cap}.")
+        raise ValueError(f"`importance_sampling_cap` must be positive or None, got {cap}")
     mask = mask.bool()
     log_ratio = (logps_new.detach().double() - logps_old.detach().double()).masked_fill(~mask, 0.0)
     is_finite = torch.isfinite(log_ratio).all(dim=1)
@@ -121,4 +121,4 @@ def response_weights(
 
 def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"`{field}` must be one of {', '.join(choices)}, got {value!r}.")
+        raise ValueError(f"`{field}` must be one of {', '.join(choices)}, got {value!r}")

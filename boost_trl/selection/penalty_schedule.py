@@ -33,29 +33,29 @@ class PenaltySchedule:
 
     def __post_init__(self):
         if not (math.isfinite(self.num_epochs) and self.num_epochs > 0):
-            raise ValueError(f"`num_epochs` must be positive and finite, got {self.num_epochs}.")
+            raise ValueError(f"`num_epochs` must be positive and finite, got {self.num_epochs}")
         if not math.isfinite(self.rho_increment):
-            raise ValueError(f"`rho_increment` must be finite, got {self.rho_increment}.")
+            raise ValueError(f"`rho_increment` must be finite, got {self.rho_increment}")
         if self.mixing:
             if not 0 <= self.rho_init <= 1:
-                raise ValueError(f"`rho_init` must be in [0, 1] for direct mixing, got {self.rho_init}.")
+                raise ValueError(f"`rho_init` must be in [0, 1] for direct mixing, got {self.rho_init}")
             return
         if not 0 <= self.rho_init < 1:
             raise ValueError(
                 f'`rho_init` must be in [0, 1), got {self.rho_init}: γ = ρ/(1 − ρ) is infinite at 1. selector="mixing" '
-                "takes ρ = 1."
+                "takes ρ = 1"
             )
         last = max(0, math.ceil(self.num_epochs - _SLACK) - 1)
         final = self.rho_init + self.rho_increment * last
         if final > 1 - _SLACK:
             raise ValueError(
                 f"`rho_init` {self.rho_init} plus `rho_increment` {self.rho_increment} per epoch reaches "
-                f"ρ = {final:.4g} in epoch {last + 1} of {self.num_epochs:g}, where γ = ρ/(1 − ρ) is infinite. "
-                "Lower `rho_increment` or train for fewer epochs."
+                f"ρ = {final:.4g} in epoch {last + 1} of {self.num_epochs:g}, where γ = ρ/(1 − ρ) is infinite; "
+                "lower `rho_increment` or train for fewer epochs"
             )
         if final < 0:
             raise ValueError(
-                f"`rho_increment` {self.rho_increment} makes ρ negative ({final:.4g}) in epoch {last + 1}."
+                f"`rho_increment` {self.rho_increment} makes ρ negative ({final:.4g}) in epoch {last + 1}"
             )
 
     def rho(self, epoch: float) -> float:

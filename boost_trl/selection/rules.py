@@ -187,7 +187,7 @@ class RankRule(Rule):
         if self.total_steps is None or self.refresh_steps is None:
             raise ValueError(
                 'selector="rank" anneals over training: call `set_schedule(total_steps=..., steps_per_epoch=...)` '
-                "before the first update."
+                "before the first update"
             )
         kept = np.where(np.isnan(self.scores[ids]), 0.0, self.decay**occurrences)
         self.scores[ids] = kept * np.nan_to_num(self.scores[ids]) + (1 - kept) * losses

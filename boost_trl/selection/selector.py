@@ -68,26 +68,26 @@ class Selector:
         _check_choice("selector", selector, SELECTORS)
         _check_choice("selector_optimizer", selector_optimizer, OPTIMIZERS)
         _check_choice("weight_scale", weight_scale, WEIGHT_SCALES)
-        _check(num_examples >= 1, f"`num_examples` must be at least 1, got {num_examples}.")
+        _check(num_examples >= 1, f"`num_examples` must be at least 1, got {num_examples}")
         _check(
             selector_learning_rate is None or 0 < selector_learning_rate < float("inf"),
-            f"`selector_learning_rate` must be positive and finite, got {selector_learning_rate}.",
+            f"`selector_learning_rate` must be positive and finite, got {selector_learning_rate}",
         )
-        _check(selector_max_step > 0, f"`selector_max_step` must be positive, got {selector_max_step}.")
-        _check(0 < bmo_tau < float("inf"), f"`bmo_tau` must be positive and finite, got {bmo_tau}.")
-        _check(0 < keep_fraction <= 1, f"`keep_fraction` must be in (0, 1], got {keep_fraction}.")
+        _check(selector_max_step > 0, f"`selector_max_step` must be positive, got {selector_max_step}")
+        _check(0 < bmo_tau < float("inf"), f"`bmo_tau` must be positive and finite, got {bmo_tau}")
+        _check(0 < keep_fraction <= 1, f"`keep_fraction` must be in (0, 1], got {keep_fraction}")
         _check(
             rank_refresh_steps is None or rank_refresh_steps >= 1,
-            f"`rank_refresh_steps` must be at least 1, got {rank_refresh_steps}.",
+            f"`rank_refresh_steps` must be at least 1, got {rank_refresh_steps}",
         )
         _check(
             0 <= min_effective_sample_size <= 1,
-            f"`min_effective_sample_size` is a share of the rows, in [0, 1], got {min_effective_sample_size}.",
+            f"`min_effective_sample_size` is a share of the rows, in [0, 1], got {min_effective_sample_size}",
         )
         if selector == "bmo" and selector_learning_rate is not None and selector_learning_rate > 1:
             raise ValueError(
                 f'`selector_learning_rate` must be at most 1 with selector="bmo", got {selector_learning_rate}: '
-                "(48) overshoots −τL above it."
+                "(48) overshoots −τL above it"
             )
         self.num_examples = int(num_examples)
         self.selector = selector
@@ -124,8 +124,8 @@ class Selector:
 
     def set_schedule(self, total_steps: int, steps_per_epoch: float) -> None:
         """Tell how long training lasts, in updates; only `"rank"` needs it, before its first update."""
-        _check(total_steps >= 1, f"`total_steps` must be at least 1, got {total_steps}.")
-        _check(steps_per_epoch > 0, f"`steps_per_epoch` must be positive, got {steps_per_epoch}.")
+        _check(total_steps >= 1, f"`total_steps` must be at least 1, got {total_steps}")
+        _check(steps_per_epoch > 0, f"`steps_per_epoch` must be positive, got {steps_per_epoch}")
         if isinstance(self._rule, RankRule):
             self._rule.total_steps = int(total_steps)
             self._rule.refresh_steps = self.rank_refresh_steps or max(1, round(steps_per_epoch / 20))
@@ -184,8 +184,8 @@ class Selector:
         """
         rows = self._check_ids(ids).ravel()
         values = _to_numpy(losses).astype(np.float64).ravel()
-        _check(len(rows) == len(values), f"`ids` has {len(rows)} rows but `losses` has {len(values)}.")
-        _check(np.isfinite(gamma) and gamma >= 0, f"`gamma` must be finite and not negative, got {gamma}.")
+        _check(len(rows) == len(values), f"`ids` has {len(rows)} rows but `losses` has {len(values)}")
+        _check(np.isfinite(gamma) and gamma >= 0, f"`gamma` must be finite and not negative, got {gamma}")
         self._check_losses(rows, values)
         if not len(rows):
             return
@@ -205,12 +205,12 @@ class Selector:
             losses (`torch.Tensor` or array of `float`): (M,) their mean losses.
         """
         if not isinstance(self._rule, BmoExactRule):
-            raise ValueError(f'Only selector="bmo_exact" is refreshed from the whole pool, not "{self.selector}".')
+            raise ValueError(f'only selector="bmo_exact" is refreshed from the whole pool, not "{self.selector}"')
         rows = self._check_ids(ids).ravel()
         values = _to_numpy(losses).astype(np.float64).ravel()
-        _check(len(rows) == len(values), f"`ids` has {len(rows)} rows but `losses` has {len(values)}.")
-        _check(len(rows) > 0, "`refresh` needs the losses of the pool's rows, got none.")
-        _check(len(np.unique(rows)) == len(rows), "`refresh` takes each row once, but `ids` repeats some.")
+        _check(len(rows) == len(values), f"`ids` has {len(rows)} rows but `losses` has {len(values)}")
+        _check(len(rows) > 0, "`refresh` needs the losses of the pool's rows, got none")
+        _check(len(np.unique(rows)) == len(rows), "`refresh` takes each row once, but `ids` repeats some")
         self._check_losses(rows, values)
         self._rule.refresh(rows, values)
         self._warn_of_collapse()
@@ -280,13 +280,13 @@ class Selector:
         state = self._state()
         if "logits" in state_dict and len(state_dict["logits"]) != self.num_examples:
             raise ValueError(
-                f"The saved selector has {len(state_dict['logits'])} rows, but this dataset has {self.num_examples}. "
-                "Weights belong to the rows that they were learned on: resume with the same dataset."
+                f"the saved selector has {len(state_dict['logits'])} rows, but this dataset has {self.num_examples}; "
+                "weights belong to the rows that they were learned on: resume with the same dataset"
             )
         if state_dict.keys() != state.keys():
             raise ValueError(
-                f"The saved selector has the state {sorted(state_dict)}, but "
-                f'selector="{self.selector}", selector_optimizer="{self.selector_optimizer}" needs {sorted(state)}.'
+                f"the saved selector has the state {sorted(state_dict)}, but "
+                f'selector="{self.selector}", selector_optimizer="{self.selector_optimizer}" needs {sorted(state)}'
             )
         for name, array in state.items():
             array[...] = state_dict[name].cpu().numpy()
@@ -338,8 +338,8 @@ class Selector:
         for field in ("selector", "selector_optimizer", "weight_scale"):
             if config[field] != getattr(self, field):
                 raise ValueError(
-                    f'The selector in {path} was trained with {field}="{config[field]}", not "{getattr(self, field)}". '
-                    f"Resume with the same `{field}`, or start afresh."
+                    f'the selector in {path} was trained with {field}="{config[field]}", not "{getattr(self, field)}"; '
+                    f"resume with the same `{field}`, or start afresh"
                 )
         self.load_state_dict(load_file(_resolve(path, WEIGHTS_NAME, None)))
 
@@ -347,11 +347,11 @@ class Selector:
         rows = _to_numpy(ids)
         if rows.size == 0:
             return rows.astype(np.int64)
-        _check(np.issubdtype(rows.dtype, np.integer), f"Row ids must be integers, got {rows.dtype}.")
+        _check(np.issubdtype(rows.dtype, np.integer), f"row ids must be integers, got {rows.dtype}")
         low, high = rows.min(), rows.max()
         if low < 0 or high >= self.num_examples:
             raise ValueError(
-                f"Row id {low if low < 0 else high} is outside of this selector's rows 0…{self.num_examples - 1}."
+                f"row id {low if low < 0 else high} is outside of this selector's rows 0…{self.num_examples - 1}"
             )
         return rows.astype(np.int64)
 
@@ -359,9 +359,9 @@ class Selector:
         bad = np.flatnonzero(~np.isfinite(losses))
         if bad.size:
             raise ValueError(
-                f"The loss of row {rows[bad[0]]} is {losses[bad[0]]} at selector update {self.num_updates + 1} "
-                f"({bad.size} of {len(losses)} rows are not finite). No weight can be learned from it: look for "
-                "a learning rate that is too high, or for this row's text."
+                f"the loss of row {rows[bad[0]]} is {losses[bad[0]]} at selector update {self.num_updates + 1} "
+                f"({bad.size} of {len(losses)} rows are not finite); no weight can be learned from it: look for "
+                "a learning rate that is too high, or for this row's text"
             )
 
 
@@ -380,14 +380,14 @@ def _check(condition, message: str) -> None:
 
 
 def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-    _check(value in choices, f"`{field}` must be one of {', '.join(choices)}, got {value!r}.")
+    _check(value in choices, f"`{field}` must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _check_same_rows(config: dict, num_examples: int) -> None:
     if config["num_examples"] != num_examples:
         raise ValueError(
-            f"The saved selector has {config['num_examples']} rows, but this dataset has {num_examples}. "
-            "Weights belong to the rows that they were learned on: resume with the same dataset."
+            f"the saved selector has {config['num_examples']} rows, but this dataset has {num_examples}; "
+            "weights belong to the rows that they were learned on: resume with the same dataset"
         )
 
 
@@ -395,8 +395,8 @@ def _check_same_dataset(config: dict, fingerprint: str | None) -> None:
     saved = config["dataset_fingerprint"]
     if fingerprint is not None and saved is not None and saved != fingerprint:
         raise ValueError(
-            f"The saved selector was learned on the dataset with fingerprint {saved!r}, but this one's is "
-            f"{fingerprint!r}: its rows differ, or their order. Resume with the same dataset."
+            f"the saved selector was learned on the dataset with fingerprint {saved!r}, but this one's is "
+            f"{fingerprint!r}: its rows differ, or their order; resume with the same dataset"
         )
 
 
@@ -408,7 +408,7 @@ def _resolve(path, name: str, revision) -> Path:
     folder = Path(path)
     if folder.is_dir():
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} has no {name}: it is not a folder that a selector was saved to.")
+            raise ValueError(f"{folder} has no {name}: it is not a folder that a selector was saved to")
         return folder / name
     from huggingface_hub import hf_hub_download
 

@@ -81,7 +81,7 @@ class TokenBaseline(nn.Module):
         """
         if not torch.isfinite(statistics).all():
             token = int((~torch.isfinite(statistics)).any(0).nonzero()[0])
-            raise ValueError(f"The loss of token {token} is not finite; its baseline would be lost.")
+            raise ValueError(f"the loss of token {token} is not finite; its baseline would be lost")
         sums, counts = statistics
         total = counts.sum()
         if total == 0:

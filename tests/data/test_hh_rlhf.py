@@ -113,7 +113,7 @@ def test_swapped_pairs_trade_their_rewards(load):
     assert list(swapped["messages"]) == list(rows["messages"])
     assert swap_labels(rows, 0.25, seed=1)["is_noise"][:] != marks
     assert not any(swap_labels(rows, 0.0, seed=0)["is_noise"]) and all(swap_labels(rows, 1.0, seed=0)["is_noise"])
-    with pytest.raises(ValueError, match="`share` is 2"):
+    with pytest.raises(ValueError, match="`share` must lie in .*, got 2"):
         swap_labels(rows, 2, seed=0)
 
 

@@ -129,7 +129,7 @@ def test_bad_files_and_arguments_are_named(load):
         load({"polite": 3}, "car_dealer")
     with pytest.raises(ValueError, match="holds no conversations"):
         load([])
-    with pytest.raises(ValueError, match="environment must be one of"):
+    with pytest.raises(ValueError, match="`environment` must be one of"):
         load([LION], "chess")
-    with pytest.raises(ValueError, match="reward must be"):
+    with pytest.raises(ValueError, match="`reward` must be"):
         load([LION], reward="fancy")

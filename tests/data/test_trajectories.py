@@ -128,8 +128,8 @@ def test_split_shares_no_row_and_no_training_category():
     [
         ({"a": 5}, {}, "split is empty"),
         ({"a": 1, "b": 1}, {}, "validation split is empty"),
-        ({"a": 5, "b": 5}, {"train_task_frac": 1.0}, "`train_task_frac` is 1.0"),
-        ({"a": 5, "b": 5}, {"val_split": 0}, "`val_split` is 0"),
+        ({"a": 5, "b": 5}, {"train_task_frac": 1.0}, "`train_task_frac` must .* got 1.0"),
+        ({"a": 5, "b": 5}, {"val_split": 0}, "`val_split` must .* got 0"),
         ({"a": 5, "b": 5}, {"column": "kind"}, "no column `kind`"),
         ({"a": 5, "": 5}, {}, "row 5 has no `category`"),
     ],

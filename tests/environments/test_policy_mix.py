@@ -16,7 +16,7 @@ BAD = [
     ({"expert": -1, "random": 2}, 5, "shares of at least 0"),
     ({"expert": 0}, 5, "not all 0"),
     ({}, 5, "not all 0"),
-    ({"expert": 1}, 0, "`n` is 0; give at least 1 episode"),
+    ({"expert": 1}, 0, "`n` must be at least 1, got 0"),
 ]
 
 

@@ -146,7 +146,7 @@ def test_environments_come_as_object_class_factory_or_name(monkeypatch):
     assert play(count_up, lambda: GuessNumber(), "05").to_list() == expected
     monkeypatch.setattr(rollout_module, "make_env", lambda name: {"guess_number": GuessNumber}[name]())
     assert play(count_up, "guess_number", "05").to_list() == expected
-    with pytest.raises(ValueError, match="not int"):
+    with pytest.raises(ValueError, match="got int"):
         play(count_up, 3, "05")
     with pytest.raises(ValueError, match="a task is a `Task`, its id or its dict, not 5"):
         play(count_up, GuessNumber, [5])

@@ -183,17 +183,17 @@ def test_row_gather_equals_the_taken_value(heads, bias):
 @pytest.mark.parametrize("function", [q_statistics, q_values_of])
 def test_wrong_shapes_are_named(function):
     hidden, weight, bias, actions = make_inputs(6, 31, bias="token")
-    with pytest.raises(ValueError, match="hidden must have shape"):
+    with pytest.raises(ValueError, match="`hidden` must have shape"):
         function(hidden[:, :-1], weight, bias, actions)
-    with pytest.raises(ValueError, match="hidden must have shape"):
+    with pytest.raises(ValueError, match="`hidden` must have shape"):
         function(hidden[0], weight, bias, actions)
     with pytest.raises(ValueError, match="one token id per state"):
         function(hidden, weight, bias, actions[:-1])
     with pytest.raises(ValueError, match="one token id per state"):
         function(hidden, weight, bias, actions.double())
-    with pytest.raises(ValueError, match="bias must be None"):
+    with pytest.raises(ValueError, match="`bias` must be None"):
         function(hidden, weight, bias[:-1], actions)
-    with pytest.raises(ValueError, match="bias must be None"):
+    with pytest.raises(ValueError, match="`bias` must be None"):
         function(hidden, weight.expand(2, -1, -1), bias, actions)
     for wrong in (-100, 31):
         with pytest.raises(ValueError, match="token ids from 0 to 30"):

@@ -42,9 +42,9 @@ class TestReturnsToGo:
         assert returns_to_go(torch.ones(400, dtype=torch.bfloat16), 1.0)[0] == 400
 
     def test_wrong_shapes(self):
-        with pytest.raises(ValueError, match=r"rewards must have shape \(T,\)"):
+        with pytest.raises(ValueError, match=r"`rewards` must have shape \(T,\)"):
             returns_to_go(torch.zeros(2, 3), 1.0)
-        with pytest.raises(ValueError, match="discount must be"):
+        with pytest.raises(ValueError, match="`discount` must be"):
             returns_to_go(torch.zeros(3), torch.ones(2))
 
 

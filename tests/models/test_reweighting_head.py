@@ -46,7 +46,7 @@ def test_standardization():
     torch.testing.assert_close(standardized.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(standardized.std(0, correction=0), torch.tensor([1.0, 1.0, 1.0, 0.0]))
     assert torch.isfinite(standardized).all()
-    with pytest.raises(ValueError, match=r"embeddings must have shape \(N, 4\)"):
+    with pytest.raises(ValueError, match=r"`embeddings` must have shape \(N, 4\)"):
         head.fit_standardization(torch.zeros(3, 5))
     embeddings[5, 1] = torch.nan
     with pytest.raises(ValueError, match="row 5 is not finite"):
@@ -124,5 +124,5 @@ def test_loading_from_the_hub_asks_for_both_files(tmp_path, monkeypatch):
 
 
 def test_wrong_sizes():
-    with pytest.raises(ValueError, match="depth must be positive"):
+    with pytest.raises(ValueError, match="`depth` must be positive"):
         ReweightingHead(7, depth=0)

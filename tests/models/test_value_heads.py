@@ -250,10 +250,10 @@ class TestSaving:
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"algorithm": "dqn"}, "algorithm must be"),
-        ({"bias": "vector"}, "bias must be"),
-        ({"rank": 0}, "rank must be positive"),
-        ({"vocab_size": 0}, "vocab_size must be positive"),
+        ({"algorithm": "dqn"}, "`algorithm` must be"),
+        ({"bias": "vector"}, "`bias` must be"),
+        ({"rank": 0}, "`rank` must be positive"),
+        ({"vocab_size": 0}, "`vocab_size` must be positive"),
     ],
 )
 def test_wrong_configuration(values, message):

@@ -299,9 +299,9 @@ class TestSaving:
 
 class TestErrors:
     def test_options(self, tiny):
-        with pytest.raises(ValueError, match="prior must be 'none' or 'lm', got 'bc'"):
+        with pytest.raises(ValueError, match="`prior` must be 'none' or 'lm', got 'bc'"):
             ValuePolicy(tiny.language_model(), tiny.value_heads(), prior="bc")
-        with pytest.raises(ValueError, match="heads must be"):
+        with pytest.raises(ValueError, match="`heads` must be"):
             ValuePolicy.from_pretrained("nowhere", heads="max")
 
     def test_no_reference(self, tiny):

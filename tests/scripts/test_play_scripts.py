@@ -202,9 +202,9 @@ def test_text_that_the_rules_cannot_read_is_named():
 
 
 def test_bad_arguments_are_named_before_a_model_is_loaded():
-    with pytest.raises(ValueError, match=r"output_path is 'x\.csv'"):
+    with pytest.raises(ValueError, match=r"`output_path` must .*, got 'x\.csv'"):
         run(rollout, "--model_name_or_path", "missing", "--output_path", "x.csv")
-    with pytest.raises(ValueError, match=r"it must end with \.jsonl"):
+    with pytest.raises(ValueError, match=r"`output_path` must end with \.jsonl"):
         flags = ["--dataset", "d", "--output_path", "x.parquet", "--environment", "twenty_questions"]
         run(synthesize, "--model_name_or_path", "missing", *flags)
     with pytest.raises(ValueError, match="no JSON"):
@@ -232,7 +232,7 @@ def test_bad_arguments_are_named_before_a_model_is_loaded():
     ],
 )
 def test_numbers_that_cannot_be_played_are_refused(flag, value):
-    with pytest.raises(ValueError, match=f"`{flag}` is {value}"):
+    with pytest.raises(ValueError, match=f"`{flag}` must be .* got {value}"):
         run(rollout, "--model_name_or_path", "missing", f"--{flag}", value)
 
 
@@ -240,7 +240,7 @@ def test_numbers_that_cannot_be_played_are_refused(flag, value):
     "flag, value", [("temperature", "0.0"), ("temperature", "nan"), ("batch_size", "0"), ("max_turns", "0")]
 )
 def test_numbers_that_cannot_be_synthesized_with_are_refused(flag, value):
-    with pytest.raises(ValueError, match=f"`{flag}` is {value}"):
+    with pytest.raises(ValueError, match=f"`{flag}` must be .* got {value}"):
         flags = ["--dataset", "d", "--output_path", "x.jsonl", "--environment", "twenty_questions"]
         run(synthesize, "--model_name_or_path", "m", *flags, f"--{flag}", value)
 

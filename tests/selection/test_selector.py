@@ -372,8 +372,8 @@ def test_bad_batches_raise_and_change_nothing(kind):
     selector.set_schedule(10, 10)
     before = selector.state_dict()
     for ids, losses, gamma, message in [
-        ([0, 10], [1.0, 1.0], 0.1, "Row id 10"),
-        ([-1], [1.0], 0.1, "Row id -1"),
+        ([0, 10], [1.0, 1.0], 0.1, "row id 10"),
+        ([-1], [1.0], 0.1, "row id -1"),
         ([0.5], [1.0], 0.1, "integers"),
         ([0, 1], [1.0], 0.1, "2 rows"),
         ([4, 7], [1.0, float("nan")], 0.1, "row 7 is nan"),

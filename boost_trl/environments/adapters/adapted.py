@@ -35,9 +35,9 @@ class AdaptedEnvironment(ABC):
     ):
         self._tasks = {task.id: task for task in tasks}
         if len(self._tasks) != len(tasks) or not tasks:
-            raise ValueError(f"{name} needs at least one task and ids that differ; got {len(tasks)} tasks")
+            raise ValueError(f"{name} needs at least one task and ids that differ, got {len(tasks)} tasks")
         if max_steps < 1:
-            raise ValueError(f"max_steps is {max_steps}; an episode has at least one step")
+            raise ValueError(f"`max_steps` must be at least 1, got {max_steps}")
         self.name, self.max_steps, self.system_prompt = name, max_steps, system_prompt
         self._make = make
         self._inner: Any = None

@@ -64,9 +64,9 @@ class CarDealer:
         buyers_per_brand: int = 64,
     ):
         if reward not in REWARDS:
-            raise ValueError(f"`reward` is {reward!r}; choose one of {', '.join(REWARDS)}")
+            raise ValueError(f"`reward` must be one of {', '.join(REWARDS)}, got {reward!r}")
         if world not in WORLDS:
-            raise ValueError(f"`world` is {world!r}; choose one of {', '.join(WORLDS)}")
+            raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {world!r}")
         if buyer is not None and not callable(buyer):
             raise ValueError(
                 f"`buyer` is {buyer!r}; give a policy, which is called with a list of conversations and returns a list of "

@@ -54,7 +54,7 @@ class TwentyQuestions:
         oracle: Answerer | None = None,
     ):
         if reward not in REWARDS:
-            raise ValueError(f"`reward` must be 'step_cost' or 'score', not {reward!r}")
+            raise ValueError(f"`reward` must be 'step_cost' or 'score', got {reward!r}")
         if oracle is not None:
             warnings.warn("`oracle` is now called `answerer`", FutureWarning, stacklevel=2)
             answerer = oracle
@@ -67,7 +67,7 @@ class TwentyQuestions:
 
             self.world = full_world()
         else:
-            raise ValueError(f"`world` must be 'small', 'full' or a World, not {world!r}")
+            raise ValueError(f"`world` must be 'small', 'full' or a World, got {world!r}")
         self.max_steps = max_questions or self.world.max_questions
         self.reward = reward
         self.answerer = answerer

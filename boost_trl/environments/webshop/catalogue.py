@@ -114,7 +114,7 @@ class Catalogue:
             ValueError: naming the file, and the item, that cannot be used.
         """
         if num_products is not None and num_products < 1:
-            raise ValueError(f"num_products must be at least 1, got {num_products}")
+            raise ValueError(f"`num_products` must be at least 1, got {num_products}")
         annotated = read_json(attributes, dict)
         by_people = read_json(human_instructions, dict) if human_instructions else None
         records: dict[str, dict] = {}

@@ -77,7 +77,7 @@ class WebShop(Shop):
         )
         self.results_per_page = results_per_page if results_per_page is not None else (3 if small else 10)
         if self.results_per_page < 1:
-            raise ValueError(f"results_per_page must be at least 1, got {results_per_page}")
+            raise ValueError(f"`results_per_page` must be at least 1, got {results_per_page}")
         self.catalogue = _open_catalogue(catalogue, seed)
         self.nouns = nouns
         if synthetic_reward not in SYNTHETIC_REWARDS:
@@ -193,5 +193,5 @@ def _open_catalogue(catalogue: Catalogue | str, seed: int | None) -> Catalogue:
     try:
         seed = 0 if seed is None else index(seed)
     except TypeError:
-        raise ValueError(f"seed must be a whole number, got {seed!r}") from None
+        raise ValueError(f"`seed` must be a whole number, got {seed!r}") from None
     return load_catalogue(catalogue, seed)

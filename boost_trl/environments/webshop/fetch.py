@@ -30,5 +30,5 @@ def checked_base(url: str) -> str:
         ValueError: if it is no address.
     """
     if not url.startswith(("http://", "https://")):
-        raise ValueError(f"base_url must start with http:// or https://, got {url!r}")
+        raise ValueError(f"`base_url` must start with http:// or https://, got {url!r}")
     return url.rstrip("/") + "/"

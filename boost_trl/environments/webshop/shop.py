@@ -50,7 +50,7 @@ class Shop(ABC):
         if max_steps < 1 or (max_searches is not None and max_searches < 1):
             raise ValueError(f"max_steps and max_searches must be at least 1, got {max_steps} and {max_searches}")
         if not 0 < discount <= 1:
-            raise ValueError(f"discount must be in (0, 1], got {discount}")
+            raise ValueError(f"`discount` must be in (0, 1], got {discount}")
         self.observation_mode, self.max_steps, self.discount = observation, max_steps, discount
         self.max_searches, self.leak_reward = max_searches, leak_reward
         self.system_prompt = "" if observation == "compact" else _RULES
@@ -93,7 +93,7 @@ class Shop(ABC):
         self._over = True
         if not isinstance(task, Task | str | None):
             raise ValueError(
-                f"task must be a Task or its id, not {task!r:.80}; the `task` of a row is Task(**row['task'])"
+                f"`task` must be a Task or its id, got {task!r:.80}; the `task` of a row is Task(**row['task'])"
             )
         self.task = self._find_task(task, seed)
         self._steps = self._searches = 0
@@ -221,7 +221,7 @@ def as_reward_parts(score: float, details: Mapping[str, Any]) -> dict[str, Any]:
 def numbered_tasks(goals: Sequence[tuple[str, str]]) -> dict[str, Task]:
     """Tasks `fixed_0`, `fixed_1`, … for a server's goals, given as (category, instruction)."""
     if not goals:
-        raise ValueError("num_goals must be at least 1, got 0")
+        raise ValueError("`num_goals` must be at least 1, got 0")
     return {
         f"fixed_{number}": Task(f"fixed_{number}", category, instruction, {"goal": number})
         for number, (category, instruction) in enumerate(goals)

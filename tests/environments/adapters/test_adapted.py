@@ -22,7 +22,7 @@ def test_copies_and_bad_arguments():
     with pytest.raises(ValueError, match="no task of .'nope'.; its categories are echo"):
         env.tasks(["nope"])
     assert env.tasks(["echo"]) == env.tasks() and env.tasks([]) == []
-    with pytest.raises(ValueError, match="max_steps is 0"):
+    with pytest.raises(ValueError, match="`max_steps` must be at least 1, got 0"):
         from_openenv(EchoClient, to_echo, str, name="echo", max_steps=0)
     with pytest.raises(ValueError, match="ids that differ"):
         from_openenv(EchoClient, to_echo, str, name="echo", max_steps=2, tasks=[Task("a", "x"), Task("a", "x")])

@@ -103,7 +103,7 @@ def test_bad_files(files, file, content, message):
 
 @pytest.mark.parametrize("number", [-1, 0])
 def test_too_few_products(files, number):
-    with pytest.raises(ValueError, match=f"num_products must be at least 1, got {number}"):
+    with pytest.raises(ValueError, match=f"`num_products` must be at least 1, got {number}"):
         Catalogue.from_webshop(*files, num_products=number)
 
 

@@ -81,8 +81,8 @@ def test_results_per_page():
         ({"discount": 1.1}, "discount"),
         ({"catalogue": "huge"}, "'huge' is not 'full', 'small'"),
         ({"catalogue": 5}, "catalogue 5 is not 'full', 'small' or a Catalogue"),
-        ({"catalogue": "small", "seed": "a"}, "seed must be a whole number, got 'a'"),
-        ({"catalogue": "small", "seed": 0.5}, "seed must be a whole number, got 0.5"),
+        ({"catalogue": "small", "seed": "a"}, "`seed` must be a whole number, got 'a'"),
+        ({"catalogue": "small", "seed": 0.5}, "`seed` must be a whole number, got 0.5"),
         ({"seed": 0}, "seed=0 makes a generated shop; this catalogue is made already"),
     ],
 )
@@ -121,7 +121,7 @@ def test_unknown_tasks(small):
     with pytest.raises(ValueError, match="no task 'webshop-99999'"):
         small.reset(task="webshop-99999")
     for other in (5, small.tasks()[0].to_dict()):
-        with pytest.raises(ValueError, match="task must be a Task or its id, not"):
+        with pytest.raises(ValueError, match="`task` must be a Task or its id, got"):
             small.reset(task=other)
     with pytest.raises(RuntimeError, match="call reset"):
         small.step("search shirt")

@@ -65,7 +65,7 @@ def test_all_tasks_are_played_before_one_is_played_again(shops):
         ({"mix": {"genius": 1}}, "unknown policies ..genius"),
         ({"mix": {"expert": -1, "hasty": 2}}, "at least 0"),
         ({"mix": {}}, "at least 0"),
-        ({"n": 0}, "`n` is 0"),
+        ({"n": 0}, "`n` must be at least 1, got 0"),
     ],
 )
 def test_bad_arguments(shops, arguments, message):

@@ -83,7 +83,7 @@ def test_tasks(kind, odd_catalogue, site):
     with pytest.raises(ValueError, match="no task has category 'Toys'"):
         shop.tasks(["Toys"])
     for task in (5, {"id": "fixed_0", "category": category}):
-        with pytest.raises(ValueError, match="task must be a Task or its id"):
+        with pytest.raises(ValueError, match="`task` must be a Task or its id"):
             shop.reset(task=task)
 
 
