@@ -2,8 +2,8 @@
 What the theory of bilevel data selection promises, checked in seconds on softmax regression.
 
 The world satisfies the paper's Assumption 1: the pool can be fitted perfectly, validation can be fitted perfectly, but
-not both. Every pool row answers a question of its own, some as validation does (useful) and some in contradiction to it
-(useless, Definition 3). Run
+not both. Every pool row answers a question of its own, some as validation does (useful) and some in contradiction to
+it (useless, Definition 3). Run
 
     python examples/selection_theory.py
 
@@ -42,7 +42,8 @@ class World:
 def make_world(
     num_questions: int = 24, bad_share: float = 0.5, num_classes: int = 6, shift: float = 0.02, seed: int = 0
 ) -> World:
-    """Questions are orthonormal directions; validation asks each of them, evaluation asks them with `shift`ed noise."""
+    """Questions are orthonormal directions; validation asks each of them, evaluation asks them with `shift`ed
+    noise."""
     generator = torch.Generator().manual_seed(seed)
     questions = torch.linalg.qr(torch.randn(num_questions, num_questions, generator=generator, dtype=torch.float64)).Q
     truth = torch.randint(num_classes, (num_questions,), generator=generator)
@@ -87,8 +88,8 @@ def train_selector(
     rho_init: float = 0.1,
     rho_increment: float = 0.1,
 ) -> torch.Tensor:
-    """θ (d, V) after (10a) and the selector's own update on the whole pool at every step. ρ grows over three "epochs",
-    by default as in the paper: 0.1, 0.2, 0.3."""
+    """θ (d, V) after equation (22) and the selector's own update on the whole pool at every step. ρ grows over three
+    "epochs", by default as in the paper: 0.1, 0.2, 0.3."""
     schedule = PenaltySchedule(num_epochs=3, rho_init=rho_init, rho_increment=rho_increment)
     ids = torch.arange(len(world.useful))
     theta = torch.zeros(world.pool[0].shape[1], world.num_classes, dtype=torch.float64, requires_grad=True)
@@ -104,7 +105,7 @@ def train_selector(
         (gamma * (selector.weights(ids) * losses).mean() + row_losses(theta, world.validation).mean()).backward()
         optimizer.step()
         if selector.selector == "bds":
-            # (10c): the loss at the new parameters.
+            # Equation (23) at the new parameters.
             with torch.no_grad():
                 selector.update(ids, row_losses(theta, world.pool), gamma)
     return theta.detach()
@@ -114,8 +115,8 @@ def expected_update(
     world: World, logits: torch.Tensor, gamma: float, selector_rate: float, learning_rate: float = 0.5, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    E[ω′] − ω of (10b), by autograd through the full softmax and enumeration of every row that could be drawn, and the
-    right-hand side of Lemma 9 (45). Both (N,).
+    E[ω′] − ω of equation (24), by autograd through the full softmax and enumeration of every row that could be drawn,
+    and the right-hand side of equation (26), Lemma 9. Both (N,).
     """
     num_rows = len(logits)
     sigma = logits.softmax(0)
@@ -154,8 +155,8 @@ def make_selectors(num_rows: int) -> dict[str, Selector]:
 
 
 def study(world: World, steps: int = 1500) -> list[dict]:
-    """One row per method: `method`, `validation`, `evaluation`, and, for selectors, the smallest weight of a `useful` row
-    and the largest of a `useless` one."""
+    """One row per method: `method`, `validation`, `evaluation`, and, for selectors, the smallest weight of a `useful`
+    row and the largest of a `useless` one."""
     rows = []
     mixed = train_mixing(world, steps=steps)
     for rho, theta in zip(RHOS, mixed, strict=True):

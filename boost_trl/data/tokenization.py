@@ -1,9 +1,9 @@
 """Trajectories as token ids, with action tokens, their rewards and returns.
 
-Per token (SPEC §3): the state of an action token is the prefix before it, so its hidden state is that of the token one
-position earlier. An action is every token that the chat template marks as the assistant's, its end marker included. The
-reward of a turn sits on its last token. Returns are those of the whole episode: they are computed before truncation and
-cut with it.
+Per token: the state of an action token is the prefix before it, so its hidden state is that of the token one
+position earlier. An action is every token that the chat template marks as the assistant's, its end marker included.
+The reward of a turn sits on its last token. Returns are those of the whole episode: they are computed before
+truncation and cut with it.
 """
 
 import logging

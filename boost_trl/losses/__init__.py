@@ -1,4 +1,6 @@
-"""The equations: offline-RL losses on action tokens and trajectory weights. Pure torch, no trainer, no files."""
+"""Equations (1) to (17) of `docs/equations.md`: offline-RL losses on action tokens and trajectory weights. Pure torch,
+no trainer, no files.
+"""
 
 from .ilql import expectile_loss, ilql_loss
 from .mc import mc_loss

@@ -6,7 +6,8 @@ from .precision import at_least_float32
 
 
 def expectile_loss(u: torch.Tensor, tau: float) -> torch.Tensor:
-    r"""\\( L_2^\tau(u) = |\tau - 1(u < 0)| \, u^2 \\), elementwise; the weight is a constant to autograd.
+    r"""\\( L_2^\tau(u) = |\tau - 1(u < 0)| \, u^2 \\), equation (6), elementwise; the weight is a constant to
+    autograd.
 
     Args:
         u (`torch.Tensor`): Differences target − prediction. Its minimum over the prediction is the target's
@@ -33,7 +34,7 @@ def ilql_loss(
     half_squared_error: bool = False,
     return_parts: bool = False,
 ) -> torch.Tensor | dict[str, torch.Tensor]:
-    r"""Loss of every action token, not reduced:
+    r"""Loss of every action token, equation (5), not reduced:
 
     $$ \sum_j \left(r + \gamma V(s') - Q_j(s,a)\right)^2 + L_2^\tau\left(\min_j \hat Q_j(s,a) - V(s)\right)
        + c \sum_j \left(\log\sum_{a'} e^{Q_j(s,a')} - Q_j(s,a)\right) $$
@@ -60,8 +61,8 @@ def ilql_loss(
             loss.
 
     Returns:
-        `torch.Tensor` of shape `(T,)`, or with `return_parts` a `dict` of `td`, `expectile` and `cql` (weight included),
-        `(T,)` each.
+        `torch.Tensor` of shape `(T,)`, or with `return_parts` a `dict` of `td`, `expectile` and `cql` (weight
+        included), `(T,)` each.
 
     Raises:
         ValueError: if a tensor's shape is not as above.

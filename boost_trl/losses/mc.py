@@ -14,7 +14,7 @@ def mc_loss(
     half_squared_error: bool = False,
     return_parts: bool = False,
 ) -> torch.Tensor | dict[str, torch.Tensor]:
-    r"""Loss of every action token, not reduced:
+    r"""Loss of every action token, equation (4), not reduced:
 
     $$ (Q(s,a) - G)^2 + c \left(\log\sum_{a'} e^{Q(s,a')} - Q(s,a)\right) $$
 
@@ -29,7 +29,8 @@ def mc_loss(
             loss.
 
     Returns:
-        `torch.Tensor` of shape `(T,)`, or with `return_parts` a `dict` of `td` and `cql` (weight included), `(T,)` each.
+        `torch.Tensor` of shape `(T,)`, or with `return_parts` a `dict` of `td` and `cql` (weight included), `(T,)`
+        each.
 
     Raises:
         ValueError: if the three tensors are not of one shape `(T,)`.

@@ -4,8 +4,8 @@ import torch
 
 
 def returns_to_go(rewards: torch.Tensor, discount: float | torch.Tensor = 1.0) -> torch.Tensor:
-    r"""Discounted sums of the rewards that are still to come: \\( G_t = r_t + \gamma_t G_{t+1} \\), with nothing after the
-    last step.
+    r"""Discounted sums of the rewards that are still to come: \\( G_t = r_t + \gamma_t G_{t+1} \\), equation (1), with
+    nothing after the last step.
 
     Args:
         rewards (`torch.Tensor` of shape `(T,)`): Reward received after each step (a turn or an action token).

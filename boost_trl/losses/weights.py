@@ -6,7 +6,7 @@ from .precision import at_least_float32
 
 
 def trajectory_weights(scores: torch.Tensor) -> torch.Tensor:
-    r"""Softmax over the optimizer batch: \\( \tilde w_i = e^{s_i} / \sum_j e^{s_j} \\).
+    r"""Softmax over the optimizer batch, equation (11): \\( \tilde w_i = e^{s_i} / \sum_j e^{s_j} \\).
 
     Args:
         scores (`torch.Tensor` of shape `(B,)`): Scores of all trajectories of the batch: every micro-batch of the
@@ -25,7 +25,8 @@ def trajectory_weights(scores: torch.Tensor) -> torch.Tensor:
 
 
 def effective_sample_size(weights: torch.Tensor) -> torch.Tensor:
-    r"""\\( n_\mathrm{eff} = 1 / \sum_i \tilde w_i^2 \\): N for uniform weights, 1 when one trajectory has them all.
+    r"""\\( n_\mathrm{eff} = 1 / \sum_i \tilde w_i^2 \\), equation (17): N for uniform weights, 1 when one trajectory
+    has them all.
 
     Args:
         weights (`torch.Tensor` of shape `(N,)`): Normalised weights (they sum to one).
@@ -37,7 +38,8 @@ def effective_sample_size(weights: torch.Tensor) -> torch.Tensor:
 
 
 def weight_entropy(weights: torch.Tensor) -> torch.Tensor:
-    r"""\\( -\sum_i \tilde w_i \ln \tilde w_i \\) in nats: ln N for uniform weights, 0 when one trajectory has them all.
+    r"""\\( -\sum_i \tilde w_i \ln \tilde w_i \\) in nats: ln N for uniform weights, 0 when one trajectory has them
+    all.
 
     Args:
         weights (`torch.Tensor` of shape `(N,)`): Normalised weights (they sum to one). A weight of exactly zero counts

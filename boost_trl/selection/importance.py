@@ -12,8 +12,8 @@ class ImportanceRatios(NamedTuple):
 
     Args:
         ratios (`torch.Tensor`): float32, detached, capped; (B,), or (B, T) at token level with 0 outside of the mask.
-        is_finite (`torch.Tensor`): (B,) bool. Where it is false a log-probability was NaN or infinite, and the answer's
-            ratios are 0: it must be replaced and counted, not trained on.
+        is_finite (`torch.Tensor`): (B,) bool. Where it is false a log-probability was NaN or infinite, and the
+            answer's ratios are 0: it must be replaced and counted, not trained on.
         mean (`float`): of the raw ratios, before capping, over finite answers (their tokens at token level).
         max (`float`): of the same.
         capped_share (`float`): share of the same above `cap`.
@@ -39,8 +39,8 @@ def importance_ratios(
     r"""Importance ratio of an answer, now to when it was generated, r = π_θ(y)/π_old(y).
 
     Log-ratios are summed in float64 and exponentiated once. `"sequence"` is the paper's product over tokens; `"token"`
-    keeps one (biased) ratio per token; `"geometric"` is the product's T-th root. Ratios are cut at `cap` from above; with
-    `None` (the paper) only at the largest float32.
+    keeps one (biased) ratio per token; `"geometric"` is the product's T-th root. Ratios are cut at `cap` from above;
+    with `None` (the paper) only at the largest float32.
 
     Args:
         logps_new (`torch.Tensor`): (B, T) log-probabilities of the answers' tokens under the current policy.
@@ -87,9 +87,9 @@ def response_weights(
 ) -> torch.Tensor:
     r"""Factor of each answer's loss inside 1/G Σ_g (·) L(y_g), its question's mean over G answers.
 
-    `"importance"`: the ratio r_g of [`importance_ratios`]. `"softmax"`: G·λ_g with Lemma 6's λ_g = softmax_g(−L(y_g)), L
-    the summed loss: λ sums to one over a question's answers, so that G·λ_g has mean one, as r_g has at age 0, and a
-    question weighs the same whatever G is. `"none"`: 1.
+    `"importance"`: the ratio r_g of [`importance_ratios`]. `"softmax"`: G·λ_g with λ_g = softmax_g(−L(y_g)) of
+    equation (33), L the summed loss: λ sums to one over a question's answers, so that G·λ_g has mean one, as r_g has
+    at age 0, and a question weighs the same whatever G is. `"none"`: 1.
 
     Args:
         logps_new, logps_old, mask (`torch.Tensor`): (B, T), as in [`importance_ratios`].

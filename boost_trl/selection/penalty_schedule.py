@@ -9,7 +9,7 @@ _SLACK = 1e-6  # an epoch that a trainer counts as 0.9999999 is over; 0.1 + 9·0
 
 @dataclass(frozen=True)
 class PenaltySchedule:
-    r"""ρ_k = `rho_init` + `rho_increment`·⌊epoch⌋, and the penalty γ_k = ρ_k/(1 − ρ_k) of (10a).
+    r"""ρ_k = `rho_init` + `rho_increment`·⌊epoch⌋, and the penalty γ_k = ρ_k/(1 − ρ_k): equation (21).
 
     Args:
         num_epochs (`float`): How long training lasts; may be fractional. The whole schedule is checked before it
@@ -59,7 +59,8 @@ class PenaltySchedule:
             )
 
     def rho(self, epoch: float) -> float:
-        """ρ at `epoch`, counted from 0 and fractional within an epoch. At the end of training it stays the last one."""
+        """ρ at `epoch`, counted from 0 and fractional within an epoch. At the end of training it stays the last
+        one."""
         if self.mixing:
             return self.rho_init
         last = max(0, math.ceil(self.num_epochs - _SLACK) - 1)

@@ -33,10 +33,10 @@ class Rule:
 
 
 class SparseRule(Rule):
-    """ω_b −= a γ w_b (C_b − C̄) for the visited rows, |Δω| ≤ `max_step`.
+    """Equation (25): ω_b −= a γ w_b (C_b − C̄) for the visited rows, |Δω| ≤ `max_step`.
 
     C̄ is the running Σ w C / Σ w of earlier batches (of its own for the first). With an exact C̄ the expected step is
-    Lemma 9's (times N for mean-one weights), without its O(N) cost.
+    that of equation (26) (times N for mean-one weights), without its O(N) cost.
     """
 
     decay = 0.99
@@ -62,7 +62,7 @@ class SparseRule(Rule):
 
 
 class DenseRule(Rule):
-    """Gradient descent on Σ_b w_b C_b through the softmax of all rows visited so far.
+    """Equation (24): gradient descent on Σ_b w_b C_b through the softmax of all rows visited so far.
 
     With p = softmax of these rows' ω: ∂/∂ω_j = w_j (C_j [j in batch] − Σ_b p_b C_b).
     """
@@ -121,7 +121,7 @@ class AdamRule(DenseRule):
 
 
 class BmoRule(Rule):
-    """(48): ω_b −= a (ω_b + τ L_b), which tracks ω = −τ L; a row's first visit sets it there."""
+    """Equation (28): ω_b −= a (ω_b + τ C_b), which tracks ω = −τ C; a row's first visit sets it there."""
 
     def __init__(self, logits, scale, learning_rate, tau):
         super().__init__(logits, scale)
@@ -135,7 +135,7 @@ class BmoRule(Rule):
 
 
 class BmoExactRule(Rule):
-    """(42)–(43): ω = −τ L over all rows at a refresh, fixed in between."""
+    """Equation (27): ω = −τ C over all rows at a refresh, fixed in between."""
 
     def __init__(self, logits, scale, tau):
         super().__init__(logits, scale)
@@ -158,7 +158,8 @@ class BmoExactRule(Rule):
 
 
 class RankRule(Rule):
-    """ω = log sigmoid((f − rank(s)/V)/0.05) of the V rows visited so far, s an average of a row's losses.
+    """Equation (29): ω = log sigmoid((f − rank(s)/V)/0.05) of the V rows visited so far, s an average of a row's
+    losses.
 
     It is recomputed every `refresh_steps`.
 

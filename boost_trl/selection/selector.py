@@ -22,19 +22,19 @@ CONFIG_NAME = "selector_config.json"
 class Selector:
     r"""Logits ω over the N rows of a training pool, and the rule by which their losses move them.
 
-    It is plain state on the CPU, outside of any model: every process keeps a copy, gives it the same gathered batch and
-    ends with bitwise the same ω. A call to `update` costs O(batch), whatever N is, except for the dense optimizers and
-    the refreshes of `"rank"` and `"bmo_exact"`.
+    It is plain state on the CPU, outside of any model: every process keeps a copy, gives it the same gathered batch
+    and ends with bitwise the same ω. A call to `update` costs O(batch), whatever N is, except for the dense optimizers
+    and the refreshes of `"rank"` and `"bmo_exact"`.
 
     Args:
         num_examples (`int`): N. Rows are named by ids from 0 to N − 1.
-        selector (`str`, *optional*, defaults to `"rank"`): `"rank"` (which needs [`~Selector.set_schedule`]), `"bds"`
-            (10b), `"bmo"` (48), `"bmo_exact"` (42–43), or the fixed weights of `"mixing"` and `"uniform"`. See
-            `docs/selector.md`.
+        selector (`str`, *optional*, defaults to `"rank"`): `"rank"` (which needs [`~Selector.set_schedule`]), `"bds"`,
+            equations (24) and (25), `"bmo"`, equation (28), `"bmo_exact"`, equation (27), or the fixed weights of
+            `"mixing"` and `"uniform"`. See `docs/selector.md`.
         selector_optimizer (`str`, *optional*, defaults to `"sparse"`): For `"bds"`: `"sparse"` moves the visited rows,
             `"sgd"` and `"adam"` (the paper's) move all.
-        selector_learning_rate (`float`, *optional*): a in the equations. Defaults to 1.0 for sparse and sgd, 1e-4 for
-            adam and 0.5 for `"bmo"`.
+        selector_learning_rate (`float`, *optional*): a in the equations of `docs/equations.md`. Defaults to 1.0 for
+            sparse and sgd, 1e-4 for adam and 0.5 for `"bmo"`.
         selector_max_step (`float`, *optional*, defaults to `1.0`): Largest change of one logit in one update of the
             sparse optimizer.
         bmo_tau (`float`, *optional*, defaults to `1.0`): τ of BMO.
@@ -87,7 +87,7 @@ class Selector:
         if selector == "bmo" and selector_learning_rate is not None and selector_learning_rate > 1:
             raise ValueError(
                 f'`selector_learning_rate` must be at most 1 with selector="bmo", got {selector_learning_rate}: '
-                "(48) overshoots −τL above it"
+                "equation (28) overshoots −τC above it"
             )
         self.num_examples = int(num_examples)
         self.selector = selector
@@ -137,7 +137,7 @@ class Selector:
 
     @property
     def updates_before_weights(self) -> bool:
-        """Whether a step's weights are those *after* its own update: (48) comes before (46)."""
+        """Whether a step's weights are those *after* its own update: equation (28) comes before equation (22)."""
         return self.selector == "bmo"
 
     @property
@@ -198,7 +198,7 @@ class Selector:
         self._warn_of_collapse()
 
     def refresh(self, ids, losses) -> None:
-        """Set ω = −τL from the losses of the whole pool: (42)–(43), for `selector="bmo_exact"` only.
+        """Set ω = −τL from the losses of the whole pool: equation (27), for `selector="bmo_exact"` only.
 
         Args:
             ids (`torch.Tensor` or array of `int`): (M,) row ids, all different. Rows that are not here weigh one.

@@ -5,12 +5,12 @@ from torch import nn
 
 
 class TokenBaseline(nn.Module):
-    r"""A running mean b[v] of every token's loss over the pool (`selector_baseline="token"`).
+    r"""A running mean b[v] of every token's loss over the pool (`selector_baseline="token"`), equations (30) and (31).
 
-    A row's selection loss is then C_b = mean_t(ℓ_bt − b[y_t]). With m and n the mean and the count of token v's losses in
-    the whole optimizer batch, b[v] ← 0.9ⁿ b[v] + (1 − 0.9ⁿ) m, after the batch's C_b were taken with the old b. It is
-    used shrunk to b̄, the same running mean over all tokens: (c_v b[v] + 10 b̄)/(c_v + 10), c_v the tokens v seen so far.
-    A token's mean starts at the b̄ that it was first scored with.
+    A row's selection loss is then C_b = mean_t(ℓ_bt − b[y_t]). With m and n the mean and the count of token v's losses
+    in the whole optimizer batch, b[v] ← 0.9ⁿ b[v] + (1 − 0.9ⁿ) m, after the batch's C_b were taken with the old b. It
+    is used shrunk to b̄, the same running mean over all tokens: (c_v b[v] + 10 b̄)/(c_v + 10), c_v the tokens v seen
+    so far. A token's mean starts at the b̄ that it was first scored with.
 
     One optimizer batch goes like this; only the sum over processes is the caller's:
 
@@ -39,8 +39,8 @@ class TokenBaseline(nn.Module):
         return not bool(self.count.any())
 
     def lookup(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """The shrunk baseline of each token, float32, the shape of `token_ids`. 0 before the first batch and for ignored
-        tokens (negative ids)."""
+        """The shrunk baseline of each token, float32, the shape of `token_ids`. 0 before the first batch and for
+        ignored tokens (negative ids)."""
         known = token_ids.clamp(min=0)
         count = self.count[known]
         value = (count * self.mean[known] + self.shrinkage * self.overall_mean) / (count + self.shrinkage)

@@ -71,7 +71,7 @@ def test_simplex_weights_sum_to_one():
 @pytest.mark.parametrize("weight_scale, scale", [("mean_one", N), ("simplex", 1)])
 @pytest.mark.parametrize("optimizer, rate", [("sgd", 0.5), ("adam", 0.05)])
 def test_dense_training_equals_autograd_through_the_softmax_of_visited_rows(optimizer, rate, weight_scale, scale):
-    """Whole loop (10a)–(10c) with the extra forward, against torch's optimizers."""
+    """Whole loop of equations (22)–(24) with the extra forward, against torch's optimizers."""
     theta, pool, validation = softmax_regression()
     selector = Selector(
         N,
@@ -95,7 +95,7 @@ def test_dense_training_equals_autograd_through_the_softmax_of_visited_rows(opti
             )
             (gradient,) = torch.autograd.grad(loss, parameter)
             thetas[index] = (parameter - 0.3 * gradient).detach().requires_grad_()
-        # (10c): the losses at the new parameters, constants in ω.
+        # Equation (23), the losses at the new parameters, constants in ω.
         selector.update(batch, losses_of(thetas[0], pool)[batch], gamma)
         if visited:
             new = [row for row in batch.tolist() if row not in visited]
@@ -130,7 +130,8 @@ def test_sparse_update_by_hand():
 
 @pytest.mark.parametrize("weight_scale, scale", [("mean_one", N), ("simplex", 1)])
 def test_expected_sparse_update_is_lemma_9(weight_scale, scale):
-    """All N rows that could be drawn, each with its own θ(m): the mean step is (45), times N for mean-one weights."""
+    """All N rows that could be drawn, each with its own θ(m): the mean step is equation (26), times N for mean-one
+    weights."""
     theta, pool, validation = softmax_regression()
     rate, gamma = 1.0, 0.4
     start = Selector(N, selector_learning_rate=rate, weight_scale=weight_scale, selector_max_step=1e9, selector="bds")

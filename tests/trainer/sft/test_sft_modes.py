@@ -1,4 +1,5 @@
-"""Learned weights together with every other mode of SFTTrainer: the loss is γ · pool + validation and all rows are seen."""
+"""Learned weights together with every other mode of SFTTrainer: the loss is γ · pool + validation and all rows are
+seen."""
 
 import pytest
 import torch
@@ -54,8 +55,8 @@ MODES = {
 
 class ForwardLosses:
     """
-    The token losses of every training-mode forward, computed from the decoder's hidden states and the output head alone:
-    one list per forward with (input_ids, token losses) of each sequence in it.
+    The token losses of every training-mode forward, computed from the decoder's hidden states and the output head
+    alone: one list per forward with (input_ids, token losses) of each sequence in it.
     """
 
     def __init__(self, model, labels):
@@ -90,7 +91,7 @@ class ForwardLosses:
 
 @pytest.mark.parametrize("name", MODES)
 def test_mode(name, tmp_path):
-    """(10a) and (10b) of three steps from each forward's hidden states, rows recognised by their tokens."""
+    """Equations (22) and (24) of three steps from each forward's hidden states, rows recognised by their tokens."""
     mode = MODES[name]
     data = mode.get("data", make_rows)
     trainer = BilevelSFTSelfRefineTrainer(

@@ -269,7 +269,7 @@ def test_fixed_mixtures(overrides, pool, upper, tmp_path):
 
 
 def test_bmo_weights_a_batch_by_its_own_losses(tmp_path):
-    """(48) comes before (46): even the first step's weights are softmax(−L) over its rows."""
+    """Equation (28) comes before equation (22): even the first step's weights are softmax(−L) over its rows."""
     trainer = BilevelSFTSelfRefineTrainer(
         make_model(attention_dropout=0.0),
         make_args(
@@ -296,7 +296,7 @@ def test_bmo_weights_a_batch_by_its_own_losses(tmp_path):
 
 @pytest.mark.parametrize(("reduction", "baseline"), [("mean", None), ("sum", None), ("mean", "token")])
 def test_exact_bmo_reads_the_whole_pool(reduction, baseline, tmp_path):
-    """(42)-(43) before the first step, the unvisited rows included."""
+    """Equation (27) before the first step, the unvisited rows included."""
     trainer = BilevelSFTSelfRefineTrainer(
         make_model(attention_dropout=0.0),
         make_args(

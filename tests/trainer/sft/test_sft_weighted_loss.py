@@ -119,7 +119,7 @@ def test_fixed_weights(layout, tmp_path):
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_bilevel_step(layout, normalize, tmp_path):
-    """(10a) and (10b) for one optimizer batch, with weights that are not uniform."""
+    """Equations (22) and (24) for one optimizer batch, with weights that are not uniform."""
     norms = GradientNorms()
     validation = validation_rows()
     micro_batches = LAYOUTS[layout].get("gradient_accumulation_steps", 1)
