@@ -10,7 +10,8 @@ from boost_trl import BilevelOfflineRLConfig
 from boost_trl.comparison.cells import Cell, run_cells, saved_results
 from boost_trl.comparison.offline_rl import comparison as module
 from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, parse_arguments
-from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options, difference, summarize
+from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
+from boost_trl.comparison.offline_rl.findings import COLUMNS, difference, summarize
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.offline_rl.study import differences_table, mean_over_worlds, scores_table
 from boost_trl.comparison.offline_rl.worlds import get_world
@@ -70,7 +71,7 @@ def test_differences_are_paired_by_world():
 
 def test_tables_show_a_dash_for_constant_weights():
     rows = summarize([result("uniform", 1.234), result("boost", 2.0, auc=0.91)])
-    cells = Report("", rows, [], module.COLUMNS, [], {}, "").table()
+    cells = Report("", rows, [], COLUMNS, [], {}, "").table()
     for table in (text_table(cells), markdown_table(cells)):
         uniform, boost = (next(line for line in table.splitlines() if label in line) for label in ("Uniform", "BOOST"))
         assert "1.23 ± 0.10" in uniform and "–" in uniform

@@ -17,42 +17,19 @@ from trl import ModelConfig
 from boost_trl.comparison.cells import Cell, Comparison, run_cells
 from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, settings_of
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
+from boost_trl.comparison.offline_rl.findings import COLUMNS, NOTES, findings, summarize
 from boost_trl.comparison.offline_rl.games import BETAS, one_game, play_method
 from boost_trl.comparison.offline_rl.kept_policy import candidates, keep_best_policy
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.offline_rl.pictures import PICTURES, draw_weight_against_distance, draw_weights_by_kind
 from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
 from boost_trl.comparison.report import Report
-from boost_trl.comparison.results import Result, aggregate, n_eff, paired_difference, standard_error
-from boost_trl.tables import number, plus_minus
+from boost_trl.comparison.results import Result, n_eff
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 
 
-HEADROOMS = (("oracle", "uniform"), ("oracle_mix", "uniform_mix"))
-CONTROLS = {
-    "boost": ("vanilla_validation", "two_stage", "uniform"),
-    "validated": ("vanilla_validation", "two_stage", "uniform", "uniform_mix", "return_filter", "loss_filter"),
-}
 DRAWN = "boost"
-_MEANS = ("score_mean", "success_rate", "mean_turns", "effective_sample_size", "num_rows", "weights_auc", "seconds")
-_MEANS += ("num_tokens", "eval_loss")
-COLUMNS = {
-    "method": lambda row: row["label"],
-    "score": lambda row: plus_minus(row["score_mean"], row["score_se"]),
-    "success": lambda row: f"{row['success_rate']:.0%}",
-    "turns": lambda row: f"{row['mean_turns']:.1f}",
-    "n_eff / rows": lambda row: f"{row['effective_sample_size']:.0f} / {row['num_rows']:.0f}",
-    "AUC": lambda row: number(row["weights_auc"]),
-    "β": lambda row: f"{row['beta']:g}",
-    "held-out loss": lambda row: f"{row['eval_loss']:.2f}",
-    "M tokens": lambda row: f"{row['num_tokens'] / 1e6:.2f}",
-    "seconds": lambda row: f"{row['seconds']:.1f}",
-}
-NOTES = (
-    "`score` is the environment's (mean ± standard error: over worlds, or over games for one world). n_eff = "
-    "1/Σw̃² over the training rows. AUC: how well the weights tell good offline rows from planted noise; – for "
-    "constant weights. β was chosen by games on validation tasks. All rows had the same number of policy updates."
-)
 
 
 class Options(NamedTuple):
@@ -113,7 +90,7 @@ class OfflineRLComparison(Comparison):
         trainer = train_method(method, experiment, args, folder)
         seconds = time.perf_counter() - start
         advance()
-        metrics = play_method(
+        played = play_method(
             trainer,
             experiment,
             validation_games=arguments.validation_games,
@@ -122,30 +99,7 @@ class OfflineRLComparison(Comparison):
             show_best_beta=method.shows_best_beta,
             advance=advance,
         )
-        weights = np.asarray(trainer.example_weights()["weight"])
-        result = Result(
-            method=method.name,
-            label=method.label,
-            seed=cell.seed,
-            setting=cell.setting,
-            effective_sample_size=n_eff(weights),
-            num_rows=len(weights),
-            weights_auc=auc_of_planted_truth(trainer, weights),
-            eval_loss=trainer.evaluate()["eval_loss"],
-            seconds=seconds,
-            metrics={
-                **{name: metrics[name] for name in ("score_mean", "score_se", "success_rate", "mean_turns", "beta")},
-                "num_tokens": float(trainer.num_tokens),
-                "num_tasks": len(experiment.evaluation_tasks),
-                "num_shared_tasks": experiment.num_shared_tasks,
-                "validation_scores": metrics["validation_scores"],
-                "best_beta_score": metrics["best_beta_score"],
-                "report": trainer.validated_report,
-                "distance_correlation": None,
-                "game": None,
-                "environment_kwargs": None,
-            },
-        )
+        result = self._result(cell, trainer, seconds, played)
         if self.keeps(cell):
             result.metrics["game"] = one_game(trainer, experiment, result["beta"])
             result.metrics["environment_kwargs"] = getattr(experiment.make_env, "keywords", None)
@@ -157,15 +111,39 @@ class OfflineRLComparison(Comparison):
             trainer.log({f"eval_{name}": result[name] for name in logged})
             trainer.create_model_card()  # now with the results
             trainer.push_to_hub()
-        if method.name == self.drawn:
-            if PartialState().is_main_process:
-                folder.mkdir(parents=True, exist_ok=True)
-                draw_weights_by_kind(trainer, folder / PICTURES[0])
-                correlation = draw_weight_against_distance(trainer, folder / PICTURES[1])
-                result.metrics["distance_correlation"] = correlation
+        if method.name == self.drawn and PartialState().is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            draw_weights_by_kind(trainer, folder / PICTURES[0])
+            result.metrics["distance_correlation"] = draw_weight_against_distance(trainer, folder / PICTURES[1])
         del trainer
         clear_device_cache(garbage_collection=True)
         return result
+
+    def _result(self, cell: Cell, trainer: BilevelOfflineRLTrainer, seconds: float, played: dict[str, Any]) -> Result:
+        method, experiment = self.methods[cell.method], self.experiment(cell)
+        weights = np.asarray(trainer.example_weights()["weight"])
+        return Result(
+            method=method.name,
+            label=method.label,
+            seed=cell.seed,
+            setting=cell.setting,
+            effective_sample_size=n_eff(weights),
+            num_rows=len(weights),
+            weights_auc=auc_of_planted_truth(trainer, weights),
+            eval_loss=trainer.evaluate()["eval_loss"],
+            seconds=seconds,
+            metrics={
+                **{name: played[name] for name in ("score_mean", "score_se", "success_rate", "mean_turns", "beta")},
+                **{name: played[name] for name in ("validation_scores", "best_beta_score")},
+                "num_tokens": float(trainer.num_tokens),
+                "num_tasks": len(experiment.evaluation_tasks),
+                "num_shared_tasks": experiment.num_shared_tasks,
+                "report": trainer.validated_report,
+                "distance_correlation": None,
+                "game": None,
+                "environment_kwargs": None,
+            },
+        )
 
     def report(self, title: str, results: Sequence[Result], settings: dict[str, Any]) -> Report:
         """
@@ -261,69 +239,3 @@ def compare(
     state.wait_for_everyone()
     state.destroy_process_group()
     return results
-
-
-def summarize(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """One object per method: means over worlds; `score_se` over worlds, or over games when there is one world.
-
-    `beta` is the most frequent one, the smaller at a tie.
-    """
-
-    def over_worlds(group: Sequence[Result]) -> dict[str, Any]:
-        betas = sorted(result["beta"] for result in group)
-        scores = [result["score_mean"] for result in group]
-        return {
-            "worlds": len(group),
-            "score_se": standard_error(scores) if len(group) > 1 else group[0]["score_se"],
-            "beta": max(betas, key=betas.count),
-        }
-
-    return aggregate(results, _MEANS, over_worlds)
-
-
-def difference(results: Sequence[Result], method: str, control: str) -> tuple[float, float] | None:
-    """Mean ± SE of (score of `method` − score of `control`), paired by world; for one world the SE is over games."""
-    return paired_difference(results, method, control, "score_mean", error="score_se")
-
-
-def findings(results: Sequence[Result]) -> list[str]:
-    """What the numbers say, losses included."""
-    lines = []
-    for oracle, control in HEADROOMS:
-        headroom = difference(results, oracle, control)
-        if headroom is not None:
-            mean, error = headroom
-            verdict = "weights have something to gain here" if mean > 2 * error else "no clear room for weights here"
-            labels = f"{METHODS[oracle].label} − {METHODS[control].label}"
-            lines.append(f"Headroom ({labels}): {plus_minus(mean, error, '+.2f')}: {verdict}.")
-    for method, controls in CONTROLS.items():
-        differences = {control: difference(results, method, control) for control in controls}
-        parts = [
-            f"{METHODS[control].label} {plus_minus(*found, '+.2f')}"
-            for control, found in differences.items()
-            if found is not None
-        ]
-        if parts:
-            lines.append(f"{METHODS[method].label} minus {', '.join(parts)}.")
-    shared, tasks = ({result[name] for result in results} for name in ("num_shared_tasks", "num_tasks"))
-    lines.append(
-        f"Games are drawn from {_range(tasks)} tasks of held-out categories; {_range(shared)} of them have a validation row, "
-        "which every method but Vanilla and Vanilla+Syn trains on."
-    )
-    best = [result["best_beta_score"] for result in results if result["best_beta_score"] is not None]
-    if best:
-        lines.append(
-            f"Uniform mix at the β that is best on the evaluation games themselves: {sum(best) / len(best):.2f}."
-        )
-    for result in results:
-        if result["report"] is not None and "reason" in result["report"]:
-            lines.append(f"Validated reweighting's guard: {result['report']['reason']}.")
-    if lines and sum(result.method == results[0].method for result in results) == 1:
-        lines.append(
-            "One world only: the errors are over games and say nothing about other worlds; try `--seeds 0 1 2`."
-        )
-    return lines
-
-
-def _range(values: set[int]) -> str:
-    return f"{min(values)} to {max(values)}" if len(values) > 1 else str(min(values))
