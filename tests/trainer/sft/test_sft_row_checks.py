@@ -171,4 +171,4 @@ def test_a_split_that_is_not_there(folder, capsys):
     arguments = ["sft-self-refine", "--model_name_or_path", str(folder / "model"), "--output_dir", str(folder / "out")]
     arguments += ["--dataset_name", str(folder / "train.jsonl"), "--dataset_train_split", "training"]
     assert cli.main([*arguments, "--use_cpu", "--bf16", "false"]) == 2
-    assert "has no split 'training'; it has ['train']. Set `--dataset_train_split`." in capsys.readouterr().err
+    assert "has no split 'training'; it has ['train']; set `--dataset_train_split`" in capsys.readouterr().err
