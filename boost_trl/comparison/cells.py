@@ -84,14 +84,15 @@ class Comparison(ABC):
 
     @abstractmethod
     def settings(self, cell: Cell) -> Any:
-        """What the result depends on beside method and seed, as JSON: one saved with others is not used."""
+        """The settings that the result depends on beside method and seed, as JSON: one saved with others is not
+        used."""
 
     @abstractmethod
     def run(self, cell: Cell, advance: Callable[[], object]) -> Result:
         """Train and evaluate; `advance()` after every step but the last."""
 
     def steps(self, cell: Cell) -> int:
-        """How many steps of the progress bar `run` takes."""
+        """Number of steps of the progress bar that `run` takes."""
         return 1
 
     def run_folder(self, cell: Cell) -> Path:

@@ -1,4 +1,4 @@
-"""What all pictures of comparisons share."""
+"""The common part of the pictures of comparisons."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

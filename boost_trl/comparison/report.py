@@ -13,7 +13,7 @@ from boost_trl.tables import markdown_table, text_table
 
 @dataclass
 class Report:
-    """What there is to say.
+    """Lines and pictures of a comparison's report.
 
     Args:
         title (`str`): of the page.

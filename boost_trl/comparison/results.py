@@ -1,4 +1,4 @@
-"""What a cell gives, and what several seeds of it amount to."""
+"""Result of a cell, and means over several seeds."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -12,7 +12,7 @@ from boost_trl.losses import effective_sample_size
 
 @dataclass
 class Result:
-    """What one method gave in one setting with one seed.
+    """Result of one method in one setting with one seed.
 
     Args:
         method (`str`), label (`str`): the method's name and how tables call it.

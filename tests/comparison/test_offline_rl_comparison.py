@@ -188,7 +188,7 @@ def test_all_means_all_and_unknown_methods_are_named(ran, tmp_path):
 @pytest.mark.parametrize(
     "flags, complaint",
     [
-        (["--noise", "loud"], "`noise` is 'loud'"),
+        (["--noise", "loud"], "`noise` must .* got 'loud'"),
         (["--environment_kwargs", "{world}"], "`environment_kwargs` is '{world}', which is no JSON"),
         (["--environment", "webshop"], "`environment` is 'webshop', but this example plays ''"),
         (["--method", "validated"], "choose among the rows with `--methods`"),

@@ -58,7 +58,7 @@ class ComparisonArguments:
                 "configuration of its own environment"
             )
         if self.noise not in ("none", *NOISE_KINDS):
-            raise ValueError(f"`noise` is {self.noise!r}; choose one of none, {', '.join(NOISE_KINDS)}")
+            raise ValueError(f"`noise` must be one of none, {', '.join(NOISE_KINDS)}, got {self.noise!r}")
         if isinstance(self.environment_kwargs, str):
             try:
                 self.environment_kwargs = json.loads(self.environment_kwargs)
@@ -111,8 +111,8 @@ _NOT_SETTINGS = {
 
 
 def settings_of(*parts: Any) -> dict[str, Any]:
-    """What results depend on, beside method and seed: the fields of the dataclasses `parts` that differ from their
-    defaults, with JSON values, and the number of processes if there are several."""
+    """The settings that results depend on, beside method and seed: the fields of the dataclasses `parts` that differ
+    from their defaults, with JSON values, and the number of processes if there are several."""
     from accelerate import PartialState
 
     settings: dict[str, Any] = {}

@@ -33,7 +33,7 @@ DRAWN = "boost"
 
 
 class Options(NamedTuple):
-    """What `parse_arguments` returns."""
+    """Result of `parse_arguments`."""
 
     arguments: ComparisonArguments
     training_args: BilevelOfflineRLConfig
@@ -41,7 +41,8 @@ class Options(NamedTuple):
 
 
 class OfflineRLComparison(Comparison):
-    """
+    """A comparison of offline RL methods.
+
     Args:
         folder (`str` or `Path`): gets `runs/<seed>-<method>-<settings>/`.
         options (`Callable`): [`Options`] of a cell, without its seed and folders.
@@ -146,8 +147,7 @@ class OfflineRLComparison(Comparison):
         )
 
     def report(self, title: str, results: Sequence[Result], settings: dict[str, Any]) -> Report:
-        """
-        Say what came out, and fetch the pictures.
+        """Say what came out, and fetch the pictures.
 
         Args:
             title (`str`): of the report.

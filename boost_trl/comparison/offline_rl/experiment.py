@@ -60,7 +60,7 @@ class OfflineRLExperiment:
 
     @property
     def num_shared_tasks(self) -> int:
-        """How many evaluation tasks have a validation row too."""
+        """Number of evaluation tasks that have a validation row too."""
         return len({task.id for task in self.evaluation_tasks} & {task.id for task in self.validation_tasks})
 
     def return_normalization(self, model: PreTrainedModel, args: BilevelOfflineRLConfig) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What the numbers of an offline RL comparison say, and how its table shows them."""
+"""Findings of an offline RL comparison, and its table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -58,7 +58,7 @@ def difference(results: Sequence[Result], method: str, control: str) -> tuple[fl
 
 
 def findings(results: Sequence[Result]) -> list[str]:
-    """What the numbers say, losses included."""
+    """Findings that the numbers allow, losses included."""
     lines = []
     for oracle, control in HEADROOMS:
         headroom = difference(results, oracle, control)

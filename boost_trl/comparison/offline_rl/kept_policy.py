@@ -1,4 +1,4 @@
-"""Which policy is kept after a comparison, and how to play it."""
+"""The policy that is kept after a comparison, and how to play it."""
 
 import json
 import shlex

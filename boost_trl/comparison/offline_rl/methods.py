@@ -1,4 +1,4 @@
-"""The rows of a comparison: each is a choice of training rows and a few settings of the one trainer (SPEC §4)."""
+"""The rows of a comparison: each is a choice of training rows and a few settings of the one trainer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -56,7 +56,8 @@ def train_method(
 
 
 def auc_of_planted_truth(trainer: BilevelOfflineRLTrainer, weights: np.ndarray) -> float | None:
-    """How well the weights tell good offline rows from planted noise; `None` for constant weights or without noise.
+    """AUC of the weights as a test for good offline rows against planted noise; `None` for constant weights or without
+    noise.
 
     Synthetic rows are left out: nobody knows which of them are good.
     """

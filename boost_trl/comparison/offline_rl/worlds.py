@@ -57,7 +57,8 @@ TINY_SELF_PLAY = {"batch_size": 256, "max_new_tokens": 8, "temperature": 0.5, "e
 
 @dataclass(frozen=True)
 class World:
-    """
+    """A world in which methods are compared.
+
     Args:
         title (`str`): of reports.
         environment (`str`): name of the environment.

@@ -42,7 +42,8 @@ NOTES = (
 
 
 class SFTComparison(Comparison):
-    """
+    """A comparison of methods of supervised fine-tuning.
+
     Args:
         folder (`str` or `Path`): gets `runs/<method>-<seed>/`.
         options (`dict`): fields of [`BilevelSFTSelfRefineConfig`] that all methods share.
@@ -72,8 +73,7 @@ class SFTComparison(Comparison):
         return train_and_evaluate(method, experiment, self._rows(cell), self.options, self.run_folder(cell), cell.seed)
 
     def report(self, title: str, results: Sequence[Result]) -> Report:
-        """
-        Draw the pictures and say what came out.
+        """Draw the pictures and say what came out.
 
         Args:
             title (`str`): of the report.

@@ -31,8 +31,7 @@ SIZES = {"validation": 48, "holdout": 48, "evaluation": 400, "clean_evaluation":
 def contradiction_pool(
     seed: int = 0, num_rows: int = 2400, bad_share: float = 0.6, bad_kinds: Sequence[str] = KINDS
 ) -> SFTExperiment:
-    """
-    Questions such as "take two : pear lamp coin rope box key", of which good rows take the first ("pear lamp").
+    """Questions such as "take two : pear lamp coin rope box key", of which good rows take the first ("pear lamp").
 
     Bad rows take from the right ("key box") or answer with words that are not in the list, in equal parts.
 
@@ -49,9 +48,9 @@ def contradiction_pool(
         ValueError: for a share outside of [0, 1] or an unknown kind.
     """
     if not 0 <= bad_share <= 1:
-        raise ValueError(f"`bad_share` must be in [0, 1], got {bad_share}.")
+        raise ValueError(f"`bad_share` must be in [0, 1], got {bad_share}")
     if unknown := sorted(set(bad_kinds) - set(KINDS)):
-        raise ValueError(f"`bad_kinds` has unknown kinds {unknown}; known: {', '.join(KINDS)}.")
+        raise ValueError(f"`bad_kinds` has unknown kinds {unknown}; known: {', '.join(KINDS)}")
     rng = random.Random(f"contradiction pool {seed}")
     seen: set[str] = set()
     num_bad = round(bad_share * num_rows)

@@ -1,4 +1,4 @@
-"""The rows of a comparison of supervised fine-tuning: choices of rows and of a few settings (SPEC §5)."""
+"""The rows of a comparison of supervised fine-tuning: choices of rows and of a few settings."""
 
 from dataclasses import dataclass
 

@@ -37,15 +37,14 @@ def training_rows(method: SFTMethod, experiment: SFTExperiment, needed: Path | N
         return experiment.pool
     path = needed / EXAMPLE_WEIGHTS_NAME
     if not path.is_file():
-        raise ValueError(f"Method '{method.name}' trains with the weights of '{method.needs}': run that one first.")
+        raise ValueError(f"method '{method.name}' trains with the weights of '{method.needs}': run that one first")
     return experiment.pool.add_column(DEFAULT_WEIGHT_COLUMN, pd.read_parquet(path)["weight"].tolist())
 
 
 def train_and_evaluate(
     method: SFTMethod, experiment: SFTExperiment, pool: Dataset, options: dict[str, Any], folder: Path, seed: int
 ) -> Result:
-    """
-    Train `method` in `folder` and evaluate it.
+    """Train `method` in `folder` and evaluate it.
 
     Args:
         method (`SFTMethod`): which.
