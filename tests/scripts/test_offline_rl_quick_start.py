@@ -32,8 +32,9 @@ def test_its_commands_have_all_that_they_need(command, monkeypatch):
 
     monkeypatch.chdir(ROOT)
     arguments = shlex.split(command.replace("\\\n", " "))[2:]
-    script, training = make_parser().parse_args_and_config([*arguments, "--use_cpu", "true", "--bf16", "false"])
-    assert script.train_path and training.output_dir != "trainer_output"
+    flags = [*arguments, "--use_cpu", "true", "--bf16", "false"]
+    script, training, model = make_parser().parse_args_and_config(flags)
+    assert script.dataset_name and model.model_name_or_path and training.output_dir != "trainer_output"
 
 
 def test_there_is_a_command():
