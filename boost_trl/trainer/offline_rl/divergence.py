@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
 
 
-class WindowLosses:
+class UpdateLosses:
     """The losses of all rows of one optimizer batch. They stay on the device until `take`, which asks it once.
 
     Args:

@@ -6,6 +6,18 @@ import torch
 
 from boost_trl.losses import trajectory_weights
 from boost_trl.models.reweighting_head import ReweightingHead
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+
+
+def new_reweighting_head(embeddings: torch.Tensor, args: BilevelOfflineRLConfig) -> ReweightingHead:
+    """w_φ as it starts, the same for the same seed: a small random network, standardised to `embeddings` (N, d) if
+    `standardize_embeddings`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(args.seed)
+        head = ReweightingHead(embeddings.shape[1], args.reweighting_head_size, args.reweighting_head_depth)
+    if args.standardize_embeddings:
+        head.fit_standardization(embeddings)
+    return head
 
 
 class TrajectoryReweighter:

@@ -1,4 +1,4 @@
-"""Filters that choose training rows without validation data: the controls of validated reweighting (SPEC §4).
+"""Filters that choose training rows without validation data: the controls of validated reweighting.
 
 Both keep the same share of the pool; training on it is `method="validated", reweighting="uniform"`, so that only the
 choice of rows differs. Without such controls sharpening is mistaken for selection.

@@ -282,6 +282,16 @@ class OfflineRLSettings:
     max_new_tokens: int = field(default=64, metadata={"help": "Length limit of one action in those games."})
 
     def __post_init__(self):
+        self._check_values()
+        self._check_validation_batch_size()
+        if self.penalty_alpha_final is None:
+            self.penalty_alpha_final = max(self.penalty_alpha_init, 1.0)
+        if self.reweighting_learning_rate is None:
+            self.reweighting_learning_rate = 0.1 * self.learning_rate
+        self._check_combinations()
+
+    def _check_values(self) -> None:
+        """Every field by itself."""
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(map(repr, choices))}")
@@ -326,11 +336,13 @@ class OfflineRLSettings:
         ):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must not be negative")
-        self._check_validation_batch_size()
         for name in ("beta", "return_scale", "reweighting_learning_rate", "value_head_rank"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` is {value}; it must be positive")
+
+    def _check_combinations(self) -> None:
+        """What a field means for others."""
         if self.return_shift and self.algorithm == "ilql":
             raise ValueError("`return_shift` has no meaning for ILQL, whose V is 0 after the end of an episode")
         if self.policy_prior == "none" and self.cql_weight < SMALL_CQL_WEIGHT:
@@ -338,10 +350,6 @@ class OfflineRLSettings:
                 f"with `cql_weight={self.cql_weight:g}` and `policy_prior='none'` the policy softmax(β Q) has nothing that "
                 "ties it to language; raise `cql_weight` (the paper: 10) or set `policy_prior='lm'`"
             )
-        if self.penalty_alpha_final is None:
-            self.penalty_alpha_final = max(self.penalty_alpha_init, 1.0)
-        if self.reweighting_learning_rate is None:
-            self.reweighting_learning_rate = 0.1 * self.learning_rate
         if self.scores_rows and self.cql_weight == 0:
             raise ValueError(
                 "`method='validated'` scores rows by the policy part of the loss, which `cql_weight=0` does not train: "

@@ -57,6 +57,18 @@ UNIFORM = Candidate()
 CANDIDATES = (UNIFORM, Candidate("high_return", 0.7), Candidate("high_return", 0.4), Candidate("all", 0.4))
 
 
+def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
+    """
+    Raises:
+        ValueError: if there are too few validation rows to choose between candidates by cross-validation.
+    """
+    if args.scores_rows and args.guard and num_validation < 4:
+        raise ValueError(
+            f"the guard cuts `validation_dataset` in two folds, which {num_validation} usable rows do not allow: "
+            "add rows, or set `guard=False`"
+        )
+
+
 def candidates_of(args: BilevelOfflineRLConfig) -> dict[str, Candidate]:
     """What the guard compares, by name: `CANDIDATES` and, if it is none of these, the configured setting."""
     configured = Candidate(args.score_validation, args.target_effective_fraction)
