@@ -92,8 +92,10 @@ def prepare(script_args, training_args, model_args, dataset_args) -> Callable[[]
     """Check and load everything; what is returned trains and saves."""
     from trl import get_dataset, get_peft_config, get_quantization_config
 
+    from boost_trl.scripts.resume_argument import parse_resume
     from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
+    training_args.resume_from_checkpoint = parse_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     model_init_kwargs = {
         "revision": model_args.model_revision,
         "trust_remote_code": training_args.trust_remote_code,

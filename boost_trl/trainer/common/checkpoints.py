@@ -20,6 +20,8 @@ from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TR
 from transformers.trainer_utils import sort_checkpoints
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
+from boost_trl.trainer.common.checkpoint_error import CheckpointError
+
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +73,12 @@ def check_settings(folder: Path, present: dict[str, Any]) -> None:
     """Compare the settings of a checkpoint with those of this run, and name in a warning how it is optimised otherwise.
 
     Raises:
-        ValueError: naming all settings that would change the objective.
+        CheckpointError: naming all settings that would change the objective.
     """
     saved = json.loads((folder / SETTINGS_NAME).read_text())
     changed = _changes(saved["objective"], present["objective"])
     if changed:
-        raise ValueError(
+        raise CheckpointError(
             f"{folder} was written with {changed}; set it to the checkpoint's value to continue that run, or start without "
             "`resume_from_checkpoint`"
         )
@@ -110,18 +112,18 @@ def checkpoint_to_resume(
         problem (`Callable`): `incomplete` with what the trainer needs.
 
     Raises:
-        ValueError: if the given checkpoint is not whole, saying why, or if there is none.
+        CheckpointError: if the given checkpoint is not whole, saying why, or if there is none.
     """
     if resume_from_checkpoint in (None, False):
         return None
     if resume_from_checkpoint is not True:
         why = _first_problem(resume_from_checkpoint, problem)
         if why is not None:
-            raise ValueError(f"{resume_from_checkpoint} {why}")
+            raise CheckpointError(f"{resume_from_checkpoint} {why}")
         return resume_from_checkpoint
     folder = last_whole_checkpoint(output_dir, problem)
     if folder is None:
-        raise ValueError(
+        raise CheckpointError(
             f"{output_dir} has no checkpoint that is whole; start without `resume_from_checkpoint`, or name one elsewhere"
         )
     return folder

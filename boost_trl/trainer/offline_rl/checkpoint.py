@@ -19,6 +19,7 @@ from boost_trl.models.pretrained_head import PretrainedHead
 from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME, BilevelOfflineRLConfig
+from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.checkpoints import check_settings, run_settings
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
@@ -128,12 +129,12 @@ def load_state(folder: Path, state: TrainingState, args: BilevelOfflineRLConfig,
         parameters (`bool`): load θ and ψ too; DeepSpeed restores them by itself.
 
     Raises:
-        ValueError: if the checkpoint belongs to a run with another objective, dataset or shape of heads.
+        CheckpointError: if the checkpoint belongs to a run with another objective, dataset or shape of heads.
     """
     check_settings(folder, run_settings(args, FREE_ON_RESUME))
     values = json.loads((folder / VALUES_NAME).read_text())
     if values["data_fingerprint"] != state.data_fingerprint:
-        raise ValueError(
+        raise CheckpointError(
             f"{folder} was written with other training or validation data (or another tokenizer, chat template, "
             "`max_length` or discount); resume with the same ones"
         )
@@ -181,7 +182,7 @@ def _check_head(head: PretrainedHead, folder: Path, what: str) -> None:
     saved, present = json.loads((folder / head.config_name).read_text()), asdict(head.config)
     for name in present.keys() - _NOT_OF_TRAINING:
         if saved[name] != present[name]:
-            raise ValueError(
+            raise CheckpointError(
                 f"{folder / head.config_name} has `{name}` {saved[name]!r}, this run has {present[name]!r}: resume with "
                 f"the same model, {what}"
             )
