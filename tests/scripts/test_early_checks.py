@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (f"offline-rl {TRAIN} --beta -1", "`beta` is -1.0; it must be positive"),
+        (f"offline-rl {TRAIN} --beta -1", "`beta` must be positive, got -1.0"),
         (f"offline-rl {TRAIN} --max_steps 39", "training has 39 policy updates"),
         (f"offline-rl {TRAIN} --config short.yaml", "training has 10 policy updates"),
         (f"offline-rl {TRAIN} --config typo.yaml", "no option `--loging_steps`; did you mean `--logging_steps`?"),

@@ -1,4 +1,4 @@
-"""Which checkpoint a run can resume from: one that is whole, and that was written by a run with the same objective.
+"""Checkpoints that a run can resume from: one that is whole, and that was written by a run with the same objective.
 
 Trainer writes `trainer_state.json` last, so a checkpoint is whole once that is there. `begin_checkpoint` sees to it that one
 which is written over another is not taken for whole by the other's.
@@ -41,7 +41,7 @@ _OPTIMIZATION = (
 
 
 def run_settings(args: TrainingArguments, free: Collection[str]) -> dict[str, Any]:
-    """What a checkpoint says of the run that writes it.
+    """Settings of the run that a checkpoint records.
 
     Args:
         args (`TrainingArguments`): of a class of its own, whose added fields all belong to the objective, except
@@ -63,7 +63,7 @@ def run_settings(args: TrainingArguments, free: Collection[str]) -> dict[str, An
 
 
 def begin_checkpoint(folder: Path, settings: dict[str, Any]) -> None:
-    """What precedes Trainer's writing of a checkpoint, on the process that saves."""
+    """Prepare the folder before Trainer writes a checkpoint, on the process that saves."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
     (folder / SETTINGS_NAME).write_text(json.dumps(settings, indent=2) + "\n")
@@ -155,7 +155,7 @@ def incomplete(
     deepspeed: bool = False,
     fsdp: bool = False,
 ) -> str | None:
-    """Why `folder` is no whole checkpoint of this trainer, `None` if it is one.
+    """Reason why `folder` is no whole checkpoint of this trainer, `None` if it is one.
 
     Args:
         args (`TrainingArguments`): of this run, for the process that it is.

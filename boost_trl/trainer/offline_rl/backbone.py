@@ -153,7 +153,7 @@ def with_value_heads(
 
 
 def tokenize_options(model: nn.Module, args: BilevelOfflineRLConfig) -> dict[str, Any]:
-    """What `tokenize_trajectories` needs of the configuration; no row may be longer than the model's context."""
+    """Arguments of `tokenize_trajectories` from the configuration; no row may be longer than the model's context."""
     positions = getattr(base_causal_lm(model).config.get_text_config(), "max_position_embeddings", None)
     return {
         "max_length": args.max_length if positions is None else min(args.max_length, positions),

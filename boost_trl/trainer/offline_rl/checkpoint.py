@@ -1,5 +1,5 @@
-"""What is saved of a policy, and what a checkpoint needs beside it and Trainer's own files for an exact resume: safetensors
-and JSON, no pickle."""
+"""Files of a policy, and of a checkpoint beside it and Trainer's own for an exact resume: safetensors and JSON, no
+pickle."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -37,7 +37,7 @@ _NOT_OF_TRAINING = {"base_model_name_or_path", "boost_trl_version", "beta", "pri
 
 @dataclass
 class TrainingState:
-    """What training has come to, beside what Trainer keeps.
+    """State of training, beside what Trainer keeps.
 
     Args:
         model (`PolicyWithValueHeads`): θ, ψ and the backbone.

@@ -41,7 +41,8 @@ def named_datasets(eval_dataset: Dataset | dict[str, Dataset] | None) -> dict[st
 def check_datasets(
     args: BilevelOfflineRLConfig, train_dataset, validation_dataset, eval_dataset: Dataset | dict | None
 ) -> None:
-    """
+    """Check the datasets before anything is tokenised.
+
     Raises:
         ValueError: for a dataset of another type, or one that `args.method` needs or never sees.
     """

@@ -62,7 +62,7 @@ class TrainingData:
         return first_words_of(self.train_dataset)
 
     def name_of_row(self, row: int) -> str:
-        """What the user calls row `row`."""
+        """The user's name for row `row`."""
         original = int(self.store.original_row[row])
         if original < len(self.train_dataset):
             return f"train_dataset, row {original}"
@@ -70,8 +70,8 @@ class TrainingData:
 
 
 class RowNumbers(TorchDataset):
-    """What the data loader draws from: an item is only its row's number, because the trainer collates whole optimizer
-    batches itself. A sampler of its own may draw rows beyond the first `num_rows`, which make an epoch."""
+    """Dataset of row numbers for the data loader: an item is only its row's number, because the trainer collates whole
+    optimizer batches itself. A sampler of its own may draw rows beyond the first `num_rows`, which make an epoch."""
 
     def __init__(self, num_rows: int):
         self.num_rows = num_rows
@@ -89,7 +89,7 @@ def collate_row_numbers(items: list[dict[str, int]]) -> dict[str, torch.Tensor]:
 
 
 def cache_folder_of(args: BilevelOfflineRLConfig) -> Path | None:
-    """Where hidden states are cached; `None`: where all are."""
+    """Folder in which hidden states are cached; `None`: where all are."""
     return Path(args.cache_dir) if args.cache_dir else None
 
 

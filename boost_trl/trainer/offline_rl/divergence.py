@@ -50,7 +50,7 @@ def explain_losses(
     name_of_row: Callable[[int], str],
     parameters: Iterable[tuple[str, torch.Tensor]],
 ) -> ValueError:
-    """Why the losses of a batch are not finite, as an error to raise: a row or, where no row's loss is finite, a parameter.
+    """Error that says why the losses of a batch are not finite: a row or, where no row's loss is finite, a parameter.
 
     Args:
         moment (`str`): such as "before policy update 3".

@@ -1,4 +1,4 @@
-"""What the weights of the training rows look like: as a table, and in a few numbers."""
+"""Weights of the training rows: as a table, and in a few numbers."""
 
 from collections.abc import Sequence
 
@@ -65,7 +65,7 @@ def weight_statistics(weights: np.ndarray, sources: Sequence[str | None] | None 
 
 
 def collapse_warning(statistics: dict[str, float], num_rows: int) -> str | None:
-    """What to say of weights that leave almost no training data; `None` of others."""
+    """Warning for weights that leave almost no training data; `None` for others."""
     smallest = COLLAPSE_SHARE * num_rows
     if statistics.get("effective_sample_size", smallest) >= smallest:
         return None

@@ -56,7 +56,7 @@ class HeadFitter:
 
     @property
     def num_words(self) -> int:
-        """How many words the heads that are fitted have values for."""
+        """Number of words for which the fitted heads have values."""
         return self.initial.config.vocab_size
 
     def fit(self, rows_of: Callable[[int], np.ndarray], steps: int | None = None) -> ValueHeads:

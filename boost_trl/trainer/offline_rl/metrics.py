@@ -1,4 +1,4 @@
-"""What is logged of the policy updates between two entries of the log: means over their rows, tokens or updates."""
+"""Metrics of the policy updates between two entries of the log: means over their rows, tokens or updates."""
 
 from collections import defaultdict
 

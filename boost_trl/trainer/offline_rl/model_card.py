@@ -31,7 +31,7 @@ _NOT_RESULTS = ("_runtime", "_per_second", "_errors", "_num_games")
 
 @dataclass
 class TrainedPolicy:
-    """What the card says of a run.
+    """Facts of a run for its model card.
 
     Args:
         args (`BilevelOfflineRLConfig`): of the training.
@@ -70,7 +70,7 @@ def model_card(
     dataset_name: str | None = None,
     tags: list[str] | None = None,
 ) -> ModelCard:
-    """What a reader of the repository needs: which folder is which, how it was trained, how it does, whom to cite.
+    """Model card: which folder is which, training, results, citations.
 
     Args:
         trained (`TrainedPolicy`): what there is to say.

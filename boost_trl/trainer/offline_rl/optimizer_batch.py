@@ -13,8 +13,8 @@ from boost_trl.trainer.offline_rl.schedule import Phase
 
 
 def trajectory_scale(action_counts: np.ndarray, normalization: str) -> np.ndarray:
-    """What turns each row's sum of token losses into ℓ(τ) under `loss_normalization`, given the action tokens of all rows of
-    the batch, (B,)."""
+    """Factors from each row's sum of token losses to its loss ℓ, equation (8), under `loss_normalization`, given the
+    action tokens of all rows of the batch, (B,)."""
     if normalization == "trajectory_mean":
         return 1 / action_counts
     if normalization == "token_mean":
@@ -24,7 +24,7 @@ def trajectory_scale(action_counts: np.ndarray, normalization: str) -> np.ndarra
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one forward and backward pass of one process sees.
+    """Rows of one forward and backward pass of one process.
 
     Args:
         rows (`np.ndarray` of shape `(B,)`): of the store of training and validation rows.

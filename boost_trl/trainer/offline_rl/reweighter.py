@@ -44,7 +44,7 @@ class TrajectoryReweighter:
         return trajectory_weights(self.scores(rows))
 
     def update(self, rows: Sequence[int], gaps: torch.Tensor, alpha: float) -> float:
-        """One step of φ on α Σ_i w̃_i (ℓ_i(θ) − ℓ_i(ψ)) ([B] Algorithm 1, line 17; L_val has no φ).
+        """One step of φ on α Σ_i w̃_i (ℓ_i(θ) − ℓ_i(ψ)): equation (15), [B] Algorithm 1, line 17.
 
         Args:
             rows (`Sequence[int]`): the whole optimizer batch, all processes, in the same order everywhere.

@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 class Phase(StrEnum):
-    """What a policy update trains."""
+    """Object of a policy update: the auxiliary policy, the primary one, or the only one."""
 
     AUXILIARY = "auxiliary"
     PRIMARY = "primary"
@@ -83,7 +83,7 @@ class BilevelSchedule:
         return self.reweights_after(step) and (step + 1 > start or step + 1 == last_end)
 
     def averaged_before(self, step: int, share: float) -> int:
-        """How many of the policy updates before `step` enter that average."""
+        """Number of policy updates before `step` that enter that average."""
         return sum(self.averages_after(earlier, share) for earlier in range(step))
 
     def alpha(self, step: int) -> float:
@@ -94,7 +94,8 @@ class BilevelSchedule:
 
 
 def check_max_steps(max_steps: int, auxiliary_steps: int, primary_steps: int) -> None:
-    """
+    """Check that training lasts for at least one outer iteration.
+
     Raises:
         ValueError: if training ends before the first outer iteration does.
     """

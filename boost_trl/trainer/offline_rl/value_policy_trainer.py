@@ -113,7 +113,7 @@ class ValuePolicyTrainer(Trainer):
         }
 
     def training_state(self) -> TrainingState:
-        """What a checkpoint holds beside the backbone and Trainer's own files."""
+        """State that a checkpoint holds beside the backbone and Trainer's own files."""
         raise NotImplementedError
 
     def example_weights(self) -> Dataset:
@@ -293,7 +293,7 @@ class ValuePolicyTrainer(Trainer):
     # Saving
 
     def why_incomplete(self, checkpoint: Path) -> str | None:
-        """Why this trainer cannot resume from a folder that was not written to its end; `None` if it can."""
+        """Reason why this trainer cannot resume from a folder that was not written to its end; `None` if it can."""
         return incomplete(
             checkpoint,
             self.args,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Status(enum.IntEnum):
-    """Whether an answer is trained on, or why the offline answer stands in for it."""
+    """Status of an answer: used for training, or the reason why the offline answer stands in for it."""
 
     USED = 0
     EMPTY = 1
@@ -30,7 +30,7 @@ class Status(enum.IntEnum):
 
 
 def answer_start(labels: list[int]) -> int:
-    """Where the last run of labelled tokens begins: the last answer. What comes before is its question."""
+    """Start of the last run of labelled tokens, the last answer. What comes before is its question."""
     end = len(labels)
     while end > 0 and labels[end - 1] == -100:
         end -= 1
@@ -52,8 +52,7 @@ def generate_answers(
     seed: int,
     vllm: "VLLMAnswers | None" = None,
 ) -> list[list[int]]:
-    """
-    One sampled answer to each question, up to and including its end token if it reached one.
+    """One sampled answer to each question, up to and including its end token if it reached one.
 
     Questions are sorted by length and answered in batches, of which each process takes its share. The random numbers
     are drawn apart from the training's, by batch: the answers depend neither on the number of processes nor on what was
@@ -149,9 +148,8 @@ def cut_at_end(tokens: list[int], ends: set[int]) -> list[int]:
 def score_answers(
     trainer: "BilevelSFTSelfRefineTrainer", questions: list[list[int]], answers: list[list[int]]
 ) -> list[np.ndarray]:
-    """
-    log π(y_t | x, y_<t) of each answer's tokens under the present model at temperature 1, without dropout: by the fused
-    forward of training, not by the sampler.
+    """log π(y_t | x, y_<t) of each answer's tokens under the present model at temperature 1, without dropout: by the
+    fused forward of training, not by the sampler.
 
     Every process runs as many forwards as the others.
 
@@ -187,8 +185,7 @@ def answered_row(question: list[int], answer: list[int]) -> dict[str, list[int]]
 
 
 def examine(answer: list[int], ends: set[int], text: str) -> Status:
-    """
-    What is wrong with an answer, its log-probabilities apart.
+    """Status of an answer by its tokens, its log-probabilities apart.
 
     Args:
         answer (`list[int]`): its tokens.
@@ -217,9 +214,8 @@ def _length_sorted_batches(lengths: list[int], size: int) -> list[list[int]]:
 def _batches_within(
     context: int | None, batches: list[list[int]], lengths: list[int], rooms: list[int]
 ) -> list[list[int]]:
-    """
-    The batches, longest question first, split so that no row goes past the model's context while another one with more
-    room is still being answered: learned positions end there.
+    """The batches, longest question first, split so that no row goes past the model's context while another one with
+    more room is still being answered: learned positions end there.
     """
     if context is None:
         return batches
@@ -254,15 +250,14 @@ def _ready_to_generate(trainer: "BilevelSFTSelfRefineTrainer") -> Iterator[PreTr
 
 @contextlib.contextmanager
 def own_random_numbers(device: torch.device) -> Iterator[None]:
-    """What is drawn inside does not change what is drawn after."""
+    """Context whose random numbers do not change those drawn after it."""
     devices = [] if device.type == "cpu" else [device.index or 0]
     with torch.random.fork_rng(devices=devices, device_type="cuda" if device.type == "cpu" else device.type):
         yield
 
 
 class VLLMAnswers:
-    """
-    A vLLM engine, in this process or behind a server, that is given the model's weights before it answers.
+    """A vLLM engine, in this process or behind a server, that is given the model's weights before it answers.
 
     Args:
         trainer ([`BilevelSFTSelfRefineTrainer`]): its model, arguments and tokenizer are used.
@@ -295,8 +290,7 @@ class VLLMAnswers:
             )
 
     def generate(self, questions: list[list[int]]) -> list[list[int]]:
-        """
-        One answer to each question under the present weights, up to and including its end token if it reached one.
+        """One answer to each question under the present weights, up to and including its end token if it reached one.
 
         Args:
             questions (`list[list[int]]`): token ids; each question comes `num_generations` times in a row.

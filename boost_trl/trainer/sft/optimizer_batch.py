@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 
 
 class Window:
-    """
-    The micro-batches of one optimizer step with the coefficients of (10a) and the sums of losses for the logs.
+    """The micro-batches of one optimizer step with the coefficients of equation (22) and the sums of losses for the logs.
 
     Args:
         batches (`list[dict]`): this process's micro-batches.

@@ -44,8 +44,7 @@ NO_ANSWER = -1  # a token of an offline answer, or padding
 
 
 def draw_mask(num_rows: int, ratio: float, seed: int, logits: np.ndarray | None = None) -> np.ndarray:
-    """
-    Which questions the model answers itself.
+    """Questions that the model answers itself.
 
     Args:
         num_rows (`int`): N.
@@ -63,8 +62,7 @@ def draw_mask(num_rows: int, ratio: float, seed: int, logits: np.ndarray | None 
 
 
 class VisitForecast:
-    """
-    Which places of the dataset the next optimizer steps will read.
+    """Places of the dataset that the next optimizer steps will read.
 
     Args:
         dataloader ([`~torch.utils.data.DataLoader`]): the prepared training loader.
@@ -111,8 +109,7 @@ class VisitForecast:
 
 
 class OnlineAnswers:
-    """
-    Puts the model's own answers in the place of masked rows.
+    """Puts the model's own answers in the place of masked rows.
 
     Args:
         trainer ([`BilevelSFTSelfRefineTrainer`]): its data, selector and arguments are used.
@@ -125,7 +122,7 @@ class OnlineAnswers:
         self.trainer, self.args = trainer, trainer.args
         if "labels" not in trainer.train_dataset.column_names:
             raise ValueError(
-                "`online_ratio` needs prepared text: `train_dataset` has no tokens yet when training starts, as with images."
+                "`online_ratio` needs prepared text: `train_dataset` has no tokens yet when training starts, as with images"
             )
         self._dataset = trainer._remove_unused_columns(trainer.train_dataset).with_format(None)
         self._ids = np.asarray(self._dataset[EXAMPLE_ID][:])
@@ -134,7 +131,7 @@ class OnlineAnswers:
         self.mask = draw_mask(trainer.pool.num_examples, self.args.online_ratio, self.args.seed)
         if not len(self.mask):
             raise ValueError(
-                f"`online_ratio` {self.args.online_ratio} of {trainer.pool.num_examples} rows is less than one row."
+                f"`online_ratio` {self.args.online_ratio} of {trainer.pool.num_examples} rows is less than one row"
             )
         self.answers: Answers | None = None
         self.vllm = VLLMAnswers(trainer) if self.args.use_vllm else None
@@ -204,18 +201,19 @@ class OnlineAnswers:
         return features["input_ids"][: answer_start(features["labels"])]
 
     def _check_questions(self) -> None:
-        """
+        """Check that every row has a question.
+
         Raises:
             ValueError: for a row in which nothing precedes what is learned.
         """
         places = rows_without_question(self._dataset)
         if len(places):
             raise ValueError(
-                f"Row {self.trainer.pool.original_row(self._ids[places[0]])} of `train_dataset` has no question ({len(places)} of {len(self._ids)} rows "
+                f"row {self.trainer.pool.original_row(self._ids[places[0]])} of `train_dataset` has no question ({len(places)} of {len(self._ids)} rows "
                 "have none): no token that is not learned comes before its answer. `online_ratio` needs rows with "
-                "`prompt` and `completion`, or `messages` with `assistant_only_loss=True`. With such rows, set "
+                "`prompt` and `completion`, or `messages` with `assistant_only_loss=True`; with such rows, set "
                 "`completion_only_loss=True` (or leave it at `None`), and raise `max_length` if "
-                "`truncation_mode='keep_end'` cuts questions off."
+                "`truncation_mode='keep_end'` cuts questions off"
             )
 
     # One optimizer batch
@@ -262,9 +260,8 @@ class OnlineAnswers:
         return sorted(set(gather_object([number for row in rows for number in self.answers.used(row)])))
 
     def _score_again(self, numbers: list[int]) -> tuple[list[int], list[np.ndarray], list[np.ndarray]]:
-        """
-        Those of the answers that can still be scored, with the log-probabilities of their tokens under the present model
-        and under the one that answered. The others fall back to their offline answers from now on.
+        """Those of the answers that can still be scored, with the log-probabilities of their tokens under the present
+        model and under the one that answered. The others fall back to their offline answers from now on.
         """
         answers = self.answers
         old = [answers.log_probs[number] for number in numbers]
@@ -313,8 +310,7 @@ class OnlineAnswers:
         batch.update(send_to_device(dict(batch), device))
 
     def shares(self, ids: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """
-        What part of its row an answer is.
+        """Share of its row that each token's answer stands for.
 
         Args:
             ids (`torch.Tensor`): (T,) row number of each token.
@@ -353,9 +349,9 @@ class OnlineAnswers:
         return torch.where(is_answered, shares / counts[piece], shares)
 
     def num_items(self, ids: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """
-        What these tokens count in N_pool, float32: themselves in offline answers; the model's own answers count as the mean
-        length of the last refresh, since their own would pull towards shorter answers.
+        """Contribution of these tokens to N_pool of equation (22), float32: their number in offline answers; the
+        model's own answers count as the mean length of the last refresh, since their own would pull towards shorter
+        answers.
         """
         device, ids, answers = ids.device, ids.cpu(), answers.cpu()
         items = self.shares(ids, answers).double()
@@ -398,7 +394,7 @@ class OnlineAnswers:
                 print_completions(table)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What an exact continuation needs."""
+        """State for an exact continuation."""
         state = {"online.mask": torch.from_numpy(self.mask)}
         if self.answers is not None:
             state |= {f"online.{name}": value for name, value in self.answers.state().items()}

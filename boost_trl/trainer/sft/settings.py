@@ -1,5 +1,5 @@
-"""What [`BilevelSFTSelfRefineConfig`] adds to TRL's `SFTConfig`, checked without any heavy import: a mistake on the command
-line is said before torch is loaded.
+"""Fields that [`BilevelSFTSelfRefineConfig`] adds to TRL's `SFTConfig`, checked without any heavy import, so that a
+mistake on the command line is reported before torch is loaded.
 """
 
 import math
@@ -306,18 +306,18 @@ class SFTSelfRefineSettings:
                 self.selector_baseline = None
         if not callable(self.validation_loss) and self.validation_loss not in ("sft", "dpo"):
             raise ValueError(
-                f"`validation_loss` must be 'sft', 'dpo' or, from Python, a callable; got {self.validation_loss!r}."
+                f"`validation_loss` must be 'sft', 'dpo' or, from Python, a callable, got {self.validation_loss!r}"
             )
         if self.selector_baseline is not None and self.selection_loss == "sum":
             raise ValueError(
-                "`selector_baseline='token'` (the default) needs `selection_loss='mean'`: it is a mean loss per token. Set "
-                "`selector_baseline='none'` for sums."
+                "`selector_baseline='token'` (the default) needs `selection_loss='mean'`: it is a mean loss per token; set "
+                "`selector_baseline='none'` for sums"
             )
         if not 0 <= self.confidence_share < 1:
-            raise ValueError(f"`confidence_share` must be in [0, 1), got {self.confidence_share}.")
+            raise ValueError(f"`confidence_share` must be in [0, 1), got {self.confidence_share}")
         if self.selector == "bmo" and self.selector_loss_at == "updated":
             raise ValueError(
-                "selector='bmo' weights a batch by its losses before the step: `selector_loss_at='current'`."
+                "selector='bmo' weights a batch by its losses before the step: `selector_loss_at='current'`"
             )
         # Only ρ in the first epoch: without a validation set training may last any number of epochs.
         self.penalty_schedule(1)
@@ -334,7 +334,7 @@ class SFTSelfRefineSettings:
         if self.per_device_validation_batch_size not in (None, self.validation_batch_size):
             raise ValueError(
                 f"`validation_batch_size` is {self.validation_batch_size} and `per_device_validation_batch_size` "
-                f"{self.per_device_validation_batch_size}: they are one setting. Give the second only."
+                f"{self.per_device_validation_batch_size}: they are one setting; give the second only"
             )
         self.per_device_validation_batch_size, self.validation_batch_size = self.validation_batch_size, None
 
@@ -351,32 +351,31 @@ class SFTSelfRefineSettings:
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise ValueError(f"`{name}` must be positive, got {value}.")
+                raise ValueError(f"`{name}` must be positive, got {value}")
 
     def _check_online(self) -> None:
         if not 0 <= self.online_ratio < 1:
-            raise ValueError(f"`online_ratio` must be in [0, 1), got {self.online_ratio}.")
+            raise ValueError(f"`online_ratio` must be in [0, 1), got {self.online_ratio}")
         if self.online_ratio == 0:
             if self.num_generations > 1 or self.mask == "dynamic" or self.use_vllm:
                 raise ValueError(
                     f"num_generations={self.num_generations}, mask='{self.mask}' and use_vllm={self.use_vllm} have no "
-                    "effect with `online_ratio=0`. Set `online_ratio`, or leave them out."
+                    "effect with `online_ratio=0`; set `online_ratio`, or leave them out"
                 )
             return
         if self.selector == "bmo_exact":
             raise ValueError(
                 "selector='bmo_exact' needs the losses of all rows, and `online_ratio` answers only the questions that "
-                "are about to be visited. Use 'bmo'."
+                "are about to be visited; use 'bmo'"
             )
         if self.mask == "dynamic" and self.selector in ("mixing", "uniform"):
             raise ValueError(
-                f"mask='dynamic' masks the rows of lowest weight, and selector='{self.selector}' weighs all the same. "
-                "Use `mask='random'`."
+                f"mask='dynamic' masks the rows of lowest weight, and selector='{self.selector}' weighs all the same; "
+                "use `mask='random'`"
             )
 
     def penalty_schedule(self, num_epochs: float) -> PenaltySchedule:
-        """
-        ρ and γ over `num_epochs` epochs.
+        """ρ and γ over `num_epochs` epochs.
 
         Raises:
             ValueError: if ρ leaves [0, 1), or [0, 1] with `selector="mixing"`.
@@ -394,18 +393,18 @@ def _check_choice(settings: SFTSelfRefineSettings, name: str) -> None:
     choices = type(settings).__dataclass_fields__[name].metadata["choices"]
     value = getattr(settings, name)
     if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}; got {value!r}.")
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def _check_whole(name: str, value, otherwise: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError(f"`{name}` must be a whole number{otherwise}, got {value!r}.")
+        raise ValueError(f"`{name}` must be a whole number{otherwise}, got {value!r}")
     if value < 1:
-        raise ValueError(f"`{name}` must be at least 1{otherwise}, got {value}.")
+        raise ValueError(f"`{name}` must be at least 1{otherwise}, got {value}")
 
 
 def _check_real(name: str, value, otherwise: str = "", infinite: bool = False) -> None:
     valid = isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
     if not valid or (math.isinf(value) and not infinite):
         kind = "a number" if infinite else "a finite number"
-        raise ValueError(f"`{name}` must be {kind}{otherwise}, got {value!r}.")
+        raise ValueError(f"`{name}` must be {kind}{otherwise}, got {value!r}")

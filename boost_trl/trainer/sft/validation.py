@@ -29,8 +29,7 @@ VALIDATION_ROWS = "_validation_rows"
 
 
 class ValidationLoss:
-    """
-    L_0 over an endless shuffled stream of the validation set: the mean token loss of SFT, the pool's `loss_type`.
+    """L_0 over an endless shuffled stream of the validation set: the mean token loss of SFT, the pool's `loss_type`.
 
     The stream is one for the whole run: an optimizer step takes the next `batch_size` × micro-batches × processes rows,
     whichever way they are split.
@@ -54,8 +53,8 @@ class ValidationLoss:
         self.dataset = self.prepare(dataset)
         if len(self.dataset) == 0:
             raise ValueError(
-                "Nothing is left of `validation_dataset` after preparation: no row has a token to learn within "
-                "`max_length` (the first token of a row is never learned)."
+                "nothing is left of `validation_dataset` after preparation: no row has a token to learn within "
+                "`max_length` (the first token of a row is never learned)"
             )
         self._fingerprint = fingerprint(self.dataset)
         seed = trainer.args.seed if trainer.args.data_seed is None else trainer.args.data_seed
@@ -95,7 +94,7 @@ class ValidationLoss:
         return {**self.collate([self.dataset[row] for row in rows]), VALIDATION_ROWS: torch.tensor(rows)}
 
     def num_items(self, batches: list[dict[str, Any]], scaled: bool) -> torch.Tensor | int | None:
-        """What the summed losses of `batches` are divided by, over all processes; `None`: by each batch's own count."""
+        """Divisor of the summed losses of `batches`, over all processes; `None`: each batch's own count."""
         return self.trainer.count_items(batches) if scaled else None
 
     def loss_sum(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor | int]:
@@ -107,21 +106,22 @@ class ValidationLoss:
         """Called when the model is ready for training."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What an exact continuation needs."""
+        """State for an exact continuation."""
         return {
             "validation_position": torch.tensor(self.sampler.position),
             "validation_fingerprint": _encoded(self._fingerprint),
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """
+        """Continue from a saved state.
+
         Raises:
             ValueError: if the state was made with other rows.
         """
         if not torch.equal(state["validation_fingerprint"], _encoded(self._fingerprint)):
             raise ValueError(
-                "The checkpoint was written with another `validation_dataset`: its rows differ, their order, or how they "
-                "were tokenized or truncated. Resume with the same one, or start a new run with the checkpoint as `model`."
+                "the checkpoint was written with another `validation_dataset`: its rows differ, their order, or how they "
+                "were tokenized or truncated; resume with the same one, or start a new run with the checkpoint as `model`"
             )
         self.sampler.position = int(state["validation_position"])
 
@@ -149,19 +149,18 @@ class CallableValidationLoss(RowwiseValidationLoss):
             shape = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
             raise ValueError(
                 f"`validation_loss` must return a tensor of one loss per row, shape ({self.batch_size},), or their mean; "
-                f"got {shape}."
+                f"got {shape}"
             )
         if not losses.requires_grad:
             raise ValueError(
-                "`validation_loss` returned a tensor without a gradient, from which nothing is learned. Compute it from "
-                "the model's outputs, without `detach()`, `torch.no_grad()`, `item()` or a whole-number type."
+                "`validation_loss` returned a tensor without a gradient, from which nothing is learned; compute it from "
+                "the model's outputs, without `detach()`, `torch.no_grad()`, `item()` or a whole-number type"
             )
         return losses.sum() * (self.batch_size / losses.numel()), self.batch_size
 
 
 class DPOValidationLoss(RowwiseValidationLoss):
-    """
-    L_0 as the DPO loss −log σ(β (log π/π_ref (chosen) − log π/π_ref (rejected))) on preference rows.
+    """L_0 as the DPO loss −log σ(β (log π/π_ref (chosen) − log π/π_ref (rejected))) on preference rows.
 
     π_ref is the model as it is before its first step; its log-probabilities are computed once and kept with checkpoints.
     """

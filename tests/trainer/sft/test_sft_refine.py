@@ -567,7 +567,7 @@ def test_senseless_settings_raise(options, message, tmp_path):
 
 
 def test_data_without_questions_or_validation_raises(tmp_path):
-    with pytest.raises(ValueError, match=r"Row 0 of `train_dataset` has no question \(8 of 8 rows have none\)"):
+    with pytest.raises(ValueError, match=r"row 0 of `train_dataset` has no question \(8 of 8 rows have none\)"):
         make_trainer(tmp_path, make_rows(8))
     with pytest.raises(ValueError, match="`completion_only_loss=True`"):
         make_trainer(tmp_path, completion_only_loss=False)
@@ -575,7 +575,7 @@ def test_data_without_questions_or_validation_raises(tmp_path):
         make_trainer(tmp_path, max_length=3, truncation_mode="keep_end")
     labels = [[-100, -100, 6, 7]] * 11 + [[-100, 5, 6, 7], [4, 5, 6, -100]]
     late = {"input_ids": [[4, 5, 6, 7]] * 13, "labels": labels, "weight": [1.0, 0.0] + [1.0] * 11}
-    with pytest.raises(ValueError, match=r"Row 12 of `train_dataset` has no question \(1 of 12"):
+    with pytest.raises(ValueError, match=r"row 12 of `train_dataset` has no question \(1 of 12"):
         make_trainer(tmp_path, Dataset.from_dict(late), weight_column="weight")
     with pytest.raises(ValueError, match="less than one row"):
         make_trainer(tmp_path, online_ratio=0.01)
