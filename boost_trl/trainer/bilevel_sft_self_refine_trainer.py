@@ -28,7 +28,7 @@ from trl.trainer.utils import get_config_model_id
 
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.selection import TokenBaseline, WeightConfidence, weight_confidence, weights_auc
-from boost_trl.selection.selector import WEIGHTS_NAME
+from boost_trl.selection.selector import CONFIG_NAME, WEIGHTS_NAME
 from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME, BilevelSFTSelfRefineConfig, loss_name
 from boost_trl.trainer.common.checkpoints import (
     begin_checkpoint,
@@ -818,7 +818,7 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         `None` if it can.
         """
         engines = {"deepspeed": self.is_deepspeed_enabled, "fsdp": self.is_fsdp_enabled}
-        return incomplete(checkpoint, self.args, (STATE_NAME, WEIGHTS_NAME), **engines)
+        return incomplete(checkpoint, self.args, (STATE_NAME, WEIGHTS_NAME, CONFIG_NAME), **engines)
 
     def _save_checkpoint(self, model, trial):
         if self.selector is not None and self.args.should_save:

@@ -165,11 +165,13 @@ def incomplete(
     """
     if not (folder / SETTINGS_NAME).is_file():
         return f"has no {SETTINGS_NAME}: it is no checkpoint of this trainer, or was written without a validation set"
-    try:
-        num_processes = json.loads((folder / SETTINGS_NAME).read_text())["num_processes"]
-        json.loads((folder / TRAINER_STATE_NAME).read_text())
-    except (ValueError, OSError):
+    if not (folder / TRAINER_STATE_NAME).is_file() or _is_cut(folder / TRAINER_STATE_NAME):
         return f"has no whole {TRAINER_STATE_NAME}: it was not written to its end"
+    model = folder / model_folder
+    for path in sorted({*folder.glob("*"), *model.glob("*")}):
+        if _is_cut(path):
+            return f"has a {path.relative_to(folder)} that ends too early"
+    num_processes = json.loads((folder / SETTINGS_NAME).read_text())["num_processes"]
     names = [*state_names]
     if deepspeed:
         names.append("latest")
@@ -178,7 +180,6 @@ def incomplete(
         names += [SCALER_NAME] if args.fp16 else []
     if num_processes == args.world_size:
         names.append("rng_state.pth" if num_processes == 1 else f"rng_state_{args.process_index}.pth")
-    model = folder / model_folder
     if (model / SAFE_WEIGHTS_INDEX_NAME).is_file():
         shards = json.loads((model / SAFE_WEIGHTS_INDEX_NAME).read_text())["weight_map"].values()
         names += [str(Path(model_folder, name)) for name in sorted(set(shards))]
@@ -187,9 +188,6 @@ def incomplete(
     for name in names:
         if not (folder / name).is_file():
             return f"has no {name}: it was written with `save_only_model=True`, or lost it"
-    for path in {*folder.glob("*"), *model.glob("*")}:
-        if _is_cut(path):
-            return f"has a {path.relative_to(folder)} that ends too early"
     return None
 
 
@@ -199,5 +197,11 @@ def _is_cut(path: Path) -> bool:
             with safe_open(path, "pt"):
                 return False
         except SafetensorError:
+            return True
+    if path.suffix == ".json":
+        try:
+            json.loads(path.read_bytes())
+            return False
+        except ValueError:
             return True
     return path.suffix in (".pt", ".pth") and not zipfile.is_zipfile(path)

@@ -11,6 +11,7 @@ from datasets import Dataset
 from pyarrow.parquet import write_table
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
+from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
 
 from boost_trl.models.hidden_states import base_causal_lm
 from boost_trl.models.policy_files import save_backbone
@@ -29,7 +30,6 @@ from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights
 
 TENSORS_NAME = "bilevel_state.safetensors"
 VALUES_NAME = "bilevel_state.json"
-STATE_NAMES = (TENSORS_NAME, VALUES_NAME, ValueHeads.weights_name)
 
 # In the heads' config for those who use them.
 _NOT_OF_TRAINING = {"base_model_name_or_path", "boost_trl_version", "beta", "prior"}
@@ -63,6 +63,12 @@ class TrainingState:
     def reweighting_head(self) -> ReweightingHead | None:
         """w_φ, or what stands for it."""
         return self.fitted_head if self.reweighter is None else self.reweighter.head
+
+
+def state_names(has_reweighting_head: bool) -> tuple[str, ...]:
+    """The files that `load_state` reads or a policy needs, beside the backbone's."""
+    names = (TENSORS_NAME, VALUES_NAME, ValueHeads.weights_name, ValueHeads.config_name, TOKENIZER_CONFIG_FILE)
+    return (*names, ReweightingHead.weights_name, ReweightingHead.config_name) if has_reweighting_head else names
 
 
 def save_policy(

@@ -35,7 +35,7 @@ from boost_trl.trainer.common.hub_upload import (
     put_pickled_arguments_aside,
 )
 from boost_trl.trainer.offline_rl.backbone import tokenize_options
-from boost_trl.trainer.offline_rl.checkpoint import STATE_NAMES, TrainingState, load_state, save_policy, save_state
+from boost_trl.trainer.offline_rl.checkpoint import TrainingState, load_state, save_policy, save_state, state_names
 from boost_trl.trainer.offline_rl.checks import named_datasets
 from boost_trl.trainer.offline_rl.data import RowNumbers, TrainingData, cache_states, collate_row_numbers
 from boost_trl.trainer.offline_rl.divergence import explain_losses, explain_parameters
@@ -297,7 +297,7 @@ class ValuePolicyTrainer(Trainer):
         return incomplete(
             checkpoint,
             self.args,
-            STATE_NAMES,
+            state_names(self.args.scores_rows or self.training_state().reweighting_head is not None),
             model_folder=BACKBONE_FOLDER,
             deepspeed=self.is_deepspeed_enabled,
         )
