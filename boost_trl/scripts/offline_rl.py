@@ -29,7 +29,7 @@ OLD_NAMES = {
 @dataclass
 class OfflineRLArguments(ValidationScriptArguments):
     """Data and games of `boost-trl offline-rl`: those of [`~trl.ScriptArguments`] and what is ours. Rows are
-    trajectories: .jsonl or .parquet files, or datasets of the Hub.
+    trajectories: .jsonl, .json, .csv or .parquet files, or datasets of the Hub.
 
     The model is described by TRL's [`~trl.ModelConfig`], training by [`BilevelOfflineRLConfig`].
     """
@@ -212,7 +212,9 @@ def check_data_arguments(script_args: OfflineRLArguments, method: str) -> None:
             select no rows, and for streams.
     """
     if script_args.dataset_name is None:
-        raise ValueError("`dataset_name` must be given: a .jsonl or .parquet file of trajectories, or a Hub id")
+        raise ValueError(
+            "`dataset_name` must be given: a .jsonl, .json, .csv or .parquet file of trajectories, or a Hub id"
+        )
     if script_args.dataset_streaming:
         raise ValueError("`dataset_streaming`: all trajectories are read before training; leave it out")
     if method == "vanilla" and script_args.has_validation:
