@@ -81,8 +81,6 @@ def import_circles():
 
 # Still to be opened: files of circles that there are. Nothing joins them.
 IN_CIRCLES = {
-    *("trainer/bilevel_sft_self_refine_trainer.py", "trainer/sft/validation.py", "trainer/sft/refine.py"),
-    *("trainer/sft/answers.py", "trainer/sft/generation.py", "trainer/sft/optimizer_batch.py"),
     *("models/value_policy.py", "models/policy_files.py", "models/smollm2_package.py", "hub_names.py"),
     *("environments/webshop/synthetic_rules.py", "environments/webshop/environment.py"),
 }

@@ -1,11 +1,13 @@
 """Configuration of [`BilevelSFTSelfRefineTrainer`]."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 from transformers import TrainingArguments
 from trl import SFTConfig
+from trl.trainer.utils import get_config_model_id
 
 from boost_trl.selection import Selector
 from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
@@ -225,3 +227,28 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
 def loss_name(loss: str | Callable) -> str:
     """`"sft"`, `"dpo"` or the name of a callable."""
     return loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__)
+
+
+def complete_arguments(
+    args: TrainingArguments | None, model
+) -> tuple[SFTConfig, BilevelSFTSelfRefineConfig, str | Callable]:
+    """
+    What [`BilevelSFTSelfRefineTrainer`] makes of the arguments that it is given.
+
+    Returns:
+        `tuple`: what [`~trl.SFTTrainer`] is given where nothing is weighted; the same with our fields at their defaults
+        where they were not there; and the validation loss, whose name alone is in the others: arguments are saved with the
+        model, functions are not.
+    """
+    if args is None:
+        model_name = model if isinstance(model, str) else get_config_model_id(model.config)
+        args = BilevelSFTSelfRefineConfig(f"{model_name.split('/')[-1]}-SFT")
+    given = args
+    if not isinstance(args, BilevelSFTSelfRefineConfig):
+        args = BilevelSFTSelfRefineConfig.from_training_arguments(args)
+        given = given if isinstance(given, SFTConfig) else args
+    validation_loss = args.validation_loss
+    if callable(validation_loss):
+        given = args = copy.copy(args)
+        args.validation_loss = loss_name(validation_loss)
+    return given, args, validation_loss

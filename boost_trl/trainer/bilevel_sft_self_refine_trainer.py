@@ -1,18 +1,24 @@
-"""SFTTrainer with example weights learned from a validation set."""
+"""
+SFTTrainer with example weights learned from a validation set.
 
-import contextlib
-import copy
-import json
+How a step goes. The pool (`sft/pool.py`) has numbered the training rows, and the numbers travel through TRL's preparation
+(`sft/example_ids.py`) into every batch. `get_batch_samples` plans the whole optimizer batch: ρ and γ of the moment
+(`sft/schedule.py`), the model's own answers in the place of masked rows (`sft/refine.py`), the next validation rows
+(`sft/validation.py`), and then what each token counts: its row's weight, looked up once. All of it hangs on the micro-batches
+as one object (`sft/optimizer_batch.py`). `compute_loss` lets TRL compute its loss, turns it into the weighted one
+(`sft/losses.py`), adds the validation loss, and shows the rows' losses to the selector. When the gradients are there, and before
+the model moves, the selector moves (`sft/selector_step.py`, `boost_trl/selection`): its weights are those of the next batch.
+What is then told of the weights is in `sft/results.py`.
+"""
+
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate.logging import get_logger
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
-from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
 from transformers import (
     BitsAndBytesConfig,
     DataCollator,
@@ -22,71 +28,51 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalPrediction, TrainOutput, has_length
+from transformers.trainer_utils import EvalPrediction, TrainOutput, has_length
 from trl import SFTConfig, SFTTrainer
-from trl.trainer.utils import get_config_model_id
 
 from boost_trl.hub_names import resolve_model_name
-from boost_trl.selection import TokenBaseline, WeightConfidence, weight_confidence, weights_auc
-from boost_trl.selection.selector import CONFIG_NAME, WEIGHTS_NAME
-from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME, BilevelSFTSelfRefineConfig, loss_name
-from boost_trl.trainer.common.checkpoints import (
-    begin_checkpoint,
-    check_settings,
-    checkpoint_to_resume,
-    incomplete,
-    run_settings,
-)
+from boost_trl.selection import WeightConfidence, weight_confidence
+from boost_trl.trainer.bilevel_sft_self_refine_config import complete_arguments
 from boost_trl.trainer.common.engines import tell_deepspeed_the_device
-from boost_trl.trainer.common.hub_upload import (
-    push_checkpoint,
-    push_without_pickled_arguments,
-    put_pickled_arguments_aside,
-)
+from boost_trl.trainer.sft.callback import BilevelCallback
+from boost_trl.trainer.sft.checkpoint import LearnedWeightsTrainer
 from boost_trl.trainer.sft.checks import (
+    check_before_preparation,
     check_eval_dataset,
     check_loss_can_be_weighted,
-    check_not_streaming,
-    check_online,
     check_parallelism,
     check_rows,
-    check_validation_dataset,
-    ignored_settings_warning,
-    second_visit_warning,
-    unused_weight_column_warning,
+    explain_objective,
+    warn_of_single_visit,
+    warn_of_what_is_not_used,
 )
-from boost_trl.trainer.sft.example_ids import (
-    EXAMPLE_ID,
-    IS_COUNTED,
-    NO_EXAMPLE,
-    ROW_IN_BATCH,
-    ExampleIdCollator,
-    hide_ids_in_labels,
-    ids_of_predictions,
-    numbers_of_rows,
-    rows_in_batch,
-    rows_per_pass,
-    take_ids_from_labels,
+from boost_trl.trainer.sft.example_ids import rows_per_pass
+from boost_trl.trainer.sft.forward import EvaluationForward
+from boost_trl.trainer.sft.generation import AnswerGenerator, VLLMAnswers
+from boost_trl.trainer.sft.losses import token_losses, weighting
+from boost_trl.trainer.sft.optimizer_batch import (
+    MICRO_BATCH,
+    MicroBatch,
+    OptimizerBatch,
+    mark_filling_rows,
+    mark_repeated_rows,
+    row_weights,
+    take_micro_batch,
 )
-from boost_trl.trainer.sft.losses import RowLosses, token_losses
-from boost_trl.trainer.sft.optimizer_batch import BilevelCallback, Window
-from boost_trl.trainer.sft.pool import StreamedPool, column_names, make_pool
-from boost_trl.trainer.sft.prepared_rows import renumber, rows_to_learn
-from boost_trl.trainer.sft.refine import ANSWER, NO_ANSWER, OnlineAnswers
+from boost_trl.trainer.sft.pool import StreamedPool, leave_out_empty_rows, make_pool
+from boost_trl.trainer.sft.refine import SelfRefinement
 from boost_trl.trainer.sft.results import (
-    CONFIDENCE_NAME,
-    DEFAULT_WEIGHT_COLUMN,
-    EXAMPLE_WEIGHTS_NAME,
     MOST_OF_POOL,
     AnswerTokens,
-    card_section,
-    keep_aside,
     numbered,
     sample,
-    select_top_rows,
-    trusted_evaluation_rows,
+    trusted_rows,
+    warn_of_chance,
 )
-from boost_trl.trainer.sft.validation import learns_completions_only, make_validation_loss, num_input_tokens
+from boost_trl.trainer.sft.schedule import Schedule, make_schedule
+from boost_trl.trainer.sft.selector_step import SelectorStep
+from boost_trl.trainer.sft.validation import make_validation_loss, num_input_tokens
 
 
 if TYPE_CHECKING:
@@ -94,15 +80,10 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
 
 
-logger = get_logger(__name__)
-
-STATE_NAME = "bilevel_state.safetensors"
-_VALIDATION = "_validation"
-
-
-class BilevelSFTSelfRefineTrainer(SFTTrainer):
-    """[`~trl.SFTTrainer`] that learns how much each training example should count, by watching a small trusted
-    validation set.
+class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
+    """
+    [`~trl.SFTTrainer`] that learns how much each training example should count, by watching a small trusted validation
+    set.
 
     Without `validation_dataset`, and without `args.weight_column`, it trains exactly as [`~trl.SFTTrainer`] does. With a
     validation set, each step minimises the weighted loss of the training batch times γ plus the loss of a validation
@@ -173,29 +154,10 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         *,
         validation_dataset: Dataset | None = None,
     ):
-        if args is None:
-            model_name = model if isinstance(model, str) else get_config_model_id(model.config)
-            args = BilevelSFTSelfRefineConfig(f"{model_name.split('/')[-1]}-SFT")
-        given = args
-        if not isinstance(args, BilevelSFTSelfRefineConfig):
-            args = BilevelSFTSelfRefineConfig.from_training_arguments(args)
-            given = given if isinstance(given, SFTConfig) else args
-        validation_loss = args.validation_loss
-        if callable(validation_loss):
-            # Arguments are saved with the model, functions are not.
-            given = args = copy.copy(args)
-            args.validation_loss = loss_name(validation_loss)
-
+        given, args, validation_loss = complete_arguments(args, model)
         learned = validation_dataset is not None
         given_train_dataset = train_dataset
-        check_online(args, train_dataset, learned)
-        if learned:
-            check_validation_dataset(validation_dataset, args, validation_loss, formatting_func)
-            if isinstance(train_dataset, Dataset):
-                check_not_streaming(args)
-            if args.max_steps <= 0:
-                # With `max_steps` the number of epochs is known only once the data is; `_begin_training` checks it.
-                args.penalty_schedule(args.num_train_epochs)
+        check_before_preparation(args, validation_loss, train_dataset, validation_dataset, formatting_func)
         self.pool = make_pool(train_dataset, args, learned)
         if isinstance(train_dataset, (Dataset, IterableDataset)):
             left_out = None if self.pool is None else self.pool.left_out
@@ -231,122 +193,68 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
             formatting_func=formatting_func,
         )
         if self.pool is not None:
-            check_parallelism(self, self.padding_free, learned)
-            self._leave_out_empty_rows()
-        warning = unused_weight_column_warning(given_train_dataset, args)
-        if warning is not None:
-            logger.warning(warning)
-        if self.selector is None:
-            warning = ignored_settings_warning(args, has_weight_column=self.pool is not None)
-            if warning is not None:
-                logger.warning(warning)
-            return
-        self.token_baseline = None
-        if args.selector_baseline == "token":
-            self.token_baseline = TokenBaseline(self.model.config.get_text_config().vocab_size)
-        shares_weights = isinstance(self.pool, StreamedPool) and not self.pool.has_unique_ids
-        self._row_losses = RowLosses(
-            self.accelerator, self.token_baseline, args.selection_loss, repeat=not shares_weights
-        )
-        self.weight_confidence: WeightConfidence | None = None
-        self._trusted = None
-        if self.selector.is_learned and isinstance(self.train_dataset, Dataset):
-            validation_dataset = self._keep_trusted_rows(validation_dataset, eval_dataset, validation_loss)
-        self._validation = make_validation_loss(validation_dataset, self, validation_loss)
-        self._online = OnlineAnswers(self) if args.online_ratio > 0 else None
-        self._window: Window | None = None
-        self._state_at_start: dict[str, torch.Tensor] | None = None
-        self._answer_tokens: AnswerTokens | None = None
-        self.add_callback(BilevelCallback(self))
-
-    # Data
-
-    def _leave_out_empty_rows(self) -> None:
-        """Rows that preparation has dropped, or left without a token to predict, are none of the N."""
-        if isinstance(self.pool, StreamedPool) or "labels" not in self.train_dataset.column_names:  # as with images
-            return
-        rows, count = rows_to_learn(self.train_dataset), self.pool.num_examples
-        if len(rows) == count:
-            return
-        if not len(rows):
-            raise ValueError(
-                "nothing is left of `train_dataset` after preparation: no row has a token to learn within `max_length` "
-                "(the first token of a row is never learned)"
-            )
-        first = self.pool.original_row(int(np.setdiff1d(np.arange(count), rows)[0]))
-        logger.warning(
-            f"{count - len(rows)} of {count} rows of `train_dataset` have no token to learn within `max_length`, row {first} "
-            "the first of them: left out, with weight 0."
-        )
-        with self.args.main_process_first():
-            self.train_dataset = renumber(self.train_dataset, rows, self.args.dataset_num_proc)
-        self.pool.keep(rows)
+            check_parallelism(self.accelerator.parallelism_config, self.get_tp_size(), self.padding_free, learned)
+            self.train_dataset = leave_out_empty_rows(self.pool, self.train_dataset, self.args)
+        warn_of_what_is_not_used(given_train_dataset, args, learned, weighted=self.pool is not None)
         if self.selector is not None:
-            self.selector = self.args.make_selector(len(rows), self.selector.dataset_fingerprint)
+            self._set_up_learning(validation_dataset, validation_loss, eval_dataset)
 
-    def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
-        if not packing or EXAMPLE_ID not in column_names(dataset):
-            return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
-        # Everything up to packing first: packing truncates and shuffles by itself.
-        unpacked = copy.copy(args)
-        unpacked.max_length, unpacked.shuffle_dataset = None, False
-        dataset = super()._prepare_dataset(dataset, processing_class, unpacked, False, formatting_func, dataset_name)
-        map_kwargs = {"num_proc": args.dataset_num_proc} if isinstance(dataset, Dataset) else {}
-        with args.main_process_first():
-            dataset = hide_ids_in_labels(dataset, **map_kwargs)
-        dataset = super()._prepare_dataset(dataset, processing_class, args, True, None, dataset_name)
-        with args.main_process_first():
-            return take_ids_from_labels(dataset, **map_kwargs)
-
-    def _keep_trusted_rows(self, validation_dataset: Dataset, eval_dataset, validation_loss) -> Dataset:
-        """Find the rows for [`measure_confidence`]; what is left of the validation set."""
-        if self.args.confidence_share == 0 or "labels" not in self.train_dataset.column_names:  # as with images
-            return validation_dataset
-        trusted = trusted_evaluation_rows(eval_dataset)
-        if trusted is None and validation_loss != "dpo":
-            count = len(validation_dataset)
-            validation_dataset, trusted = keep_aside(validation_dataset, self.args.confidence_share, self.args.seed)
+    def _set_up_learning(self, validation_dataset: Dataset, validation_loss: str | Callable, eval_dataset) -> None:
+        args, accelerator = self.args, self.accelerator
+        if self.pool.num_examples != self.selector.num_examples:  # preparation has left rows out
+            self.selector = args.make_selector(self.pool.num_examples, self.selector.dataset_fingerprint)
+        forward = EvaluationForward(
+            lambda: self.model_wrapped, self.compute_loss_context_manager, self._prepare_inputs
+        )
+        vocab_size = self.model.config.get_text_config().vocab_size
+        self._selector_step = SelectorStep(self.selector, self.pool, args, accelerator, forward, vocab_size)
+        self._trusted = None
+        has_labels = isinstance(self.train_dataset, Dataset) and "labels" in self.train_dataset.column_names
+        if self.selector.is_learned and has_labels and args.confidence_share > 0:
+            validation_dataset, trusted = trusted_rows(
+                validation_dataset, eval_dataset, args, may_keep_aside=validation_loss != "dpo"
+            )
             if trusted is not None:
-                logger.warning(
-                    f"{len(trusted)} of {count} rows of `validation_dataset` are kept out of training, to measure how far the "
-                    "weights can be trusted. Give trusted rows as `eval_dataset`, or set `confidence_share=0`, to train on "
-                    "all of them."
-                )
-        if trusted is not None:
-            self._trusted = numbered(self.prepare_like_evaluation(trusted, "trusted"))
-        return validation_dataset
+                self._trusted = numbered(self.prepare_like_evaluation(trusted, "trusted"))
+        self._validation = make_validation_loss(
+            validation_loss,
+            validation_dataset,
+            args=args,
+            accelerator=accelerator,
+            collator=self.data_collator,
+            processing_class=self.processing_class,
+            prepare=self.prepare_like_evaluation,
+            count_items=lambda batches: self._get_num_items_in_batch(batches, args.device),
+            forward=forward,
+        )
+        self.num_validation_rows = len(self._validation.dataset)
+        self._refinement = self._set_up_refinement(forward) if args.online_ratio > 0 else None
+        self._optimizer_batch: OptimizerBatch | None = None
+        # Read once; `None` where tokens are not at hand, as with images and streams.
+        self._answer_tokens = AnswerTokens(self.train_dataset, seed=args.seed) if has_labels else None
+        moments = {
+            name: getattr(self, f"_{name}")
+            for name in ("begin_training", "begin_epoch", "before_step", "after_step", "end_epoch", "end_training")
+        }
+        self.add_callback(BilevelCallback(**moments))
 
-    def prepare_like_evaluation(self, dataset: Dataset, name: str) -> Dataset:
-        """`dataset` with TRL's own preparation, never packed, with the columns that the collator reads.
+    def _set_up_refinement(self, forward: EvaluationForward) -> SelfRefinement:
+        args, accelerator, tokenizer = self.args, self.accelerator, self._tokenizer
+        vllm = VLLMAnswers(self.model, args, accelerator, tokenizer, self.processing_class) if args.use_vllm else None
+        return SelfRefinement(
+            self._remove_unused_columns(self.train_dataset),
+            self.pool,
+            self.selector,
+            args,
+            accelerator,
+            AnswerGenerator(self.model, args, accelerator, tokenizer, forward, vllm),
+            forward,
+            log=lambda name, value: self._metrics["train"][name].append(value),
+        )
 
-        Unless the arguments say so, its own columns and not the training data's decide whether prompts are learned.
-        """
-        if not self._skip_prepare_dataset:
-            of_training = self.completion_only_loss
-            self.completion_only_loss = learns_completions_only(dataset, self.args)
-            try:
-                dataset = self._prepare_dataset(
-                    dataset, self.processing_class, self.args, False, self._formatting_func, name
-                )
-            finally:
-                self.completion_only_loss = of_training
-        return self._remove_unused_columns(dataset, description=name)
-
-    def _set_signature_columns_if_needed(self):
-        super()._set_signature_columns_if_needed()
-        if self.pool is not None and EXAMPLE_ID not in self._signature_columns:
-            self._signature_columns.append(EXAMPLE_ID)
-
-    def get_train_dataloader(self):
-        if self.pool is None:
-            return super().get_train_dataloader()
-        # Swapped for this one loader, so that `data_collator` stays what TRL and the user know.
-        collator = self.data_collator
-        self.data_collator = ExampleIdCollator(collator, self.padding_free)
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.data_collator = collator
+    def _learned_parts(self):
+        parts = (self._validation, self._selector_step, self._refinement)
+        return [part for part in parts if part is not None]
 
     # One optimizer batch
 
@@ -354,74 +262,59 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
         batches, num_items_in_batch = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.pool is None:
+            return batches, num_items_in_batch
+        for batch in batches:
+            batch[MICRO_BATCH] = take_micro_batch(batch)
         if self.selector is not None and batches:
-            self._mark_padding(batches)
-            if self._keeps_rows_whole:
-                for batch in batches:
-                    self._row_losses.add_rows(numbers_of_rows(batch))
-            if self._online is not None:
-                self._online.begin_window(batches)
-                if num_items_in_batch is not None:
-                    num_items_in_batch = self._online.count_items(batches)
-                    if self.args.average_tokens_across_devices and self.accelerator.num_processes > 1:
-                        num_items_in_batch = self.accelerator.reduce(num_items_in_batch, "sum")
-            self._begin_window(batches, scaled=num_items_in_batch is not None)
+            num_items_in_batch = self._plan(batches, num_items_in_batch)
+        for batch in batches:
+            micro_batch = batch[MICRO_BATCH]
+            micro_batch.weights = row_weights(micro_batch.ids, self.pool, self.selector)
+            if micro_batch.answers is not None:
+                micro_batch.weights = self._refinement.token_weights(batch, micro_batch.weights, num_items_in_batch)
         return batches, num_items_in_batch
 
-    def _begin_window(self, batches: list[dict[str, Any]], scaled: bool) -> None:
-        epoch = self.state.epoch or 0.0
-        if self._steps_per_pass is not None:
-            epoch = self.state.global_step / self._steps_per_pass
-        validation_coefficient, pool_coefficient = self._penalty.coefficients(epoch)
-        gamma = self._penalty.gamma(epoch)
-        self._window = Window(batches, self._penalty.rho(epoch), gamma, pool_coefficient, validation_coefficient)
-        if self.args.selector == "bmo_exact" and self.state.global_step % self.args.bmo_refresh_steps == 0:
-            self._refresh_from_whole_pool()
+    def _plan(self, batches: list[dict[str, Any]], num_items_in_batch: torch.Tensor | int | None):
+        """All of an optimizer batch but its weights, which the selector may still change; what its loss is divided by."""
+        step, selector_step = self.state.global_step, self._selector_step
+        micro_batches = [batch[MICRO_BATCH] for batch in batches]
+        self._mark_rows_that_do_not_count(micro_batches)
+        selector_step.count_rows(micro_batches)
+        if self._refinement is not None:
+            self._refinement.refine(batches, step)
+            if num_items_in_batch is not None:
+                num_items_in_batch = self._refinement.count_items(batches)
+                if self.args.average_tokens_across_devices and self.accelerator.num_processes > 1:
+                    num_items_in_batch = self.accelerator.reduce(num_items_in_batch, "sum")
+        plan = OptimizerBatch.at(self._schedule.epoch(self.state), self._schedule, batches)
+        self._optimizer_batch = plan
+        if self.args.selector == "bmo_exact" and step % self.args.bmo_refresh_steps == 0:
+            pool = self._remove_unused_columns(self.train_dataset)
+            selector_step.refresh(pool, self.collator_with_ids(), self._train_batch_size, step)
         if self.selector.updates_before_weights:
-            self._update_selector_by_extra_forward()
+            selector_step.update_by_extra_forward(batches, plan.gamma, step)
         validation = self._validation.take(len(batches))
-        self._window.validation_items = self._validation.num_items(validation, scaled)
+        plan.validation_items = self._validation.num_items(validation, scaled=num_items_in_batch is not None)
         # TRL's count, which has only its own batches.
         tokens = torch.tensor(sum(map(num_input_tokens, validation)), device=self.accelerator.device)
         self._total_train_tokens += int(self.accelerator.gather(tokens).sum())
         for batch, validation_batch in zip(batches, validation):
-            batch[_VALIDATION] = validation_batch
+            batch[MICRO_BATCH].validation = validation_batch
+        return num_items_in_batch
 
-    def _mark_padding(self, batches: list[dict[str, Any]]) -> None:
-        """Rows that the sampler repeats to fill the last batch of an epoch must not count twice in the selector."""
+    def _mark_rows_that_do_not_count(self, micro_batches: list[MicroBatch]) -> None:
         if isinstance(self.pool, StreamedPool):
             if self.pool.has_unique_ids and not self.args.packing:
-                self._mark_repeated(batches)
+                mark_repeated_rows(micro_batches, self.accelerator, self.pool)
             return
-        processes, size = self.accelerator.num_processes, self._train_batch_size
-        if processes == 1 or not self.accelerator.gradient_state.end_of_dataloader:
-            return
-        if self.accelerator.split_batches:
-            size //= processes
-        last = self._rows_per_pass % (size * processes)
-        if last and not self.args.dataloader_drop_last:
-            first = self.accelerator.process_index * size
-            batches[-1][IS_COUNTED] = first + rows_in_batch(batches[-1]) < last
-
-    @property
-    def _keeps_rows_whole(self) -> bool:
-        """Whether a row lies in one sequence, so that sequences tell how often it was drawn."""
-        return not self.args.packing or self.args.packing_strategy == "bfd"
-
-    def _mark_repeated(self, batches: list[dict[str, Any]]) -> None:
-        ids = torch.cat([numbers_of_rows(batch) for batch in batches]).to(self.accelerator.device)
-        if self.accelerator.num_processes > 1:
-            ids = self.accelerator.gather(self.accelerator.pad_across_processes(ids, pad_index=NO_EXAMPLE))
-        ids = ids[ids != NO_EXAMPLE].cpu().numpy()
-        repeated = torch.from_numpy(self.pool.repeated(ids, self.accelerator.num_processes))
-        for batch in batches:
-            batch[IS_COUNTED] = ~torch.isin(batch[EXAMPLE_ID], repeated.to(batch[EXAMPLE_ID].device))
+        is_last = self.accelerator.num_processes > 1 and self.accelerator.gradient_state.end_of_dataloader
+        if is_last and not self.args.dataloader_drop_last:
+            mark_filling_rows(micro_batches[-1], self.accelerator, self._train_batch_size, self._rows_per_pass)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        ids, is_counted = inputs.pop(EXAMPLE_ID, None), inputs.pop(IS_COUNTED, None)
-        validation, answers = inputs.pop(_VALIDATION, None), inputs.pop(ANSWER, None)
-        inputs.pop(ROW_IN_BATCH, None)
-        if ids is None or not self.model.training:
+        micro_batch = take_micro_batch(inputs)
+        if micro_batch is None or not self.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
         captured = []
@@ -433,82 +326,102 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         result = super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
         loss, outputs = result if return_outputs else (result, None)
         fused = captured[0]
+        kept, losses = fused.label_mask, token_losses(fused.log_probs, self.args.loss_type)
         scale = 1
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             scale = self.accelerator.num_processes // self.get_tp_size()
+        num_items = kept.sum() if num_items_in_batch is None else num_items_in_batch
+        weights = micro_batch.of_predictions(micro_batch.weights, kept)
+        if micro_batch.validation is None:  # fixed weights only
+            loss = loss + weighting(losses, kept, weights, num_items, scale)
+            return (loss, outputs) if return_outputs else loss
 
-        # TRL's loss has every coefficient 1, so what is left to add is (coefficient − 1) times each token's loss: exactly
-        # zero where the coefficient is 1.
-        token_ids = ids_of_predictions(ids, fused.label_mask.size(1))[fused.label_mask]
-        weights, shares = self._weights(token_ids), None
-        if answers is not None:
-            token_answers = ids_of_predictions(answers, fused.label_mask.size(1))[fused.label_mask]
-            shares = self._online.shares(token_ids, token_answers)
-            weights = weights * shares * self._online.response_weights(token_answers)
-            if num_items_in_batch is None:
-                weights = weights * (len(token_ids) / self._online.num_items(token_ids, token_answers))
-        coefficient = 1.0 if validation is None else self._window.pool_coefficient
-        change = torch.zeros_like(fused.log_probs).masked_scatter_(fused.label_mask, coefficient * weights - 1)
-        losses = token_losses(fused.log_probs, self.args.loss_type)
-        num_tokens = fused.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
-        loss = loss + scale * (change * losses).sum() / torch.as_tensor(num_tokens).clamp(min=1)
-
-        if validation is not None:
-            self._window.add_pool(losses[fused.label_mask].detach(), weights, shares)
-            if self._sees_losses_of_training:
-                self._add_row_losses(fused, inputs["labels"], ids, is_counted, self._row_losses, answers)
-            upper, count = self._validation.loss_sum(model, validation)
-            self._window.add_validation(upper.detach(), count)
-            items = count if self._window.validation_items is None else self._window.validation_items
-            loss = loss + scale * self._window.validation_coefficient * upper / torch.as_tensor(items).clamp(min=1)
-            self._window.add_objective(loss.detach())
+        plan = self._optimizer_batch
+        loss = loss + weighting(losses, kept, plan.pool_coefficient * weights, num_items, scale)
+        shares = None if micro_batch.shares is None else micro_batch.of_predictions(micro_batch.shares, kept)
+        plan.add_pool(losses[kept].detach(), weights, shares)
+        if self._selector_step.sees_losses_of_training:
+            self._selector_step.observe(micro_batch, fused, inputs["labels"])
+        upper, count = self._validation.loss_sum(model, self._prepare_inputs(micro_batch.validation))
+        plan.add_validation(upper.detach(), count)
+        items = count if plan.validation_items is None else plan.validation_items
+        loss = loss + scale * plan.validation_coefficient * upper / torch.as_tensor(items).clamp(min=1)
+        plan.add_objective(loss.detach())
         return (loss, outputs) if return_outputs else loss
 
-    @torch.no_grad()
-    def _weights(self, ids: torch.Tensor) -> torch.Tensor:
-        """Factors of the token losses of these rows, float32."""
-        rows, place = torch.unique(ids, return_inverse=True)
-        weights = torch.ones(len(rows), device=ids.device)
-        fixed = self.pool.fixed_weights(rows)
-        if fixed is not None:
-            weights = weights * fixed
-        if self.selector is not None and self.selector.is_learned:
-            weights = weights * self.selector.weights(rows)
-        return weights[place]
+    def _before_step(self) -> None:
+        """Before the model's step: the levels' losses, and the selector's update where it uses the losses at θ_k."""
+        plan, step, selector_step = self._optimizer_batch, self.state.global_step, self._selector_step
+        metrics, objective = plan.totals(self.accelerator, step)
+        for name, value in metrics.items():
+            self._metrics["train"][name].append(value)
+        if selector_step.sees_losses_of_training:
+            selector_step.update(plan.gamma, step)  # names the row of a loss that is not finite
+        if not math.isfinite(objective):
+            if self.args.selector_loss_at == "updated":
+                selector_step.check_rows(plan.batches, step)
+            raise ValueError(explain_objective(objective, metrics["weighted_lower_loss"], step, self.args))
 
-    @property
-    def _sees_losses_of_training(self) -> bool:
-        """Whether the selector's losses are those of the training forward, or need one of their own."""
-        return self.args.selector_loss_at == "current" and not self.selector.updates_before_weights
+    def _after_step(self) -> None:
+        plan = self._optimizer_batch
+        if self.args.selector_loss_at == "updated":
+            self._selector_step.update_by_extra_forward(plan.batches, plan.gamma, self.state.global_step)
+        plan.batches = []
 
-    @torch.no_grad()
-    def _add_row_losses(self, fused, labels, ids, is_counted, row_losses: RowLosses, answers=None) -> None:
-        kept = fused.label_mask
-        width = kept.size(1)
-        if is_counted is not None:
-            kept = kept & ids_of_predictions(is_counted, width)
-        ids, labels = ids_of_predictions(ids, width)[kept], ids_of_predictions(labels, width)[kept]
-        if answers is None:
-            row_losses.add(ids, -fused.log_probs[kept], labels)
-            return
-        answers = ids_of_predictions(answers, width)[kept]
-        shares = self._online.row_shares(ids, answers)
-        row_losses.add(ids, -fused.log_probs[kept], labels, shares, is_offline=answers == NO_ANSWER)
+    # Training
 
-    def _update_selector(self) -> None:
-        rows, losses = self._row_losses.collect(check=self._check_row_losses)
-        gamma = self._window.gamma
-        self.selector.update(rows, losses, gamma if math.isfinite(gamma) else 0.0)
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: "optuna.Trial | dict[str, Any] | None" = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """As [`~transformers.Trainer.train`]. Called again, it goes on with the weights that it has learned."""
+        if self.selector is not None:
+            self._state_at_start = None
+            if self._refinement is not None:
+                self._refinement.answers = None  # those of an earlier training were another model's
+            resume_from_checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
-    def _update_selector_by_extra_forward(self) -> None:
-        for batch in self._window.batches:
-            self._add_losses_without_gradient(batch, self._row_losses)
-        self._update_selector()
+    def _begin_training(self, train_dataloader: DataLoader) -> None:
+        """Fix the schedules, which need to know how long training lasts."""
+        if has_length(train_dataloader):
+            self._rows_per_pass = rows_per_pass(train_dataloader)
+        args, max_steps, batch_size = self.args, self.state.max_steps, self._train_batch_size
+        rows_per_batch = batch_size * self.accelerator.num_processes
+        self._schedule: Schedule = make_schedule(
+            args, train_dataloader, max_steps, args.gradient_accumulation_steps, rows_per_batch
+        )
+        steps_per_epoch = self._schedule.steps_per_epoch
+        if steps_per_epoch is None:
+            steps_per_epoch = self.pool.num_examples / self.get_total_train_batch_size(args)
+        else:
+            warn_of_single_visit(self.selector, self._schedule.num_epochs)
+        self.selector.set_schedule(max_steps, steps_per_epoch)
+        self._validation.begin(batch_size)
+        if self._refinement is not None:
+            self._refinement.begin_training(train_dataloader, self.collator_with_ids(), batch_size, max_steps)
+        if args.auto_find_batch_size:
+            self._forget_failed_attempt()
+        self._starts_inside_epoch = self.state.global_step > 0
 
-    def _refresh_from_whole_pool(self) -> None:
-        """Equation (27): the losses of all rows under the present model."""
-        pool = self._remove_unused_columns(self.train_dataset)
-        self.selector.refresh(*self._losses_of(pool, self._check_row_losses))
+    def _begin_epoch(self) -> None:
+        if isinstance(self.pool, StreamedPool) and self.pool.has_unique_ids:
+            self.pool.begin_pass(from_start=not self._starts_inside_epoch)
+        self._starts_inside_epoch = False
+
+    def _end_epoch(self) -> None:
+        self._save_epoch_weights()
+        confidence = self.measure_confidence()
+        if confidence is not None:
+            self._metrics["train"]["selector/trusted_auc"].append(confidence.auc)
+            self._metrics["train"]["selector/trusted_share"].append(confidence.trusted_share)
+
+    def _end_training(self) -> None:
+        warn_of_chance(self.weight_confidence)
+        if self._refinement is not None:
+            self._refinement.write()
 
     def measure_confidence(self) -> WeightConfidence | None:
         """Confidence in the weights: where trusted rows that nothing trained on rank among up to 512 rows of the pool
@@ -521,355 +434,10 @@ class BilevelSFTSelfRefineTrainer(SFTTrainer):
         if self.selector is None or self._trusted is None:
             return None
         pool = sample(self._remove_unused_columns(self.train_dataset), MOST_OF_POOL, self.args.seed)
-        trusted, pool = self._losses_of(self._trusted)[1], self._losses_of(pool)[1]
+        trusted, pool = (
+            self._selector_step.losses_of(rows, self.collator_with_ids(), self._train_batch_size)[1]
+            for rows in (self._trusted, pool)
+        )
         if len(pool) and np.isfinite([*trusted, *pool]).all():  # else training says what is wrong
             self.weight_confidence = weight_confidence(trusted, pool)
         return self.weight_confidence
-
-    def _losses_of(self, dataset: Dataset, check: Callable | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers and losses C_b of prepared rows under the present model, the same on every process."""
-        collator = ExampleIdCollator(self.data_collator, self.padding_free)
-        world, rank, size = self.accelerator.num_processes, self.accelerator.process_index, self._train_batch_size
-        row_losses = RowLosses(self.accelerator, self.token_baseline, self.args.selection_loss)
-        # Every process runs as many forwards as the others, on the last batch again where none is left for it.
-        for start in range(0, len(dataset), size * world):
-            first = start + rank * size
-            rows = range(first, min(first + size, len(dataset))) or range(len(dataset) - 1, len(dataset))
-            batch = collator([dataset[row] for row in rows])
-            if first >= len(dataset):
-                batch[IS_COUNTED] = torch.zeros_like(batch[EXAMPLE_ID], dtype=torch.bool)
-            self._add_losses_without_gradient(batch, row_losses)
-        return row_losses.collect(learn_baseline=False, check=check)
-
-    def _check_row_losses(self, rows: np.ndarray, losses: np.ndarray) -> None:
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if bad.size:
-            raise ValueError(
-                f"the loss of {self.pool.name_of(int(rows[bad[0]]))} is {losses[bad[0]]} at step "
-                f"{self.state.global_step + 1} ({bad.size} of {len(rows)} rows have none that is finite); no weight can be "
-                "learned from it: look for a learning rate that is too high, or for this row's text"
-            )
-
-    def _add_losses_without_gradient(self, batch: dict[str, Any], row_losses: RowLosses) -> None:
-        # Evaluation mode: without dropout the losses do not depend on when they are computed, nor a resumed run on it.
-        inputs = self._prepare_inputs({k: v for k, v in batch.items() if k not in (_VALIDATION, ROW_IN_BATCH)})
-        ids, is_counted = inputs.pop(EXAMPLE_ID), inputs.pop(IS_COUNTED, None)
-        answers = inputs.pop(ANSWER, None)
-        with self.evaluation_forward() as model:
-            fused = model(**inputs, use_cache=False, fused_lm_head=True)
-        self._add_row_losses(fused, inputs["labels"], ids, is_counted, row_losses, answers)
-
-    @contextlib.contextmanager
-    def evaluation_forward(self):
-        """The wrapped model in evaluation mode, without gradients and under the training's autocast."""
-        model = self.model_wrapped
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.no_grad(), self.compute_loss_context_manager():
-                yield model
-        finally:
-            model.train(was_training)
-
-    def count_items(self, batches: list[dict[str, Any]]) -> torch.Tensor | int | None:
-        """Tokens with a label in `batches` of all processes, as TRL's normaliser counts them."""
-        return self._get_num_items_in_batch(batches, self.args.device)
-
-    def train(
-        self,
-        resume_from_checkpoint: str | bool | None = None,
-        trial: "optuna.Trial | dict[str, Any] | None" = None,
-        ignore_keys_for_eval: list[str] | None = None,
-    ) -> TrainOutput:
-        """As [`~transformers.Trainer.train`]. Called again, it goes on with the weights that it has learned."""
-        if self.selector is not None:
-            self._state_at_start = None
-            if self._online is not None:
-                self._online.answers = None  # those of an earlier training were another model's
-            resume_from_checkpoint = checkpoint_to_resume(
-                resume_from_checkpoint, self.args.output_dir, self.why_incomplete
-            )
-            if resume_from_checkpoint is not None:
-                check_settings(Path(resume_from_checkpoint), run_settings(self.args, FREE_ON_RESUME))
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-
-    def _begin_training(self, train_dataloader) -> None:
-        """Fix the schedules, which need to know how long training lasts."""
-        if has_length(train_dataloader):
-            self._rows_per_pass = rows_per_pass(train_dataloader)
-        steps_per_epoch = self._count_steps_per_epoch(train_dataloader)
-        # A stream of unknown length does not tell where a pass ends, so ρ stays where it starts.
-        num_epochs = 1 if steps_per_epoch is None else self.state.max_steps / steps_per_epoch
-        if steps_per_epoch is None:
-            steps_per_epoch = self.pool.num_examples / self.get_total_train_batch_size(self.args)
-        else:
-            warning = second_visit_warning(self.selector, num_epochs)
-            if warning is not None:
-                logger.warning(warning)
-        # Trainer's `state.epoch` of a stream is the share of all steps.
-        self._steps_per_pass = None if has_length(train_dataloader) else steps_per_epoch
-        self._penalty = self.args.penalty_schedule(num_epochs)
-        self.selector.set_schedule(self.state.max_steps, steps_per_epoch)
-        self._validation.begin()
-        if self._online is not None:
-            self._online.begin_training(train_dataloader)
-        if self.args.auto_find_batch_size:
-            self._forget_failed_attempt()
-        self._starts_inside_epoch = self.state.global_step > 0
-
-    def _forget_failed_attempt(self) -> None:
-        """Reset what is learned beside the model, so that every attempt at a batch size starts alike."""
-        if self._state_at_start is None:
-            state = self.selector.state_dict() | self._bilevel_state()
-            self._state_at_start = {name: value.clone() for name, value in state.items()}
-            return
-        own = self.selector.state_dict().keys()
-        self.selector.load_state_dict({name: self._state_at_start[name] for name in own})
-        self._load_bilevel_state(self._state_at_start)
-        self._row_losses.reset()
-        self._metrics["train"].clear()
-
-    def _count_steps_per_epoch(self, train_dataloader) -> int | None:
-        """Optimizer steps of one pass over the training data; `None` for a stream that does not say how many rows it has."""
-        micro_batches = self.args.gradient_accumulation_steps
-        if has_length(train_dataloader):
-            return math.ceil(len(train_dataloader) / micro_batches)
-        if self.args.num_examples is None:
-            return None
-        # Trainer never drops the last batch of a stream, and makes no step of the micro-batches that are left over.
-        batches = math.ceil(self.args.num_examples / (self._train_batch_size * self.accelerator.num_processes))
-        return max(1, batches // micro_batches)
-
-    def _begin_epoch(self) -> None:
-        if isinstance(self.pool, StreamedPool) and self.pool.has_unique_ids:
-            self.pool.begin_pass(from_start=not self._starts_inside_epoch)
-        self._starts_inside_epoch = False
-
-    def _end_window(self) -> None:
-        """Before the model's step: the levels' losses, and the selector's update where it uses the losses at θ_k."""
-        window = self._window
-        sums = window.sums
-        if self.accelerator.num_processes > 1:
-            sums = self.accelerator.reduce(sums.to(self.accelerator.device), "sum").cpu()
-        pool, weighted, tokens, validation, validation_items, objective = sums.tolist()
-        if not math.isfinite(validation):
-            raise ValueError(
-                f"the validation loss is {validation} at step {self.state.global_step + 1}; no weight can be learned from "
-                "it: look for a learning rate that is too high, or for a bad row in `validation_dataset`"
-            )
-        metrics = {
-            "lower_loss": pool / max(tokens, 1),
-            "weighted_lower_loss": weighted / max(tokens, 1),
-            "upper_loss": validation / max(validation_items, 1),
-            "rho": window.rho,
-        }
-        if math.isfinite(window.gamma):
-            metrics["gamma"] = window.gamma
-        for name, value in metrics.items():
-            self._metrics["train"][name].append(value)
-        if self._sees_losses_of_training:
-            self._update_selector()  # names the row of a loss that is not finite
-        if not math.isfinite(objective):
-            if self.args.selector_loss_at == "updated":
-                for batch in window.batches:
-                    self._add_losses_without_gradient(batch, self._row_losses)
-                self._row_losses.collect(learn_baseline=False, check=self._check_row_losses)
-            causes = "a learning rate that is too high, or a bad row in `train_dataset`"
-            if self._online is not None and self.args.importance_sampling_cap is None:
-                causes = (
-                    "importance ratios that explode: set `importance_sampling_cap`, or lower `generation_interval`"
-                )
-            raise ValueError(
-                f"the loss is {objective} at step {self.state.global_step + 1} (mean weighted loss of the pool: "
-                f"{weighted / max(tokens, 1)}); the model cannot learn from it: look for {causes}"
-            )
-
-    def _after_step(self) -> None:
-        if self.args.selector_loss_at == "updated":
-            self._update_selector_by_extra_forward()
-        self._window.batches = []
-
-    def _end_epoch(self) -> None:
-        self._save_epoch_weights()
-        confidence = self.measure_confidence()
-        if confidence is not None:
-            self._metrics["train"]["selector/trusted_auc"].append(confidence.auc)
-            self._metrics["train"]["selector/trusted_share"].append(confidence.trusted_share)
-
-    def _end_training(self) -> None:
-        if self.weight_confidence is not None and self.weight_confidence.is_near_chance:
-            logger.warning(
-                f"{self.weight_confidence.verdict()} Compare with `selector='uniform'` before you use them "
-                '(docs/selector.md, "How far to trust them").'
-            )
-        if self._online is not None:
-            self._online.write()
-
-    # Results
-
-    def example_weights(self) -> Dataset:
-        """Weight of each training row.
-
-        Returns:
-            [`~datasets.Dataset`]: one row per original training row in its order: `index`, `weight` (mean one, times the
-            fixed weight where there is one), `score` (the logit), `text` (the row's first words) and, where known,
-            `source` and `category`. For streaming data one row per row number, or per source, without `text`.
-
-        Raises:
-            ValueError: if this trainer has no weights.
-        """
-        if self.selector is not None:
-            weights = self.selector.weights()
-            if self.args.weight_scale == "simplex":
-                weights = weights * self.pool.num_examples
-            return self.pool.table(weights, self.selector.logits())
-        if self.pool is None or isinstance(self.pool, StreamedPool):
-            raise ValueError("this trainer has no example weights: give it a `validation_dataset`")
-        weights = torch.ones(self.pool.num_examples)
-        return self.pool.table(weights, torch.zeros(self.pool.num_examples))
-
-    def export_selected(self, dataset: Dataset, top_fraction: float = 1.0) -> Dataset:
-        """The rows of largest weight, ready for another SFT run.
-
-        Args:
-            dataset ([`~datasets.Dataset`]): The training data as it was given to the trainer, or other columns of the
-                same rows.
-            top_fraction (`float`, *optional*, defaults to `1.0`): Share of the rows to keep, at least one. Rows of
-                weight 0 are never kept.
-
-        Returns:
-            [`~datasets.Dataset`]: the kept rows in their order with their weights, of mean one, in the column that
-            `args.weight_column` names (`weight` if it is `None`), in place of what was in it.
-
-        Raises:
-            ValueError: for another number of rows, a `top_fraction` outside of (0, 1], or one below 1 where all weights
-                are equal.
-            TypeError: if `dataset` is not a [`~datasets.Dataset`].
-        """
-        weights = self.example_weights()["weight"][:]
-        return select_top_rows(dataset, weights, top_fraction, self.args.weight_column or DEFAULT_WEIGHT_COLUMN)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self.selector is not None and self.model.training:
-            for name, value in self._selector_metrics().items():
-                self._metrics["train"][name] = [value]
-        super().log(logs, start_time)
-
-    def _selector_metrics(self) -> dict[str, float]:
-        metrics = {
-            "selector/n_eff": self.selector.effective_sample_size(),
-            "selector/entropy": self.selector.entropy(),
-            "selector/max_weight": self.selector.largest_weight(),
-            "selector/share_seen": self.selector.share_seen(),
-        }
-        if self.pool.labels is not None:
-            auc = weights_auc(self.selector.logits().numpy(), self.pool.labels)
-            if auc is not None:
-                metrics["selector/auc"] = auc
-        coverage = self._coverage()
-        if coverage is not None:
-            metrics["selector/coverage"] = coverage
-        return metrics
-
-    def _coverage(self) -> float | None:
-        """Share of the pool's answer tokens in the rows of largest weight; `None` where tokens are not at hand."""
-        if not isinstance(self.train_dataset, Dataset) or "labels" not in self.train_dataset.column_names:
-            return None
-        if self._answer_tokens is None:
-            self._answer_tokens = AnswerTokens(self.train_dataset, seed=self.args.seed)
-        return self._answer_tokens.coverage(self.selector)
-
-    # Files
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        super().save_model(output_dir, _internal_call)
-        if self.selector is not None and self.args.should_save:
-            folder = Path(self.args.output_dir if output_dir is None else output_dir)
-            self.selector.save_pretrained(folder)
-            self.example_weights().to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
-            if self.weight_confidence is not None:
-                text = json.dumps(self.weight_confidence.to_dict(), indent=2)
-                (folder / CONFIDENCE_NAME).write_text(text + "\n")
-            if _internal_call and output_dir is None:  # for a push: the pickled arguments stay here
-                put_pickled_arguments_aside(folder)
-
-    def push_to_hub(self, *args, **kwargs):
-        """As [`~trl.SFTTrainer.push_to_hub`]; with learned weights `training_args.bin` is not uploaded."""
-
-        if self.selector is None:
-            return super().push_to_hub(*args, **kwargs)
-        parent = super()
-        return push_without_pickled_arguments(self, lambda: parent.push_to_hub(*args, **kwargs))
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self.selector is None:
-            super()._push_from_checkpoint(checkpoint_folder)
-        else:
-            push_checkpoint(self, checkpoint_folder)
-
-    def _save_epoch_weights(self) -> None:
-        if self.is_world_process_zero():
-            path = Path(self.args.output_dir, "example_weights", f"epoch-{math.ceil(self.state.epoch or 0)}.parquet")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.example_weights().to_parquet(path)
-
-    def why_incomplete(self, checkpoint: Path) -> str | None:
-        """Reason why this trainer, with learned weights, cannot resume from a folder that was not written to its end;
-        `None` if it can.
-        """
-        engines = {"deepspeed": self.is_deepspeed_enabled, "fsdp": self.is_fsdp_enabled}
-        return incomplete(checkpoint, self.args, (STATE_NAME, WEIGHTS_NAME, CONFIG_NAME), **engines)
-
-    def _save_checkpoint(self, model, trial):
-        if self.selector is not None and self.args.should_save:
-            folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-            begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME))
-        super()._save_checkpoint(model, trial)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.selector is not None and self.args.should_save:
-            save_file(self._bilevel_state(), Path(output_dir, STATE_NAME))
-
-    def _bilevel_state(self) -> dict[str, torch.Tensor]:
-        state = self._validation.state()
-        if self.token_baseline is not None:
-            state |= {f"token_baseline.{name}": value for name, value in self.token_baseline.state_dict().items()}
-        if self._online is not None:
-            state |= self._online.state()
-        return state
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        path = Path(checkpoint, STATE_NAME)
-        if self.selector is None:
-            if path.is_file():
-                raise ValueError(
-                    f"{checkpoint} was written with learned weights, and this trainer has no `validation_dataset`; give "
-                    "it one to continue, or start a new run with the checkpoint as `model`"
-                )
-            return
-        self.selector.resume_from(checkpoint)
-        state = load_file(path)
-        self._load_bilevel_state(state)
-
-    def _load_bilevel_state(self, state: dict[str, torch.Tensor]) -> None:
-        if self.token_baseline is not None:
-            prefix = "token_baseline."
-            self.token_baseline.load_state_dict(
-                {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            )
-        self._validation.load_state(state)
-        if self._online is not None:
-            self._online.load_state(state)
-
-    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
-        super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
-        path = Path(self.args.output_dir, "README.md")
-        if self.selector is not None and self.is_world_process_zero():
-            section = card_section(
-                self.selector, len(self._validation.dataset), self.state.log_history, self.weight_confidence
-            )
-            path.write_text(path.read_text(encoding="utf-8") + section, encoding="utf-8")

@@ -6,14 +6,41 @@ from dataclasses import fields
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from accelerate import ParallelismConfig
+from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset, Value
-from transformers import Trainer
 from trl import SFTConfig
 from trl.import_utils import is_vllm_available
 
 from boost_trl.selection import Selector
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN
+
+
+def check_before_preparation(
+    args: BilevelSFTSelfRefineConfig,
+    validation_loss: str | Callable,
+    train_dataset,
+    validation_dataset,
+    formatting_func: Callable | None,
+) -> None:
+    """
+    Raises:
+        ValueError: for settings that do not go with the data, a validation set that cannot be used, or a ρ that leaves its
+            range.
+        TypeError: for a validation set that is no [`~datasets.Dataset`].
+        ImportError: for `use_vllm` without vLLM.
+    """
+    learned = validation_dataset is not None
+    check_online(args, train_dataset, learned)
+    if not learned:
+        return
+    check_validation_dataset(validation_dataset, args, validation_loss, formatting_func)
+    if isinstance(train_dataset, Dataset):
+        check_not_streaming(args)
+    if args.max_steps <= 0:
+        # With `max_steps` the number of epochs is known only once the data is; the schedule is then checked as it is made.
+        args.penalty_schedule(args.num_train_epochs)
 
 
 def check_loss_can_be_weighted(args: BilevelSFTSelfRefineConfig, compute_loss_func) -> None:
@@ -34,13 +61,11 @@ def check_loss_can_be_weighted(args: BilevelSFTSelfRefineConfig, compute_loss_fu
         )
 
 
-def check_parallelism(trainer: Trainer, padding_free: bool, learned: bool) -> None:
-    """Check that every process holds whole sequences of its own.
-
+def check_parallelism(parallelism: ParallelismConfig | None, tp_size: int, padding_free: bool, learned: bool) -> None:
+    """
     Raises:
         ValueError: for a parallelism that splits rows in a way that weights do not follow.
     """
-    parallelism = trainer.accelerator.parallelism_config
     if parallelism is not None and parallelism.sp_enabled:
         raise ValueError(
             "sequence parallelism (Ulysses/ALST) reduces the model's own loss across processes, so examples cannot be "
@@ -57,7 +82,7 @@ def check_parallelism(trainer: Trainer, padding_free: bool, learned: bool) -> No
                 "context parallelism carries one weight per row of the batch only, and `padding_free` puts several "
                 "examples into one; use `padding_free=False` or `cp_size=1`"
             )
-    if learned and trainer.get_tp_size() > 1:
+    if learned and tp_size > 1:
         raise ValueError(
             "learned example weights are not supported with tensor parallelism, where several processes hold the same "
             "batch; use `tp_size=1`"
@@ -163,14 +188,34 @@ def unused_weight_column_warning(dataset, args: BilevelSFTSelfRefineConfig) -> s
     )
 
 
-def second_visit_warning(selector: Selector, num_epochs: float) -> str | None:
-    """Warning for training that visits no row twice; `None` if weights have an effect in it."""
-    if not selector.needs_second_visit or num_epochs > 1 + 1e-6:
-        return None
+def warn_of_what_is_not_used(dataset, args: BilevelSFTSelfRefineConfig, learned: bool, weighted: bool) -> None:
+    """Say in the log which of our settings and columns have no effect."""
+    warnings = [unused_weight_column_warning(dataset, args)]
+    if not learned:
+        warnings.append(ignored_settings_warning(args, has_weight_column=weighted))
+    for warning in warnings:
+        if warning is not None:
+            logger.warning(warning)
+
+
+def warn_of_single_visit(selector: Selector, num_epochs: float) -> None:
+    """Say in the log that weights have no effect where training visits no row twice."""
+    if selector.needs_second_visit and num_epochs <= 1 + 1e-6:
+        logger.warning(
+            f"selector='{selector.selector}' needs a second visit to weigh a row more or less than others, and training has "
+            f"{num_epochs:.3g} epochs: all rows count the same in it, and only the weights that it ends with differ. Raise "
+            "`num_train_epochs` (or `max_steps`), or use selector='bmo', which weighs a batch by its own losses."
+        )
+
+
+def explain_objective(objective: float, pool_loss: float, step: int, args: BilevelSFTSelfRefineConfig) -> str:
+    """What to say of an objective that is not finite, after `step` optimizer steps."""
+    causes = "a learning rate that is too high, or a bad row in `train_dataset`"
+    if args.online_ratio > 0 and args.importance_sampling_cap is None:
+        causes = "importance ratios that explode: set `importance_sampling_cap`, or lower `generation_interval`"
     return (
-        f"selector='{selector.selector}' needs a second visit to weigh a row more or less than others, and training has "
-        f"{num_epochs:.3g} epochs: all rows count the same in it, and only the weights that it ends with differ. Raise "
-        "`num_train_epochs` (or `max_steps`), or use selector='bmo', which weighs a batch by its own losses."
+        f"The loss is {objective} at step {step + 1} (mean weighted loss of the pool: {pool_loss}). The model cannot learn "
+        f"from it: look for {causes}."
     )
 
 
@@ -199,6 +244,8 @@ def check_online(args: BilevelSFTSelfRefineConfig, train_dataset, learned: bool)
     if args.use_vllm and not is_vllm_available():
         raise ImportError("`use_vllm=True` needs vLLM: `pip install trl[vllm]`; or leave `use_vllm` out")
 
+
+logger = get_logger(__name__)
 
 _MESSAGE_FIELDS = (("role", "content"), ("from", "value"))
 

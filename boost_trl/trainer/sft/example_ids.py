@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 
 EXAMPLE_ID = "_example_id"
 ROW_IN_BATCH = "_row_in_batch"
-IS_COUNTED = "_is_counted"
 NO_EXAMPLE = -1  # padding
 
 
@@ -46,21 +45,6 @@ def _take(batch: dict[str, list]) -> dict[str, list]:
         "labels": [code.astype(np.int32).astype(np.int64) for code in codes],  # the lower 32 bits, with their sign
         EXAMPLE_ID: [code >> 32 for code in codes],
     }
-
-
-def rows_in_batch(batch: dict[str, Any]) -> torch.Tensor:
-    """Row of the batch that each row number belongs to, in their shape; -1 on padding of flattened batches."""
-    ids = batch[EXAMPLE_ID]
-    return batch.get(ROW_IN_BATCH, torch.arange(ids.size(0), device=ids.device)[:, None])
-
-
-def numbers_of_rows(batch: dict[str, Any]) -> torch.Tensor:
-    """(R,) the row number of each row of a batch that the selector counts; some batches hold it once per token."""
-    is_counted = batch.get(IS_COUNTED, torch.ones_like(batch[EXAMPLE_ID], dtype=torch.bool))
-    places, ids, is_counted = torch.broadcast_tensors(rows_in_batch(batch), batch[EXAMPLE_ID], is_counted)
-    ids = ids.masked_fill(~is_counted, NO_EXAMPLE)
-    numbers = torch.unique(torch.stack([places, ids], dim=-1).flatten(0, -2), dim=0)[:, 1]
-    return numbers[numbers != NO_EXAMPLE]
 
 
 def rows_per_pass(dataloader: DataLoader) -> int:

@@ -22,6 +22,27 @@ def token_losses(log_probs: torch.Tensor, loss_type: str) -> torch.Tensor:
     return -log_probs * log_probs.exp().detach() if loss_type == "dft" else -log_probs
 
 
+def weighting(
+    losses: torch.Tensor, kept: torch.Tensor, weights: torch.Tensor, num_items: torch.Tensor | int, scale: int = 1
+) -> torch.Tensor:
+    """
+    What turns TRL's loss, in which every token counts 1, into one in which token t counts w_t: s · Σ_t (w_t − 1) ℓ_t / N.
+
+    TRL computes its loss itself, with its metrics, its normaliser and its auxiliary loss; nothing of it is copied. Where
+    all weights are 1 this is exactly 0, so that the run is SFTTrainer's to the last bit. (Scaled log-probabilities handed to
+    TRL would be as exact for `loss_type="nll"`, and wrong for `"dft"`, which multiplies them by their exponentials.)
+
+    Args:
+        losses (`torch.Tensor`): (B, S) ℓ, 0 where there is none.
+        kept (`torch.Tensor`): (B, S) bool, where there is one.
+        weights (`torch.Tensor`): (T,) w where `kept` holds.
+        num_items (`torch.Tensor` or `int`): N.
+        scale (`int`): s.
+    """
+    change = torch.zeros_like(losses).masked_scatter_(kept, weights - 1)
+    return scale * (change * losses).sum() / torch.as_tensor(num_items).clamp(min=1)
+
+
 class RowLosses:
     """Sums and counts of token losses per row number, on the CPU, until [`collect`] gathers and divides them.
 

@@ -4,13 +4,16 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 
 from boost_trl.data.first_words import first_words_of
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft.example_ids import EXAMPLE_ID
-from boost_trl.trainer.sft.prepared_rows import fingerprint
+from boost_trl.trainer.sft.prepared_rows import fingerprint, renumber, rows_to_learn
 
+
+logger = get_logger(__name__)
 
 _LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 
@@ -330,3 +333,32 @@ def make_pool(dataset, args: BilevelSFTSelfRefineConfig, learned: bool) -> Pool 
             )
         return None
     return Pool(dataset, args)
+
+
+def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: BilevelSFTSelfRefineConfig):
+    """
+    The prepared dataset without the rows that preparation has dropped, or left without a token to predict: they are none of
+    the N. The pool leaves them out as well, and the log says so.
+
+    Raises:
+        ValueError: if no row is left.
+    """
+    if isinstance(pool, StreamedPool) or "labels" not in dataset.column_names:  # as with images
+        return dataset
+    rows, count = rows_to_learn(dataset), pool.num_examples
+    if len(rows) == count:
+        return dataset
+    if not len(rows):
+        raise ValueError(
+            "Nothing is left of `train_dataset` after preparation: no row has a token to learn within `max_length` "
+            "(the first token of a row is never learned)."
+        )
+    first = pool.original_row(int(np.setdiff1d(np.arange(count), rows)[0]))
+    logger.warning(
+        f"{count - len(rows)} of {count} rows of `train_dataset` have no token to learn within `max_length`, row {first} "
+        "the first of them: left out, with weight 0."
+    )
+    with args.main_process_first():
+        dataset = renumber(dataset, rows, args.dataset_num_proc)
+    pool.keep(rows)
+    return dataset

@@ -2,45 +2,35 @@
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.data_loader import DataLoaderShard, SeedableRandomSampler
 from accelerate.utils import gather_object, send_to_device
+from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, SequentialSampler
 
-from boost_trl.selection import importance_ratios, response_weights
+from boost_trl.selection import Selector, importance_ratios, response_weights
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft.answers import Answers, completions_table, log_completions, print_completions
-from boost_trl.trainer.sft.example_ids import (
-    EXAMPLE_ID,
-    IS_COUNTED,
-    NO_EXAMPLE,
-    ExampleIdCollator,
-    ids_of_predictions,
-    rows_in_batch,
-)
+from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE, ExampleIdCollator
+from boost_trl.trainer.sft.forward import EvaluationForward
 from boost_trl.trainer.sft.generation import (
+    AnswerGenerator,
     Status,
-    VLLMAnswers,
     answer_start,
     answered_row,
-    end_tokens,
     examine,
-    generate_answers,
     score_answers,
 )
+from boost_trl.trainer.sft.optimizer_batch import MICRO_BATCH, NO_ANSWER, MicroBatch, take_micro_batch
+from boost_trl.trainer.sft.pool import Pool
 from boost_trl.trainer.sft.prepared_rows import rows_without_question
-
-
-if TYPE_CHECKING:
-    from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-
-
-ANSWER = "_answer"
-NO_ANSWER = -1  # a token of an offline answer, or padding
 
 
 def draw_mask(num_rows: int, ratio: float, seed: int, logits: np.ndarray | None = None) -> np.ndarray:
@@ -108,85 +98,106 @@ class VisitForecast:
         return order[: self.rows_per_epoch]
 
 
-class OnlineAnswers:
-    """Puts the model's own answers in the place of masked rows.
+class SelfRefinement:
+    """
+    Puts the model's own answers in the place of masked rows.
 
     Args:
-        trainer ([`BilevelSFTSelfRefineTrainer`]): its data, selector and arguments are used.
+        dataset ([`~datasets.Dataset`]): prepared training rows with the columns that the collator reads.
+        pool ([`~boost_trl.trainer.sft.pool.Pool`]): their numbers.
+        selector ([`~boost_trl.selection.Selector`]): their weights.
+        args ([`BilevelSFTSelfRefineConfig`]): which rows, when, and what their answers count.
+        accelerator ([`~accelerate.Accelerator`]): of the training.
+        generator ([`~boost_trl.trainer.sft.generation.AnswerGenerator`]): answers.
+        forward ([`~boost_trl.trainer.sft.forward.EvaluationForward`]): scores answers.
+        log (`Callable`): given the name and the value of a metric.
 
     Raises:
         ValueError: if the share R masks no row, or the data does not tell where questions end.
     """
 
-    def __init__(self, trainer: "BilevelSFTSelfRefineTrainer"):
-        self.trainer, self.args = trainer, trainer.args
-        if "labels" not in trainer.train_dataset.column_names:
+    def __init__(
+        self,
+        dataset: Dataset,
+        pool: Pool,
+        selector: Selector,
+        args: BilevelSFTSelfRefineConfig,
+        accelerator: Accelerator,
+        generator: AnswerGenerator,
+        forward: EvaluationForward,
+        log: Callable[[str, float], None],
+    ):
+        if "labels" not in dataset.column_names:
             raise ValueError(
                 "`online_ratio` needs prepared text: `train_dataset` has no tokens yet when training starts, as with images"
             )
-        self._dataset = trainer._remove_unused_columns(trainer.train_dataset).with_format(None)
+        self.pool, self.selector, self.args, self.accelerator = pool, selector, args, accelerator
+        self.generator, self._forward, self._log_one = generator, forward, log
+        self._dataset = dataset.with_format(None)
         self._ids = np.asarray(self._dataset[EXAMPLE_ID][:])
         self._places = {row: place for place, row in enumerate(self._ids.tolist())}
         self._check_questions()
-        self.mask = draw_mask(trainer.pool.num_examples, self.args.online_ratio, self.args.seed)
+        self.mask = draw_mask(pool.num_examples, args.online_ratio, args.seed)
         if not len(self.mask):
-            raise ValueError(
-                f"`online_ratio` {self.args.online_ratio} of {trainer.pool.num_examples} rows is less than one row"
-            )
+            raise ValueError(f"`online_ratio` {args.online_ratio} of {pool.num_examples} rows is less than one row.")
         self.answers: Answers | None = None
-        self.vllm = VLLMAnswers(trainer) if self.args.use_vllm else None
+        self.step = 0
         self._weights: dict[int, torch.Tensor] = {}
 
-    def begin_training(self, dataloader: DataLoader) -> None:
-        trainer = self.trainer
+    def begin_training(
+        self, dataloader: DataLoader, collator: ExampleIdCollator, batch_size: int, max_steps: int
+    ) -> None:
+        """
+        Args:
+            dataloader ([`~torch.utils.data.DataLoader`]): the prepared training loader.
+            collator ([`~boost_trl.trainer.sft.example_ids.ExampleIdCollator`]): its collator.
+            batch_size (`int`): rows per process and micro-batch.
+            max_steps (`int`): optimizer steps of the whole training.
+        """
         self._forecast = VisitForecast(
-            dataloader,
-            trainer.accelerator.num_processes,
-            trainer._train_batch_size,
-            self.args.gradient_accumulation_steps,
+            dataloader, self.accelerator.num_processes, batch_size, self.args.gradient_accumulation_steps
         )
-        self._collator = ExampleIdCollator(trainer.data_collator, trainer.padding_free)
+        self._collator, self._batch_size, self._max_steps = collator, batch_size, max_steps
 
     # Refreshes
 
-    def begin_window(self, batches: list[dict[str, Any]]) -> None:
-        """New answers where they are due; then `batches`, changed in place, hold them, and their weights are known."""
-        step = self.trainer.state.global_step
+    def refine(self, batches: list[dict[str, Any]], step: int) -> None:
+        """
+        New answers where they are due after `step` optimizer steps; then `batches`, changed in place, hold them, and what
+        each of their tokens is of its row.
+        """
+        self.step = step
         if self.answers is None or (step % self.args.generation_interval == 0 and self.answers.step != step):
-            self._refresh(step)
+            self._refresh()
         self._weigh(batches)
         for batch in batches:
             self._replace(batch)
+            self._plan_shares(batch)
 
-    def _refresh(self, step: int) -> None:
-        trainer, seed = self.trainer, self.args.seed * 1_000_003 + step
+    def _refresh(self) -> None:
+        seed = self.args.seed * 1_000_003 + self.step
         self.write()
         metrics = {}
         if self.args.mask == "dynamic":
-            mask = draw_mask(
-                trainer.pool.num_examples, self.args.online_ratio, seed, trainer.selector.logits().numpy()
-            )
+            logits = self.selector.logits().numpy()
+            mask = draw_mask(self.pool.num_examples, self.args.online_ratio, seed, logits)
             if self.answers is not None:
                 metrics["mask_turnover"] = len(np.setdiff1d(mask, self.mask)) / len(mask)
             self.mask = mask
-        interval = self.args.generation_interval
-        places = self._forecast.places(step, min(step - step % interval + interval, trainer.state.max_steps))
-        rows = np.intersect1d(self.mask, self._ids if places is None else self._ids[places])
-
-        tokenizer, ends = trainer._tokenizer, end_tokens(trainer)
-        questions = [self._question(row) for row in rows.tolist() for _ in range(self.args.num_generations)]
-        tokens = generate_answers(trainer, questions, seed, self.vllm)
-        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        questions, rows = self._due_questions()
+        tokens = self.generator.generate(questions, seed)
+        texts = self.generator.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        ends = self.generator.ends
         status = np.array([examine(answer, ends, text) for answer, text in zip(tokens, texts)], dtype=np.int8)
         good = np.flatnonzero(status == Status.USED).tolist()
         log_probs = [np.zeros(0, np.float32)] * len(tokens)
-        scored = score_answers(trainer, [questions[number] for number in good], [tokens[number] for number in good])
+        scored = self._score([questions[number] for number in good], [tokens[number] for number in good])
         for number, values in zip(good, scored):
             if np.isfinite(values).all():
                 log_probs[number] = values
             else:
                 status[number] = Status.NON_FINITE
-        self.answers = Answers(step, rows, tokens, log_probs, status, np.zeros((len(tokens), 3)))
+        self.answers = Answers(self.step, rows, tokens, log_probs, status, np.zeros((len(tokens), 3)))
         self.write()
 
         if len(tokens):
@@ -195,6 +206,18 @@ class OnlineAnswers:
             metrics["unfinished_share"] = float(np.mean([not answer or answer[-1] not in ends for answer in tokens]))
             metrics["answer_length"] = self.answers.mean_length()
         self._log(metrics)
+
+    def _due_questions(self) -> tuple[list[list[int]], np.ndarray]:
+        """G times each question that is masked and visited before the next refresh; the rows of the questions."""
+        interval = self.args.generation_interval
+        places = self._forecast.places(self.step, min(self.step - self.step % interval + interval, self._max_steps))
+        rows = np.intersect1d(self.mask, self._ids if places is None else self._ids[places])
+        return [self._question(row) for row in rows.tolist() for _ in range(self.args.num_generations)], rows
+
+    def _score(self, questions: list[list[int]], answers: list[list[int]]) -> list[np.ndarray]:
+        return score_answers(
+            questions, answers, self._forward, self._collator.collator, self._batch_size, self.accelerator
+        )
 
     def _question(self, row: int) -> list[int]:
         features = self._dataset[self._places[row]]
@@ -209,7 +232,7 @@ class OnlineAnswers:
         places = rows_without_question(self._dataset)
         if len(places):
             raise ValueError(
-                f"row {self.trainer.pool.original_row(self._ids[places[0]])} of `train_dataset` has no question ({len(places)} of {len(self._ids)} rows "
+                f"Row {self.pool.original_row(self._ids[places[0]])} of `train_dataset` has no question ({len(places)} of {len(self._ids)} rows "
                 "have none): no token that is not learned comes before its answer. `online_ratio` needs rows with "
                 "`prompt` and `completion`, or `messages` with `assistant_only_loss=True`; with such rows, set "
                 "`completion_only_loss=True` (or leave it at `None`), and raise `max_length` if "
@@ -219,7 +242,7 @@ class OnlineAnswers:
     # One optimizer batch
 
     def _weigh(self, batches: list[dict[str, Any]]) -> None:
-        """r_g, or what `response_weighting` puts in its place, of the answers that this window visits on any process."""
+        """r_g, or what `response_weighting` puts in its place, of the answers that this optimizer batch visits on any process."""
         self._weights = {}
         numbers, new, old = self._score_again(self._visited(batches))
         if not numbers:
@@ -249,11 +272,11 @@ class OnlineAnswers:
     @property
     def _age(self) -> int:
         """Optimizer steps since the answers were generated."""
-        return self.trainer.state.global_step - self.answers.step
+        return self.step - self.answers.step
 
     def _visited(self, batches: list[dict[str, Any]]) -> list[int]:
         """The numbers of the answers that `batches` of any process visit, sorted."""
-        rows = {row for batch in batches for row in self._rows(batch)[0]}
+        rows = {row for batch in batches for row in batch[MICRO_BATCH].unpacked_rows()[0]}
         unanswered = sum(not self.answers.of_row(row) for row in rows.intersection(self.mask.tolist()))
         if unanswered:
             self._log({"unanswered": float(unanswered)})
@@ -268,23 +291,16 @@ class OnlineAnswers:
         if not numbers or self._age == 0:
             return numbers, old, old  # the policy is the one that answered, and r is 1 whatever rounding says
         questions = [self._question(int(answers.rows[number // answers.per_question])) for number in numbers]
-        new = score_answers(self.trainer, questions, [answers.tokens[number] for number in numbers])
+        new = self._score(questions, [answers.tokens[number] for number in numbers])
         finite = [bool(np.isfinite(values).all()) for values in new]
         answers.status[[number for number, ok in zip(numbers, finite) if not ok]] = Status.NON_FINITE
         numbers, new, old = ([value for value, ok in zip(values, finite) if ok] for values in (numbers, new, old))
         return numbers, new, old
 
-    def _rows(self, batch: dict[str, Any]) -> tuple[list[int], list[bool]]:
-        """Row number of each row of a batch, and whether the selector counts it."""
-        counted = batch.get(IS_COUNTED, torch.ones_like(batch[EXAMPLE_ID], dtype=torch.bool))
-        columns = torch.broadcast_tensors(rows_in_batch(batch), batch[EXAMPLE_ID], counted)
-        place, row, counted = (column.flatten().cpu().numpy() for column in columns)
-        _, first = np.unique(place[row != NO_EXAMPLE], return_index=True)
-        return row[row != NO_EXAMPLE][first].tolist(), counted[row != NO_EXAMPLE][first].tolist()
-
     def _replace(self, batch: dict[str, Any]) -> None:
         """Masked rows make room for their answers; where some cannot be used, the offline answer stands in for those."""
-        rows, counted = self._rows(batch)
+        micro_batch = batch[MICRO_BATCH]
+        rows, counted = micro_batch.unpacked_rows()
         features, numbers, flags = [], [], []
         for row, flag in zip(rows, counted):
             offline = self._dataset[self._places[row]]
@@ -299,15 +315,52 @@ class OnlineAnswers:
                 numbers.append(number)
                 flags.append(flag)
         if max(numbers) == NO_ANSWER:
-            batch[ANSWER] = torch.full_like(batch[EXAMPLE_ID], NO_ANSWER)
+            micro_batch.answers = torch.full_like(micro_batch.ids, NO_ANSWER)
             return
         device = batch["input_ids"].device
         batch.clear()
-        batch.update(self._collator(features))
-        places = rows_in_batch(batch)
-        batch[ANSWER] = torch.tensor(numbers)[places].masked_fill(places == NO_EXAMPLE, NO_ANSWER)
-        batch[IS_COUNTED] = torch.tensor(flags)[places]
-        batch.update(send_to_device(dict(batch), device))
+        batch.update(send_to_device(dict(self._collator(features)), device))
+        micro_batch = batch[MICRO_BATCH] = take_micro_batch(batch)
+        places = micro_batch.rows.cpu()
+        micro_batch.answers = torch.tensor(numbers)[places].masked_fill(places == NO_EXAMPLE, NO_ANSWER).to(device)
+        micro_batch.is_counted = torch.tensor(flags)[places].to(device)
+
+    def _plan_shares(self, batch: dict[str, Any]) -> None:
+        """What part of its row each token's answer is, for the loss and for the selector."""
+        micro_batch, is_label = batch[MICRO_BATCH], batch["labels"] != -100
+        ids, answers = _of_tokens(micro_batch, is_label)
+        micro_batch.shares = torch.ones(is_label.shape, device=is_label.device)
+        micro_batch.shares[is_label] = self.shares(ids[is_label], answers[is_label])
+        counted = _predicted(is_label)
+        if micro_batch.is_counted is not None:
+            counted = counted & micro_batch.is_counted.to(counted.device)
+        micro_batch.selector_shares = torch.ones(is_label.shape, device=is_label.device)
+        micro_batch.selector_shares[counted] = self.row_shares(ids[counted], answers[counted]).to(counted.device)
+
+    def token_weights(
+        self, batch: dict[str, Any], row_weights: torch.Tensor, num_items: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """
+        What the loss of each token is multiplied by: the weight of its row, times what part of its row its answer is, times
+        r.
+
+        Args:
+            batch (`dict`): a refined micro-batch.
+            row_weights (`torch.Tensor`): (B, 1) or the shape of `labels`.
+            num_items (`int`, *optional*): N_pool where the loss is divided by it; `None` where each micro-batch is divided
+                by its own tokens.
+
+        Returns:
+            `torch.Tensor`: the shape of `labels`, float32.
+        """
+        micro_batch, is_label = batch[MICRO_BATCH], batch["labels"] != -100
+        ids, answers = _of_tokens(micro_batch, is_label)
+        weights = row_weights.to(is_label.device) * micro_batch.shares
+        weights[is_label] = weights[is_label] * self.response_weights(answers[is_label])
+        if num_items is None:
+            kept = _predicted(is_label)
+            weights = weights * (int(kept.sum()) / self.num_items(ids[kept], answers[kept]))
+        return weights
 
     def shares(self, ids: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
         """Share of its row that each token's answer stands for.
@@ -363,29 +416,31 @@ class OnlineAnswers:
         """N_pool of this process's batches."""
         items = torch.zeros((), device=self.args.device)
         for batch in batches:
-            kept = batch["labels"][:, 1:] != -100
-            ids, answers = (ids_of_predictions(batch[name], kept.size(1)) for name in (EXAMPLE_ID, ANSWER))
-            items += self.num_items(ids[kept], answers[kept])
+            micro_batch, kept = batch[MICRO_BATCH], batch["labels"][:, 1:] != -100
+            items += self.num_items(
+                micro_batch.of_predictions(micro_batch.ids, kept),
+                micro_batch.of_predictions(micro_batch.answers, kept),
+            )
         return items
 
     def _log(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
-            self.trainer._metrics["train"][f"online/{name}"].append(value)
+            self._log_one(f"online/{name}", value)
 
     # Files
 
     def write(self) -> None:
         """`generations/step-N.parquet` of the present answers, and the table of them in trackers."""
-        trainer, answers = self.trainer, self.answers
-        if answers is None or not len(answers.rows) or not trainer.is_world_process_zero():
+        answers = self.answers
+        if answers is None or not len(answers.rows) or not self.accelerator.is_main_process:
             return
-        rows, decode = answers.rows, trainer._tokenizer.batch_decode
+        rows, decode = answers.rows, self.generator.tokenizer.batch_decode
         generations = answers.write(
             Path(self.args.output_dir, "generations", f"step-{answers.step}.parquet"),
-            [trainer.pool.original_row(row) for row in rows.tolist()],
+            [self.pool.original_row(row) for row in rows.tolist()],
             decode([self._question(row) for row in rows.tolist()]),
             decode(answers.tokens, skip_special_tokens=True),
-            trainer.selector.weights(torch.from_numpy(rows)).numpy(),
+            self.selector.weights(torch.from_numpy(rows)).numpy(),
         )
         if self.args.log_completions:
             table = completions_table(generations, answers.step, self.args.num_completions_to_print)
@@ -408,3 +463,14 @@ class OnlineAnswers:
         self.answers = Answers.from_state(
             {name.removeprefix("online."): value for name, value in state.items() if name.startswith("online.")}
         )
+
+
+def _of_tokens(micro_batch: MicroBatch, is_label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row numbers and numbers of answers, (B, S)."""
+    return tuple(values.to(is_label.device).expand_as(is_label) for values in (micro_batch.ids, micro_batch.answers))
+
+
+def _predicted(is_label: torch.Tensor) -> torch.Tensor:
+    """(B, S) without the first token of each sequence, which is never predicted."""
+    is_first = torch.arange(is_label.size(1), device=is_label.device) == 0
+    return is_label & ~is_first

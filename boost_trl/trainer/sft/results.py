@@ -4,13 +4,17 @@ card."""
 import math
 
 import numpy as np
+from accelerate.logging import get_logger
 from datasets import Dataset
 
-from boost_trl.selection import Selector, WeightConfidence
+from boost_trl.selection import Selector, WeightConfidence, weights_auc
 from boost_trl.tables import markdown_table
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE
 from boost_trl.trainer.sft.prepared_rows import rows_without_prediction
 
+
+logger = get_logger(__name__)
 
 DEFAULT_WEIGHT_COLUMN = "weight"  # what `example_weights` and `export_selected` call it
 
@@ -192,3 +196,55 @@ def card_section(
         rows = [("metric", "value"), *((name, f"{value:.4g}") for name, value in evaluation.items())]
         lines += ["", "## Evaluation", "", markdown_table(rows, "ll")]
     return "\n".join(lines) + "\n"
+
+
+def selector_metrics(
+    selector: Selector, labels: np.ndarray | None, answer_tokens: AnswerTokens | None
+) -> dict[str, float]:
+    """
+    What is logged of the weights: `selector/n_eff`, `selector/entropy`, `selector/max_weight`, `selector/share_seen` and,
+    where they are known, `selector/auc` against `labels`, (N,) bool, and `selector/coverage`.
+    """
+    metrics = {
+        "selector/n_eff": selector.effective_sample_size(),
+        "selector/entropy": selector.entropy(),
+        "selector/max_weight": selector.largest_weight(),
+        "selector/share_seen": selector.share_seen(),
+    }
+    found = {
+        "selector/auc": None if labels is None else weights_auc(selector.logits().numpy(), labels),
+        "selector/coverage": None if answer_tokens is None else answer_tokens.coverage(selector),
+    }
+    return metrics | {name: value for name, value in found.items() if value is not None}
+
+
+def trusted_rows(
+    validation_dataset: Dataset, eval_dataset, args: BilevelSFTSelfRefineConfig, may_keep_aside: bool
+) -> tuple[Dataset, Dataset | None]:
+    """
+    What is left of the validation set, and raw rows by which to measure how far the weights can be trusted: those of the
+    evaluation set, else a share of the validation set, which is said in the log.
+
+    Args:
+        may_keep_aside (`bool`): whether rows of the validation set are like those of the pool.
+    """
+    trusted = trusted_evaluation_rows(eval_dataset)
+    if trusted is not None or not may_keep_aside:
+        return validation_dataset, trusted
+    count = len(validation_dataset)
+    validation_dataset, trusted = keep_aside(validation_dataset, args.confidence_share, args.seed)
+    if trusted is not None:
+        logger.warning(
+            f"{len(trusted)} of {count} rows of `validation_dataset` are kept out of training, to measure how far the weights "
+            "can be trusted. Give trusted rows as `eval_dataset`, or set `confidence_share=0`, to train on all of them."
+        )
+    return validation_dataset, trusted
+
+
+def warn_of_chance(confidence: WeightConfidence | None) -> None:
+    """Say in the log that trusted rows do not agree with the weights."""
+    if confidence is not None and confidence.is_near_chance:
+        logger.warning(
+            f"{confidence.verdict()} Compare with `selector='uniform'` before you use them "
+            '(docs/selector.md, "How far to trust them").'
+        )

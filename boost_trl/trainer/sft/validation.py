@@ -3,24 +3,25 @@
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from accelerate.logging import get_logger
 from datasets import Dataset
-from trl import DPOTrainer, SFTConfig
+from transformers import DataCollator, PreTrainedTokenizerBase, ProcessorMixin
+from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.sft.forward import EvaluationForward
 from boost_trl.trainer.sft.losses import token_losses
+from boost_trl.trainer.sft.preparation import learns_completions_only
 from boost_trl.trainer.sft.prepared_rows import fingerprint, rows_without_prediction
-
-
-if TYPE_CHECKING:
-    from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
 
 logger = get_logger(__name__)
@@ -36,20 +37,35 @@ class ValidationLoss:
 
     Args:
         dataset ([`~datasets.Dataset`]): the raw validation set.
-        trainer ([`BilevelSFTSelfRefineTrainer`]): prepares the rows as it does its own.
+        args ([`BilevelSFTSelfRefineConfig`]): batch size, loss and seed.
+        accelerator ([`~accelerate.Accelerator`]): says which rows are this process's.
+        collator (`Callable`): the training's.
+        processing_class: the training's tokenizer or processor.
+        prepare (`Callable`): `(dataset, name) -> dataset`, TRL's preparation.
+        count_items (`Callable`): tokens with a label in batches of all processes, as TRL's normaliser counts them.
+        forward ([`~boost_trl.trainer.sft.forward.EvaluationForward`]): of the present model.
 
     Raises:
         ValueError: if nothing is left of the set after preparation.
     """
 
-    def __init__(self, dataset: Dataset, trainer: "BilevelSFTSelfRefineTrainer"):
-        self.trainer = trainer
-        self._collator = trainer.data_collator
-        if isinstance(
-            self._collator, DataCollatorForVisionLanguageModeling
-        ):  # tokenizes, so it needs to know the format
-            completions_only = learns_completions_only(dataset, trainer.args)
-            self._collator = replace(self._collator, completion_only_loss=completions_only)
+    def __init__(
+        self,
+        dataset: Dataset,
+        args: BilevelSFTSelfRefineConfig,
+        accelerator: Accelerator,
+        collator: DataCollator,
+        processing_class: PreTrainedTokenizerBase | ProcessorMixin,
+        prepare: Callable[[Dataset, str], Dataset],
+        count_items: Callable[[list[dict[str, Any]]], torch.Tensor | int | None],
+        forward: EvaluationForward,
+    ):
+        self.args, self._accelerator, self._processing_class = args, accelerator, processing_class
+        self._prepare, self._count_items, self._forward = prepare, count_items, forward
+        self._train_batch_size = args.train_batch_size
+        self._collator = collator
+        if isinstance(collator, DataCollatorForVisionLanguageModeling):  # tokenizes, so it needs to know the format
+            self._collator = replace(collator, completion_only_loss=learns_completions_only(dataset, args))
         self.dataset = self.prepare(dataset)
         if len(self.dataset) == 0:
             raise ValueError(
@@ -57,18 +73,16 @@ class ValidationLoss:
                 "`max_length` (the first token of a row is never learned)"
             )
         self._fingerprint = fingerprint(self.dataset)
-        seed = trainer.args.seed if trainer.args.data_seed is None else trainer.args.data_seed
-        self.sampler = EndlessSampler(len(self.dataset), seed)
+        self.sampler = EndlessSampler(len(self.dataset), args.seed if args.data_seed is None else args.data_seed)
 
     @property
     def batch_size(self) -> int:
         """Rows per device and micro-batch. It shrinks with the training batch that `auto_find_batch_size` finds."""
-        args = self.trainer.args
-        asked = args.per_device_validation_batch_size or args.per_device_train_batch_size
-        return max(1, asked * self.trainer._train_batch_size // args.train_batch_size)
+        asked = self.args.per_device_validation_batch_size or self.args.per_device_train_batch_size
+        return max(1, asked * self._train_batch_size // self.args.train_batch_size)
 
     def prepare(self, dataset: Dataset) -> Dataset:
-        dataset = self.trainer.prepare_like_evaluation(dataset, "validation")
+        dataset = self._prepare(dataset, "validation")
         if "labels" not in dataset.column_names:  # as with images, which are prepared with each batch
             return dataset
         empty = rows_without_prediction(dataset)
@@ -84,8 +98,7 @@ class ValidationLoss:
 
     def take(self, num_batches: int) -> list[dict[str, Any]]:
         """This process's batches for the next optimizer step, on the CPU."""
-        accelerator = self.trainer.accelerator
-        size, world, rank = self.batch_size, accelerator.num_processes, accelerator.process_index
+        size, world, rank = self.batch_size, self._accelerator.num_processes, self._accelerator.process_index
         rows = self.sampler.take(size * world * num_batches)
         starts = [(number * world + rank) * size for number in range(num_batches)]
         return [self.batch(rows[start : start + size]) for start in starts]
@@ -94,16 +107,17 @@ class ValidationLoss:
         return {**self.collate([self.dataset[row] for row in rows]), VALIDATION_ROWS: torch.tensor(rows)}
 
     def num_items(self, batches: list[dict[str, Any]], scaled: bool) -> torch.Tensor | int | None:
-        """Divisor of the summed losses of `batches`, over all processes; `None`: each batch's own count."""
-        return self.trainer.count_items(batches) if scaled else None
+        """What the summed losses of `batches` are divided by, over all processes; `None`: by each batch's own count."""
+        return self._count_items(batches) if scaled else None
 
     def loss_sum(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor | int]:
         """Summed loss of one batch and the number of its terms (tokens here, else rows)."""
         outputs = model(**_model_inputs(inputs), use_cache=False, fused_lm_head=True)
-        return token_losses(outputs.log_probs, self.trainer.args.loss_type).sum(), outputs.label_mask.sum()
+        return token_losses(outputs.log_probs, self.args.loss_type).sum(), outputs.label_mask.sum()
 
-    def begin(self) -> None:
-        """Called when the model is ready for training."""
+    def begin(self, train_batch_size: int) -> None:
+        """Called when the model is ready for training, with this many rows per process and micro-batch."""
+        self._train_batch_size = train_batch_size
 
     def state(self) -> dict[str, torch.Tensor]:
         """State for an exact continuation."""
@@ -132,15 +146,15 @@ class RowwiseValidationLoss(ValidationLoss):
     def num_items(self, batches, scaled):
         if not scaled:
             return None
-        everywhere = self.trainer.args.average_tokens_across_devices
-        return self.batch_size * len(batches) * (self.trainer.accelerator.num_processes if everywhere else 1)
+        everywhere = self.args.average_tokens_across_devices
+        return self.batch_size * len(batches) * (self._accelerator.num_processes if everywhere else 1)
 
 
 class CallableValidationLoss(RowwiseValidationLoss):
     """L_0 from the user's `(model, inputs) -> losses`, one per row."""
 
-    def __init__(self, dataset: Dataset, trainer: "BilevelSFTSelfRefineTrainer", loss: Callable):
-        super().__init__(dataset, trainer)
+    def __init__(self, loss: Callable, *args, **kwargs):
+        super().__init__(*args, **kwargs)
         self.loss = loss
 
     def loss_sum(self, model, inputs):
@@ -168,22 +182,22 @@ class DPOValidationLoss(RowwiseValidationLoss):
     reference: torch.Tensor | None = None
 
     def prepare(self, dataset):
-        trainer = self.trainer
+        tokenizer = getattr(self._processing_class, "tokenizer", self._processing_class)
         self._collator = DataCollatorForPreference(
-            pad_token_id=trainer._tokenizer.pad_token_id,
-            max_length=trainer.args.max_length,
-            truncation_mode=trainer.args.truncation_mode,
-            pad_to_multiple_of=trainer.args.pad_to_multiple_of,
+            pad_token_id=tokenizer.pad_token_id,
+            max_length=self.args.max_length,
+            truncation_mode=self.args.truncation_mode,
+            pad_to_multiple_of=self.args.pad_to_multiple_of,
         )
         # DPOTrainer's own preparation; of its trainer it reads the tokenizer only.
-        unbound = SimpleNamespace(_tokenizer=trainer._tokenizer)
-        return DPOTrainer._prepare_dataset(unbound, dataset, trainer.processing_class, trainer.args, "validation")
+        unbound = SimpleNamespace(_tokenizer=tokenizer)
+        return DPOTrainer._prepare_dataset(unbound, dataset, self._processing_class, self.args, "validation")
 
     def loss_sum(self, model, inputs):
         chosen, rejected = self._log_probs(model, inputs).chunk(2)
         reference = self.reference[inputs[VALIDATION_ROWS].cpu()].to(chosen.device)
         margins = (chosen - reference[:, 0]) - (rejected - reference[:, 1])
-        losses = -F.logsigmoid(self.trainer.args.dpo_beta * margins)
+        losses = -F.logsigmoid(self.args.dpo_beta * margins)
         return losses.sum(), len(losses)
 
     @staticmethod
@@ -199,15 +213,15 @@ class DPOValidationLoss(RowwiseValidationLoss):
         # Prompt-learning adapters put virtual tokens in front.
         return outputs.log_probs[:, -(inputs["input_ids"].size(1) - 1) :].sum(dim=1)
 
-    def begin(self):
+    def begin(self, train_batch_size):
+        super().begin(train_batch_size)
         if self.reference is not None:
             return
         log_probs = []
-        with self.trainer.evaluation_forward() as model:
-            for start in range(0, len(self.dataset), self.batch_size):
-                rows = list(range(start, min(start + self.batch_size, len(self.dataset))))
-                inputs = self.trainer._prepare_inputs(self.batch(rows))
-                log_probs.append(torch.stack(self._log_probs(model, inputs).chunk(2), dim=1).float().cpu())
+        for start in range(0, len(self.dataset), self.batch_size):
+            rows = list(range(start, min(start + self.batch_size, len(self.dataset))))
+            own = self._log_probs(self._forward, self.batch(rows))
+            log_probs.append(torch.stack(own.chunk(2), dim=1).float().cpu())
         self.reference = torch.cat(log_probs)
 
     def state(self):
@@ -218,13 +232,6 @@ class DPOValidationLoss(RowwiseValidationLoss):
         self.reference = state["reference_log_probs"]
 
 
-def learns_completions_only(dataset: Dataset, args: SFTConfig) -> bool:
-    """Whether the loss leaves prompts out: what `completion_only_loss` says, else TRL's rule for the columns."""
-    if args.completion_only_loss is not None:
-        return args.completion_only_loss
-    return {"prompt", "completion"} <= set(dataset.column_names)
-
-
 def num_input_tokens(inputs: dict[str, Any]) -> int:
     """Tokens that a batch holds, without padding, as TRL counts them in `num_tokens`."""
     if "attention_mask" in inputs:
@@ -232,13 +239,14 @@ def num_input_tokens(inputs: dict[str, Any]) -> int:
     return inputs["input_ids"].numel()  # flattened, without padding
 
 
-def make_validation_loss(
-    dataset: Dataset, trainer: "BilevelSFTSelfRefineTrainer", loss: str | Callable
-) -> ValidationLoss:
-    """The upper level that `loss` names, on a set that [`~boost_trl.trainer.sft.checks.check_validation_dataset`] accepts."""
+def make_validation_loss(loss: str | Callable, *args, **kwargs) -> ValidationLoss:
+    """
+    The upper level that `loss` names, from the arguments of [`ValidationLoss`], on a set that
+    [`~boost_trl.trainer.sft.checks.check_validation_dataset`] accepts.
+    """
     if callable(loss):
-        return CallableValidationLoss(dataset, trainer, loss)
-    return DPOValidationLoss(dataset, trainer) if loss == "dpo" else ValidationLoss(dataset, trainer)
+        return CallableValidationLoss(loss, *args, **kwargs)
+    return (DPOValidationLoss if loss == "dpo" else ValidationLoss)(*args, **kwargs)
 
 
 def _encoded(text: str) -> torch.Tensor:

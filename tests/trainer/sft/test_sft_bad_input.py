@@ -265,10 +265,9 @@ def test_losses_of_the_whole_batch_cannot_be_weighted(tmp_path):
 )
 def test_parallelism(enabled, tp_size, padding_free, learned, message):
     config = SimpleNamespace(sp_enabled=enabled == "sp", cp_enabled=enabled == "cp")
-    trainer = SimpleNamespace(accelerator=SimpleNamespace(parallelism_config=config), get_tp_size=lambda: tp_size)
     expected = pytest.raises(ValueError, match=message) if message else contextlib.nullcontext()
     with expected:
-        check_parallelism(trainer, padding_free, learned)
+        check_parallelism(config, tp_size, padding_free, learned)
 
 
 @pytest.mark.parametrize("where", ["train", "validation"])

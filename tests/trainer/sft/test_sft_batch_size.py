@@ -75,5 +75,5 @@ def test_a_resumed_attempt_starts_from_the_checkpoint(tmp_path):
 def test_validation_batches_shrink_alike(asked, expected, tmp_path):
     trainer = make_trainer(tmp_path, per_device_validation_batch_size=asked)
     assert trainer._validation.batch_size == (asked or 8)
-    trainer._train_batch_size = 4
+    trainer._validation.begin(4)
     assert [len(batch["input_ids"]) for batch in trainer._validation.take(2)] == [expected] * 2

@@ -11,7 +11,7 @@ from sft_tiny import make_args, make_model, make_pairs, make_rows, make_tokenize
 from transformers import PrinterCallback
 
 from boost_trl import BilevelSFTSelfRefineConfig
-from boost_trl.comparison.contradiction_pool import contradiction_pool
+from boost_trl.comparison.sft.contradiction_pool import contradiction_pool
 from boost_trl.selection import weight_confidence
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.sft.results import keep_aside
@@ -113,7 +113,7 @@ def test_the_measure_is_that_of_the_losses_by_plain_logits(layout, baseline, tmp
         ids = torch.tensor([tokenizer(text + "<eos>")["input_ids"]])
         token_losses = -model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
         if baseline == "token":
-            token_losses = token_losses - measured.token_baseline.lookup(ids[0, 1:])
+            token_losses = token_losses - measured._selector_step.token_baseline.lookup(ids[0, 1:])
         losses.append(token_losses[max(start - 1, 0) :].mean().item())
     expected = weight_confidence(losses[len(texts) :], losses[: len(texts)])
     assert logs[-1]["selector/trusted_auc"] == pytest.approx(expected.auc, abs=1e-6)

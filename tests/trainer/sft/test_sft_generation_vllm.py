@@ -9,9 +9,9 @@ import trl.generation.vllm_generation as generation_layer
 from sft_tiny import make_args, make_model, make_pairs, make_tokenizer
 
 import boost_trl.trainer.sft.checks as checks
-import boost_trl.trainer.sft.generation as sft_vllm
+import boost_trl.trainer.sft.generation as generation
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.sft.generation import VLLMAnswers, generate_answers
+from boost_trl.trainer.sft.generation import VLLMAnswers
 
 
 EOS = 1
@@ -60,9 +60,9 @@ def test_weights_are_given_once_before_each_refresh_and_answers_are_trained_on(e
     trainer = make_trainer(tmp_path, use_vllm=True, online_ratio=0.75)
     trainer.model.generate = None  # transformers is not asked
     trainer.train()
-    events = trainer._online.vllm.engine.events
+    events = trainer._refinement.generator.vllm.engine.events
     assert [event == "sync" for event in events] == [True, False] * 3
-    answers = trainer._online.answers
+    answers = trainer._refinement.answers
     assert answers.step == 4 and len(answers.tokens) == 2 * len(answers.rows) > 0
     assert all(tokens[-1] == EOS and len(tokens) == 3 for tokens in answers.tokens)
     # Every question comes twice in a row, once for each of its answers.
@@ -81,28 +81,28 @@ def test_the_engine_is_built_from_the_arguments_and_draws_apart(engine, tmp_path
         generation_temperature=0.7,
         generation_batch_size=5,
     )
-    kwargs = trainer._online.vllm.engine.kwargs
+    kwargs = trainer._refinement.generator.vllm.engine.kwargs
     assert kwargs["mode"] == "server" and kwargs["server_base_url"] == "http://there:1"
     assert kwargs["temperature"] == 0.7 and kwargs["max_completion_length"] == 6 and kwargs["max_num_seqs"] == 5
     assert kwargs["generation_kwargs"] == {"stop_token_ids": [EOS]}
     assert not {"top_p", "top_k", "min_p", "repetition_penalty"} & kwargs.keys()  # the defaults bend nothing
     before = torch.get_rng_state()
-    generate_answers(trainer, [[5, 6]] * 2, 0, trainer._online.vllm)
+    trainer._refinement.generator.generate([[5, 6]] * 2, 0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_questions_without_room_are_not_asked_and_answers_stay_within(engine, tmp_path):
     trainer = make_trainer(tmp_path, use_vllm=True, vllm_max_model_length=4)
     questions = [question for question in ([5] * 4, [5] * 3, [5]) for _ in range(2)]
-    answers = generate_answers(trainer, questions, 0, trainer._online.vllm)
+    answers = trainer._refinement.generator.generate(questions, 0)
     assert [len(answer) for answer in answers] == [0, 0, 1, 1, 3, 3]
-    assert trainer._online.vllm.engine.events[-1] == [[5] * 3] * 2 + [[5]] * 2
+    assert trainer._refinement.generator.vllm.engine.events[-1] == [[5] * 3] * 2 + [[5]] * 2
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_processes_take_equal_shares(count, engine, monkeypatch):
     """TRL's server mode gathers the prompts and deals the replies out by position: shares of one length."""
-    monkeypatch.setattr(sft_vllm, "gather_object", lambda answers: answers)  # each process's own
+    monkeypatch.setattr(generation, "gather_object", lambda answers: answers)  # each process's own
     questions = [[5 + number] for number in range(count) for _ in range(2)]
     prompts, answers = [], []
     for rank in range(3):
@@ -110,14 +110,7 @@ def test_processes_take_equal_shares(count, engine, monkeypatch):
         accelerator = SimpleNamespace(
             num_processes=3, process_index=rank, device=torch.device("cpu"), unwrap_model=lambda model: model
         )
-        trainer = SimpleNamespace(
-            args=args,
-            accelerator=accelerator,
-            model=make_model(),
-            processing_class=None,
-            _tokenizer=SimpleNamespace(eos_token_id=EOS),
-        )
-        vllm = VLLMAnswers(trainer)
+        vllm = VLLMAnswers(make_model(), args, accelerator, SimpleNamespace(eos_token_id=EOS))
         answers += vllm.generate(questions)
         prompts.append(vllm.engine.events[-1])
     assert len({len(share) for share in prompts}) == 1

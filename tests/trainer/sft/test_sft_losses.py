@@ -6,7 +6,7 @@ from accelerate import Accelerator
 
 from boost_trl.selection import TokenBaseline
 from boost_trl.trainer.sft.losses import RowLosses
-from boost_trl.trainer.sft.optimizer_batch import Window
+from boost_trl.trainer.sft.optimizer_batch import OptimizerBatch
 
 
 class WithoutFloat64(torch.Tensor):
@@ -26,9 +26,9 @@ def test_devices_without_float64():
     row_losses.add(ids, losses, tokens, shares=ones, is_offline=torch.tensor([True, True, True]))
     rows, values = row_losses.collect()
     assert rows.tolist() == [1, 4] and values.tolist() == pytest.approx([0.0, 0.0])
-    window = Window([], 0.1, 0.1, 1.0, 1.0)
-    window.add_pool(losses, 2 * ones, ones)
-    assert window.sums[:3].tolist() == [6.0, 12.0, 3.0]
+    plan = OptimizerBatch([], 0.1, 0.1, 1.0, 1.0)
+    plan.add_pool(losses, 2 * ones, ones)
+    assert plan.sums[:3].tolist() == [6.0, 12.0, 3.0]
 
 
 def test_rows_that_share_a_number_are_averaged():

@@ -23,8 +23,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import boost_trl.trainer.sft.refine as online
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.sft.answers import Answers
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID
-from boost_trl.trainer.sft.generation import Status, answer_start, examine, generate_answers, is_looping, score_answers
+from boost_trl.trainer.sft.generation import AnswerGenerator, Status, answer_start, examine, is_looping, score_answers
+from boost_trl.trainer.sft.optimizer_batch import MICRO_BATCH, MicroBatch
 
 
 ONLINE = {"online_ratio": 0.5, "num_generations": 2, "generation_interval": 2, "max_generation_length": 6}
@@ -45,6 +45,15 @@ def make_trainer(folder, dataset=None, model=None, **overrides):
 def idle(tmp_path_factory):
     """A trainer that has not trained, on a model that still has dropout."""
     return make_trainer(tmp_path_factory.mktemp("idle"))
+
+
+def generate(trainer, questions, seed):
+    return trainer._refinement.generator.generate(questions, seed)
+
+
+def score(trainer, questions, answers):
+    forward = trainer._refinement._forward
+    return score_answers(questions, answers, forward, trainer.data_collator, 3, trainer.accelerator)
 
 
 def plain_log_probs(model, question, answer):
@@ -148,9 +157,9 @@ def test_answers_stop_at_the_end_token_and_keep_it_or_are_cut_without_one(tmp_pa
     ends, endless = make_model(), make_model()
     push_towards(ends, EOS)
     push_towards(endless, 9)
-    answers = generate_answers(make_trainer(tmp_path / "a", model=ends), [[5, 6], [5, 6, 7]], seed=0)
+    answers = generate(make_trainer(tmp_path / "a", model=ends), [[5, 6], [5, 6, 7]], seed=0)
     assert answers == [[EOS], [EOS]]
-    answers = generate_answers(make_trainer(tmp_path / "b", model=endless), [[5, 6], [5, 6, 7]], seed=0)
+    answers = generate(make_trainer(tmp_path / "b", model=endless), [[5, 6], [5, 6, 7]], seed=0)
     assert answers == [[9] * 6, [9] * 6]
 
 
@@ -161,23 +170,23 @@ def test_generation_restores_the_model_and_draws_apart(idle):
     model.generation_config.top_k, before = 1, torch.get_rng_state()
     config = model.generation_config
     questions = [[5 + i] * (1 + i % 4) for i in range(20)]
-    answers = generate_answers(idle, questions, seed=1)
+    answers = generate(idle, questions, seed=1)
     assert model.training and all(module.training for module in model.modules())
     assert model.is_gradient_checkpointing and model.generation_config is config
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    assert generate_answers(idle, questions, seed=1) == answers
-    assert generate_answers(idle, questions, seed=2) != answers
+    assert generate(idle, questions, seed=1) == answers
+    assert generate(idle, questions, seed=2) != answers
     # The model's own top_k of 1 would give one answer to one question.
-    assert len({tuple(a) for a in generate_answers(idle, [[5, 6]] * 8, seed=1)}) > 1
+    assert len({tuple(a) for a in generate(idle, [[5, 6]] * 8, seed=1)}) > 1
     model.generation_config.top_k = None
     model.gradient_checkpointing_disable()
 
 
 def test_a_question_without_room_has_an_empty_answer_and_its_batch_is_answered(idle):
     longest = [5] * 64  # the model's context
-    assert [len(a) > 0 for a in generate_answers(idle, [longest, [5, 6]], seed=0)] == [False, True]
-    assert len(generate_answers(idle, [[5] * 61], seed=0)[0]) <= 3
+    assert [len(a) > 0 for a in generate(idle, [longest, [5, 6]], seed=0)] == [False, True]
+    assert len(generate(idle, [[5] * 61], seed=0)[0]) <= 3
 
 
 @pytest.mark.parametrize("bounded_by", ["max_length", "positions"])
@@ -191,14 +200,14 @@ def test_a_long_question_shortens_no_other_answer(bounded_by, tmp_path):
         model = GPT2LMHeadModel(GPT2Config(vocab_size=48, n_positions=62, n_embd=16, n_layer=1, n_head=2))
     trainer = make_trainer(tmp_path, model=model, max_generation_length=30, generation_batch_size=8, **limits)
     questions = [[5] * length for length in (58, 4, 9, 40, 3, 62, 61, 12, 33, 5)]
-    answers = generate_answers(trainer, questions, seed=1)
+    answers = generate(trainer, questions, seed=1)
     full = 0
     for question, answer in zip(questions, answers):
         room = min(30, 62 - len(question))
         assert len(answer) == room or (0 < len(answer) < room and answer[-1] == EOS)
         full += len(answer) == room
     assert full >= 5 and max(map(len, answers)) == 30
-    assert answers == generate_answers(trainer, questions, seed=1)
+    assert answers == generate(trainer, questions, seed=1)
 
 
 def test_sampling_follows_the_temperature(idle):
@@ -208,7 +217,7 @@ def test_sampling_follows_the_temperature(idle):
         model.lm_head.weight *= 30  # the tiny model is nearly uniform
         logits = model(torch.tensor([[5, 6]])).logits[0, -1].double()
         idle.args.max_generation_length, idle.args.generation_batch_size = 1, 4000
-        first = torch.tensor(generate_answers(idle, [[5, 6]] * 4000, seed=0))[:, 0]
+        first = torch.tensor(generate(idle, [[5, 6]] * 4000, seed=0))[:, 0]
         idle.args.max_generation_length, idle.args.generation_batch_size = 6, 16
         model.lm_head.weight /= 30
     observed = torch.bincount(first, minlength=48) / len(first)
@@ -218,7 +227,7 @@ def test_sampling_follows_the_temperature(idle):
 
 def test_scores_are_log_probabilities_at_temperature_one(idle):
     questions, answers = [[5, 6], [7], [8, 9, 10]], [[11, EOS], [12, 13, 14, 15], [16]]
-    for mine, question, answer in zip(score_answers(idle, questions, answers), questions, answers):
+    for mine, question, answer in zip(score(idle, questions, answers), questions, answers):
         torch.testing.assert_close(torch.from_numpy(mine), plain_log_probs(idle.model, question, answer))
 
 
@@ -237,16 +246,16 @@ class Watched(BilevelSFTSelfRefineTrainer):
         expected = [self._expected(batch) for batch in batches]
         items = sum(items for _, items in expected)
         assert float(num_items) == pytest.approx(items)
-        self.windows.append({"step": self.state.global_step, "answers": self._online.answers, "items": items})
+        self.windows.append({"step": self.state.global_step, "answers": self._refinement.answers, "items": items})
         self._expected_losses = [loss / items for loss, _ in expected]
         return batches, num_items
 
     def _expected(self, batch):
         """γ Σ w/G r Σ ℓ and N_pool of the padded batch, row by row, by plain forwards."""
-        answers, args = self._online.answers, self.args
+        answers, args = self._refinement.answers, self.args
         loss = items = 0.0
         for ids, labels, row in zip(
-            batch["input_ids"].tolist(), batch["labels"].tolist(), batch[EXAMPLE_ID][:, 0].tolist()
+            batch["input_ids"].tolist(), batch["labels"].tolist(), batch[MICRO_BATCH].ids[:, 0].tolist()
         ):
             start = next(i for i, label in enumerate(labels) if label != -100)
             question, answer = ids[:start], [label for label in labels[start:] if label != -100]
@@ -271,21 +280,21 @@ class Watched(BilevelSFTSelfRefineTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        upper = self._window.sums[3] / self._window.validation_items
-        expected = self._window.gamma * self._expected_losses.pop(0) + float(upper)
+        upper = self._optimizer_batch.sums[3] / self._optimizer_batch.validation_items
+        expected = self._optimizer_batch.gamma * self._expected_losses.pop(0) + float(upper)
         assert float(loss) == pytest.approx(expected, rel=2e-5)
         return loss
 
 
 def test_the_loss_is_the_ratio_weighted_mean_over_answers_with_fallbacks(tmp_path, monkeypatch):
     """Ages 0, 1, 0, 1, 0; answers of unequal length, some empty; γ = 1 so that the pool shows."""
-    generate = online.generate_answers
+    generate = AnswerGenerator.generate
 
     def shortened(*args):
         answers = generate(*args)
         return [[EOS] if n % 4 == 3 else answer[: 1 + n % 3] + [EOS] for n, answer in enumerate(answers)]
 
-    monkeypatch.setattr(online, "generate_answers", shortened)
+    monkeypatch.setattr(AnswerGenerator, "generate", shortened)
     trainer = Watched(
         make_model(attention_dropout=0.0),
         make_args(
@@ -312,7 +321,7 @@ def test_the_loss_is_the_ratio_weighted_mean_over_answers_with_fallbacks(tmp_pat
     # Only what is visited before the next refresh was generated: two steps of three rows.
     assert all(len(window["answers"].rows) <= 6 for window in trainer.windows)
     assert {int(row) for window in trainer.windows for row in window["answers"].rows} <= set(
-        trainer._online.mask.tolist()
+        trainer._refinement.mask.tolist()
     )
 
     table = Dataset.from_parquet(str(tmp_path / "generations" / "step-2.parquet"))
@@ -399,7 +408,7 @@ def test_unusable_answers_leave_the_offline_run(tmp_path, monkeypatch):
     offline = make_trainer(tmp_path / "a", **options, online_ratio=0.0, num_generations=1)
     offline.train()
     bad = itertools.cycle([[EOS], [9] * 8])
-    monkeypatch.setattr(online, "generate_answers", lambda trainer, questions, *args: [next(bad) for _ in questions])
+    monkeypatch.setattr(AnswerGenerator, "generate", lambda self, questions, seed: [next(bad) for _ in questions])
     refined = make_trainer(tmp_path / "b", **options)
     refined.train()
     entry = refined.state.log_history[0]
@@ -414,23 +423,24 @@ def test_unusable_answers_leave_the_offline_run(tmp_path, monkeypatch):
 def staged(tmp_path):
     """Two rows of two and three answers at step 3, visited at age 1, with scores set by the test."""
     trainer = make_trainer(tmp_path, importance_sampling_cap=3.0)
-    rows = trainer._online.mask[:2]
+    rows = trainer._refinement.mask[:2]
     tokens = [[9, EOS], [10, 11, EOS], [12, EOS], [13, EOS]]
     old = [np.full(len(answer), -2.0, np.float32) for answer in tokens]
-    trainer._online.answers = Answers(3, rows, tokens, old, np.zeros(4, np.int8), np.zeros((4, 3)))
-    trainer.state.global_step = 4
-    batch = {EXAMPLE_ID: torch.from_numpy(rows)[:, None], "input_ids": torch.zeros(2, 1)}
+    trainer._refinement.answers = Answers(3, rows, tokens, old, np.zeros(4, np.int8), np.zeros((4, 3)))
+    trainer._refinement.step = 4
+    micro_batch = MicroBatch(torch.from_numpy(rows)[:, None], torch.arange(2)[:, None])
+    batch = {MICRO_BATCH: micro_batch, "input_ids": torch.zeros(2, 1)}
     return trainer, batch
 
 
 def weigh(staged, monkeypatch, *changes):
     trainer, batch = staged
-    answers = trainer._online.answers
+    answers = trainer._refinement.answers
     scores = [values + change for values, change in zip(answers.log_probs, changes)]
-    monkeypatch.setattr(online, "score_answers", lambda *args: [s.astype(np.float32) for s in scores])
-    trainer._online._weigh([batch])
+    monkeypatch.setattr(trainer._refinement, "_score", lambda *args: [s.astype(np.float32) for s in scores])
+    trainer._refinement._weigh([batch])
     log = {name: values[-1] for name, values in trainer._metrics["train"].items() if name.startswith("online")}
-    return trainer._online._weights, log
+    return trainer._refinement._weights, log
 
 
 def test_exploding_and_vanishing_ratios(staged, monkeypatch):
@@ -461,26 +471,26 @@ def test_kinds_of_weights(options, expected, staged, monkeypatch):
 
 def test_an_answer_that_cannot_be_scored_any_more_falls_back(staged, monkeypatch):
     weights, _ = weigh(staged, monkeypatch, np.nan, 0.0, 0.0, 0.0)
-    answers = staged[0]._online.answers
+    answers = staged[0]._refinement.answers
     assert sorted(weights) == [1, 2, 3] and answers.used(int(answers.rows[0])) == [1]
     ids = torch.tensor([int(answers.rows[0])] * 4)
-    assert staged[0]._online.shares(ids, torch.tensor([-1, 1, 1, 1])).tolist() == [0.5, 0.5, 0.5, 0.5]
+    assert staged[0]._refinement.shares(ids, torch.tensor([-1, 1, 1, 1])).tolist() == [0.5, 0.5, 0.5, 0.5]
 
 
 def test_the_selector_sees_the_plain_mean_over_answers(staged):
     """C = ½ (mean of two losses + mean of three), or ½ (their sums)."""
     trainer, _ = staged
-    row = int(trainer._online.answers.rows[0])
+    row = int(trainer._refinement.answers.rows[0])
     ids, answers = (
-        torch.tensor([row] * 5 + [int(trainer._online._ids.max()) + 1] * 2),
+        torch.tensor([row] * 5 + [int(trainer._refinement._ids.max()) + 1] * 2),
         torch.tensor([0, 0, 1, 1, 1, -1, -1]),
     )
     losses = torch.tensor([1.0, 3, 4, 5, 9, 2, 4])
     for reduction, expected in (("mean", [4.0, 3.0]), ("sum", [11.0, 6.0])):
-        trainer.args.selection_loss = trainer._row_losses.reduction = reduction
-        shares = trainer._online.row_shares(ids, answers)
-        trainer._row_losses.add(ids, losses, ids * 0, shares, is_offline=answers < 0)
-        assert trainer._row_losses.collect()[1].tolist() == pytest.approx(expected)
+        trainer.args.selection_loss = trainer._selector_step.row_losses.reduction = reduction
+        shares = trainer._refinement.row_shares(ids, answers)
+        trainer._selector_step.row_losses.add(ids, losses, ids * 0, shares, is_offline=answers < 0)
+        assert trainer._selector_step.row_losses.collect()[1].tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

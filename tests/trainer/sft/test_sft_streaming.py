@@ -4,6 +4,7 @@ import pytest
 import torch
 from datasets import IterableDataset
 from sft_tiny import make_args, make_model, make_rows, make_tokenizer, sentence
+from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
@@ -54,8 +55,9 @@ def test_rho_grows_with_each_pass_over_a_stream_of_known_length(by, settings, ex
     columns = {"row": list(range(12)), "source": SOURCES}
     named = {"row": {"example_id_column": "row"}, "source": {"source_names": ["books", "chat", "web"]}}[by]
     trainer = make_trainer(tmp_path, columns, num_examples=12, **named, **{"max_steps": 10, **settings})
-    passes, begin = [], trainer._begin_epoch
-    trainer._begin_epoch = lambda: (passes.append(trainer.state.global_step), begin())
+    passes, callback = [], TrainerCallback()
+    callback.on_epoch_begin = lambda args, state, control, **kwargs: passes.append(state.global_step)
+    trainer.add_callback(callback)
     trainer.train()
     rhos = [entry["rho"] for entry in trainer.state.log_history if "rho" in entry]
     assert rhos == pytest.approx(expected)

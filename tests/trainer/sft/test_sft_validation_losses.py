@@ -43,7 +43,7 @@ def make_trainer(folder, validation, model=None, **overrides):
 def test_dpo_equals_trls(tmp_path):
     ours = make_trainer(tmp_path, preferences(), validation_loss="dpo", dpo_beta=0.3, max_length=7)
     ours.model_wrapped = ours.model
-    ours._validation.begin()
+    ours._validation.begin(ours._train_batch_size)
     with torch.no_grad():
         for parameter in ours.model.parameters():
             parameter.mul_(1.05)

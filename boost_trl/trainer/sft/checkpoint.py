@@ -1,0 +1,212 @@
+"""What is told and kept of learned weights: their table, the files beside the model, and the state that a checkpoint holds."""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from boost_trl.selection import Selector, WeightConfidence
+from boost_trl.selection.selector import WEIGHTS_NAME
+from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME
+from boost_trl.trainer.common.checkpoints import (
+    begin_checkpoint,
+    check_settings,
+    checkpoint_to_resume,
+    incomplete,
+    run_settings,
+)
+from boost_trl.trainer.common.hub_upload import (
+    push_checkpoint,
+    push_without_pickled_arguments,
+    put_pickled_arguments_aside,
+)
+from boost_trl.trainer.sft.pool import StreamedPool
+from boost_trl.trainer.sft.preparation import NumberedRowsTrainer
+from boost_trl.trainer.sft.results import (
+    CONFIDENCE_NAME,
+    DEFAULT_WEIGHT_COLUMN,
+    EXAMPLE_WEIGHTS_NAME,
+    AnswerTokens,
+    card_section,
+    select_top_rows,
+    selector_metrics,
+)
+
+
+STATE_NAME = "bilevel_state.safetensors"
+
+
+class LearnedWeightsTrainer(NumberedRowsTrainer):
+    """
+    [`~trl.SFTTrainer`] that tells, saves and restores the weights of `selector`. A subclass says what else it learns
+    ([`_learned_parts`]) and learns it; where `selector` is `None`, files and logs are TRL's.
+    """
+
+    selector: Selector | None = None
+    weight_confidence: WeightConfidence | None = None
+    num_validation_rows = 0
+    _answer_tokens: AnswerTokens | None = None
+    _state_at_start: dict[str, torch.Tensor] | None = None
+
+    def _learned_parts(self) -> list:
+        """What has a `state` that an exact continuation needs, beside the model and the selector's logits."""
+        raise NotImplementedError
+
+    # Results
+
+    def example_weights(self) -> Dataset:
+        """
+        What each training row counts.
+
+        Returns:
+            [`~datasets.Dataset`]: one row per original training row in its order: `index`, `weight` (mean one, times the
+            fixed weight where there is one), `score` (the logit), `text` (the row's first words) and, where known,
+            `source` and `category`. For streaming data one row per row number, or per source, without `text`.
+
+        Raises:
+            ValueError: if this trainer has no weights.
+        """
+        if self.selector is not None:
+            weights = self.selector.weights()
+            if self.args.weight_scale == "simplex":
+                weights = weights * self.pool.num_examples
+            return self.pool.table(weights, self.selector.logits())
+        if self.pool is None or isinstance(self.pool, StreamedPool):
+            raise ValueError("This trainer has no example weights: give it a `validation_dataset`.")
+        weights = torch.ones(self.pool.num_examples)
+        return self.pool.table(weights, torch.zeros(self.pool.num_examples))
+
+    def export_selected(self, dataset: Dataset, top_fraction: float = 1.0) -> Dataset:
+        """
+        The rows of largest weight, ready for another SFT run.
+
+        Args:
+            dataset ([`~datasets.Dataset`]):
+                The training data as it was given to the trainer, or other columns of the same rows.
+            top_fraction (`float`, *optional*, defaults to `1.0`):
+                Share of the rows to keep, at least one. Rows of weight 0 are never kept.
+
+        Returns:
+            [`~datasets.Dataset`]: the kept rows in their order with their weights, of mean one, in the column that
+            `args.weight_column` names (`weight` if it is `None`), in place of what was in it.
+
+        Raises:
+            ValueError: for another number of rows, a `top_fraction` outside of (0, 1], or one below 1 where all weights
+                are equal.
+            TypeError: if `dataset` is not a [`~datasets.Dataset`].
+        """
+        weights = self.example_weights()["weight"][:]
+        return select_top_rows(dataset, weights, top_fraction, self.args.weight_column or DEFAULT_WEIGHT_COLUMN)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.selector is not None and self.model.training:
+            for name, value in selector_metrics(self.selector, self.pool.labels, self._answer_tokens).items():
+                self._metrics["train"][name] = [value]
+        super().log(logs, start_time)
+
+    # Files
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        if self.selector is not None and self.args.should_save:
+            folder = Path(self.args.output_dir if output_dir is None else output_dir)
+            self.selector.save_pretrained(folder)
+            self.example_weights().to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+            if self.weight_confidence is not None:
+                text = json.dumps(self.weight_confidence.to_dict(), indent=2)
+                (folder / CONFIDENCE_NAME).write_text(text + "\n")
+            if _internal_call and output_dir is None:  # for a push: the pickled arguments stay here
+                put_pickled_arguments_aside(folder)
+
+    def push_to_hub(self, *args, **kwargs):
+        """As [`~trl.SFTTrainer.push_to_hub`]; with learned weights `training_args.bin` is not uploaded."""
+
+        if self.selector is None:
+            return super().push_to_hub(*args, **kwargs)
+        parent = super()
+        return push_without_pickled_arguments(self, lambda: parent.push_to_hub(*args, **kwargs))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.selector is None:
+            super()._push_from_checkpoint(checkpoint_folder)
+        else:
+            push_checkpoint(self, checkpoint_folder)
+
+    def _save_epoch_weights(self) -> None:
+        if self.is_world_process_zero():
+            path = Path(self.args.output_dir, "example_weights", f"epoch-{math.ceil(self.state.epoch or 0)}.parquet")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.example_weights().to_parquet(path)
+
+    def why_incomplete(self, checkpoint: Path) -> str | None:
+        """
+        Why this trainer, with learned weights, cannot resume from a folder that was not written to its end; `None` if it
+        can.
+        """
+        engines = {"deepspeed": self.is_deepspeed_enabled, "fsdp": self.is_fsdp_enabled}
+        return incomplete(checkpoint, self.args, (STATE_NAME, WEIGHTS_NAME), **engines)
+
+    def _checkpoint_to_resume(self, resume_from_checkpoint: str | bool | None) -> str | None:
+        """The folder that is meant, which is whole and of a run with this objective."""
+        folder = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir, self.why_incomplete)
+        if folder is not None:
+            check_settings(Path(folder), run_settings(self.args, FREE_ON_RESUME))
+        return folder
+
+    def _save_checkpoint(self, model, trial):
+        if self.selector is not None and self.args.should_save:
+            folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME))
+        super()._save_checkpoint(model, trial)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.selector is not None and self.args.should_save:
+            save_file(self._bilevel_state(), Path(output_dir, STATE_NAME))
+
+    def _bilevel_state(self) -> dict[str, torch.Tensor]:
+        """What is learned and drawn beside the model and the selector's logits."""
+        return {name: value for part in self._learned_parts() for name, value in part.state().items()}
+
+    def _load_bilevel_state(self, state: dict[str, torch.Tensor]) -> None:
+        for part in self._learned_parts():
+            part.load_state(state)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        path = Path(checkpoint, STATE_NAME)
+        if self.selector is None:
+            if path.is_file():
+                raise ValueError(
+                    f"{checkpoint} was written with learned weights, and this trainer has no `validation_dataset`. Give "
+                    "it one to continue, or start a new run with the checkpoint as `model`."
+                )
+            return
+        self.selector.resume_from(checkpoint)
+        self._load_bilevel_state(load_file(path))
+
+    def _forget_failed_attempt(self) -> None:
+        """What is learned beside the model starts every attempt at a batch size alike."""
+        if self._state_at_start is None:
+            state = self.selector.state_dict() | self._bilevel_state()
+            self._state_at_start = {name: value.clone() for name, value in state.items()}
+            return
+        own = self.selector.state_dict().keys()
+        self.selector.load_state_dict({name: self._state_at_start[name] for name in own})
+        self._load_bilevel_state(self._state_at_start)
+        self._metrics["train"].clear()
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+        super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
+        path = Path(self.args.output_dir, "README.md")
+        if self.selector is not None and self.is_world_process_zero():
+            section = card_section(
+                self.selector, self.num_validation_rows, self.state.log_history, self.weight_confidence
+            )
+            path.write_text(path.read_text(encoding="utf-8") + section, encoding="utf-8")

@@ -1,0 +1,100 @@
+"""TRL's preparation of rows that carry their numbers."""
+
+import copy
+from collections.abc import Callable
+
+from datasets import Dataset, IterableDataset
+from trl import SFTConfig, SFTTrainer
+
+from boost_trl.trainer.sft.example_ids import (
+    EXAMPLE_ID,
+    ExampleIdCollator,
+    hide_ids_in_labels,
+    take_ids_from_labels,
+)
+from boost_trl.trainer.sft.pool import Pool, StreamedPool, column_names
+
+
+class NumberedRowsTrainer(SFTTrainer):
+    """
+    [`~trl.SFTTrainer`] whose batches hold the numbers of their rows, wherever its preparation, packing and collation take
+    them. A subclass sets `pool` before it calls `__init__`; with `None` nothing is numbered, and this is TRL's trainer.
+    """
+
+    pool: Pool | StreamedPool | None = None
+
+    def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
+        prepare = super()._prepare_dataset
+        if not packing or EXAMPLE_ID not in column_names(dataset):
+            return prepare(dataset, processing_class, args, packing, formatting_func, dataset_name)
+
+        def prepare_text_once(dataset, args, packing):
+            format_text = None if packing else formatting_func
+            return prepare(dataset, processing_class, args, packing, format_text, dataset_name)
+
+        return packed_with_ids(prepare_text_once, dataset, args)
+
+    def prepare_like_evaluation(self, dataset: Dataset, name: str) -> Dataset:
+        """`dataset` with TRL's own preparation, never packed, with the columns that the collator reads.
+
+        Unless the arguments say so, its own columns and not the training data's decide whether prompts are learned.
+        """
+        if not self._skip_prepare_dataset:
+            of_training = self.completion_only_loss
+            self.completion_only_loss = learns_completions_only(dataset, self.args)
+            try:
+                dataset = self._prepare_dataset(
+                    dataset, self.processing_class, self.args, False, self._formatting_func, name
+                )
+            finally:
+                self.completion_only_loss = of_training
+        return self._remove_unused_columns(dataset, description=name)
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        if self.pool is not None and EXAMPLE_ID not in self._signature_columns:
+            self._signature_columns.append(EXAMPLE_ID)
+
+    def get_train_dataloader(self):
+        if self.pool is None:
+            return super().get_train_dataloader()
+        # Swapped for this one loader, so that `data_collator` stays what TRL and the user know.
+        collator = self.data_collator
+        self.data_collator = self.collator_with_ids()
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collator
+
+    def collator_with_ids(self) -> ExampleIdCollator:
+        """`data_collator` for rows with numbers."""
+        return ExampleIdCollator(self.data_collator, self.padding_free)
+
+
+def packed_with_ids(prepare: Callable[..., Dataset | IterableDataset], dataset, args: SFTConfig):
+    """
+    What `prepare` makes of `dataset` with packing, and a column of row numbers, one per token.
+
+    Everything up to packing comes first: packing truncates and shuffles by itself.
+
+    Args:
+        prepare (`Callable`): `(dataset, args, packing) -> dataset`, TRL's preparation.
+        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): rows with numbers.
+        args ([`~trl.SFTConfig`]): how to prepare.
+    """
+    unpacked = copy.copy(args)
+    unpacked.max_length, unpacked.shuffle_dataset = None, False
+    dataset = prepare(dataset, unpacked, False)
+    map_kwargs = {"num_proc": args.dataset_num_proc} if isinstance(dataset, Dataset) else {}
+    with args.main_process_first():
+        dataset = hide_ids_in_labels(dataset, **map_kwargs)
+    dataset = prepare(dataset, args, True)
+    with args.main_process_first():
+        return take_ids_from_labels(dataset, **map_kwargs)
+
+
+def learns_completions_only(dataset: Dataset, args: SFTConfig) -> bool:
+    """Whether the loss leaves prompts out: what `completion_only_loss` says, else TRL's rule for the columns."""
+    if args.completion_only_loss is not None:
+        return args.completion_only_loss
+    return {"prompt", "completion"} <= set(dataset.column_names)
