@@ -126,7 +126,7 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
             G, the model's answers to each such question, equation (32). A micro-batch grows by G − 1 rows for each of them.
         generation_interval (`int`, *optional*, defaults to `500`):
             K_gen, optimizer steps between two refreshes of the answers.
-        mask (`str`, *optional*, defaults to `"random"`):
+        online_mask (`str`, *optional*, defaults to `"random"`):
             Which rows: `"random"`, fixed throughout, or `"dynamic"`, those of lowest weight at each refresh.
         generation_temperature (`float`, *optional*, defaults to `0.8`):
             Sampling temperature of the answers. Losses and ratios are at temperature 1.
@@ -171,6 +171,8 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
 
         validation_batch_size (`int`, *optional*):
             The former name of `per_device_validation_batch_size`.
+        mask (`str`, *optional*):
+            The former name of `online_mask`.
     """
 
     def __post_init__(self):
@@ -232,8 +234,7 @@ def loss_name(loss: str | Callable) -> str:
 def complete_arguments(
     args: TrainingArguments | None, model
 ) -> tuple[SFTConfig, BilevelSFTSelfRefineConfig, str | Callable]:
-    """
-    What [`BilevelSFTSelfRefineTrainer`] makes of the arguments that it is given.
+    """Arguments of [`BilevelSFTSelfRefineTrainer`], completed.
 
     Returns:
         `tuple`: what [`~trl.SFTTrainer`] is given where nothing is weighted; the same with our fields at their defaults

@@ -13,7 +13,7 @@ from sft_two_processes import ZERO
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
 
-SETTINGS = {"random": {}, "dynamic": {"mask": "dynamic", "selector_baseline": "token"}} | {
+SETTINGS = {"random": {}, "dynamic": {"online_mask": "dynamic", "selector_baseline": "token"}} | {
     name: {"deepspeed": settings["deepspeed"]} for name, settings in ZERO.items()
 }
 

@@ -24,12 +24,11 @@ def check_before_preparation(
     validation_dataset,
     formatting_func: Callable | None,
 ) -> None:
-    """
-    Raises:
-        ValueError: for settings that do not go with the data, a validation set that cannot be used, or a ρ that leaves its
-            range.
-        TypeError: for a validation set that is no [`~datasets.Dataset`].
-        ImportError: for `use_vllm` without vLLM.
+    """Raises:
+    ValueError: for settings that do not go with the data, a validation set that cannot be used, or a ρ that leaves its
+        range.
+    TypeError: for a validation set that is no [`~datasets.Dataset`].
+    ImportError: for `use_vllm` without vLLM.
     """
     learned = validation_dataset is not None
     check_online(args, train_dataset, learned)
@@ -62,9 +61,8 @@ def check_loss_can_be_weighted(args: BilevelSFTSelfRefineConfig, compute_loss_fu
 
 
 def check_parallelism(parallelism: ParallelismConfig | None, tp_size: int, padding_free: bool, learned: bool) -> None:
-    """
-    Raises:
-        ValueError: for a parallelism that splits rows in a way that weights do not follow.
+    """Raises:
+    ValueError: for a parallelism that splits rows in a way that weights do not follow.
     """
     if parallelism is not None and parallelism.sp_enabled:
         raise ValueError(
@@ -209,13 +207,13 @@ def warn_of_single_visit(selector: Selector, num_epochs: float) -> None:
 
 
 def explain_objective(objective: float, pool_loss: float, step: int, args: BilevelSFTSelfRefineConfig) -> str:
-    """What to say of an objective that is not finite, after `step` optimizer steps."""
+    """Message for an objective that is not finite, after `step` optimizer steps."""
     causes = "a learning rate that is too high, or a bad row in `train_dataset`"
     if args.online_ratio > 0 and args.importance_sampling_cap is None:
         causes = "importance ratios that explode: set `importance_sampling_cap`, or lower `generation_interval`"
     return (
-        f"The loss is {objective} at step {step + 1} (mean weighted loss of the pool: {pool_loss}). The model cannot learn "
-        f"from it: look for {causes}."
+        f"the loss is {objective} at step {step + 1} (mean weighted loss of the pool: {pool_loss}); the model cannot learn "
+        f"from it: look for {causes}"
     )
 
 

@@ -39,8 +39,7 @@ def answer_start(labels: list[int]) -> int:
 
 
 class AnswerGenerator:
-    """
-    Samples one answer to each question from the model as it is.
+    """Samples one answer to each question from the model as it is.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): the model.
@@ -69,8 +68,7 @@ class AnswerGenerator:
         return end_tokens(self.accelerator.unwrap_model(self._model), self.tokenizer)
 
     def generate(self, questions: list[list[int]], seed: int) -> list[list[int]]:
-        """
-        One sampled answer to each question, up to and including its end token if it reached one.
+        """One sampled answer to each question, up to and including its end token if it reached one.
 
         Questions are sorted by length and answered in batches, of which each process takes its share. The random numbers
         are drawn apart from the training's, by batch: the answers depend neither on the number of processes nor on what

@@ -25,8 +25,7 @@ def token_losses(log_probs: torch.Tensor, loss_type: str) -> torch.Tensor:
 def weighting(
     losses: torch.Tensor, kept: torch.Tensor, weights: torch.Tensor, num_items: torch.Tensor | int, scale: int = 1
 ) -> torch.Tensor:
-    """
-    What turns TRL's loss, in which every token counts 1, into one in which token t counts w_t: s · Σ_t (w_t − 1) ℓ_t / N.
+    """The term that turns TRL's loss, in which every token counts 1, into one in which token t counts w_t: s · Σ_t (w_t − 1) ℓ_t / N.
 
     TRL computes its loss itself, with its metrics, its normaliser and its auxiliary loss; nothing of it is copied. Where
     all weights are 1 this is exactly 0, so that the run is SFTTrainer's to the last bit. (Scaled log-probabilities handed to
@@ -43,7 +42,7 @@ def weighting(
     return scale * (change * losses).sum() / torch.as_tensor(num_items).clamp(min=1)
 
 
-class RowLosses:
+class RowLossAccumulator:
     """Sums and counts of token losses per row number, on the CPU, until [`collect`] gathers and divides them.
 
     A number may come several times: as a row that was drawn again, or as different rows of one source. Their mean is over

@@ -336,8 +336,7 @@ def make_pool(dataset, args: BilevelSFTSelfRefineConfig, learned: bool) -> Pool 
 
 
 def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: BilevelSFTSelfRefineConfig):
-    """
-    The prepared dataset without the rows that preparation has dropped, or left without a token to predict: they are none of
+    """The prepared dataset without the rows that preparation has dropped, or left without a token to predict: they are none of
     the N. The pool leaves them out as well, and the log says so.
 
     Raises:
@@ -350,8 +349,8 @@ def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: BilevelSFTSel
         return dataset
     if not len(rows):
         raise ValueError(
-            "Nothing is left of `train_dataset` after preparation: no row has a token to learn within `max_length` "
-            "(the first token of a row is never learned)."
+            "nothing is left of `train_dataset` after preparation: no row has a token to learn within `max_length` "
+            "(the first token of a row is never learned)"
         )
     first = pool.original_row(int(np.setdiff1d(np.arange(count), rows)[0]))
     logger.warning(

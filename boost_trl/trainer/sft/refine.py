@@ -99,8 +99,7 @@ class VisitForecast:
 
 
 class SelfRefinement:
-    """
-    Puts the model's own answers in the place of masked rows.
+    """Puts the model's own answers in the place of masked rows.
 
     Args:
         dataset ([`~datasets.Dataset`]): prepared training rows with the columns that the collator reads.
@@ -139,7 +138,7 @@ class SelfRefinement:
         self._check_questions()
         self.mask = draw_mask(pool.num_examples, args.online_ratio, args.seed)
         if not len(self.mask):
-            raise ValueError(f"`online_ratio` {args.online_ratio} of {pool.num_examples} rows is less than one row.")
+            raise ValueError(f"`online_ratio` {args.online_ratio} of {pool.num_examples} rows is less than one row")
         self.answers: Answers | None = None
         self.step = 0
         self._weights: dict[int, torch.Tensor] = {}
@@ -147,12 +146,11 @@ class SelfRefinement:
     def begin_training(
         self, dataloader: DataLoader, collator: ExampleIdCollator, batch_size: int, max_steps: int
     ) -> None:
-        """
-        Args:
-            dataloader ([`~torch.utils.data.DataLoader`]): the prepared training loader.
-            collator ([`~boost_trl.trainer.sft.example_ids.ExampleIdCollator`]): its collator.
-            batch_size (`int`): rows per process and micro-batch.
-            max_steps (`int`): optimizer steps of the whole training.
+        """Args:
+        dataloader ([`~torch.utils.data.DataLoader`]): the prepared training loader.
+        collator ([`~boost_trl.trainer.sft.example_ids.ExampleIdCollator`]): its collator.
+        batch_size (`int`): rows per process and micro-batch.
+        max_steps (`int`): optimizer steps of the whole training.
         """
         self._forecast = VisitForecast(
             dataloader, self.accelerator.num_processes, batch_size, self.args.gradient_accumulation_steps
@@ -162,8 +160,7 @@ class SelfRefinement:
     # Refreshes
 
     def refine(self, batches: list[dict[str, Any]], step: int) -> None:
-        """
-        New answers where they are due after `step` optimizer steps; then `batches`, changed in place, hold them, and what
+        """New answers where they are due after `step` optimizer steps; then `batches`, changed in place, hold them, and what
         each of their tokens is of its row.
         """
         self.step = step
@@ -178,7 +175,7 @@ class SelfRefinement:
         seed = self.args.seed * 1_000_003 + self.step
         self.write()
         metrics = {}
-        if self.args.mask == "dynamic":
+        if self.args.online_mask == "dynamic":
             logits = self.selector.logits().numpy()
             mask = draw_mask(self.pool.num_examples, self.args.online_ratio, seed, logits)
             if self.answers is not None:
@@ -232,7 +229,7 @@ class SelfRefinement:
         places = rows_without_question(self._dataset)
         if len(places):
             raise ValueError(
-                f"Row {self.pool.original_row(self._ids[places[0]])} of `train_dataset` has no question ({len(places)} of {len(self._ids)} rows "
+                f"row {self.pool.original_row(self._ids[places[0]])} of `train_dataset` has no question ({len(places)} of {len(self._ids)} rows "
                 "have none): no token that is not learned comes before its answer. `online_ratio` needs rows with "
                 "`prompt` and `completion`, or `messages` with `assistant_only_loss=True`; with such rows, set "
                 "`completion_only_loss=True` (or leave it at `None`), and raise `max_length` if "
@@ -326,7 +323,7 @@ class SelfRefinement:
         micro_batch.is_counted = torch.tensor(flags)[places].to(device)
 
     def _plan_shares(self, batch: dict[str, Any]) -> None:
-        """What part of its row each token's answer is, for the loss and for the selector."""
+        """Set the share of its row that each token's answer stands for, for the loss and for the selector."""
         micro_batch, is_label = batch[MICRO_BATCH], batch["labels"] != -100
         ids, answers = _of_tokens(micro_batch, is_label)
         micro_batch.shares = torch.ones(is_label.shape, device=is_label.device)
@@ -340,8 +337,7 @@ class SelfRefinement:
     def token_weights(
         self, batch: dict[str, Any], row_weights: torch.Tensor, num_items: torch.Tensor | int | None
     ) -> torch.Tensor:
-        """
-        What the loss of each token is multiplied by: the weight of its row, times what part of its row its answer is, times
+        """Factor of the loss of each token: the weight of its row, times what part of its row its answer is, times
         r.
 
         Args:

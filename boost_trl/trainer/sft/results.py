@@ -201,8 +201,7 @@ def card_section(
 def selector_metrics(
     selector: Selector, labels: np.ndarray | None, answer_tokens: AnswerTokens | None
 ) -> dict[str, float]:
-    """
-    What is logged of the weights: `selector/n_eff`, `selector/entropy`, `selector/max_weight`, `selector/share_seen` and,
+    """Metrics of the weights: `selector/n_eff`, `selector/entropy`, `selector/max_weight`, `selector/share_seen` and,
     where they are known, `selector/auc` against `labels`, (N,) bool, and `selector/coverage`.
     """
     metrics = {
@@ -221,8 +220,7 @@ def selector_metrics(
 def trusted_rows(
     validation_dataset: Dataset, eval_dataset, args: BilevelSFTSelfRefineConfig, may_keep_aside: bool
 ) -> tuple[Dataset, Dataset | None]:
-    """
-    What is left of the validation set, and raw rows by which to measure how far the weights can be trusted: those of the
+    """The rest of the validation set, and raw rows by which to measure how far the weights can be trusted: those of the
     evaluation set, else a share of the validation set, which is said in the log.
 
     Args:

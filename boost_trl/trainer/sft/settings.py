@@ -3,12 +3,12 @@ mistake on the command line is reported before torch is loaded.
 """
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 from boost_trl.selection.choices import LEVELS, OPTIMIZERS, RESPONSE_WEIGHTINGS, SELECTORS, WEIGHT_SCALES
 from boost_trl.selection.penalty_schedule import PenaltySchedule
+from boost_trl.trainer.common.renamed_fields import take_former_name
 
 
 _WHOLE_NUMBERS = (
@@ -199,12 +199,16 @@ class SFTSelfRefineSettings:
         default=500,
         metadata={"help": "Optimizer steps between two refreshes of the model's answers."},
     )
-    mask: str = field(
+    online_mask: str = field(
         default="random",
         metadata={
             "help": "Rows with the model's answers: 'random' ones, or at each refresh ('dynamic') those of lowest weight.",
             "choices": ["random", "dynamic"],
         },
+    )
+    mask: str | None = field(
+        default=None,
+        metadata={"help": "Deprecated: the former name of `online_mask`."},
     )
     generation_temperature: float = field(
         default=0.8,
@@ -285,14 +289,15 @@ class SFTSelfRefineSettings:
     )
 
     def __post_init__(self):
-        self._rename_validation_batch_size()
+        take_former_name(self, "validation_batch_size", "per_device_validation_batch_size")
+        take_former_name(self, "mask", "online_mask")
         for name in (
             "selector",
             "selector_optimizer",
             "selector_loss_at",
             "selection_loss",
             "weight_scale",
-            "mask",
+            "online_mask",
             "importance_sampling_level",
             "response_weighting",
             "vllm_mode",
@@ -322,22 +327,6 @@ class SFTSelfRefineSettings:
         # Only ρ in the first epoch: without a validation set training may last any number of epochs.
         self.penalty_schedule(1)
 
-    def _rename_validation_batch_size(self) -> None:
-        if self.validation_batch_size is None:
-            return
-        warnings.warn(
-            "`validation_batch_size` is now `per_device_validation_batch_size`, with the same meaning; the old name will be "
-            "removed in the next version.",
-            FutureWarning,
-            stacklevel=5,
-        )
-        if self.per_device_validation_batch_size not in (None, self.validation_batch_size):
-            raise ValueError(
-                f"`validation_batch_size` is {self.validation_batch_size} and `per_device_validation_batch_size` "
-                f"{self.per_device_validation_batch_size}: they are one setting; give the second only"
-            )
-        self.per_device_validation_batch_size, self.validation_batch_size = self.validation_batch_size, None
-
     def _check_numbers(self) -> None:
         for name in _WHOLE_NUMBERS:
             _check_whole(name, getattr(self, name))
@@ -357,9 +346,9 @@ class SFTSelfRefineSettings:
         if not 0 <= self.online_ratio < 1:
             raise ValueError(f"`online_ratio` must be in [0, 1), got {self.online_ratio}")
         if self.online_ratio == 0:
-            if self.num_generations > 1 or self.mask == "dynamic" or self.use_vllm:
+            if self.num_generations > 1 or self.online_mask == "dynamic" or self.use_vllm:
                 raise ValueError(
-                    f"num_generations={self.num_generations}, mask='{self.mask}' and use_vllm={self.use_vllm} have no "
+                    f"num_generations={self.num_generations}, online_mask='{self.online_mask}' and use_vllm={self.use_vllm} have no "
                     "effect with `online_ratio=0`; set `online_ratio`, or leave them out"
                 )
             return
@@ -368,10 +357,10 @@ class SFTSelfRefineSettings:
                 "selector='bmo_exact' needs the losses of all rows, and `online_ratio` answers only the questions that "
                 "are about to be visited; use 'bmo'"
             )
-        if self.mask == "dynamic" and self.selector in ("mixing", "uniform"):
+        if self.online_mask == "dynamic" and self.selector in ("mixing", "uniform"):
             raise ValueError(
-                f"mask='dynamic' masks the rows of lowest weight, and selector='{self.selector}' weighs all the same; "
-                "use `mask='random'`"
+                f"online_mask='dynamic' masks the rows of lowest weight, and selector='{self.selector}' weighs all the same; "
+                "use `online_mask='random'`"
             )
 
     def penalty_schedule(self, num_epochs: float) -> PenaltySchedule:

@@ -107,7 +107,7 @@ class ValidationLoss:
         return {**self.collate([self.dataset[row] for row in rows]), VALIDATION_ROWS: torch.tensor(rows)}
 
     def num_items(self, batches: list[dict[str, Any]], scaled: bool) -> torch.Tensor | int | None:
-        """What the summed losses of `batches` are divided by, over all processes; `None`: by each batch's own count."""
+        """Divisor of the summed losses of `batches`, over all processes; `None`: each batch's own count."""
         return self._count_items(batches) if scaled else None
 
     def loss_sum(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor | int]:
@@ -240,8 +240,7 @@ def num_input_tokens(inputs: dict[str, Any]) -> int:
 
 
 def make_validation_loss(loss: str | Callable, *args, **kwargs) -> ValidationLoss:
-    """
-    The upper level that `loss` names, from the arguments of [`ValidationLoss`], on a set that
+    """The upper level that `loss` names, from the arguments of [`ValidationLoss`], on a set that
     [`~boost_trl.trainer.sft.checks.check_validation_dataset`] accepts.
     """
     if callable(loss):
