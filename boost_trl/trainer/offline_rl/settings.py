@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers
 from boost_trl.trainer.offline_rl.schedule import check_max_steps
 
 
@@ -282,6 +283,7 @@ class OfflineRLSettings:
     max_new_tokens: int = field(default=64, metadata={"help": "Length limit of one action in those games."})
 
     def __post_init__(self):
+        check_trainer_numbers(self)
         self._check_values()
         self._check_validation_batch_size()
         if self.penalty_alpha_final is None:

@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from boost_trl.selection.choices import LEVELS, OPTIMIZERS, RESPONSE_WEIGHTINGS, SELECTORS, WEIGHT_SCALES
 from boost_trl.selection.penalty_schedule import PenaltySchedule
 from boost_trl.trainer.common.renamed_fields import take_former_name
+from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers
 
 
 _WHOLE_NUMBERS = (
@@ -291,6 +292,7 @@ class SFTSelfRefineSettings:
     def __post_init__(self):
         take_former_name(self, "validation_batch_size", "per_device_validation_batch_size")
         take_former_name(self, "mask", "online_mask")
+        check_trainer_numbers(self)
         for name in (
             "selector",
             "selector_optimizer",
