@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def parse_resume(value: str | bool | None, output_dir: str) -> str | bool | None:
-    """What `Trainer.train` takes for what the command line gives, which is text.
+    """Argument of `Trainer.train` from the text of the command line.
 
     Args:
         value (`str` or `bool`, *optional*): `"true"` for the last checkpoint in `output_dir`, or a folder.

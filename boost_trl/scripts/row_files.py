@@ -38,7 +38,7 @@ def load_rows(path: str, config: str | None = None, split: str = "train"):
 
 
 def type_of_file(name: str) -> str | None:
-    """What `datasets.load_dataset` calls the type of a file of rows, `None` for any other name."""
+    """Name of the type of a file of rows for `datasets.load_dataset`, `None` for any other name."""
     return _FILE_TYPES.get(Path(name).suffix.lower())
 
 

@@ -1,4 +1,4 @@
-"""What a command prints in one line when a run cannot resume. No import here is heavy."""
+"""Error that a command prints in one line when a run cannot resume. No import here is heavy."""
 
 
 class CheckpointError(ValueError):

@@ -565,10 +565,10 @@ def test_conversations_train_with_their_last_reply_replaced(tmp_path):
         ({"generation_temperature": 0.0}, "`generation_temperature` must be positive"),
         ({"importance_sampling_cap": 0.0}, "must be positive, got 0.0"),
         ({"online_mask": "bottom"}, "must be one of 'random', 'dynamic'"),
-        ({"packing": True}, "Use `packing=False`"),
-        ({"loss_type": "dft"}, "Use `'nll'`"),
-        ({"selector": "bmo_exact"}, "Use 'bmo'"),
-        ({"selector": "uniform", "online_mask": "dynamic"}, "Use `online_mask='random'`"),
+        ({"packing": True}, "use `packing=False`"),
+        ({"loss_type": "dft"}, "use `'nll'`"),
+        ({"selector": "bmo_exact"}, "use 'bmo'"),
+        ({"selector": "uniform", "online_mask": "dynamic"}, "use `online_mask='random'`"),
     ],
 )
 def test_senseless_settings_raise(options, message, tmp_path):
