@@ -8,11 +8,11 @@ SCRIPT = """
 import sys
 from datasets import Dataset
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
-from boost_trl.environments.embedded_lm import END, tiny_gpt2, train_on_texts, word_tokenizer
+from boost_trl.environments.embedded_lm import END, build_from_texts
 
-tokenizer = word_tokenizer("a b c".split())
-model = tiny_gpt2(tokenizer, hidden_size=8, num_layers=1, num_heads=1)
-train_on_texts(model, tokenizer, [f"a{END}", f"a b c{END}"], steps=2)
+sizes = {"hidden_size": 8, "num_layers": 1, "num_heads": 1}
+texts = [f"a{END}", f"a b c{END}"]
+model, tokenizer = build_from_texts("test", "a b c".split(), [(texts, 2)], cache_dir=sys.argv[1], **sizes)
 rows = [
     {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}], "rewards": [float(i)]}
     for i in range(8)

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedT
 
 from boost_trl.cache_folder import cache_folder
 from boost_trl.files import whole_folder, write_whole
+from boost_trl.models.deepspeed_device import tell_deepspeed_the_device
 
 
 logger = logging.getLogger(__name__)
@@ -229,6 +230,7 @@ def build_from_texts(
     stages = stages() if callable(stages) else stages
     folder = parent / f"{name}-{fingerprint([[list(texts), steps] for texts, steps in stages])}"
     if not (folder / "config.json").is_file():
+        tell_deepspeed_the_device()
         tokenizer = word_tokenizer(words)
         model = tiny_gpt2(tokenizer, seed=seed, **model_sizes)
         for number, (texts, steps) in enumerate(stages, start=1):

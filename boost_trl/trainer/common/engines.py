@@ -1,11 +1,10 @@
-"""Support of DeepSpeed, and refusal of other engines.
+"""What DeepSpeed asks of a trainer, and which engines are refused.
 
 Under ZeRO-3 every process holds a piece of every parameter, and a module's parameters are whole only within its own
 forward and backward. Whoever reads or writes them elsewhere does so in [`gathered`] or [`whole_model`], which all
 processes have to enter together.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -13,13 +12,6 @@ import torch
 from accelerate import DistributedType
 from torch import nn
 from transformers import TrainingArguments
-
-
-def tell_deepspeed_the_device() -> None:
-    """DeepSpeed, which accelerate imports wherever it is installed, looks for an accelerator and warns where there is none.
-    To be called before `Trainer` is initialised."""
-    if not torch.accelerator.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def check_deepspeed_config(args: TrainingArguments) -> None:
@@ -168,8 +160,8 @@ def innermost_optimizer(optimizer) -> torch.optim.Optimizer:
 
 
 def optimized_tensors(optimizer) -> Iterator[tuple[dict, torch.Tensor]]:
-    """Tensors that the innermost optimizer steps, each with its parameter group: parameters or, under ZeRO, flat
-    float32 partitions of this process."""
+    """What the innermost optimizer steps, each with its parameter group: parameters or, under ZeRO, flat float32 partitions
+    of this process."""
     inner = innermost_optimizer(optimizer)
     while hasattr(optimizer, "optimizer"):
         if hasattr(optimizer, "sub_group_to_group_id"):

@@ -1,21 +1,24 @@
-"""Length of the fits of validated reweighting, so that they cost little beside the training that they precede."""
+"""How long the fits of validated reweighting are, so that they cost little beside the training that they precede."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from boost_trl.models.value_heads import ValueHeadsConfig
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
 
-# Scoring may take this many times as long as training.
-COST_LIMIT = 3.0
+# Scoring is to take at most three times as long as training; what is not counted is given this much room.
+COST_LIMIT = 2.5
 LONGEST_FIT, SHORTEST_FIT = 400, 16
 # θ is fitted for a fit's length divided by one of these.
 STEP_DIVISORS = (64, 16, 4, 1)
 # Adam's update of the heads takes about as long as this many tokens.
 _ADAM_TOKENS = 32
-# Training multiplies states and matrix three times: for the loss, and twice in the backward pass.
-_FORWARD_SHARE = 1 / 3
+# A token, a word and a state's entry: two operations for the loss, four in the backward pass.
+_FORWARD, _FORWARD_AND_BACKWARD = 2, 6
+# What an update takes beside: 1 ms of a fit, 3 ms of Trainer, at a CPU core's 50 operations per nanosecond.
+_FIT_OVERHEAD, _TRAINER_OVERHEAD = 5e7, 1.5e8
 
 
 def affordable_steps(
@@ -25,14 +28,14 @@ def affordable_steps(
     *,
     num_candidates: int,
     num_words: int,
-    vocab_size: int,
+    heads: ValueHeadsConfig,
     updates: int,
     rows_per_update: float,
 ) -> int:
-    """The updates of a fit such that scoring costs at most three times the training of the heads: 16 to 400.
+    """The updates of a fit such that scoring takes at most about three times as long as training: 16 to 400.
 
-    The cost is counted in tokens times words, that of scoring in the worst case of the search for θ's length and with
-    Adam's part. What else a policy update costs, a trained backbone above all, is left out: training is longer than that.
+    Operations are counted, those of scoring in the worst case of the search for θ's length. Of training only the heads are,
+    not a trained backbone.
 
     Args:
         args (`BilevelOfflineRLConfig`): `guard` and `score_batch_size`.
@@ -40,22 +43,26 @@ def affordable_steps(
         num_pool (`int`): N.
         num_candidates (`int`): what the guard compares.
         num_words (`int`): of the heads that are fitted.
-        vocab_size (`int`): of the heads that are trained.
+        heads (`ValueHeadsConfig`): those that are trained.
         updates (`int`): of training.
         rows_per_update (`float`): rows of one process in each of them.
     """
     pool_tokens, validation_tokens = float(action_counts[:num_pool].mean()), float(action_counts[num_pool:].mean())
     num_validation = len(action_counts) - num_pool
-    training = updates * vocab_size * rows_per_update * pool_tokens
-    per_step = sum(
-        share * (min(rows, args.score_batch_size) * (pool_tokens if of_pool else validation_tokens) + _ADAM_TOKENS)
-        for rows, of_pool, share in _fits(args, num_pool, num_validation, num_candidates)
-    )
+    entries = heads.hidden_size * heads.num_q_heads
+
+    def fit(rows: float, of_pool: bool) -> float:
+        tokens = min(rows, args.score_batch_size) * (pool_tokens if of_pool else validation_tokens) + _ADAM_TOKENS
+        return _FORWARD_AND_BACKWARD * entries * num_words * tokens + _FIT_OVERHEAD
+
+    training = _FORWARD_AND_BACKWARD * entries * heads.vocab_size * rows_per_update * pool_tokens + _TRAINER_OVERHEAD
+    fits = _fits(args, num_pool, num_validation, num_candidates)
+    per_step = sum(share * fit(rows, of_pool) for rows, of_pool, share in fits)
     evaluations = 1 + 4 * args.guard + 1
-    fixed = _FORWARD_SHARE * evaluations * num_words * float(action_counts[:num_pool].sum())
-    if num_words < vocab_size:
-        fixed += _FORWARD_SHARE * vocab_size * float(action_counts.sum())
-    return int(np.clip((COST_LIMIT * training - fixed) / (num_words * per_step), SHORTEST_FIT, LONGEST_FIT))
+    fixed = _FORWARD * entries * evaluations * num_words * float(action_counts[:num_pool].sum())
+    if num_words < heads.vocab_size:
+        fixed += _FORWARD * entries * heads.vocab_size * float(action_counts.sum())
+    return int(np.clip((COST_LIMIT * updates * training - fixed) / per_step, SHORTEST_FIT, LONGEST_FIT))
 
 
 def _fits(

@@ -1,4 +1,4 @@
-"""Initialisation of the value heads: the LM's own output matrix, calibrated on training rows."""
+"""Where the value heads start: the LM's own output matrix, calibrated on training rows (SPEC §3)."""
 
 import logging
 

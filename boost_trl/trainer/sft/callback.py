@@ -7,7 +7,8 @@ from transformers import TrainerCallback
 
 
 class BilevelCallback(TrainerCallback):
-    """Calls functions when training, epochs and optimizer steps begin and end.
+    """
+    Calls functions when training, epochs and optimizer steps begin and end.
 
     Args:
         begin_training (`Callable`): given the training loader.
