@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from boost_trl.selection import Selector, WeightConfidence
-from boost_trl.selection.selector import WEIGHTS_NAME
+from boost_trl.selection.selector import CONFIG_NAME, WEIGHTS_NAME
 from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME
 from boost_trl.trainer.common.checkpoints import (
     begin_checkpoint,
@@ -148,7 +148,7 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
         can.
         """
         engines = {"deepspeed": self.is_deepspeed_enabled, "fsdp": self.is_fsdp_enabled}
-        return incomplete(checkpoint, self.args, (STATE_NAME, WEIGHTS_NAME), **engines)
+        return incomplete(checkpoint, self.args, (STATE_NAME, WEIGHTS_NAME, CONFIG_NAME), **engines)
 
     def _checkpoint_to_resume(self, resume_from_checkpoint: str | bool | None) -> str | None:
         """The folder that is meant, which is whole and of a run with this objective."""
