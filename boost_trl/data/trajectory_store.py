@@ -1,12 +1,12 @@
 """Tokenised trajectories in flat arrays, and ragged batches of them."""
 
+import copy
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from boost_trl.data.tokenization import TokenizedTrajectory
 
@@ -60,11 +60,8 @@ def _ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
 
 
-class TrajectoryStore(Dataset):
+class TrajectoryStore:
     """All trajectories of a dataset in flat arrays, so that a batch is a few vectorised gathers.
-
-    As a `torch.utils.data.Dataset` an item is only `{"index": i}`: the trainer collates whole optimizer batches itself,
-    because a trajectory's weight depends on all of them.
 
     Args:
         trajectories (`Iterable[TokenizedTrajectory | None]`): from `tokenize_trajectories`; `None` rows are left out.
@@ -101,8 +98,21 @@ class TrajectoryStore(Dataset):
     def __len__(self) -> int:
         return len(self.original_row)
 
-    def __getitem__(self, index: int) -> dict[str, int]:
-        return {"index": index}
+    def first(self, count: int) -> "TrajectoryStore":
+        """A store of rows 0..count-1, in this one's memory."""
+        if not 0 <= count <= len(self):
+            raise ValueError(f"`count` is {count}; the store has {len(self)} rows")
+        rows = copy.copy(self)
+        for name in ("original_row", "input_lengths", "action_counts", "is_cut", "state_counts"):
+            setattr(rows, name, getattr(self, name)[:count])
+        for name in ("_input_start", "_action_start", "_state_start"):
+            setattr(rows, name, getattr(self, name)[:count])
+        rows._input_ids = self._input_ids[: rows.input_lengths.sum()]
+        for name in ("_rewards", "_returns", "_discounts", "_actions"):
+            setattr(rows, name, getattr(self, name)[: rows.action_counts.sum()])
+        rows._state_positions = self._state_positions[: rows.num_states]
+        rows.states = None if self.states is None else self.states[: rows.num_states]
+        return rows
 
     @property
     def num_states(self) -> int:

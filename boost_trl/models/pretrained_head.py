@@ -12,6 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from boost_trl import __version__
+from boost_trl.hub_names import SMOLLM2, resolve_model_name
 
 
 class PretrainedHead(torch.nn.Module):
@@ -103,9 +104,20 @@ def _find(source: str | Path, filename: str, **hub_kwargs) -> Path:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: is {source} the output_dir of a finished training?")
         return path
+    _check_name(str(source), filename, **hub_kwargs)
     try:
         return Path(hf_hub_download(str(source), filename, **hub_kwargs))
     except EntryNotFoundError as error:
         raise FileNotFoundError(
             f"{filename} is neither in a local folder {source} nor to be had from the Hub repository of that name"
         ) from error
+
+
+def _check_name(name: str, filename: str, revision: str | None = None, cache_dir: str | None = None, **kwargs) -> None:
+    """Refuse at once a name of which `hf_hub_download` would ask the Hub again and again."""
+    if name == SMOLLM2:
+        raise FileNotFoundError(
+            f"{name!r} is a plain language model, which has no {filename}: name the output_dir of a finished training"
+        )
+    # As that of a model, the file may lie in the cache.
+    resolve_model_name(name, revision=revision, cache_dir=cache_dir, gguf_file=filename, **kwargs)

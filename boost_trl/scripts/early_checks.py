@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 
 def parse_own_options(own_types: Sequence[type], others: dict[str, str], arguments: Sequence[str], prog: str) -> tuple:
     """Instances of `own_types`, which check themselves, from the command line and its `--config`.
@@ -32,7 +34,10 @@ def parse_own_options(own_types: Sequence[type], others: dict[str, str], argumen
     parser = TrlParser(
         own_types, prog=prog, add_help=False, allow_abbrev=False, usage=f"{prog} --help lists all options"
     )
-    *parsed, rest = parser.parse_args_and_config(list(arguments), return_remaining_strings=True)
+    try:
+        *parsed, rest = parser.parse_args_and_config(list(arguments), return_remaining_strings=True)
+    except yaml.YAMLError as error:
+        raise ValueError(f"`--config` is no YAML: {error}") from error
     foreign = _field_names(others)
     if foreign is not None:
         _check_option_names(rest, foreign, {field.name for own in own_types for field in dataclasses.fields(own)})

@@ -29,7 +29,7 @@ OLD_NAMES = {
 @dataclass
 class OfflineRLArguments(ValidationScriptArguments):
     """Data and games of `boost-trl offline-rl`: those of [`~trl.ScriptArguments`] and what is ours. Rows are
-    trajectories: .jsonl or .parquet files, or datasets of the Hub.
+    trajectories: .jsonl, .json, .csv or .parquet files, or datasets of the Hub.
 
     The model is described by TRL's [`~trl.ModelConfig`], training by [`BilevelOfflineRLConfig`].
     """
@@ -142,8 +142,10 @@ def main(script_args: OfflineRLArguments, training_args, model_args) -> dict[str
 def prepare(script_args: OfflineRLArguments, training_args, model_args) -> Callable[[], dict[str, float]]:
     """Check and load everything; what is returned trains, saves, evaluates and returns the evaluation's metrics."""
     from boost_trl import make_env
+    from boost_trl.scripts.resume_argument import parse_resume
 
     check_model_arguments(model_args)
+    training_args.resume_from_checkpoint = parse_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     evaluates = training_args.eval_strategy != "no"
     train, validation, evaluation = load_datasets(script_args, training_args.method, evaluates)
     environment = tasks = None
@@ -177,11 +179,7 @@ def prepare(script_args: OfflineRLArguments, training_args, model_args) -> Calla
 
 
 def _train(trainer, training_args, evaluates: bool) -> dict[str, float]:
-    # TRL's parser hands on the text, and the trainer would look for a folder of that name.
-    resume = {"true": True, "false": False}.get(
-        str(training_args.resume_from_checkpoint).lower(), training_args.resume_from_checkpoint
-    )
-    trainer.train(resume_from_checkpoint=resume)
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     # Before games are played: an environment that fails must not cost the training.
     trainer.save_model(training_args.output_dir)
     metrics = {}
@@ -214,7 +212,9 @@ def check_data_arguments(script_args: OfflineRLArguments, method: str) -> None:
             select no rows, and for streams.
     """
     if script_args.dataset_name is None:
-        raise ValueError("`dataset_name` must be given: a .jsonl or .parquet file of trajectories, or a Hub id")
+        raise ValueError(
+            "`dataset_name` must be given: a .jsonl, .json, .csv or .parquet file of trajectories, or a Hub id"
+        )
     if script_args.dataset_streaming:
         raise ValueError("`dataset_streaming`: all trajectories are read before training; leave it out")
     if method == "vanilla" and script_args.has_validation:

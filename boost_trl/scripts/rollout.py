@@ -172,7 +172,7 @@ def parse_environment_kwargs(value: dict[str, Any] | str | None) -> dict[str, An
         except json.JSONDecodeError as error:
             raise ValueError(f"environment_kwargs is {value!r}, which is no JSON: {error}") from None
     if not isinstance(value, dict | None):
-        raise ValueError(f'environment_kwargs is {value!r}; it must be a mapping, such as {{"world": "full"}}')
+        raise ValueError(f'`environment_kwargs` must be a mapping, such as {{"world": "full"}}, got {value!r}')
     return value or {}
 
 

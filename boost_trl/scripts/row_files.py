@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 
+_FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
 def load_rows(path: str, config: str | None = None, split: str = "train"):
-    """A dataset from a `.jsonl` or `.parquet` file, or a split of a Hub dataset.
+    """A dataset from a `.jsonl`, `.json`, `.csv` or `.parquet` file, or a split of a Hub dataset.
 
     Args:
         path (`str`): file or Hub id.
@@ -17,20 +20,44 @@ def load_rows(path: str, config: str | None = None, split: str = "train"):
     Raises:
         OSError: if there is no such file or dataset.
         ValueError: naming the file and the line of a `.jsonl` file that is no JSON object or has another type than the
-            lines before it.
+            lines before it; as `load_file`.
     """
-    from datasets import Dataset, load_dataset
+    from datasets import load_dataset
 
     from boost_trl.hub_names import check_dataset_name
 
     check_dataset_name(path)
-    if split != "train" and path.endswith((".jsonl", ".parquet")):
+    file_type = type_of_file(path)
+    if split != "train" and file_type is not None:
         raise ValueError(f"{path} is a file, which has no split '{split}': name its file instead")
     if path.endswith(".jsonl"):
         return _load_jsonl(path)
-    if path.endswith(".parquet"):
-        return Dataset.from_parquet(path)
+    if file_type is not None:
+        return load_file(file_type, path)["train"]
     return load_dataset(path, name=config, split=split)
+
+
+def type_of_file(name: str) -> str | None:
+    """Name of the type of a file of rows for `datasets.load_dataset`, `None` for any other name."""
+    return _FILE_TYPES.get(Path(name).suffix.lower())
+
+
+def load_file(file_type: str, path: str, streaming: bool = False):
+    """The splits (one, `"train"`) of one file of rows.
+
+    Raises:
+        ValueError: for a file without rows, or one that is not of its type.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    try:
+        return load_dataset(file_type, data_files=path, streaming=streaming)
+    except (StopIteration, ValueError, DatasetGenerationError) as error:
+        # What `datasets` says of an empty file differs from type to type.
+        if isinstance(error, StopIteration) or not Path(path).stat().st_size or "corresponds to no data" in str(error):
+            raise ValueError(f"{path}: the file has no rows") from error
+        raise ValueError(f"{path}: cannot be read: {error.__cause__ or error}") from error
 
 
 def _load_jsonl(path: str):

@@ -15,7 +15,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from boost_trl.scripts.data_arguments import ValidationScriptArguments
 
@@ -26,7 +25,6 @@ OTHER_OPTIONS = {
     "trl/trainer/base_config.py": "_BaseConfig",
     "trl/trainer/sft_config.py": "SFTConfig",
 }
-_FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 @dataclass
@@ -42,30 +40,13 @@ def load_named_dataset(name: str, config: str | None = None, streaming: bool = F
     from datasets import load_dataset
 
     from boost_trl.hub_names import check_dataset_name
+    from boost_trl.scripts.row_files import load_file, type_of_file
 
-    file_type = _FILE_TYPES.get(Path(name).suffix.lower())
+    file_type = type_of_file(name)
     if file_type is not None:
-        return _load_file(file_type, name, streaming)
+        return load_file(file_type, name, streaming)
     check_dataset_name(name)
     return load_dataset(name, name=config, streaming=streaming)
-
-
-def _load_file(file_type: str, path: str, streaming: bool):
-    """Load one file of rows.
-
-    Raises:
-        ValueError: for a file without rows, or one that is not of its type.
-    """
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetGenerationError
-
-    try:
-        return load_dataset(file_type, data_files=path, streaming=streaming)
-    except (StopIteration, ValueError, DatasetGenerationError) as error:
-        # What `datasets` says of an empty file differs from type to type.
-        if isinstance(error, StopIteration) or not Path(path).stat().st_size or "corresponds to no data" in str(error):
-            raise ValueError(f"{path}: the file has no rows") from error
-        raise ValueError(f"{path}: cannot be read: {error.__cause__ or error}") from error
 
 
 def load_validation_dataset(script_args: SFTSelfRefineScriptArguments, dataset):
@@ -92,8 +73,10 @@ def prepare(script_args, training_args, model_args, dataset_args) -> Callable[[]
     """Check and load everything; what is returned trains and saves."""
     from trl import get_dataset, get_peft_config, get_quantization_config
 
+    from boost_trl.scripts.resume_argument import parse_resume
     from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
+    training_args.resume_from_checkpoint = parse_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     model_init_kwargs = {
         "revision": model_args.model_revision,
         "trust_remote_code": training_args.trust_remote_code,

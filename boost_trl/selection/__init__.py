@@ -12,7 +12,7 @@ _MODULE_OF = {
     "importance_ratios": "boost_trl.selection.importance",
     "prefers_weights": "boost_trl.selection.guard",
     "response_weights": "boost_trl.selection.importance",
-    "row_means": "boost_trl.selection.row_losses",
+    "row_means": "boost_trl.selection.row_means",
     "weight_confidence": "boost_trl.selection.confidence",
     "weights_auc": "boost_trl.selection.auc",
 }

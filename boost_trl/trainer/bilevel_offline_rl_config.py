@@ -17,8 +17,8 @@ FREE_ON_RESUME = (
 
 @dataclass
 class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
-    r"""
-    Configuration class for the [`BilevelOfflineRLTrainer`]: offline RL on trajectories of mixed quality, with learned weights.
+    r"""Configuration class for the [`BilevelOfflineRLTrainer`]: offline RL on trajectories of mixed quality, with
+    learned weights.
 
     It holds what differs from or is added to [`~transformers.TrainingArguments`]. Equations are numbered as in
     `docs/equations.md`, which has them all. With ℓ_i the mean over a trajectory's action tokens of the Monte-Carlo loss

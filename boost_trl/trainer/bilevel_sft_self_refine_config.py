@@ -24,8 +24,7 @@ FREE_ON_RESUME = (
 
 @dataclass
 class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
-    r"""
-    Configuration class for the [`BilevelSFTSelfRefineTrainer`].
+    r"""Configuration class for the [`BilevelSFTSelfRefineTrainer`].
 
     It holds what is added to [`~trl.SFTConfig`]; all arguments of that class keep their names and defaults. Without a
     validation set only `weight_column` has any effect.
@@ -127,7 +126,7 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
             G, the model's answers to each such question, equation (32). A micro-batch grows by G − 1 rows for each of them.
         generation_interval (`int`, *optional*, defaults to `500`):
             K_gen, optimizer steps between two refreshes of the answers.
-        mask (`str`, *optional*, defaults to `"random"`):
+        online_mask (`str`, *optional*, defaults to `"random"`):
             Which rows: `"random"`, fixed throughout, or `"dynamic"`, those of lowest weight at each refresh.
         generation_temperature (`float`, *optional*, defaults to `0.8`):
             Sampling temperature of the answers. Losses and ratios are at temperature 1.
@@ -172,6 +171,8 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
 
         validation_batch_size (`int`, *optional*):
             The former name of `per_device_validation_batch_size`.
+        mask (`str`, *optional*):
+            The former name of `online_mask`.
     """
 
     def __post_init__(self):
@@ -180,17 +181,14 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         if self.online_ratio > 0:
             if self.packing:
                 raise ValueError(
-                    "`packing` fixes the rows before training, and `online_ratio` changes them. Use `packing=False`; "
-                    "`padding_free=True` works."
+                    "`packing` fixes the rows before training, and `online_ratio` changes them; use `packing=False`; "
+                    "`padding_free=True` works"
                 )
             if self.loss_type == "dft":
-                raise ValueError(
-                    "`loss_type='dft'` rescales each token, importance ratios whole answers. Use `'nll'`."
-                )
+                raise ValueError("`loss_type='dft'` rescales each token, importance ratios whole answers; use `'nll'`")
 
     def make_selector(self, num_examples: int, dataset_fingerprint: str | None) -> Selector:
-        """
-        The selector of these settings over N rows.
+        """The selector of these settings over N rows.
 
         Raises:
             ValueError: for a setting out of its range.
@@ -217,9 +215,8 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
 
     @classmethod
     def from_training_arguments(cls, args: TrainingArguments) -> "BilevelSFTSelfRefineConfig":
-        """
-        The same settings as `args`, of any class of training arguments, with our own fields at their defaults. What a
-        subclass has added stays as an attribute.
+        """The same settings as `args`, of any class of training arguments, with our own fields at their defaults. What
+        a subclass has added stays as an attribute.
         """
         known = {f.name for f in fields(cls)}
         values = {f.name: getattr(args, f.name) for f in fields(args) if f.init}
@@ -237,8 +234,7 @@ def loss_name(loss: str | Callable) -> str:
 def complete_arguments(
     args: TrainingArguments | None, model
 ) -> tuple[SFTConfig, BilevelSFTSelfRefineConfig, str | Callable]:
-    """
-    What [`BilevelSFTSelfRefineTrainer`] makes of the arguments that it is given.
+    """Arguments of [`BilevelSFTSelfRefineTrainer`], completed.
 
     Returns:
         `tuple`: what [`~trl.SFTTrainer`] is given where nothing is weighted; the same with our fields at their defaults

@@ -1,5 +1,4 @@
-"""
-SFTTrainer with example weights learned from a validation set.
+"""SFTTrainer with example weights learned from a validation set.
 
 How a step goes. The pool (`sft/pool.py`) has numbered the training rows, and the numbers travel through TRL's preparation
 (`sft/example_ids.py`) into every batch. `get_batch_samples` plans the whole optimizer batch: ρ and γ of the moment
@@ -81,8 +80,7 @@ if TYPE_CHECKING:
 
 
 class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
-    """
-    [`~trl.SFTTrainer`] that learns how much each training example should count, by watching a small trusted validation
+    """[`~trl.SFTTrainer`] that learns how much each training example should count, by watching a small trusted validation
     set.
 
     Without `validation_dataset`, and without `args.weight_column`, it trains exactly as [`~trl.SFTTrainer`] does. With a
@@ -105,9 +103,9 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
     ```
 
     Args:
-        validation_dataset ([`~datasets.Dataset`], *optional*):
-            Trusted rows in any format that `train_dataset` may have, or preference rows with
-            `args.validation_loss="dpo"`. Training uses it; keep another set for evaluation.
+        validation_dataset ([`~datasets.Dataset`], *optional*): Trusted rows in any format that `train_dataset` may
+            have, or preference rows with `args.validation_loss="dpo"`. Training uses it; keep another set for
+            evaluation.
         kwargs:
             All arguments of [`~trl.SFTTrainer`], in its order.
 
@@ -195,7 +193,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
         if self.pool is not None:
             check_parallelism(self.accelerator.parallelism_config, self.get_tp_size(), self.padding_free, learned)
             self.train_dataset = leave_out_empty_rows(self.pool, self.train_dataset, self.args)
-        warn_of_what_is_not_used(given_train_dataset, args, learned, weighted=self.pool is not None)
+        warn_of_what_is_not_used(given_train_dataset, args, self.selector is not None, weighted=self.pool is not None)
         if self.selector is not None:
             self._set_up_learning(validation_dataset, validation_loss, eval_dataset)
 
@@ -424,8 +422,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
             self._refinement.write()
 
     def measure_confidence(self) -> WeightConfidence | None:
-        """
-        How far the weights can be trusted: where trusted rows that nothing trained on rank among up to 512 rows of the pool
+        """Confidence in the weights: where trusted rows that nothing trained on rank among up to 512 rows of the pool
         by the losses that weights are learned from. Every process has to call it.
 
         Returns:

@@ -51,7 +51,7 @@ def args(tmp_path):
 @pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_trains_on_the_rows_it_should(name, experiment, args, tmp_path):
     trainer = train_method(METHODS[name], experiment, args, tmp_path / name)
-    rows = trainer.trajectories
+    rows = trainer.data.train_dataset
     if name in ("vanilla", "bilevel"):
         assert set(rows["source"]) == {"offline"}
     elif "filter" not in name:
@@ -74,7 +74,7 @@ def test_every_method_trains_on_the_rows_it_should(name, experiment, args, tmp_p
 def test_two_stages_are_pool_then_validation_in_the_proportion_of_the_phases(experiment, args, tmp_path):
     trainer = train_method(METHODS["two_stage"], experiment, args, tmp_path)
     assert isinstance(trainer, TwoStageTrainer)
-    is_validation = np.asarray(trainer.trajectories["is_validation"])
+    is_validation = np.asarray(trainer.data.train_dataset["is_validation"])
     batches = [is_validation[batch["index"].numpy()] for batch in trainer.get_train_dataloader()]
     assert [batch.all() for batch in batches] == [False] * 4 + [True] * 2
     assert not np.concatenate(batches[:4]).any()

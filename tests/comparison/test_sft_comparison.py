@@ -14,7 +14,7 @@ from boost_trl.comparison.results import Result, paired_difference
 from boost_trl.comparison.sft.comparison import SFTComparison, with_guard
 from boost_trl.comparison.sft.contradiction_pool import LIST_LENGTH, contradiction_pool
 from boost_trl.comparison.sft.methods import SFT_METHODS
-from boost_trl.trainer.sft.evaluation import row_losses
+from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 
 
 OPTIONS = {
@@ -186,7 +186,7 @@ def test_row_losses_against_one_row_at_a_time(experiment, tmp_path):
     columns = ["prompt", "completion"]
     pool = experiment.pool.select_columns(columns).select(range(5))
     trainer = SFTTrainer(model, args, train_dataset=pool, processing_class=experiment.tokenizer)
-    losses = row_losses(trainer, trainer.train_dataset)
+    losses = mean_nll_per_row(trainer, trainer.train_dataset)
     for row, loss in zip(pool, losses):
         question = experiment.tokenizer(row["prompt"])["input_ids"]
         answer = experiment.tokenizer(row["completion"])["input_ids"] + [experiment.tokenizer.eos_token_id]

@@ -1,13 +1,11 @@
 import json
 import warnings
 
-import numpy as np
 import pytest
 from datasets import Dataset
 
 from boost_trl.data.chat_templates import PLAIN_CHAT_TEMPLATE, with_action_marks
 from boost_trl.data.tokenization import check_prefix_property, tokenize_trajectories
-from boost_trl.data.trajectory_store import TrajectoryStore
 
 
 def user(text):
@@ -233,32 +231,3 @@ def test_a_missing_or_unmarked_template_is_replaced_with_a_warning(tiny_tokenize
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with_action_marks(tokenizer)
-
-
-def test_a_batch_points_at_the_states_actions_and_rows_it_says(tiny_tokenizer, make_dialogues):
-    dataset = make_dialogues(12, seed=4)
-    rows = tokenize_trajectories(dataset, tiny_tokenizer)
-    store = TrajectoryStore(rows, tiny_tokenizer.pad_token_id)
-    chosen = [7, 2, 2, 11]
-    batch = store.collate(chosen)
-    flat = batch.input_ids.reshape(-1)
-    action = state = 0
-    for number, index in enumerate(chosen):
-        episode = rows[index]
-        for k, position in enumerate(episode.action_positions):
-            assert batch.row[action] == number
-            assert batch.actions[action] == episode.input_ids[position]
-            before = number * batch.input_ids.shape[1] + position - 1
-            assert batch.state_index[batch.action_index[action]] == before
-            assert flat[before] == episode.input_ids[position - 1]
-            last = k == len(episode.action_positions) - 1
-            assert batch.has_next[action] == (not last or episode.bootstrap_position >= 0)
-            if last and episode.bootstrap_position >= 0:
-                bootstrap = number * batch.input_ids.shape[1] + episode.bootstrap_position
-                assert batch.state_index[batch.action_index[action] + 1] == bootstrap
-            action += 1
-        state += len(episode.action_positions) + (episode.bootstrap_position >= 0)
-    assert len(batch.actions) == action and len(batch.state_index) == state
-    assert batch.attention_mask.sum(1).tolist() == [len(rows[index].input_ids) for index in chosen]
-    np.testing.assert_allclose(batch.returns, np.concatenate([rows[i].returns for i in chosen]), rtol=1e-6)
-    assert batch.lengths.tolist() == [len(rows[i].action_positions) for i in chosen]

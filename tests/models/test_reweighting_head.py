@@ -115,6 +115,7 @@ def test_loading_from_the_hub_asks_for_both_files(tmp_path, monkeypatch):
         return str(tmp_path / filename)
 
     monkeypatch.setattr("boost_trl.models.pretrained_head.hf_hub_download", download)
+    monkeypatch.setattr("boost_trl.models.pretrained_head.resolve_model_name", lambda name, **_: name)
     loaded = ReweightingHead.from_pretrained("user/mine", revision="v2")
     assert asked == [
         ("user/mine", name, {"revision": "v2"})

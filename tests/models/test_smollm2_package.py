@@ -31,7 +31,7 @@ def test_the_packaged_model_answers_and_its_heads_start_in_proportion(monkeypatc
         str(tmp_path), method="vanilla", train_backbone=False, use_cpu=True, report_to="none"
     )
     trainer = BilevelOfflineRLTrainer(model, args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
-    store, primary = trainer.train_store, trainer.model.primary
+    store, primary = trainer.data.training, trainer.model.primary
     batch = store.collate(range(len(store)))
     with torch.no_grad():
         q_taken, q_logsumexp = primary.q_statistics(batch.states[batch.action_index], batch.actions)

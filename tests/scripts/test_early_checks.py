@@ -37,16 +37,19 @@ def folder(tmp_path_factory):
     (folder / "rows.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b", "reward": 1.0}) + "\n")
     (folder / "short.yaml").write_text("max_steps: 10\nlearning_rate: 1.0e-3\nlogging_steps: 1\n")
     (folder / "typo.yaml").write_text("learning_rate: 1.0e-3\nloging_steps: 1\n")
+    (folder / "bad.yaml").write_text("a: [1\nb: {")
     return folder
 
 
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (f"offline-rl {TRAIN} --beta -1", "`beta` is -1.0; it must be positive"),
+        (f"offline-rl {TRAIN} --beta -1", "`beta` must be positive, got -1.0"),
         (f"offline-rl {TRAIN} --max_steps 39", "training has 39 policy updates"),
         (f"offline-rl {TRAIN} --config short.yaml", "training has 10 policy updates"),
         (f"offline-rl {TRAIN} --config typo.yaml", "no option `--loging_steps`; did you mean `--logging_steps`?"),
+        (f"offline-rl {TRAIN} --config bad.yaml", "`--config` is no YAML"),
+        (f"offline-rl {TRAIN} --learning_rate -1", "`learning_rate` must be"),
         (f"offline-rl {TRAIN} --num_train_epoch 2", "did you mean `--num_train_epochs`?"),
         (f"offline-rl {TRAIN} --method vanilla", "never reads `validation_dataset_name`"),
         ("offline-rl --model_name_or_path model", "`dataset_name` must be given"),

@@ -186,7 +186,9 @@ def test_splits_of_one_dataset(recorder, run, tmp_path):
 @pytest.mark.parametrize(
     "text, meaning", [("true", True), ("True", True), ("false", False), ("out/checkpoint-4", "out/checkpoint-4")]
 )
-def test_resume_from_checkpoint_is_a_folder_or_a_truth(recorder, run, text, meaning):
+def test_resume_from_checkpoint_is_a_folder_or_a_truth(recorder, run, text, meaning, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out/checkpoint-4").mkdir(parents=True)
     assert run("--resume_from_checkpoint", text) == 0
     assert recorder.last.resumed == meaning and type(recorder.last.resumed) is type(meaning)
 

@@ -56,3 +56,15 @@ def test_numbers_of_both_kinds_and_partial_structs_are_one_type():
 def test_a_parquet_file_is_read(tmp_path):
     Dataset.from_list([{"a": 1}]).to_parquet(tmp_path / "rows.parquet")
     assert load_rows(str(tmp_path / "rows.parquet")).to_list() == [{"a": 1}]
+
+
+def test_json_and_csv_files_are_read_too(tmp_path):
+    (tmp_path / "rows.json").write_text('[{"a": 1}, {"a": 2}]')
+    (tmp_path / "rows.csv").write_text("a\n1\n2\n")
+    for name in ("rows.json", "rows.csv"):
+        assert load_rows(str(tmp_path / name)).to_list() == [{"a": 1}, {"a": 2}]
+        with pytest.raises(ValueError, match="has no split 'test'"):
+            load_rows(str(tmp_path / name), split="test")
+    (tmp_path / "bad.json").write_text('[{"a": 1}, {"a"')
+    with pytest.raises(ValueError, match="bad.json: cannot be read"):
+        load_rows(str(tmp_path / "bad.json"))

@@ -48,9 +48,9 @@ class Recording(BilevelOfflineRLTrainer):
         self.history.append({"before": self.snapshot()})
         return super().get_batch_samples(*args)
 
-    def _after_policy_update(self, step):
+    def _after_policy_update(self):
         self.history[-1]["updated"] = self.snapshot()
-        super()._after_policy_update(step)
+        super()._after_policy_update()
         self.history[-1]["after"] = self.snapshot()
 
 
@@ -63,7 +63,7 @@ def moved(before, after, part, prefix=""):
     }
 
 
-def naive_row_losses(trainer, role, rows, dataset):
+def naive_trajectory_losses(trainer, role, rows, dataset):
     """ℓ(τ) one row at a time, from full logits and plain formulas (Monte-Carlo returns)."""
     tokenizer, config = trainer.processing_class, trainer.model.primary.config
     heads = getattr(trainer.model, role)

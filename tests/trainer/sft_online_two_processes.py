@@ -13,7 +13,7 @@ from sft_two_processes import ZERO
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
 
-SETTINGS = {"random": {}, "dynamic": {"mask": "dynamic", "selector_baseline": "token"}} | {
+SETTINGS = {"random": {}, "dynamic": {"online_mask": "dynamic", "selector_baseline": "token"}} | {
     name: {"deepspeed": settings["deepspeed"]} for name, settings in ZERO.items()
 }
 
@@ -46,23 +46,23 @@ def train(folder, name, num_processes):
         validation_dataset=make_pairs(5),
     )
     steps = []
-    weigh = trainer._refinement._weigh
+    weigh = trainer._online._weigh
 
     def watch(batches):
         weigh(batches)
-        answers = trainer._refinement.answers
+        answers = trainer._online.answers
         steps.append(
             {
-                "mask": trainer._refinement.mask.tolist(),
+                "mask": trainer._online.mask.tolist(),
                 "rows": answers.rows.tolist(),
                 "answers": answers.tokens,
                 "status": answers.status.tolist(),
                 "old_log_probs": [values.tolist() for values in answers.log_probs],
-                "weights": {str(number): w.tolist() for number, w in trainer._refinement._weights.items()},
+                "weights": {str(number): w.tolist() for number, w in trainer._online._weights.items()},
             }
         )
 
-    trainer._refinement._weigh = watch
+    trainer._online._weigh = watch
     trainer.train()
     files = (
         [str(path) for path in sorted((folder / "generations").iterdir())] if trainer.is_world_process_zero() else []

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from offline_rl_tiny import Recording, logged, moved, naive_row_losses
+from offline_rl_tiny import Recording, logged, moved, naive_trajectory_losses
 from peft import LoraConfig
 from torch import nn
 from transformers import TrainerCallback
@@ -108,7 +108,30 @@ def test_a_batch_is_the_same_for_every_accumulation(make_trainer, algorithm, nor
 
 def test_the_weighted_loss_and_its_gradient_are_those_of_the_definition(make_trainer, make_dialogues):
     train, validation = make_dialogues(16, seed=5), make_dialogues(6, seed=6)
+
+    class Check(Recording):
+        def _before_policy_update(self):
+            plan = self.optimizer_batch
+            if plan.phase is Phase.PRIMARY:
+                is_validation = np.concatenate([micro_batch.is_validation for micro_batch in plan.micro_batches])
+                rows, drawn = plan.rows[~is_validation], plan.rows[is_validation] - len(train)
+                actual = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
+                self.model.zero_grad()
+                weights = torch.softmax(self.reweighting_head(self.reweighter.embeddings[rows]), 0).detach()
+                assert len(drawn) == 4 and weights.max() > 1.5 * weights.min()
+                lower = (weights * naive_trajectory_losses(self, "primary", rows, train)).sum()
+                upper = naive_trajectory_losses(self, "primary", drawn, validation).mean()
+                (upper + 0.7 * lower).backward()
+                for name, parameter in self.model.named_parameters():
+                    if name.startswith("auxiliary"):
+                        assert name not in actual or not actual[name].any()
+                    else:
+                        torch.testing.assert_close(actual[name], parameter.grad, rtol=1e-4, atol=1e-5, msg=name)
+                self.checked = (upper + 0.7 * lower).item()
+            super()._before_policy_update()
+
     trainer = make_trainer(
+        trainer_class=Check,
         train=train,
         validation=validation,
         auxiliary_steps=1,
@@ -122,33 +145,6 @@ def test_the_weighted_loss_and_its_gradient_are_those_of_the_definition(make_tra
     )
     # Unequal weights from the first step.
     nn.init.normal_(trainer.reweighting_head.layers[-1].weight, std=1.0)
-    seen = []
-
-    class Check(Recording):
-        def _weigh_window(self, rows_of):
-            window = super()._weigh_window(rows_of)
-            seen.append((rows_of, window))
-            return window
-
-        def _record_gradient_norms(self):
-            if self._phase is Phase.PRIMARY:
-                rows = np.concatenate(seen[-1][0])
-                drawn = np.concatenate([m.rows[m.is_validation] for m in seen[-1][1]]) - len(train)
-                actual = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
-                self.model.zero_grad()
-                weights = torch.softmax(self.reweighting_head(self.reweighter.embeddings[rows]), 0).detach()
-                assert len(drawn) == 4 and weights.max() > 1.5 * weights.min()
-                lower = (weights * naive_row_losses(self, "primary", rows, train)).sum()
-                upper = naive_row_losses(self, "primary", drawn, validation).mean()
-                (upper + 0.7 * lower).backward()
-                for name, parameter in self.model.named_parameters():
-                    if name.startswith("auxiliary"):
-                        assert name not in actual or not actual[name].any()
-                    else:
-                        torch.testing.assert_close(actual[name], parameter.grad, rtol=1e-4, atol=1e-5, msg=name)
-                self.checked = (upper + 0.7 * lower).item()
-
-    trainer.__class__ = Check
     trainer.train()
     assert logged(trainer, "loss")[1] == pytest.approx(trainer.checked, rel=1e-5)
     entry = [entry for entry in trainer.state.log_history if "validation_loss" in entry][0]
@@ -165,7 +161,7 @@ def test_phase_4_takes_the_exact_gradient_of_the_whole_batch(make_trainer, make_
         head = copy.deepcopy(trainer.reweighting_head)
         trainer.model.eval()
         with torch.no_grad():
-            expected = naive_row_losses(trainer, "primary", rows, train) - naive_row_losses(
+            expected = naive_trajectory_losses(trainer, "primary", rows, train) - naive_trajectory_losses(
                 trainer, "auxiliary", rows, train
             )
         torch.testing.assert_close(gaps, expected, rtol=1e-4, atol=1e-5)
@@ -194,7 +190,7 @@ def test_rows_are_cut_to_the_models_context(make_trainer, make_dialogues):
     ]
     rows[2]["rewards"], rows[2]["terminated"] = [-1.0] * 30, True
     trainer = make_trainer(train=Dataset.from_list(rows), max_length=1024)
-    assert trainer.train_store.input_lengths.max() <= 128 == trainer.model.config.max_position_embeddings
+    assert trainer.data.training.input_lengths.max() <= 128 == trainer.model.config.max_position_embeddings
     trainer.train()
 
 
@@ -206,7 +202,7 @@ def test_cached_states_give_the_losses_of_the_full_forward(make_trainer, algorit
     cached = make_trainer(algorithm=algorithm, train_backbone=False, max_steps=8)
     before = copy.deepcopy(cached.model.backbone.state_dict())
     full = make_trainer(algorithm=algorithm, train_backbone=False, max_steps=8)
-    full._store.states = full.train_store.states = None
+    full.data.store.states = None
     cached.train()
     full.train()
     assert all(torch.equal(value, before[name]) for name, value in cached.model.backbone.state_dict().items())
@@ -241,7 +237,7 @@ def test_embeddings_are_the_last_tokens_final_states(make_trainer, make_dialogue
 def test_heads_start_as_the_language_model_with_the_mean_return(make_trainer, algorithm):
     trainer = make_trainer(algorithm=algorithm)
     primary = trainer.model.primary
-    store = trainer.train_store
+    store = trainer.data.training
     batch = store.collate(range(len(store)))
     with torch.no_grad():
         output = trainer.model(
@@ -289,7 +285,7 @@ def test_example_weights_are_one_row_per_original_row(make_trainer, make_dialogu
     assert np.mean(used) == pytest.approx(1, abs=1e-5) and np.std(used) > 1e-3
     scores = np.array([score for score in weights["score"] if score is not None])
     np.testing.assert_allclose(used, len(used) * np.exp(scores) / np.exp(scores).sum(), rtol=1e-4)
-    first = [" ".join(message["content"] for message in row["messages"])[:25] for row in trainer.trajectories]
+    first = [" ".join(message["content"] for message in row["messages"])[:25] for row in trainer.data.train_dataset]
     assert [text[:25] for text in weights["text"]] == first
 
 
@@ -414,21 +410,21 @@ def test_bad_arguments_are_refused_before_training(
 @pytest.mark.parametrize(
     "options, complaint",
     [
-        ({"algorithm": "dqn"}, "`algorithm` is 'dqn'"),
-        ({"method": "bilevel"}, "`method` is 'bilevel'"),
-        ({"discount": 1.5}, "`discount` is 1.5"),
-        ({"expectile": 0.0}, "`expectile` is 0.0"),
-        ({"primary_steps": 0}, "`primary_steps` is 0"),
-        ({"cql_weight": -1.0}, "`cql_weight` is -1.0"),
+        ({"algorithm": "dqn"}, "`algorithm` must .* got 'dqn'"),
+        ({"method": "bilevel"}, "`method` must .* got 'bilevel'"),
+        ({"discount": 1.5}, "`discount` must .* got 1.5"),
+        ({"expectile": 0.0}, "`expectile` must .* got 0.0"),
+        ({"primary_steps": 0}, "`primary_steps` must .* got 0"),
+        ({"cql_weight": -1.0}, "`cql_weight` must .* got -1.0"),
         ({"penalty_alpha_init": 0.0, "penalty_alpha_final": 0.0}, "phase 4 needs some α"),
         ({"reweighting_alpha": 0.0}, "phase 4 needs some α"),
         ({"reweighting_steps": 0}, "choose `reweighting='uniform'`"),
-        ({"cql_weight": float("nan")}, "`cql_weight` is nan"),
-        ({"cql_weight": "10"}, "`cql_weight` is '10'"),
-        ({"beta": 0.0}, "`beta` is 0.0"),
-        ({"per_device_validation_batch_size": -3}, "`per_device_validation_batch_size` is -3"),
-        ({"value_head_rank": 0}, "`value_head_rank` is 0"),
-        ({"reweighting_learning_rate": -1.0}, "`reweighting_learning_rate` is -1.0"),
+        ({"cql_weight": float("nan")}, "`cql_weight` must .* got nan"),
+        ({"cql_weight": "10"}, "`cql_weight` must .* got '10'"),
+        ({"beta": 0.0}, "`beta` must .* got 0.0"),
+        ({"per_device_validation_batch_size": -3}, "`per_device_validation_batch_size` must .* got -3"),
+        ({"value_head_rank": 0}, "`value_head_rank` must .* got 0"),
+        ({"reweighting_learning_rate": -1.0}, "`reweighting_learning_rate` must .* got -1.0"),
         ({"return_shift": 1.0, "algorithm": "ilql"}, "`return_shift` has no meaning for ILQL"),
         ({"neftune_noise_alpha": 5.0}, "`neftune_noise_alpha` is not supported"),
         (
@@ -531,13 +527,13 @@ def test_evaluation_and_training_have_their_own_batch_sizes(make_trainer, make_d
     trainer = make_trainer(
         per_device_train_batch_size=8, per_device_eval_batch_size=3, arguments={"eval_dataset": make_dialogues(10)}
     )
-    forward, sizes = trainer._forward, []
+    forward, sizes = trainer._token_losses, []
 
     def measuring(model, batch, *args):
         sizes.append(len(batch.lengths))
         return forward(model, batch, *args)
 
-    trainer._forward = measuring
+    trainer._token_losses = measuring
     trainer.model_wrapped = trainer.model
     loss = trainer.evaluate()["eval_loss"]
     assert sizes == [3, 3, 3, 1]
@@ -561,10 +557,10 @@ def test_validation_rows_per_device_and_micro_batch(make_trainer, settings, size
     seen = []
 
     class Count(BilevelOfflineRLTrainer):
-        def _weigh_window(self, rows_of):
-            window = super()._weigh_window(rows_of)
-            seen.append([int(micro_batch.is_validation.sum()) for micro_batch in window])
-            return window
+        def _plan(self, rows):
+            plan = super()._plan(rows)
+            seen.append([int(micro_batch.is_validation.sum()) for micro_batch in plan.micro_batches])
+            return plan
 
     old = "validation_batch_size" in settings
     expected = pytest.warns(FutureWarning, match="rows per device and micro-batch") if old else nullcontext()

@@ -24,9 +24,9 @@ class TwoStageTrainer(BilevelOfflineRLTrainer):
         args = self.args
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * self.accelerator.num_processes
         first = round(args.max_steps * args.auxiliary_steps / (args.auxiliary_steps + args.primary_steps))
-        in_pool = self.trajectories["is_validation"].index(True)
-        pool = torch.from_numpy(self.train_store.original_row < in_pool).nonzero()[:, 0].tolist()
-        validation = torch.from_numpy(self.train_store.original_row >= in_pool).nonzero()[:, 0].tolist()
+        in_pool = self.data.train_dataset["is_validation"].index(True)
+        pool = torch.from_numpy(self.data.training.original_row < in_pool).nonzero()[:, 0].tolist()
+        validation = torch.from_numpy(self.data.training.original_row >= in_pool).nonzero()[:, 0].tolist()
         order = [pool[i] for i in EndlessSampler(len(pool), args.seed).take(first * batch)]
         rest = (args.max_steps - first) * batch
         order += [validation[i] for i in EndlessSampler(len(validation), args.seed + 1).take(rest)]

@@ -14,7 +14,7 @@ PICTURES = ("weights_by_kind.png", "weight_against_distance.png")
 
 def kinds_of_rows(trainer: BilevelOfflineRLTrainer) -> np.ndarray:
     """`offline`, the kind of planted noise, or `synthetic`, for every training row."""
-    dataset = trainer.trajectories
+    dataset = trainer.data.train_dataset
     return np.array(
         [
             "synthetic" if source == "synthetic" else (kind or "noise") if is_noise else "offline"
@@ -39,9 +39,9 @@ def draw_weights_by_kind(trainer: BilevelOfflineRLTrainer, path: Path) -> None:
 
 def draw_weight_against_distance(trainer: BilevelOfflineRLTrainer, path: Path) -> float | None:
     """Relative weight change of every synthetic row against its distance to the offline rows; returns Pearson's r."""
-    used = trainer.train_store.original_row
+    used = trainer.data.training.original_row
     change = relative_weight_change(trainer.example_weights()["weight"])[used]
-    is_synthetic = (np.asarray(trainer.trajectories["source"]) == "synthetic")[used]
+    is_synthetic = (np.asarray(trainer.data.train_dataset["source"]) == "synthetic")[used]
     embeddings = trainer.reweighter.embeddings.numpy()
     distance = distance_to_nearest(embeddings[is_synthetic], embeddings[~is_synthetic])
     correlation = pearson(distance, change[is_synthetic])

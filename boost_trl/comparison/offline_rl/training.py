@@ -46,7 +46,7 @@ def train_method(
     if checkpoint is not None and Path(checkpoint).name == f"{PREFIX_CHECKPOINT_DIR}-{args.max_steps}":
         # Killed while it played. `train` would make one update more.
         trainer._load_from_checkpoint(checkpoint)
-        trainer._use_averaged_parameters()
+        trainer.use_averaged_parameters()
     else:
         trainer.train(resume_from_checkpoint=checkpoint)
     if args.push_to_hub or args.save_strategy != "no":
@@ -61,5 +61,5 @@ def auc_of_planted_truth(trainer: BilevelOfflineRLTrainer, weights: np.ndarray) 
 
     Synthetic rows are left out: nobody knows which of them are good.
     """
-    offline = np.asarray(trainer.trajectories["source"]) == "offline"
-    return weights_auc(weights[offline], ~np.asarray(trainer.trajectories["is_noise"])[offline])
+    offline = np.asarray(trainer.data.train_dataset["source"]) == "offline"
+    return weights_auc(weights[offline], ~np.asarray(trainer.data.train_dataset["is_noise"])[offline])

@@ -16,7 +16,7 @@ from boost_trl.comparison.sft.methods import SFTMethod
 from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.sft.evaluation import row_losses
+from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN, EXAMPLE_WEIGHTS_NAME
 
 
@@ -79,8 +79,8 @@ def train_and_evaluate(
         seconds=seconds,
         metrics={
             "clean_eval_loss": losses["eval_clean_loss"],
-            "loss_auc": weights_auc(-row_losses(trainer, trainer.train_dataset)[: len(pool)], is_good),
-            "holdout_losses": row_losses(trainer, trainer.eval_dataset["holdout"]).tolist(),
+            "loss_auc": weights_auc(-mean_nll_per_row(trainer, trainer.train_dataset)[: len(pool)], is_good),
+            "holdout_losses": mean_nll_per_row(trainer, trainer.eval_dataset["holdout"]).tolist(),
         },
     )
 

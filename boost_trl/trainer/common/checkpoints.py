@@ -1,4 +1,4 @@
-"""Which checkpoint a run can resume from: one that is whole, and that was written by a run with the same objective.
+"""Checkpoints that a run can resume from: one that is whole, and that was written by a run with the same objective.
 
 Trainer writes `trainer_state.json` last, so a checkpoint is whole once that is there. `begin_checkpoint` sees to it that one
 which is written over another is not taken for whole by the other's.
@@ -20,6 +20,8 @@ from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TR
 from transformers.trainer_utils import sort_checkpoints
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
+from boost_trl.trainer.common.checkpoint_error import CheckpointError
+
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ _OPTIMIZATION = (
 
 
 def run_settings(args: TrainingArguments, free: Collection[str]) -> dict[str, Any]:
-    """What a checkpoint says of the run that writes it.
+    """Settings of the run that a checkpoint records.
 
     Args:
         args (`TrainingArguments`): of a class of its own, whose added fields all belong to the objective, except
@@ -61,7 +63,7 @@ def run_settings(args: TrainingArguments, free: Collection[str]) -> dict[str, An
 
 
 def begin_checkpoint(folder: Path, settings: dict[str, Any]) -> None:
-    """What precedes Trainer's writing of a checkpoint, on the process that saves."""
+    """Prepare the folder before Trainer writes a checkpoint, on the process that saves."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
     (folder / SETTINGS_NAME).write_text(json.dumps(settings, indent=2) + "\n")
@@ -71,12 +73,12 @@ def check_settings(folder: Path, present: dict[str, Any]) -> None:
     """Compare the settings of a checkpoint with those of this run, and name in a warning how it is optimised otherwise.
 
     Raises:
-        ValueError: naming all settings that would change the objective.
+        CheckpointError: naming all settings that would change the objective.
     """
     saved = json.loads((folder / SETTINGS_NAME).read_text())
     changed = _changes(saved["objective"], present["objective"])
     if changed:
-        raise ValueError(
+        raise CheckpointError(
             f"{folder} was written with {changed}; set it to the checkpoint's value to continue that run, or start without "
             "`resume_from_checkpoint`"
         )
@@ -110,18 +112,18 @@ def checkpoint_to_resume(
         problem (`Callable`): `incomplete` with what the trainer needs.
 
     Raises:
-        ValueError: if the given checkpoint is not whole, saying why, or if there is none.
+        CheckpointError: if the given checkpoint is not whole, saying why, or if there is none.
     """
     if resume_from_checkpoint in (None, False):
         return None
     if resume_from_checkpoint is not True:
         why = _first_problem(resume_from_checkpoint, problem)
         if why is not None:
-            raise ValueError(f"{resume_from_checkpoint} {why}")
+            raise CheckpointError(f"{resume_from_checkpoint} {why}")
         return resume_from_checkpoint
     folder = last_whole_checkpoint(output_dir, problem)
     if folder is None:
-        raise ValueError(
+        raise CheckpointError(
             f"{output_dir} has no checkpoint that is whole; start without `resume_from_checkpoint`, or name one elsewhere"
         )
     return folder
@@ -153,7 +155,7 @@ def incomplete(
     deepspeed: bool = False,
     fsdp: bool = False,
 ) -> str | None:
-    """Why `folder` is no whole checkpoint of this trainer, `None` if it is one.
+    """Reason why `folder` is no whole checkpoint of this trainer, `None` if it is one.
 
     Args:
         args (`TrainingArguments`): of this run, for the process that it is.
@@ -163,11 +165,13 @@ def incomplete(
     """
     if not (folder / SETTINGS_NAME).is_file():
         return f"has no {SETTINGS_NAME}: it is no checkpoint of this trainer, or was written without a validation set"
-    try:
-        num_processes = json.loads((folder / SETTINGS_NAME).read_text())["num_processes"]
-        json.loads((folder / TRAINER_STATE_NAME).read_text())
-    except (ValueError, OSError):
+    if not (folder / TRAINER_STATE_NAME).is_file() or _is_cut(folder / TRAINER_STATE_NAME):
         return f"has no whole {TRAINER_STATE_NAME}: it was not written to its end"
+    model = folder / model_folder
+    for path in sorted({*folder.glob("*"), *model.glob("*")}):
+        if _is_cut(path):
+            return f"has a {path.relative_to(folder)} that ends too early"
+    num_processes = json.loads((folder / SETTINGS_NAME).read_text())["num_processes"]
     names = [*state_names]
     if deepspeed:
         names.append("latest")
@@ -176,7 +180,6 @@ def incomplete(
         names += [SCALER_NAME] if args.fp16 else []
     if num_processes == args.world_size:
         names.append("rng_state.pth" if num_processes == 1 else f"rng_state_{args.process_index}.pth")
-    model = folder / model_folder
     if (model / SAFE_WEIGHTS_INDEX_NAME).is_file():
         shards = json.loads((model / SAFE_WEIGHTS_INDEX_NAME).read_text())["weight_map"].values()
         names += [str(Path(model_folder, name)) for name in sorted(set(shards))]
@@ -185,9 +188,6 @@ def incomplete(
     for name in names:
         if not (folder / name).is_file():
             return f"has no {name}: it was written with `save_only_model=True`, or lost it"
-    for path in {*folder.glob("*"), *model.glob("*")}:
-        if _is_cut(path):
-            return f"has a {path.relative_to(folder)} that ends too early"
     return None
 
 
@@ -197,5 +197,11 @@ def _is_cut(path: Path) -> bool:
             with safe_open(path, "pt"):
                 return False
         except SafetensorError:
+            return True
+    if path.suffix == ".json":
+        try:
+            json.loads(path.read_bytes())
+            return False
+        except ValueError:
             return True
     return path.suffix in (".pt", ".pth") and not zipfile.is_zipfile(path)

@@ -1,4 +1,4 @@
-"""What DeepSpeed asks of a trainer, and which engines are refused.
+"""Support of DeepSpeed, and refusal of other engines.
 
 Under ZeRO-3 every process holds a piece of every parameter, and a module's parameters are whole only within its own
 forward and backward. Whoever reads or writes them elsewhere does so in [`gathered`] or [`whole_model`], which all
@@ -160,8 +160,8 @@ def innermost_optimizer(optimizer) -> torch.optim.Optimizer:
 
 
 def optimized_tensors(optimizer) -> Iterator[tuple[dict, torch.Tensor]]:
-    """What the innermost optimizer steps, each with its parameter group: parameters or, under ZeRO, flat float32 partitions
-    of this process."""
+    """Tensors that the innermost optimizer steps, each with its parameter group: parameters or, under ZeRO, flat
+    float32 partitions of this process."""
     inner = innermost_optimizer(optimizer)
     while hasattr(optimizer, "optimizer"):
         if hasattr(optimizer, "sub_group_to_group_id"):

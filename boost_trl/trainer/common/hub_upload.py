@@ -1,4 +1,4 @@
-"""What goes to the Hub from a checkpoint while training goes on."""
+"""Uploads of checkpoints to the Hub while training goes on."""
 
 import shutil
 from collections.abc import Callable
@@ -43,8 +43,8 @@ def put_pickled_arguments_back(folder: str | Path) -> None:
 
 
 def push_without_pickled_arguments(trainer: Trainer, push: Callable[[], CommitInfo | Future | None]):
-    """
-    What `push()` returns; `training_args.bin` is back in the trainer's folder when the upload has ended, however it ended.
+    """Call `push()` and return its result; `training_args.bin` is back in the trainer's folder when the upload has
+    ended, however it ended.
 
     The trainer's `save_model` puts the file aside when a push calls it.
     """

@@ -16,7 +16,8 @@ _WORDS_PER_BLOCK, _TOKENS_PER_BATCH = 8192, 4096
 
 
 class ActionVocabulary:
-    r"""What makes short fits of value heads cost the same on a vocabulary of 50 thousand words as on one of 500.
+    r"""Reduced vocabulary for short fits of value heads, which then cost the same on a vocabulary of 50 thousand words
+    as on one of 500.
 
     A data set of dialogues uses few of its vocabulary's tokens as actions, U of V. The words that never occur count in a
     loss through their log-sum-exp alone. They keep their places relative to each other here, as the heads start

@@ -1,5 +1,5 @@
-"""The language model under [`BilevelOfflineRLTrainer`]: loading it, refusing what cannot be trained, and what its heads are
-shaped like."""
+"""The language model under [`BilevelOfflineRLTrainer`]: loading it, refusing what cannot be trained, and giving it value
+heads."""
 
 import copy
 from typing import Any
@@ -12,13 +12,24 @@ from transformers.trainer_utils import set_seed
 from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.models.hidden_states import base_causal_lm
-from boost_trl.models.value_heads import ValueHeadsConfig
+from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
+from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.common.engines import gathered
 from boost_trl.trainer.offline_rl.value_head_initialization import output_matrix
 
 
 def load_model(model, args, processing_class, quantization_config, peft_config):
-    """The causal LM (with its adapter) and its tokenizer."""
+    """The causal LM (with its adapter) and its tokenizer.
+
+    Args:
+        model (`str`, `PreTrainedModel` or `PeftModel`), processing_class, quantization_config, peft_config: as of
+            [`BilevelOfflineRLTrainer`].
+        args (`BilevelOfflineRLConfig`): of the training.
+
+    Raises:
+        ValueError: for what cannot be trained so, and a reference model that is not there.
+    """
     options = dict(args.model_init_kwargs or {})
     if isinstance(model, str):
         model = resolve_model_name(model, **options)
@@ -52,6 +63,7 @@ def load_model(model, args, processing_class, quantization_config, peft_config):
             key: options[key] for key in ("revision", "trust_remote_code", "token", "cache_dir") if key in options
         }
         processing_class = AutoTokenizer.from_pretrained(name, **known)
+    _check_reference(model, args)
     return model, processing_class
 
 
@@ -85,7 +97,7 @@ def _check_adapter(model: nn.Module, args: BilevelOfflineRLConfig, is_quantized:
         raise ValueError(f"`auxiliary_policy='adapter'` needs a LoRA adapter, not {adapter.peft_type.value}")
 
 
-def check_reference(model: nn.Module, args: BilevelOfflineRLConfig) -> None:
+def _check_reference(model: nn.Module, args: BilevelOfflineRLConfig) -> None:
     """π_ref must be there before hours of training, not after."""
     name = args.reference_model_name_or_path
     lm = base_causal_lm(model)
@@ -108,15 +120,40 @@ def check_reference(model: nn.Module, args: BilevelOfflineRLConfig) -> None:
         )
 
 
-def freeze_output_head(model: nn.Module) -> None:
-    """Vocabulary logits are never computed: an output head of its own gets no gradient, for which DDP would wait."""
+def with_value_heads(
+    model: nn.Module, args: BilevelOfflineRLConfig, training: TrajectoryStore
+) -> PolicyWithValueHeads:
+    """The model with θ and, for the bilevel methods, ψ; what is not trained requires no gradient.
+
+    Args:
+        training (`TrajectoryStore`): training rows, for the normalisation of returns.
+
+    Raises:
+        ValueError: if the backbone is to be trained and has nothing that requires a gradient.
+    """
+    if not args.train_backbone:
+        model.requires_grad_(False)
+    elif not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            "no parameter of the model requires a gradient although `train_backbone` is true: pass `peft_config`, "
+            "set `train_backbone=False`, or unfreeze the model with `model.requires_grad_(True)`"
+        )
     lm = base_causal_lm(model)
     if lm.get_output_embeddings().weight is not lm.get_input_embeddings().weight:
+        # Vocabulary logits are never computed: an output head of its own gets no gradient, for which DDP would wait.
         lm.get_output_embeddings().requires_grad_(False)
+    with gathered(model.parameters()):
+        config = value_heads_config(model, args, training)
+    return PolicyWithValueHeads(
+        model,
+        ValueHeads(config),
+        ValueHeads(config) if args.is_bilevel else None,
+        separate_adapters=args.auxiliary_policy == "adapter",
+    )
 
 
 def tokenize_options(model: nn.Module, args: BilevelOfflineRLConfig) -> dict[str, Any]:
-    """What `tokenize_trajectories` needs of the configuration; no row may be longer than the model's context."""
+    """Arguments of `tokenize_trajectories` from the configuration; no row may be longer than the model's context."""
     positions = getattr(base_causal_lm(model).config.get_text_config(), "max_position_embeddings", None)
     return {
         "max_length": args.max_length if positions is None else min(args.max_length, positions),

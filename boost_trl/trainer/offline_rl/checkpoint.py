@@ -1,108 +1,194 @@
-"""What a checkpoint needs beside the model and Trainer's own files, for an exact resume: safetensors and JSON, no pickle."""
+"""Files of a policy, and of a checkpoint beside it and Trainer's own for an exact resume: safetensors and JSON, no
+pickle."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from datasets import Dataset
+from pyarrow.parquet import write_table
 from safetensors.torch import load_file, save_file
+from transformers import GenerationConfig
+from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
 
+from boost_trl.models.hidden_states import base_causal_lm
+from boost_trl.models.policy_files import save_backbone
+from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.pretrained_head import PretrainedHead
+from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.value_heads import ValueHeads
-from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME
+from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME, BilevelOfflineRLConfig
+from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.checkpoints import check_settings, run_settings
+from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
+from boost_trl.trainer.offline_rl.reweighter import TrajectoryReweighter
 from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights
 
 
-if TYPE_CHECKING:
-    from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
-
 TENSORS_NAME = "bilevel_state.safetensors"
 VALUES_NAME = "bilevel_state.json"
-STATE_NAMES = (TENSORS_NAME, VALUES_NAME, ValueHeads.weights_name)
 
 # In the heads' config for those who use them.
 _NOT_OF_TRAINING = {"base_model_name_or_path", "boost_trl_version", "beta", "prior"}
 
 
-def save_checkpoint_state(
-    trainer: "BilevelOfflineRLTrainer", folder: Path, state_dict: dict[str, torch.Tensor]
-) -> None:
-    """Write ψ, the running averages, φ's Adam, weights scored before training and every loader's position.
+@dataclass
+class TrainingState:
+    """State of training, beside what Trainer keeps.
 
     Args:
-        state_dict (`dict`): of the whole `trainer.model`.
+        model (`PolicyWithValueHeads`): θ, ψ and the backbone.
+        average (`ParameterAverage`): of the last updates.
+        samplers (`dict[str, EndlessSampler]`): with their positions.
+        data_fingerprint (`str`): of training and validation rows.
+        num_tokens (`int`): that training has seen.
+        reweighter (`TrajectoryReweighter`, *optional*): φ and its Adam.
+        validated (`ValidatedWeights`, *optional*): scored before training, with ...
+        fitted_head (`ReweightingHead`, *optional*): ... the head fitted to them.
+    """
+
+    model: PolicyWithValueHeads
+    average: ParameterAverage
+    samplers: dict[str, EndlessSampler]
+    data_fingerprint: str
+    num_tokens: int
+    reweighter: TrajectoryReweighter | None = None
+    validated: ValidatedWeights | None = None
+    fitted_head: ReweightingHead | None = None
+
+    @property
+    def reweighting_head(self) -> ReweightingHead | None:
+        """w_φ, or what stands for it."""
+        return self.fitted_head if self.reweighter is None else self.reweighter.head
+
+
+def state_names(has_reweighting_head: bool) -> tuple[str, ...]:
+    """The files that `load_state` reads or a policy needs, beside the backbone's."""
+    names = (TENSORS_NAME, VALUES_NAME, ValueHeads.weights_name, ValueHeads.config_name, TOKENIZER_CONFIG_FILE)
+    return (*names, ReweightingHead.weights_name, ReweightingHead.config_name) if has_reweighting_head else names
+
+
+def save_policy(
+    folder: Path,
+    state: TrainingState,
+    generation_config: GenerationConfig,
+    example_weights: Dataset,
+    state_dict: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write backbone (or adapter), heads and weights, all but the tokenizer and the card.
+
+    Args:
+        state_dict (`dict`, *optional*): of the whole `state.model`, where its own is in pieces.
+    """
+    model = state.model
+    is_plain = base_causal_lm(model.backbone) is model.backbone
+    save_backbone(
+        folder,
+        model.backbone,
+        generation_config,
+        state_dict=None if state_dict is None else _under("backbone.", state_dict),
+        **({} if is_plain else {"selected_adapters": ["default"]}),
+    )
+    model.primary.save_pretrained(
+        folder, state_dict=_under("primary.", model.state_dict() if state_dict is None else state_dict)
+    )
+    if state.reweighting_head is not None:
+        state.reweighting_head.save_pretrained(folder)
+    if state.validated is not None:
+        state.validated.save_report(folder)
+    write_table(example_weights.data.table, folder / "example_weights.parquet")
+
+
+def save_state(folder: Path, state: TrainingState, state_dict: dict[str, torch.Tensor]) -> None:
+    """Write ψ, the running averages, φ's Adam, weights scored before training and every sampler's position.
+
+    Args:
+        state_dict (`dict`): of the whole `state.model`.
     """
     tensors = {name: value for name, value in state_dict.items() if name.startswith("auxiliary.")}
-    tensors.update({f"auxiliary_adapter.{name}": state_dict[name] for name in trainer.model.auxiliary_adapter()})
-    if trainer.parameter_average.count:
-        tensors.update({f"average.{name}": value for name, value in trainer.parameter_average.means.items()})
-    if trainer.reweighter is not None:
-        for index, state in trainer.reweighter.optimizer.state_dict()["state"].items():
-            tensors.update({f"reweighting_optimizer.{index}.{name}": value for name, value in state.items()})
-    if trainer.validated is not None:
-        tensors.update(trainer.validated.tensors())
+    tensors.update({f"auxiliary_adapter.{name}": state_dict[name] for name in state.model.auxiliary_adapter()})
+    if state.average.count:
+        tensors.update({f"average.{name}": value for name, value in state.average.means.items()})
+    if state.reweighter is not None:
+        for index, values in state.reweighter.optimizer.state_dict()["state"].items():
+            tensors.update({f"reweighting_optimizer.{index}.{name}": value for name, value in values.items()})
+    if state.validated is not None:
+        tensors.update(state.validated.tensors())
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / TENSORS_NAME)
-    (folder / VALUES_NAME).write_text(json.dumps(_values(trainer), indent=2) + "\n")
-
-
-def _values(trainer: "BilevelOfflineRLTrainer") -> dict[str, Any]:
-    return {
-        "data_fingerprint": trainer.data_fingerprint,
-        "averaged": trainer.parameter_average.count,
-        "positions": {name: sampler.position for name, sampler in trainer.samplers.items()},
-        "num_tokens": trainer.num_tokens,
+    values = {
+        "data_fingerprint": state.data_fingerprint,
+        "averaged": state.average.count,
+        "positions": {name: sampler.position for name, sampler in state.samplers.items()},
+        "num_tokens": state.num_tokens,
     }
+    (folder / VALUES_NAME).write_text(json.dumps(values, indent=2) + "\n")
+
+
+def load_state(folder: Path, state: TrainingState, args: BilevelOfflineRLConfig, *, parameters: bool) -> None:
+    """Put what `save_policy` and `save_state` have written into `state`, but for the backbone.
+
+    Args:
+        args (`BilevelOfflineRLConfig`): of this run.
+        parameters (`bool`): load θ and ψ too; DeepSpeed restores them by itself.
+
+    Raises:
+        CheckpointError: if the checkpoint belongs to a run with another objective, dataset or shape of heads.
+    """
+    check_settings(folder, run_settings(args, FREE_ON_RESUME))
+    values = json.loads((folder / VALUES_NAME).read_text())
+    if values["data_fingerprint"] != state.data_fingerprint:
+        raise CheckpointError(
+            f"{folder} was written with other training or validation data (or another tokenizer, chat template, "
+            "`max_length` or discount); resume with the same ones"
+        )
+    _check_head(state.model.primary, folder, "rewards and `value_head_*` settings")
+    if state.reweighter is not None:
+        _check_head(state.reweighter.head, folder, "`reweighting_head_*` settings")
+    tensors = load_file(folder / TENSORS_NAME)
+    if parameters:
+        state.model.primary.load_state_dict(ValueHeads.from_pretrained(folder).state_dict())
+        _load_auxiliary(state.model, tensors)
+    state.average.count = values["averaged"]
+    state.average.means = _under("average.", tensors)
+    if state.reweighter is not None:
+        state.reweighter.head.load_state_dict(ReweightingHead.from_pretrained(folder).state_dict())
+        _load_optimizer(state.reweighter.optimizer, _under("reweighting_optimizer.", tensors))
+    if args.scores_rows:
+        state.validated = ValidatedWeights.load(folder, tensors)
+        state.fitted_head = ReweightingHead.from_pretrained(folder)
+    for name, position in values["positions"].items():
+        state.samplers[name].position = position
+    state.num_tokens = values["num_tokens"]
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _load_auxiliary(model: PolicyWithValueHeads, tensors: dict[str, torch.Tensor]) -> None:
+    if model.auxiliary is not None:
+        model.auxiliary.load_state_dict(_under("auxiliary.", tensors))
+        adapter = _under("auxiliary_adapter.", tensors)
+        for name, parameter in model.auxiliary_adapter().items():
+            parameter.data.copy_(adapter[name])
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    states: dict[int, dict[str, Any]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        states.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _check_head(head: PretrainedHead, folder: Path, what: str) -> None:
     saved, present = json.loads((folder / head.config_name).read_text()), asdict(head.config)
     for name in present.keys() - _NOT_OF_TRAINING:
         if saved[name] != present[name]:
-            raise ValueError(
+            raise CheckpointError(
                 f"{folder / head.config_name} has `{name}` {saved[name]!r}, this run has {present[name]!r}: resume with "
                 f"the same model, {what}"
             )
-
-
-def load_checkpoint_state(trainer: "BilevelOfflineRLTrainer", folder: Path) -> None:
-    """Continue where `save_checkpoint_state` left off. Under DeepSpeed the parameters are not touched, which it restores.
-
-    Raises:
-        ValueError: if the checkpoint belongs to a run with another objective, dataset or shape of heads.
-    """
-    check_settings(folder, run_settings(trainer.args, FREE_ON_RESUME))
-    values, present = json.loads((folder / VALUES_NAME).read_text()), _values(trainer)
-    if values["data_fingerprint"] != present["data_fingerprint"]:
-        raise ValueError(
-            f"{folder} was written with other training or validation data (or another tokenizer, chat template, "
-            "`max_length` or discount); resume with the same ones"
-        )
-    _check_head(trainer.model.primary, folder, "rewards and `value_head_*` settings")
-    if trainer.reweighter is not None:
-        _check_head(trainer.reweighter.head, folder, "`reweighting_head_*` settings")
-    tensors = load_file(folder / TENSORS_NAME)
-
-    def under(prefix: str) -> dict[str, torch.Tensor]:
-        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-    if trainer.model.auxiliary is not None and not trainer.is_deepspeed_enabled:
-        trainer.model.auxiliary.load_state_dict(under("auxiliary."))
-        adapter = under("auxiliary_adapter.")
-        for name, parameter in trainer.model.auxiliary_adapter().items():
-            parameter.data.copy_(adapter[name])
-    trainer.parameter_average.count = values["averaged"]
-    trainer.parameter_average.means = under("average.")
-    if trainer.reweighter is not None:
-        optimizer = trainer.reweighter.optimizer
-        states: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in under("reweighting_optimizer.").items():
-            index, key = name.split(".", 1)
-            states.setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    if trainer.args.scores_rows:
-        trainer.validated = ValidatedWeights.load(folder, tensors)
-    for name, position in values["positions"].items():
-        trainer.samplers[name].position = position
-    trainer.num_tokens = values["num_tokens"]

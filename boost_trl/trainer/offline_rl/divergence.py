@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
 
 
-class WindowLosses:
+class UpdateLosses:
     """The losses of all rows of one optimizer batch. They stay on the device until `take`, which asks it once.
 
     Args:
@@ -50,7 +50,7 @@ def explain_losses(
     name_of_row: Callable[[int], str],
     parameters: Iterable[tuple[str, torch.Tensor]],
 ) -> ValueError:
-    """Why the losses of a batch are not finite, as an error to raise: a row or, where no row's loss is finite, a parameter.
+    """Error that says why the losses of a batch are not finite: a row or, where no row's loss is finite, a parameter.
 
     Args:
         moment (`str`): such as "before policy update 3".

@@ -12,9 +12,10 @@ from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.action_vocabulary import ActionVocabulary
+from boost_trl.trainer.offline_rl.optimizer_batch import trajectory_scale
 from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
 from boost_trl.trainer.offline_rl.scoring_budget import LONGEST_FIT
-from boost_trl.trainer.offline_rl.token_losses import row_scale, sum_by_row, token_losses
+from boost_trl.trainer.offline_rl.token_losses import forward_token_losses, sum_by_trajectory
 
 
 # The mean over this last share of the updates is the result of a fit.
@@ -55,7 +56,7 @@ class HeadFitter:
 
     @property
     def num_words(self) -> int:
-        """How many words the heads that are fitted have values for."""
+        """Number of words for which the fitted heads have values."""
         return self.initial.config.vocab_size
 
     def fit(self, rows_of: Callable[[int], np.ndarray], steps: int | None = None) -> ValueHeads:
@@ -78,7 +79,8 @@ class HeadFitter:
                 batch, token_scale = self._weighed_batch(rows)
                 previous = rows
             optimizer.param_groups[0]["lr"] = self.learning_rate * (1 - step / steps)
-            (self._token_losses(policy, batch)["loss"] * token_scale).sum().backward()
+            losses = forward_token_losses(policy, batch, ("primary",), self.initial.config, args)["primary"]["loss"]
+            (losses * token_scale).sum().backward()
             optimizer.step()
             optimizer.zero_grad()
             if args.algorithm == "ilql" and args.target_update_rate is not None:
@@ -97,7 +99,7 @@ class HeadFitter:
         for batch in self._batches(rows):
             q_taken, q_logsumexp = heads.q_statistics(batch.states[batch.action_index], batch.actions)
             losses = (q_logsumexp - q_taken).mean(dim=0)
-            pieces.append((sum_by_row(losses, batch) / batch.lengths).cpu().double().numpy())
+            pieces.append((sum_by_trajectory(losses, batch) / batch.lengths).cpu().double().numpy())
         return np.concatenate(pieces)
 
     @torch.no_grad()
@@ -113,7 +115,7 @@ class HeadFitter:
 
     def _weighed_batch(self, rows: np.ndarray) -> tuple[TrajectoryBatch, torch.Tensor]:
         """The distinct rows of a batch, and what each of their tokens counts for in the batch's mean loss, (N,)."""
-        scale = row_scale(self.store.action_counts[rows], self.args.loss_normalization) / len(rows)
+        scale = trajectory_scale(self.store.action_counts[rows], self.args.loss_normalization) / len(rows)
         # A small pool is drawn many times over; its states need not be read as often.
         rows, place = np.unique(rows, return_inverse=True)
         batch = self._collate(rows)
@@ -125,22 +127,6 @@ class HeadFitter:
         if self.vocabulary is not None:
             batch = self.vocabulary.reduce(batch, rows)
         return batch.to(self.device)
-
-    def _token_losses(self, policy: PolicyWithValueHeads, batch: TrajectoryBatch) -> dict[str, torch.Tensor]:
-        output = policy(
-            action_index=batch.action_index,
-            actions=batch.actions,
-            state_index=batch.state_index,
-            states=batch.states,
-        )
-        return token_losses(
-            output["primary"],
-            batch,
-            self.initial.config,
-            cql_weight=self.args.cql_weight,
-            expectile=self.args.expectile,
-            half_squared_error=self.args.half_squared_error,
-        )
 
     def _batches(self, rows: np.ndarray) -> Iterator[TrajectoryBatch]:
         """Consecutive `rows`, as many at a time as their logits leave room for."""

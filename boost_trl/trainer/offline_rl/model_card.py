@@ -1,18 +1,20 @@
 """The model card that [`BilevelOfflineRLTrainer`] writes beside what it saves."""
 
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 from huggingface_hub import ModelCard
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from boost_trl import __version__
 from boost_trl.models.hidden_states import base_causal_lm
 from boost_trl.models.policy_card import PolicyCard, hub_name, table
 from boost_trl.models.turn_end import turn_end
+from boost_trl.models.value_heads import ValueHeadsConfig
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
-
-if TYPE_CHECKING:
-    from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 
 # Not during training: a copy of the model for each checkpoint.
 IN_A_CHECKPOINT = "this is a checkpoint; the plain causal language model is written when training has ended"
@@ -27,55 +29,86 @@ CITATION = """\
 _NOT_RESULTS = ("_runtime", "_per_second", "_errors", "_num_games")
 
 
+@dataclass
+class TrainedPolicy:
+    """Facts of a run for its model card.
+
+    Args:
+        args (`BilevelOfflineRLConfig`): of the training.
+        backbone (`nn.Module`), heads (`ValueHeadsConfig`), tokenizer: what is saved.
+        chat_template_kwargs (`dict`): how games are rendered.
+        hub_model_id (`str`, *optional*): the repository, once there is one.
+        why_not_plain (`str`, *optional*): why the folder is no plain causal LM; `None` if it is one.
+        tags (`list[str]`): of the Hub.
+        num_rows, num_updates (`int`): training rows that were used, policy updates so far.
+        weight_statistics (`dict`): empty where no weights were learned.
+        has_reweighting_head (`bool`): whether one is saved.
+        validated_report (`dict`, *optional*): of validated reweighting.
+        log_history (`list[dict]`): Trainer's.
+    """
+
+    args: BilevelOfflineRLConfig
+    backbone: nn.Module
+    heads: ValueHeadsConfig
+    tokenizer: PreTrainedTokenizerBase
+    chat_template_kwargs: dict[str, Any]
+    hub_model_id: str | None
+    why_not_plain: str | None
+    tags: list[str]
+    num_rows: int
+    num_updates: int
+    weight_statistics: dict[str, float]
+    has_reweighting_head: bool
+    validated_report: dict[str, Any] | None
+    log_history: list[dict[str, Any]]
+
+
 def model_card(
-    trainer: "BilevelOfflineRLTrainer",
+    trained: TrainedPolicy,
     *,
-    why_not_plain: str | None = None,
     model_name: str | None = None,
     dataset_name: str | None = None,
     tags: list[str] | None = None,
 ) -> ModelCard:
-    """What a reader of the repository needs: which folder is which, how it was trained, how it does, whom to cite.
+    """Model card: which folder is which, training, results, citations.
 
     Args:
-        trainer ([`BilevelOfflineRLTrainer`]): read, not changed.
-        why_not_plain (`str`, *optional*): why the folder is no plain causal LM; `None` if it is one.
+        trained (`TrainedPolicy`): what there is to say.
         model_name (`str`, *optional*): the heading; the name of `output_dir` by default.
         dataset_name (`str`, *optional*): a dataset on the Hub.
         tags (`list[str]`, *optional*): beside the trainer's own.
     """
-    backbone, heads = trainer.model.backbone, trainer.model.primary.config
-    base = hub_name(heads.base_model_name_or_path)
-    name = model_name or os.path.basename(os.path.abspath(trainer.args.output_dir))
+    base = hub_name(trained.heads.base_model_name_or_path)
+    name = model_name or os.path.basename(os.path.abspath(trained.args.output_dir))
     card = PolicyCard(
-        place=trainer.hub_model_id or name,
-        heads=heads,
-        is_adapter=base_causal_lm(backbone) is not backbone,
-        why_not_plain=why_not_plain,
-        stop_text=turn_end(trainer.processing_class).text,
-        max_new_tokens=trainer.args.max_new_tokens,
-        chat_template_kwargs=trainer.chat_template_kwargs,
+        place=trained.hub_model_id or name,
+        heads=trained.heads,
+        is_adapter=base_causal_lm(trained.backbone) is not trained.backbone,
+        why_not_plain=trained.why_not_plain,
+        stop_text=turn_end(trained.tokenizer).text,
+        max_new_tokens=trained.args.max_new_tokens,
+        chat_template_kwargs=trained.chat_template_kwargs,
     )
     data = card.data(
         base_model=base,
         datasets=None if dataset_name is None else [dataset_name],
-        tags=sorted({*(tags or []), *trainer._tag_names}),
+        tags=sorted({*(tags or []), *trained.tags}),
     )
     sections = [
         f"# {name}",
-        _opening(trainer, base),
+        _opening(trained.args, base),
         *("## Use", card.usage()),
-        *("## Files", table([*card.files(), *_weight_files(trainer)], header=("where", "what"))),
-        *("## Training", table(_settings(trainer))),
+        *("## Files", table([*card.files(), *_weight_files(trained)], header=("where", "what"))),
+        *("## Training", table(_settings(trained))),
     ]
-    results = _results(trainer)
+    results = _results(trained.log_history)
     if results:
         sections += ["## Evaluation", table(results, header=("metric", "value"))]
     sections += ["## Citation", f"```bibtex\n{CITATION}\n```"]
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
 
 
-def _opening(trainer, base) -> str:
+def _opening(args: BilevelOfflineRLConfig, base: str | None) -> str:
     what = "multi-turn agent" if base is None else f"multi-turn agent based on [{base}](https://huggingface.co/{base})"
     how = {
         (
@@ -85,45 +118,45 @@ def _opening(trainer, base) -> str:
         ("boost", "uniform"): "BOOST's schedule with equal trajectory weights",
         ("validated", "learned"): "trajectories were weighed before training by what a small validation set teaches",
         ("validated", "uniform"): "trajectories counted equally, mixed with those of a small validation set",
-    }.get((trainer.args.method, trainer.args.reweighting), "all trajectories counted equally")
+    }.get((args.method, args.reweighting), "all trajectories counted equally")
     return (
         f"A {what}, trained by offline reinforcement learning on recorded trajectories with "
         f"boost_trl {__version__}; {how}."
     )
 
 
-def _weight_files(trainer) -> list[tuple[str, str]]:
+def _weight_files(trained: TrainedPolicy) -> list[tuple[str, str]]:
     rows = [("`example_weights.parquet`", "The weight of every training row (mean 1)")]
-    if trainer.reweighting_head is not None:
+    if trained.has_reweighting_head:
         rows += [("`reweighting_head.*`", "Scores a trajectory by its embedding; the softmax of scores is the weight")]
     return rows
 
 
-def _settings(trainer) -> list[tuple[str, str]]:
-    args, config = trainer.args, trainer.model.primary.config
+def _settings(trained: TrainedPolicy) -> list[tuple[str, str]]:
+    args, config = trained.args, trained.heads
     rows = [
         ("algorithm", args.algorithm),
         ("method", f"{args.method}, {args.reweighting} weights" if args.uses_validation else args.method),
-        ("training trajectories", str(len(trainer.train_store))),
-        ("policy updates", str(trainer.state.global_step)),
+        ("training trajectories", str(trained.num_rows)),
+        ("policy updates", str(trained.num_updates)),
         ("returns", f"{config.return_shift:.4g} + {config.return_scale:.4g} · Q"),
         ("β, prior", f"{args.beta:g}, {args.policy_prior}"),
     ]
-    statistics = trainer.weight_statistics()
+    statistics = trained.weight_statistics
     if statistics:
         rows += [
             ("effective sample size (1/Σw²)", f"{statistics['effective_sample_size']:.1f}"),
             ("largest weight (mean 1)", f"{statistics['largest_weight']:.3g}"),
         ]
-    if trainer.validated_report is not None:
-        rows += [("weights chosen", f"{trainer.validated_report['winner']}: {trainer.validated_report['reason']}")]
+    if trained.validated_report is not None:
+        rows += [("weights chosen", f"{trained.validated_report['winner']}: {trained.validated_report['reason']}")]
     return rows
 
 
-def _results(trainer) -> list[tuple[str, str]]:
+def _results(log_history: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """The last value of every evaluation metric."""
     last: dict[str, float] = {}
-    for entry in trainer.state.log_history:
+    for entry in log_history:
         last |= {key: value for key, value in entry.items() if key.startswith("eval_")}
     return [
         (key.removeprefix("eval_"), f"{value:.4g}") for key, value in last.items() if not key.endswith(_NOT_RESULTS)

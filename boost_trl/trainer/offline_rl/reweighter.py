@@ -6,6 +6,18 @@ import torch
 
 from boost_trl.losses import trajectory_weights
 from boost_trl.models.reweighting_head import ReweightingHead
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+
+
+def new_reweighting_head(embeddings: torch.Tensor, args: BilevelOfflineRLConfig) -> ReweightingHead:
+    """w_φ as it starts, the same for the same seed: a small random network, standardised to `embeddings` (N, d) if
+    `standardize_embeddings`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(args.seed)
+        head = ReweightingHead(embeddings.shape[1], args.reweighting_head_size, args.reweighting_head_depth)
+    if args.standardize_embeddings:
+        head.fit_standardization(embeddings)
+    return head
 
 
 class TrajectoryReweighter:
@@ -32,7 +44,7 @@ class TrajectoryReweighter:
         return trajectory_weights(self.scores(rows))
 
     def update(self, rows: Sequence[int], gaps: torch.Tensor, alpha: float) -> float:
-        """One step of φ on α Σ_i w̃_i (ℓ_i(θ) − ℓ_i(ψ)) ([B] Algorithm 1, line 17; L_val has no φ).
+        """One step of φ on α Σ_i w̃_i (ℓ_i(θ) − ℓ_i(ψ)): equation (15), [B] Algorithm 1, line 17.
 
         Args:
             rows (`Sequence[int]`): the whole optimizer batch, all processes, in the same order everywhere.

@@ -1,4 +1,4 @@
-"""Filters that choose training rows without validation data: the controls of validated reweighting (SPEC §4).
+"""Filters that choose training rows without validation data: the controls of validated reweighting.
 
 Both keep the same share of the pool; training on it is `method="validated", reweighting="uniform"`, so that only the
 choice of rows differs. Without such controls sharpening is mistaken for selection.
@@ -52,7 +52,7 @@ def filter_rows(
     args: BilevelOfflineRLConfig,
     fraction: float,
 ) -> list[int]:
-    """Which rows of `dataset` a filter keeps.
+    """Rows of `dataset` that a filter keeps.
 
     Args:
         kind (`str`): `"return"` or `"low_loss"`.
@@ -68,7 +68,7 @@ def filter_rows(
         ValueError: for an unknown kind, a share outside (0, 1] or a bad row.
     """
     if kind not in ("return", "low_loss"):
-        raise ValueError(f"`kind` is {kind!r}; choose 'return' or 'low_loss'")
+        raise ValueError(f"`kind` must be 'return' or 'low_loss', got {kind!r}")
     tokenizer = with_action_marks(tokenizer)
     rows = tokenize_trajectories(dataset, tokenizer, name="dataset", **tokenize_options(model, args))
     store = TrajectoryStore(rows, tokenizer.pad_token_id)
@@ -91,6 +91,6 @@ def _pool_losses(store: TrajectoryStore, model: PreTrainedModel, args: BilevelOf
 
 def _lowest(values: np.ndarray, fraction: float) -> np.ndarray:
     if not 0 < fraction <= 1:
-        raise ValueError(f"`fraction` is {fraction}; it must lie in (0, 1]")
+        raise ValueError(f"`fraction` must lie in (0, 1], got {fraction}")
     count = max(1, round(fraction * len(values)))
     return np.sort(np.argsort(values, kind="stable")[:count])

@@ -1,11 +1,16 @@
-"""The order of phases within an outer iteration, and the penalty strength over training (SPEC §4)."""
+"""The order of phases within an outer iteration, and the penalty strength over training."""
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+
+logger = logging.getLogger(__name__)
 
 
 class Phase(StrEnum):
-    """What a policy update trains."""
+    """Object of a policy update: the auxiliary policy, the primary one, or the only one."""
 
     AUXILIARY = "auxiliary"
     PRIMARY = "primary"
@@ -32,6 +37,19 @@ class BilevelSchedule:
     alpha_final: float = 1.0
     alpha_ramp: float = 0.5
     bilevel: bool = True
+
+    @classmethod
+    def of(cls, settings: Any, max_steps: int) -> "BilevelSchedule":
+        """As a configuration, or any object with its fields, has it for `max_steps` policy updates."""
+        return cls(
+            auxiliary_steps=settings.auxiliary_steps if settings.is_bilevel else 0,
+            primary_steps=settings.primary_steps,
+            max_steps=max_steps,
+            alpha_init=settings.penalty_alpha_init,
+            alpha_final=settings.penalty_alpha_final,
+            alpha_ramp=settings.penalty_alpha_ramp,
+            bilevel=settings.is_bilevel,
+        )
 
     @property
     def cycle(self) -> int:
@@ -65,7 +83,7 @@ class BilevelSchedule:
         return self.reweights_after(step) and (step + 1 > start or step + 1 == last_end)
 
     def averaged_before(self, step: int, share: float) -> int:
-        """How many of the policy updates before `step` enter that average."""
+        """Number of policy updates before `step` that enter that average."""
         return sum(self.averages_after(earlier, share) for earlier in range(step))
 
     def alpha(self, step: int) -> float:
@@ -76,7 +94,8 @@ class BilevelSchedule:
 
 
 def check_max_steps(max_steps: int, auxiliary_steps: int, primary_steps: int) -> None:
-    """
+    """Check that training lasts for at least one outer iteration.
+
     Raises:
         ValueError: if training ends before the first outer iteration does.
     """
@@ -85,4 +104,15 @@ def check_max_steps(max_steps: int, auxiliary_steps: int, primary_steps: int) ->
             f"training has {max_steps} policy updates (`max_steps`, or `num_train_epochs` of this dataset), which ends "
             f"before the first outer iteration does ({auxiliary_steps} + {primary_steps} policy updates), so the primary "
             "policy would hardly be trained; raise it, or lower `auxiliary_steps` and `primary_steps`"
+        )
+
+
+def check_iterations(max_steps: int, auxiliary_steps: int, primary_steps: int) -> None:
+    """[`check_max_steps`], and a warning where training ends within an outer iteration."""
+    check_max_steps(max_steps, auxiliary_steps, primary_steps)
+    cycle = auxiliary_steps + primary_steps
+    if max_steps % cycle:
+        logger.warning(
+            f"{max_steps} policy updates are not a multiple of an outer iteration ({cycle}): the last "
+            f"{max_steps % cycle} are an unfinished one"
         )

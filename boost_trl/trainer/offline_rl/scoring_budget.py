@@ -1,4 +1,4 @@
-"""How long the fits of validated reweighting are, so that they cost little beside the training that they precede."""
+"""Length of the fits of validated reweighting, so that they cost little beside the training that they precede."""
 
 from collections.abc import Iterator
 

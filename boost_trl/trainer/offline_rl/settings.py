@@ -1,5 +1,5 @@
-"""What [`BilevelOfflineRLConfig`] adds to `TrainingArguments`, checked without any heavy import: a mistake on the command
-line is said before torch is loaded.
+"""Fields that [`BilevelOfflineRLConfig`] adds to `TrainingArguments`, checked without any heavy import, so that a
+mistake on the command line is reported before torch is loaded.
 """
 
 import math
@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers
 from boost_trl.trainer.offline_rl.schedule import check_max_steps
 
 
@@ -282,27 +283,40 @@ class OfflineRLSettings:
     max_new_tokens: int = field(default=64, metadata={"help": "Length limit of one action in those games."})
 
     def __post_init__(self):
+        check_trainer_numbers(self)
+        self._check_values()
+        self._check_validation_batch_size()
+        if self.penalty_alpha_final is None:
+            self.penalty_alpha_final = max(self.penalty_alpha_init, 1.0)
+        if self.reweighting_learning_rate is None:
+            self.reweighting_learning_rate = 0.1 * self.learning_rate
+        self._check_combinations()
+
+    def _check_values(self) -> None:
+        """Every field by itself."""
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(map(repr, choices))}")
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(map(repr, choices))}, got {getattr(self, name)!r}"
+                )
         for name in _OWN_NUMBERS:
             value = getattr(self, name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             if value is not None and not is_number:
-                raise ValueError(f"`{name}` is {value!r}; it must be a finite number")
+                raise ValueError(f"`{name}` must be a finite number, got {value!r}")
         for name in ("discount", "penalty_alpha_ramp", "average_last"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in [0, 1]")
+                raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.validation_share < 1:
-            raise ValueError(f"`validation_share` is {self.validation_share}; it must lie in [0, 1)")
+            raise ValueError(f"`validation_share` must lie in [0, 1), got {self.validation_share}")
         if not 0 < self.target_effective_fraction <= 1:
-            raise ValueError(f"`target_effective_fraction` is {self.target_effective_fraction}; it must lie in (0, 1]")
+            raise ValueError(f"`target_effective_fraction` must lie in (0, 1], got {self.target_effective_fraction}")
         if self.score_learning_rate is not None and self.score_learning_rate <= 0:
-            raise ValueError(f"`score_learning_rate` is {self.score_learning_rate}; it must be positive, or none")
+            raise ValueError(f"`score_learning_rate` must be positive, or none, got {self.score_learning_rate}")
         if not 0 < self.expectile < 1:
-            raise ValueError(f"`expectile` is {self.expectile}; it must lie in (0, 1)")
+            raise ValueError(f"`expectile` must lie in (0, 1), got {self.expectile}")
         if self.target_update_rate is not None and not 0 < self.target_update_rate <= 1:
-            raise ValueError(f"`target_update_rate` is {self.target_update_rate}; it must lie in (0, 1], or be none")
+            raise ValueError(f"`target_update_rate` must lie in (0, 1], or be none, got {self.target_update_rate}")
         for name in (
             "auxiliary_steps",
             "primary_steps",
@@ -316,7 +330,7 @@ class OfflineRLSettings:
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"`{name}` is {value}; it must be at least 1")
+                raise ValueError(f"`{name}` must be at least 1, got {value}")
         for name in (
             "cql_weight",
             "penalty_alpha_init",
@@ -325,12 +339,14 @@ class OfflineRLSettings:
             "reweighting_steps",
         ):
             if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must not be negative")
-        self._check_validation_batch_size()
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}")
         for name in ("beta", "return_scale", "reweighting_learning_rate", "value_head_rank"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise ValueError(f"`{name}` is {value}; it must be positive")
+                raise ValueError(f"`{name}` must be positive, got {value}")
+
+    def _check_combinations(self) -> None:
+        """Check the fields that depend on each other."""
         if self.return_shift and self.algorithm == "ilql":
             raise ValueError("`return_shift` has no meaning for ILQL, whose V is 0 after the end of an episode")
         if self.policy_prior == "none" and self.cql_weight < SMALL_CQL_WEIGHT:
@@ -338,10 +354,6 @@ class OfflineRLSettings:
                 f"with `cql_weight={self.cql_weight:g}` and `policy_prior='none'` the policy softmax(β Q) has nothing that "
                 "ties it to language; raise `cql_weight` (the paper: 10) or set `policy_prior='lm'`"
             )
-        if self.penalty_alpha_final is None:
-            self.penalty_alpha_final = max(self.penalty_alpha_init, 1.0)
-        if self.reweighting_learning_rate is None:
-            self.reweighting_learning_rate = 0.1 * self.learning_rate
         if self.scores_rows and self.cql_weight == 0:
             raise ValueError(
                 "`method='validated'` scores rows by the policy part of the loss, which `cql_weight=0` does not train: "
@@ -367,7 +379,7 @@ class OfflineRLSettings:
         for name in ("per_device_validation_batch_size", "validation_batch_size"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise ValueError(f"`{name}` is {value}; it must be positive")
+                raise ValueError(f"`{name}` must be positive, got {value}")
         if self.validation_batch_size is None:
             return
         warnings.warn(

@@ -1,11 +1,57 @@
-"""From the heads' outputs to one loss per action token, in normalised returns."""
+"""From a batch through the model to one loss per action token, in normalised returns."""
 
-import numpy as np
 import torch
+from torch import nn
 
 from boost_trl.data.trajectory_store import TrajectoryBatch
 from boost_trl.losses import ilql_loss, mc_loss
 from boost_trl.models.value_heads import ValueHeadsConfig
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+
+
+def forward_token_losses(
+    model: nn.Module,
+    batch: TrajectoryBatch,
+    roles: tuple[str, ...],
+    heads: ValueHeadsConfig,
+    args: BilevelOfflineRLConfig,
+    anchored: bool = False,
+) -> dict:
+    """[`token_losses`] by role, after one forward pass.
+
+    Args:
+        model (`nn.Module`): a [`PolicyWithValueHeads`], perhaps wrapped by an engine.
+        batch (`TrajectoryBatch`): on the device of `model`; cached states are used where it has them.
+        roles (`tuple[str, ...]`): of `"primary"` and `"auxiliary"`.
+        heads (`ValueHeadsConfig`): algorithm and normalisation constants.
+        args (`BilevelOfflineRLConfig`): the loss.
+        anchored (`bool`, *optional*, defaults to `False`): add `"anchor"`, a zero that depends on every parameter.
+    """
+    source = {"states": batch.states}
+    if batch.states is None:
+        source = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    output = model(
+        action_index=batch.action_index,
+        actions=batch.actions,
+        state_index=batch.state_index,
+        roles=roles,
+        anchored=anchored,
+        **source,
+    )
+    # Value losses are float32 whatever the autocast type of the forward.
+    with torch.autocast(batch.actions.device.type, enabled=False):
+        losses = {
+            role: token_losses(
+                output[role],
+                batch,
+                heads,
+                cql_weight=args.cql_weight,
+                expectile=args.expectile,
+                half_squared_error=args.half_squared_error,
+            )
+            for role in roles
+        }
+    return {**losses, "anchor": output["anchor"]["zero"]} if anchored else losses
 
 
 def token_losses(
@@ -62,16 +108,6 @@ def token_losses(
     return {"loss": sum(parts.values()), **parts, "q": q, **extra}
 
 
-def row_scale(action_counts: np.ndarray, normalization: str) -> np.ndarray:
-    """What turns each row's token sum into ℓ(τ) under `loss_normalization`, given the action tokens of all rows of the
-    batch, (B,)."""
-    if normalization == "trajectory_mean":
-        return 1 / action_counts
-    if normalization == "token_mean":
-        return np.full(len(action_counts), len(action_counts) / action_counts.sum())
-    return np.ones(len(action_counts))
-
-
-def sum_by_row(values: torch.Tensor, batch: TrajectoryBatch) -> torch.Tensor:
+def sum_by_trajectory(values: torch.Tensor, batch: TrajectoryBatch) -> torch.Tensor:
     """Sums of token values (N,) over each trajectory, (B,)."""
     return torch.zeros(len(batch.lengths), dtype=values.dtype, device=values.device).index_add_(0, batch.row, values)

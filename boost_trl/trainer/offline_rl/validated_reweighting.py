@@ -1,9 +1,9 @@
 r"""Validated reweighting: weights of training rows from a small trusted set, used only where held-out rows agree.
 
 1. ψ: heads fitted to the pool; θ: heads fitted to validation rows (its high-return half, or all of it).
-2. Score: \\( f_i = -\ell_i(\theta) + \tfrac12 \ell_i(\psi) \\), ℓ the policy part of the loss (mean cross-entropy per
+2. Score, equation (18): \\( f_i = -\ell_i(\theta) + \tfrac12 \ell_i(\psi) \\), ℓ the policy part of the loss (mean cross-entropy per
    token). The half keeps what the pool as a whole makes likely, which pure excess loss would punish.
-3. Temper: \\( w = \mathrm{softmax}(k f) \\), k such that the effective sample size is a given share of the pool.
+3. Temper, equation (19): \\( w = \mathrm{softmax}(k f) \\), k such that the effective sample size is a given share of the pool.
 4. Guard: two-fold cross-validation chooses among several such weights and uniform ones.
 
 All fits are on the cached states of the frozen backbone. Training itself (rows drawn by w, mixed with validation rows) is
@@ -57,8 +57,22 @@ UNIFORM = Candidate()
 CANDIDATES = (UNIFORM, Candidate("high_return", 0.7), Candidate("high_return", 0.4), Candidate("all", 0.4))
 
 
+def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
+    """Check that validation rows can be cut into folds.
+
+    Raises:
+        ValueError: if there are too few validation rows to choose between candidates by cross-validation.
+    """
+    if args.scores_rows and args.guard and num_validation < 4:
+        raise ValueError(
+            f"the guard cuts `validation_dataset` in two folds, which {num_validation} usable rows do not allow: "
+            "add rows, or set `guard=False`"
+        )
+
+
 def candidates_of(args: BilevelOfflineRLConfig) -> dict[str, Candidate]:
-    """What the guard compares, by name: `CANDIDATES` and, if it is none of these, the configured setting."""
+    """Candidates that the guard compares, by name: `CANDIDATES` and, if it is none of these, the configured
+    setting."""
     configured = Candidate(args.score_validation, args.target_effective_fraction)
     return {candidate.name: candidate for candidate in (*CANDIDATES, configured)}
 
@@ -88,7 +102,7 @@ class ValidatedWeights:
         return {**{name: self.report[key] for name, key in names.items()}, **accuracies}
 
     def verdict(self) -> str:
-        """What was decided and why, in one line."""
+        """Decision and reason, in one line."""
         report = self.report
         return (
             f"Validated reweighting: {report['winner']} weights, n_eff {report['effective_sample_size']:.0f} of "
@@ -331,7 +345,7 @@ class _ValidatedReweighting:
         return sorted({max(1, self.fitter.steps // divisor) for divisor in STEP_DIVISORS})
 
     def _steps_that_generalise(self, rows: np.ndarray) -> int:
-        """How long to fit θ to a few rows: the number of updates before one half of them predicts the other worse.
+        """Length of θ's fit to a few rows: the number of updates before one half of them predicts the other worse.
 
         A θ that has learned its rows by heart ranks the pool by how much it resembles them word for word. Longer fits cost
         most, and are not tried once a longer one did worse.
@@ -362,7 +376,8 @@ class _ValidatedReweighting:
         return self.fitter.fit(lambda step: rows[draws.rows(step, size)], steps)
 
     def _fit_to_mixture(self, weights: np.ndarray, fold: np.ndarray) -> ValueHeads:
-        """Training proper in small: the same seed for all candidates, so that they differ by their weights only."""
+        """A short run of the training step, with the same seed for all candidates, so that they differ by their
+        weights only."""
         draws = WeightedBatches(
             weights, len(fold), self.args.validation_share, self.args.seed + _SEED_OFFSETS["mixture"]
         )

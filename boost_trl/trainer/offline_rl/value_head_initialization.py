@@ -1,4 +1,4 @@
-"""Where the value heads start: the LM's own output matrix, calibrated on training rows (SPEC §3)."""
+"""Initialisation of the value heads: the LM's own output matrix, calibrated on training rows."""
 
 import logging
 

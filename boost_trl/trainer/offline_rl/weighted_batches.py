@@ -27,7 +27,7 @@ class WeightedBatches:
         weights = np.asarray(weights, dtype=np.float64)
         total = weights.sum()
         if not (np.isfinite(total) and total > 0 and (weights >= 0).all()):
-            raise ValueError("weights must be finite, not negative and not all zero")
+            raise ValueError("`weights` must be finite, not negative and not all zero")
         self.num_pool = len(weights)
         self.num_validation = num_validation
         self.share = share if num_validation else 0.0
@@ -37,7 +37,7 @@ class WeightedBatches:
         self._cumulative[np.flatnonzero(weights)[-1] :] = 1.0
 
     def validation_count(self, step: int, size: int) -> int:
-        """How many rows of batch `step`, of `size` rows, come from validation."""
+        """Number of validation rows in batch `step` of `size` rows."""
         exact = self.share * size
         return math.floor((step + 1) * exact + 1e-9) - math.floor(step * exact + 1e-9)
 

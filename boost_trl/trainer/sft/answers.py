@@ -20,8 +20,7 @@ _FIELDS = ("step", "rows", "lengths", "tokens", "log_probs", "status", "ratios")
 
 @dataclass
 class Answers:
-    """
-    G answers to each of Q questions. Answer number q·G + g is the g-th of question q.
+    """G answers to each of Q questions. Answer number q·G + g is the g-th of question q.
 
     Args:
         step (`int`): optimizer steps before the refresh.
@@ -69,7 +68,7 @@ class Answers:
         self.ratios[numbers, 2] = np.maximum(self.ratios[numbers, 2], ratios)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What an exact continuation needs."""
+        """State for an exact continuation."""
         return {
             "step": torch.tensor(self.step),
             "rows": torch.from_numpy(self.rows),
@@ -96,10 +95,9 @@ class Answers:
     def write(
         self, path: Path, index: list[int], questions: list[str], texts: list[str], weights: np.ndarray
     ) -> Dataset:
-        """
-        Write and return one row per question: `index` (of the user's row), `question`, `weight` and, one entry per answer,
-        `answers`, `status`, `log_probs` (summed), `num_tokens`, `visits`, `ratio_mean` and `ratio_max` (raw; null before the
-        first visit).
+        """Write and return one row per question: `index` (of the user's row), `question`, `weight` and, one entry per
+        answer, `answers`, `status`, `log_probs` (summed), `num_tokens`, `visits`, `ratio_mean` and `ratio_max` (raw;
+        null before the first visit).
 
         The file appears whole or not at all.
         """
@@ -129,8 +127,7 @@ class Answers:
 
 
 def completions_table(generations: Dataset, step: int, max_rows: int | None = None) -> pd.DataFrame:
-    """
-    One row per answer, with the names that TRL uses for questions and answers.
+    """One row per answer, with the names that TRL uses for questions and answers.
 
     Args:
         generations ([`~datasets.Dataset`]): rows of `generations/step-N.parquet`.

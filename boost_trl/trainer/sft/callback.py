@@ -7,8 +7,7 @@ from transformers import TrainerCallback
 
 
 class BilevelCallback(TrainerCallback):
-    """
-    Calls functions when training, epochs and optimizer steps begin and end.
+    """Calls functions when training, epochs and optimizer steps begin and end.
 
     Args:
         begin_training (`Callable`): given the training loader.

@@ -1,4 +1,4 @@
-"""What is told and kept of learned weights: their table, the files beside the model, and the state that a checkpoint holds."""
+"""Report and files of learned weights: their table, the files beside the model, and the state that a checkpoint holds."""
 
 import json
 import math
@@ -41,8 +41,7 @@ STATE_NAME = "bilevel_state.safetensors"
 
 
 class LearnedWeightsTrainer(NumberedRowsTrainer):
-    """
-    [`~trl.SFTTrainer`] that tells, saves and restores the weights of `selector`. A subclass says what else it learns
+    """[`~trl.SFTTrainer`] that tells, saves and restores the weights of `selector`. A subclass says what else it learns
     ([`_learned_parts`]) and learns it; where `selector` is `None`, files and logs are TRL's.
     """
 
@@ -53,14 +52,13 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
     _state_at_start: dict[str, torch.Tensor] | None = None
 
     def _learned_parts(self) -> list:
-        """What has a `state` that an exact continuation needs, beside the model and the selector's logits."""
+        """Parts with a `state` for an exact continuation, beside the model and the selector's logits."""
         raise NotImplementedError
 
     # Results
 
     def example_weights(self) -> Dataset:
-        """
-        What each training row counts.
+        """Weight of each training row.
 
         Returns:
             [`~datasets.Dataset`]: one row per original training row in its order: `index`, `weight` (mean one, times the
@@ -76,19 +74,18 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
                 weights = weights * self.pool.num_examples
             return self.pool.table(weights, self.selector.logits())
         if self.pool is None or isinstance(self.pool, StreamedPool):
-            raise ValueError("This trainer has no example weights: give it a `validation_dataset`.")
+            raise ValueError("this trainer has no example weights: give it a `validation_dataset`")
         weights = torch.ones(self.pool.num_examples)
         return self.pool.table(weights, torch.zeros(self.pool.num_examples))
 
     def export_selected(self, dataset: Dataset, top_fraction: float = 1.0) -> Dataset:
-        """
-        The rows of largest weight, ready for another SFT run.
+        """The rows of largest weight, ready for another SFT run.
 
         Args:
-            dataset ([`~datasets.Dataset`]):
-                The training data as it was given to the trainer, or other columns of the same rows.
-            top_fraction (`float`, *optional*, defaults to `1.0`):
-                Share of the rows to keep, at least one. Rows of weight 0 are never kept.
+            dataset ([`~datasets.Dataset`]): The training data as it was given to the trainer, or other columns of the
+                same rows.
+            top_fraction (`float`, *optional*, defaults to `1.0`): Share of the rows to keep, at least one. Rows of
+                weight 0 are never kept.
 
         Returns:
             [`~datasets.Dataset`]: the kept rows in their order with their weights, of mean one, in the column that
@@ -143,9 +140,8 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
             self.example_weights().to_parquet(path)
 
     def why_incomplete(self, checkpoint: Path) -> str | None:
-        """
-        Why this trainer, with learned weights, cannot resume from a folder that was not written to its end; `None` if it
-        can.
+        """Reason why this trainer, with learned weights, cannot resume from a folder that was not written to its end; `None`
+        if it can.
         """
         engines = {"deepspeed": self.is_deepspeed_enabled, "fsdp": self.is_fsdp_enabled}
         return incomplete(checkpoint, self.args, (STATE_NAME, WEIGHTS_NAME, CONFIG_NAME), **engines)
@@ -169,7 +165,7 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
             save_file(self._bilevel_state(), Path(output_dir, STATE_NAME))
 
     def _bilevel_state(self) -> dict[str, torch.Tensor]:
-        """What is learned and drawn beside the model and the selector's logits."""
+        """State of all that is learned and drawn beside the model and the selector's logits."""
         return {name: value for part in self._learned_parts() for name, value in part.state().items()}
 
     def _load_bilevel_state(self, state: dict[str, torch.Tensor]) -> None:
@@ -184,15 +180,15 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
         if self.selector is None:
             if path.is_file():
                 raise ValueError(
-                    f"{checkpoint} was written with learned weights, and this trainer has no `validation_dataset`. Give "
-                    "it one to continue, or start a new run with the checkpoint as `model`."
+                    f"{checkpoint} was written with learned weights, and this trainer has no `validation_dataset`; give "
+                    "it one to continue, or start a new run with the checkpoint as `model`"
                 )
             return
         self.selector.resume_from(checkpoint)
         self._load_bilevel_state(load_file(path))
 
     def _forget_failed_attempt(self) -> None:
-        """What is learned beside the model starts every attempt at a batch size alike."""
+        """Reset what is learned beside the model, so that every attempt at a batch size starts alike."""
         if self._state_at_start is None:
             state = self.selector.state_dict() | self._bilevel_state()
             self._state_at_start = {name: value.clone() for name, value in state.items()}

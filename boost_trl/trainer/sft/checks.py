@@ -1,4 +1,4 @@
-"""What cannot carry example weights or cannot be read, said before any training."""
+"""Checks before any training: data, losses and engines that cannot carry example weights, rows that cannot be read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -24,12 +24,11 @@ def check_before_preparation(
     validation_dataset,
     formatting_func: Callable | None,
 ) -> None:
-    """
-    Raises:
-        ValueError: for settings that do not go with the data, a validation set that cannot be used, or a ρ that leaves its
-            range.
-        TypeError: for a validation set that is no [`~datasets.Dataset`].
-        ImportError: for `use_vllm` without vLLM.
+    """Raises:
+    ValueError: for settings that do not go with the data, a validation set that cannot be used, or a ρ that leaves its
+        range.
+    TypeError: for a validation set that is no [`~datasets.Dataset`].
+    ImportError: for `use_vllm` without vLLM.
     """
     learned = validation_dataset is not None
     check_online(args, train_dataset, learned)
@@ -44,78 +43,79 @@ def check_before_preparation(
 
 
 def check_loss_can_be_weighted(args: BilevelSFTSelfRefineConfig, compute_loss_func) -> None:
-    """
+    """Check that the loss is a sum over examples.
+
     Raises:
         ValueError: for a loss that is not a sum over tokens of TRL's own.
     """
     if compute_loss_func is not None:
         raise ValueError(
-            "`compute_loss_func` returns one number for the whole batch, so examples cannot be weighted in it. Leave it "
-            "out, or train without `validation_dataset` and without a weight column."
+            "`compute_loss_func` returns one number for the whole batch, so examples cannot be weighted in it; leave it "
+            "out, or train without `validation_dataset` and without a weight column"
         )
     if args.label_smoothing_factor > 0 and args.loss_type == "nll":
         raise ValueError(
-            "`label_smoothing_factor` computes one number for the whole batch, so examples cannot be weighted in it. "
-            "Set it to 0."
+            "`label_smoothing_factor` computes one number for the whole batch, so examples cannot be weighted in it; "
+            "set it to 0"
         )
 
 
 def check_parallelism(parallelism: ParallelismConfig | None, tp_size: int, padding_free: bool, learned: bool) -> None:
-    """
-    Raises:
-        ValueError: for a parallelism that splits rows in a way that weights do not follow.
+    """Raises:
+    ValueError: for a parallelism that splits rows in a way that weights do not follow.
     """
     if parallelism is not None and parallelism.sp_enabled:
         raise ValueError(
-            "Sequence parallelism (Ulysses/ALST) reduces the model's own loss across processes, so examples cannot be "
-            "weighted in it. Use `sp_size=1`."
+            "sequence parallelism (Ulysses/ALST) reduces the model's own loss across processes, so examples cannot be "
+            "weighted in it; use `sp_size=1`"
         )
     if parallelism is not None and parallelism.cp_enabled:
         if learned:
             raise ValueError(
-                "Learned example weights need whole sequences for the validation batch; context parallelism splits them. "
-                "Use `cp_size=1`. (A fixed weight column works with it.)"
+                "learned example weights need whole sequences for the validation batch; context parallelism splits them; "
+                "use `cp_size=1`. (A fixed weight column works with it.)"
             )
         if padding_free:
             raise ValueError(
-                "Context parallelism carries one weight per row of the batch only, and `padding_free` puts several "
-                "examples into one. Use `padding_free=False` or `cp_size=1`."
+                "context parallelism carries one weight per row of the batch only, and `padding_free` puts several "
+                "examples into one; use `padding_free=False` or `cp_size=1`"
             )
     if learned and tp_size > 1:
         raise ValueError(
-            "Learned example weights are not supported with tensor parallelism, where several processes hold the same "
-            "batch. Use `tp_size=1`."
+            "learned example weights are not supported with tensor parallelism, where several processes hold the same "
+            "batch; use `tp_size=1`"
         )
 
 
 def check_validation_dataset(
     dataset, args: BilevelSFTSelfRefineConfig, loss: str | Callable, formatting_func: Callable | None
 ) -> None:
-    """
+    """Check the validation set before it is prepared.
+
     Raises:
         ValueError: for a validation set that is empty, or whose columns or cells the loss cannot use.
         TypeError: if it is not a [`~datasets.Dataset`].
     """
     if not isinstance(dataset, Dataset):
         raise TypeError(
-            f"`validation_dataset` must be a `Dataset`, got `{type(dataset).__name__}`. A stream can be read into one "
-            "with `Dataset.from_list(list(stream))`."
+            f"`validation_dataset` must be a `Dataset`, got `{type(dataset).__name__}`; a stream can be read into one "
+            "with `Dataset.from_list(list(stream))`"
         )
     if len(dataset) == 0:
-        raise ValueError("`validation_dataset` is empty: there is nothing to select the training data by.")
+        raise ValueError("`validation_dataset` is empty: there is nothing to select the training data by")
     columns = set(dataset.column_names)
     preferences = {"chosen", "rejected"}
     if loss == "dpo":
         if not preferences <= columns:
             raise ValueError(
                 "validation_loss='dpo' needs rows with 'prompt', 'chosen' and 'rejected'; `validation_dataset` has no "
-                f"{sorted(preferences - columns)}, only {sorted(columns)}."
+                f"{sorted(preferences - columns)}, only {sorted(columns)}"
             )
         check_cells(dataset, "validation_dataset", [c for c in ("prompt", "chosen", "rejected") if c in columns])
         return
     if loss == "sft" and preferences <= columns:
         raise ValueError(
-            "`validation_dataset` has preference rows ('chosen', 'rejected'): set `validation_loss='dpo'`."
+            "`validation_dataset` has preference rows ('chosen', 'rejected'): set `validation_loss='dpo'`"
         )
     if formatting_func is not None and not is_prepared(dataset, args):
         try:
@@ -123,13 +123,14 @@ def check_validation_dataset(
         except Exception as error:
             raise ValueError(
                 f"`formatting_func` fails on the first row of `validation_dataset`, which has {sorted(columns)}: "
-                f"{type(error).__name__}: {error}. Give it the columns of `train_dataset`."
+                f"{type(error).__name__}: {error}; give it the columns of `train_dataset`"
             ) from error
     check_rows(dataset, "validation_dataset", args, formatting_func)
 
 
 def check_eval_dataset(eval_dataset, args: SFTConfig, formatting_func: Callable | None) -> None:
-    """
+    """Check the evaluation set before it is prepared.
+
     Raises:
         ValueError: for an evaluation set whose columns or cells cannot be read.
     """
@@ -141,7 +142,8 @@ def check_eval_dataset(eval_dataset, args: SFTConfig, formatting_func: Callable 
 
 
 def check_not_streaming(args: BilevelSFTSelfRefineConfig) -> None:
-    """
+    """Check that fields for streaming data come with streaming data.
+
     Raises:
         ValueError: for settings that only streaming data has a use for.
     """
@@ -152,8 +154,8 @@ def check_not_streaming(args: BilevelSFTSelfRefineConfig) -> None:
     ]
     if given:
         raise ValueError(
-            f"For streaming data only: {_listed(given)}. `train_dataset` is a `Dataset`, whose rows have numbers and "
-            "weights of their own. Leave this out, or stream it with `train_dataset.to_iterable_dataset()`."
+            f"for streaming data only: {_listed(given)}. `train_dataset` is a `Dataset`, whose rows have numbers and "
+            "weights of their own; leave this out, or stream it with `train_dataset.to_iterable_dataset()`"
         )
 
 
@@ -166,7 +168,7 @@ def changed_settings(args: BilevelSFTSelfRefineConfig) -> list[str]:
 
 
 def ignored_settings_warning(args: BilevelSFTSelfRefineConfig, has_weight_column: bool) -> str | None:
-    """What to warn of when training starts without a validation set; `None` if all settings have their effect."""
+    """Warning for training without a validation set; `None` if all settings have their effect."""
     names = [name for name in changed_settings(args) if name != "weight_column"]
     if not names:
         return None
@@ -175,7 +177,7 @@ def ignored_settings_warning(args: BilevelSFTSelfRefineConfig, has_weight_column
 
 
 def unused_weight_column_warning(dataset, args: BilevelSFTSelfRefineConfig) -> str | None:
-    """What to warn of when a column named `weight` is there and nothing reads it; a stream of unknown columns is not asked."""
+    """Warning for a column named `weight` that nothing reads; a stream of unknown columns is not asked."""
     if args.weight_column is not None or DEFAULT_WEIGHT_COLUMN not in (getattr(dataset, "column_names", None) or ()):
         return None
     return (
@@ -205,13 +207,13 @@ def warn_of_single_visit(selector: Selector, num_epochs: float) -> None:
 
 
 def explain_objective(objective: float, pool_loss: float, step: int, args: BilevelSFTSelfRefineConfig) -> str:
-    """What to say of an objective that is not finite, after `step` optimizer steps."""
+    """Message for an objective that is not finite, after `step` optimizer steps."""
     causes = "a learning rate that is too high, or a bad row in `train_dataset`"
     if args.online_ratio > 0 and args.importance_sampling_cap is None:
         causes = "importance ratios that explode: set `importance_sampling_cap`, or lower `generation_interval`"
     return (
-        f"The loss is {objective} at step {step + 1} (mean weighted loss of the pool: {pool_loss}). The model cannot learn "
-        f"from it: look for {causes}."
+        f"the loss is {objective} at step {step + 1} (mean weighted loss of the pool: {pool_loss}); the model cannot learn "
+        f"from it: look for {causes}"
     )
 
 
@@ -220,7 +222,8 @@ def _listed(names: list[str]) -> str:
 
 
 def check_online(args: BilevelSFTSelfRefineConfig, train_dataset, learned: bool) -> None:
-    """
+    """Check that online answers are possible.
+
     Raises:
         ValueError: for online self-refining without learned weights, or on data that cannot be looked up.
         ImportError: for `use_vllm` without vLLM.
@@ -229,15 +232,15 @@ def check_online(args: BilevelSFTSelfRefineConfig, train_dataset, learned: bool)
         return
     if not learned:
         raise ValueError(
-            "`online_ratio` needs `validation_dataset`: without one nothing says which of the model's own answers to trust."
+            "`online_ratio` needs `validation_dataset`: without one nothing says which of the model's own answers to trust"
         )
     if isinstance(train_dataset, IterableDataset):
         raise ValueError(
-            "`online_ratio` does not work with streaming data: questions are looked up by row. Use a `Dataset`, or "
-            "`online_ratio=0`."
+            "`online_ratio` does not work with streaming data: questions are looked up by row; use a `Dataset`, or "
+            "`online_ratio=0`"
         )
     if args.use_vllm and not is_vllm_available():
-        raise ImportError("`use_vllm=True` needs vLLM: `pip install trl[vllm]`. Or leave `use_vllm` out.")
+        raise ImportError("`use_vllm=True` needs vLLM: `pip install trl[vllm]`; or leave `use_vllm` out")
 
 
 logger = get_logger(__name__)
@@ -252,8 +255,7 @@ def check_rows(
     formatting_func: Callable | None = None,
     left_out: np.ndarray | None = None,
 ) -> None:
-    """
-    The columns of any dataset whose columns are known, and every cell of one that can be read more than once.
+    """The columns of any dataset whose columns are known, and every cell of one that can be read more than once.
 
     Args:
         dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): rows as the user gave them.
@@ -283,8 +285,7 @@ def is_prepared(dataset: Dataset | IterableDataset, args: SFTConfig) -> bool:
 
 
 def check_cells(dataset: Dataset, name: str, columns: Sequence[str], left_out: np.ndarray | None = None) -> None:
-    """
-    Each cell of `columns` has to hold text, or messages that all have content; one kind in all of them.
+    """Each cell of `columns` has to hold text, or messages that all have content; one kind in all of them.
 
     Raises:
         ValueError: naming dataset, row and column.
@@ -292,7 +293,7 @@ def check_cells(dataset: Dataset, name: str, columns: Sequence[str], left_out: n
     kinds = {column: _kind(dataset, name, column) for column in columns}
     if len(set(kinds.values())) > 1:
         held = ", ".join(f"'{column}' {kind}" for column, kind in kinds.items())
-        raise ValueError(f"`{name}` mixes text and messages: {held}. Give all of them as one of the two.")
+        raise ValueError(f"`{name}` mixes text and messages: {held}; give all of them as one of the two")
     for column, kind in kinds.items():
         first = 0
         for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=1000):
@@ -303,7 +304,7 @@ def check_cells(dataset: Dataset, name: str, columns: Sequence[str], left_out: n
                     rows = np.setdiff1d(rows, left_out)
                 if len(rows):
                     raise ValueError(
-                        f"`{name}`, row {rows[0]}, column '{column}': {problem}. Fill it in, or leave the row out."
+                        f"`{name}`, row {rows[0]}, column '{column}': {problem}; fill it in, or leave the row out"
                     )
             first += len(cells)
 
@@ -313,16 +314,16 @@ def _columns_to_read(columns: Sequence[str], name: str, text_field: str) -> list
     if "prompt" in columns:
         if "completion" not in columns:
             raise ValueError(
-                f"`{name}` has a column 'prompt' and no 'completion', only {sorted(columns)}. Add the answers as "
-                "'completion', or rename 'prompt'."
+                f"`{name}` has a column 'prompt' and no 'completion', only {sorted(columns)}; add the answers as "
+                "'completion', or rename 'prompt'"
             )
         return ["prompt", "completion"]
     for column in ("messages", "conversations", text_field):
         if column in columns:
             return [column]
     raise ValueError(
-        f"`{name}` has none of the columns to train on, only {sorted(columns)}. It needs '{text_field}' "
-        "(`dataset_text_field`), 'prompt' and 'completion', 'messages', or 'input_ids'."
+        f"`{name}` has none of the columns to train on, only {sorted(columns)}; it needs '{text_field}' "
+        "(`dataset_text_field`), 'prompt' and 'completion', 'messages', or 'input_ids'"
     )
 
 
@@ -330,15 +331,15 @@ def _kind(dataset: Dataset, name: str, column: str) -> str:
     feature = dataset.features[column]
     if isinstance(feature, Value):
         if feature.dtype == "null":
-            raise ValueError(f"`{name}`, row 0, column '{column}': is None, as in all rows. Fill it in.")
+            raise ValueError(f"`{name}`, row 0, column '{column}': is None, as in all rows; fill it in")
         if feature.dtype not in ("string", "large_string"):
-            raise ValueError(f"`{name}`, column '{column}': holds {feature.dtype}; it must hold text or messages.")
+            raise ValueError(f"`{name}`, column '{column}': holds {feature.dtype}; it must hold text or messages")
         return "text"
     message = getattr(feature, "feature", None)
     fields = set(message) if isinstance(message, dict) else None
     if fields is not None and not any(set(pair) <= fields for pair in _MESSAGE_FIELDS):
         raise ValueError(
-            f"`{name}`, column '{column}': its messages have {sorted(fields)}; they must have 'role' and 'content'."
+            f"`{name}`, column '{column}': its messages have {sorted(fields)}; they must have 'role' and 'content'"
         )
     return "messages"
 

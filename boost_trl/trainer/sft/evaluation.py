@@ -12,9 +12,8 @@ _PREPARED = ("input_ids", "completion_mask", "assistant_masks", "labels")
 
 
 @torch.no_grad()
-def row_losses(trainer: SFTTrainer, dataset: Dataset) -> np.ndarray:
-    """
-    Mean negative log-likelihood of each row's labelled tokens under the trainer's model, without dropout.
+def mean_nll_per_row(trainer: SFTTrainer, dataset: Dataset) -> np.ndarray:
+    """Mean negative log-likelihood of each row's labelled tokens under the trainer's model, without dropout.
 
     Args:
         trainer ([`~trl.SFTTrainer`]): its model and collator are used.

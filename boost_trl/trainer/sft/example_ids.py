@@ -16,8 +16,7 @@ NO_EXAMPLE = -1  # padding
 
 
 def hide_ids_in_labels(dataset: Dataset | IterableDataset, **map_kwargs) -> Dataset | IterableDataset:
-    """
-    Put the row number into the upper 32 bits of each label.
+    """Put the row number into the upper 32 bits of each label.
 
     TRL packs `input_ids` and `labels` and drops every other column. This way the numbers travel through its own packing
     and shuffling, whatever they are. [`take_ids_from_labels`] undoes it.
@@ -49,7 +48,7 @@ def _take(batch: dict[str, list]) -> dict[str, list]:
 
 
 def rows_per_pass(dataloader: DataLoader) -> int:
-    """How many rows the sampler of a prepared loader draws in one pass, before any that fill the last batch."""
+    """Number of rows that the sampler of a prepared loader draws in one pass, before any that fill the last batch."""
     batch_sampler = dataloader.batch_sampler
     while hasattr(batch_sampler, "batch_sampler"):
         batch_sampler = batch_sampler.batch_sampler
@@ -59,17 +58,14 @@ def rows_per_pass(dataloader: DataLoader) -> int:
 
 @dataclass
 class ExampleIdCollator:
-    """
-    Collates as `collator` does and adds the row numbers as a tensor under `"_example_id"`.
+    """Collates as `collator` does and adds the row numbers as a tensor under `"_example_id"`.
 
     The tensor is int64 of shape (batch, 1) for batches of one example per row, else (batch, sequence) or, flattened,
     (1, tokens), with -1 on padding. Flattened batches also get `"_row_in_batch"` of the same shape.
 
     Args:
-        collator (`Callable`):
-            The trainer's own collator. It never sees the row numbers.
-        padding_free (`bool`):
-            Whether it concatenates the examples of a batch into one sequence.
+        collator (`Callable`): The trainer's own collator. It never sees the row numbers.
+        padding_free (`bool`): Whether it concatenates the examples of a batch into one sequence.
 
     Raises:
         ValueError: if `collator` returns another number of rows than it was given.
@@ -90,8 +86,8 @@ class ExampleIdCollator:
             return batch
         if rows != len(features):
             raise ValueError(
-                f"The data collator returned {rows} rows for {len(features)} examples. Example weights need one row per "
-                "example: use a collator that keeps rows apart, or `packing=True` instead of packing in the collator."
+                f"the data collator returned {rows} rows for {len(features)} examples; example weights need one row per "
+                "example: use a collator that keeps rows apart, or `packing=True` instead of packing in the collator"
             )
         batch[EXAMPLE_ID] = torch.stack(ids)[:, None] if ids[0].dim() == 0 else _pad(ids, length)
         return batch
@@ -105,8 +101,7 @@ def _pad(rows: list[torch.Tensor], length: int) -> torch.Tensor:
 
 
 def ids_of_predictions(example_ids: torch.Tensor, width: int) -> torch.Tensor:
-    """
-    The row number that each log-probability of the fused forward belongs to.
+    """The row number that each log-probability of the fused forward belongs to.
 
     Args:
         example_ids (`torch.Tensor`): (B, 1), or (B, S) per input token.

@@ -8,8 +8,7 @@ import torch
 
 
 class EvaluationForward:
-    """
-    The wrapped model in evaluation mode, without gradients and under the training's autocast: without dropout its losses do
+    """The wrapped model in evaluation mode, without gradients and under the training's autocast: without dropout its losses do
     not depend on when they are computed, nor does a resumed run.
 
     Args:

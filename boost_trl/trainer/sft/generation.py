@@ -20,7 +20,7 @@ from boost_trl.trainer.sft.forward import EvaluationForward
 
 
 class Status(enum.IntEnum):
-    """Whether an answer is trained on, or why the offline answer stands in for it."""
+    """Status of an answer: used for training, or the reason why the offline answer stands in for it."""
 
     USED = 0
     EMPTY = 1
@@ -29,7 +29,7 @@ class Status(enum.IntEnum):
 
 
 def answer_start(labels: list[int]) -> int:
-    """Where the last run of labelled tokens begins: the last answer. What comes before is its question."""
+    """Start of the last run of labelled tokens, the last answer. What comes before is its question."""
     end = len(labels)
     while end > 0 and labels[end - 1] == -100:
         end -= 1
@@ -39,8 +39,7 @@ def answer_start(labels: list[int]) -> int:
 
 
 class AnswerGenerator:
-    """
-    Samples one answer to each question from the model as it is.
+    """Samples one answer to each question from the model as it is.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): the model.
@@ -69,8 +68,7 @@ class AnswerGenerator:
         return end_tokens(self.accelerator.unwrap_model(self._model), self.tokenizer)
 
     def generate(self, questions: list[list[int]], seed: int) -> list[list[int]]:
-        """
-        One sampled answer to each question, up to and including its end token if it reached one.
+        """One sampled answer to each question, up to and including its end token if it reached one.
 
         Questions are sorted by length and answered in batches, of which each process takes its share. The random numbers
         are drawn apart from the training's, by batch: the answers depend neither on the number of processes nor on what
@@ -186,9 +184,8 @@ def score_answers(
     batch_size: int,
     accelerator: Accelerator,
 ) -> list[np.ndarray]:
-    """
-    log π(y_t | x, y_<t) of each answer's tokens under the present model at temperature 1, without dropout: by the fused
-    forward of training, not by the sampler.
+    """log π(y_t | x, y_<t) of each answer's tokens under the present model at temperature 1, without dropout: by the
+    fused forward of training, not by the sampler.
 
     Every process runs as many forwards as the others.
 
@@ -223,8 +220,7 @@ def answered_row(question: list[int], answer: list[int]) -> dict[str, list[int]]
 
 
 def examine(answer: list[int], ends: set[int], text: str) -> Status:
-    """
-    What is wrong with an answer, its log-probabilities apart.
+    """Status of an answer by its tokens, its log-probabilities apart.
 
     Args:
         answer (`list[int]`): its tokens.
@@ -253,9 +249,8 @@ def _length_sorted_batches(lengths: list[int], size: int) -> list[list[int]]:
 def _batches_within(
     context: int | None, batches: list[list[int]], lengths: list[int], rooms: list[int]
 ) -> list[list[int]]:
-    """
-    The batches, longest question first, split so that no row goes past the model's context while another one with more
-    room is still being answered: learned positions end there.
+    """The batches, longest question first, split so that no row goes past the model's context while another one with
+    more room is still being answered: learned positions end there.
     """
     if context is None:
         return batches
@@ -271,15 +266,14 @@ def _batches_within(
 
 @contextlib.contextmanager
 def own_random_numbers(device: torch.device) -> Iterator[None]:
-    """What is drawn inside does not change what is drawn after."""
+    """Context whose random numbers do not change those drawn after it."""
     devices = [] if device.type == "cpu" else [device.index or 0]
     with torch.random.fork_rng(devices=devices, device_type="cuda" if device.type == "cpu" else device.type):
         yield
 
 
 class VLLMAnswers:
-    """
-    A vLLM engine, in this process or behind a server, that is given the model's weights before it answers.
+    """A vLLM engine, in this process or behind a server, that is given the model's weights before it answers.
 
     Args:
         model ([`~transformers.PreTrainedModel`]): whose weights it is given.
@@ -322,8 +316,7 @@ class VLLMAnswers:
             )
 
     def generate(self, questions: list[list[int]]) -> list[list[int]]:
-        """
-        One answer to each question under the present weights, up to and including its end token if it reached one.
+        """One answer to each question under the present weights, up to and including its end token if it reached one.
 
         Args:
             questions (`list[list[int]]`): token ids; each question comes `num_generations` times in a row.

@@ -10,8 +10,7 @@ from boost_trl.selection import TokenBaseline, row_means
 
 
 def token_losses(log_probs: torch.Tensor, loss_type: str) -> torch.Tensor:
-    """
-    Losses of tokens as `SFTConfig.loss_type` defines them.
+    """Losses of tokens as `SFTConfig.loss_type` defines them.
 
     Args:
         log_probs (`torch.Tensor`): log p of each label, any shape.
@@ -26,8 +25,7 @@ def token_losses(log_probs: torch.Tensor, loss_type: str) -> torch.Tensor:
 def weighting(
     losses: torch.Tensor, kept: torch.Tensor, weights: torch.Tensor, num_items: torch.Tensor | int, scale: int = 1
 ) -> torch.Tensor:
-    """
-    What turns TRL's loss, in which every token counts 1, into one in which token t counts w_t: s · Σ_t (w_t − 1) ℓ_t / N.
+    """The term that turns TRL's loss, in which every token counts 1, into one in which token t counts w_t: s · Σ_t (w_t − 1) ℓ_t / N.
 
     TRL computes its loss itself, with its metrics, its normaliser and its auxiliary loss; nothing of it is copied. Where
     all weights are 1 this is exactly 0, so that the run is SFTTrainer's to the last bit. (Scaled log-probabilities handed to
@@ -44,9 +42,8 @@ def weighting(
     return scale * (change * losses).sum() / torch.as_tensor(num_items).clamp(min=1)
 
 
-class RowLosses:
-    """
-    Sums and counts of token losses per row number, on the CPU, until [`collect`] gathers and divides them.
+class RowLossAccumulator:
+    """Sums and counts of token losses per row number, on the CPU, until [`collect`] gathers and divides them.
 
     A number may come several times: as a row that was drawn again, or as different rows of one source. Their mean is over
     all tokens of theirs, their `"sum"` the mean of the rows' sums, for which [`add_rows`] counts the rows.
@@ -89,8 +86,7 @@ class RowLosses:
         shares: torch.Tensor | None = None,
         is_offline: torch.Tensor | None = None,
     ) -> None:
-        """
-        The losses of one micro-batch.
+        """The losses of one micro-batch.
 
         Args:
             ids (`torch.Tensor`): (T,) row number of each token.
@@ -119,9 +115,8 @@ class RowLosses:
     def collect(
         self, learn_baseline: bool = True, check: Callable[[np.ndarray, np.ndarray], None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """
-        The rows of all processes since the last call: their numbers, sorted, all different unless `repeat`, and their
-        losses C_b. The same on every process, to the last bit.
+        """The rows of all processes since the last call: their numbers, sorted, all different unless `repeat`, and
+        their losses C_b. The same on every process, to the last bit.
 
         Args:
             learn_baseline (`bool`): whether the baseline takes these tokens in, as it does an optimizer batch.

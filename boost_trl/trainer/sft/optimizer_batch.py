@@ -25,8 +25,7 @@ NO_ANSWER = -1  # a token of an offline answer, or padding
 
 @dataclass
 class MicroBatch:
-    """
-    What is known of a micro-batch beside the model's inputs. A tensor is (B, 1), one value per row, or has the shape of
+    """A micro-batch beside the model's inputs: all that is known and planned of it. A tensor is (B, 1), one value per row, or has the shape of
     `input_ids`; a prediction is its own label's.
 
     Args:
@@ -79,7 +78,7 @@ class MicroBatch:
 
 
 def take_micro_batch(inputs: dict[str, Any]) -> MicroBatch | None:
-    """What is not the model's, taken out of a micro-batch; `None` if its rows have no numbers, as those of evaluation."""
+    """The part of a micro-batch that is not the model's, taken out of it; `None` if its rows have no numbers, as those of evaluation."""
     planned = inputs.pop(MICRO_BATCH, None)
     ids, rows = inputs.pop(EXAMPLE_ID, None), inputs.pop(ROW_IN_BATCH, None)
     if planned is not None or ids is None:
@@ -88,7 +87,7 @@ def take_micro_batch(inputs: dict[str, Any]) -> MicroBatch | None:
 
 
 def row_weights(ids: torch.Tensor, pool: Pool | StreamedPool, selector: Selector | None) -> torch.Tensor:
-    """What the losses of rows are multiplied by: fixed times learned weights, float32 in the shape of `ids`, 0 on padding."""
+    """Factors of the losses of rows: fixed times learned weights, float32 in the shape of `ids`, 0 on padding."""
     numbers, place = torch.unique(ids, return_inverse=True)
     is_row = numbers != NO_EXAMPLE
     weights = torch.zeros(len(numbers), device=ids.device)
@@ -104,8 +103,7 @@ def row_weights(ids: torch.Tensor, pool: Pool | StreamedPool, selector: Selector
 
 @dataclass
 class OptimizerBatch:
-    """
-    The micro-batches of one optimizer step with the coefficients of (10a) and the sums of losses for the logs.
+    """The micro-batches of one optimizer step with the coefficients of equation (22) and the sums of losses for the logs.
 
     Args:
         batches (`list[dict]`): this process's micro-batches, each with its [`MicroBatch`].
@@ -146,8 +144,7 @@ class OptimizerBatch:
         self.sums[5] += float(loss)
 
     def totals(self, accelerator: Accelerator, step: int) -> tuple[dict[str, float], float]:
-        """
-        What is logged of the losses of all processes, and what the model minimises, after `step` optimizer steps.
+        """Losses of all processes as they are logged, and the objective that the model minimises, after `step` optimizer steps.
 
         Returns:
             `tuple[dict[str, float], float]`: `lower_loss`, `weighted_lower_loss`, `upper_loss`, `rho` and, where it is
@@ -162,8 +159,8 @@ class OptimizerBatch:
         pool, weighted, tokens, validation, validation_items, objective = sums.tolist()
         if not math.isfinite(validation):
             raise ValueError(
-                f"The validation loss is {validation} at step {step + 1}. No weight can be learned from it: look for a "
-                "learning rate that is too high, or for a bad row in `validation_dataset`."
+                f"the validation loss is {validation} at step {step + 1}; no weight can be learned from it: look for a "
+                "learning rate that is too high, or for a bad row in `validation_dataset`"
             )
         metrics = {
             "lower_loss": pool / max(tokens, 1),
@@ -177,8 +174,7 @@ class OptimizerBatch:
 
 
 def mark_filling_rows(last: MicroBatch, accelerator: Accelerator, batch_size: int, rows_per_pass: int) -> None:
-    """
-    Rows that the sampler repeats to fill the last batch of a pass must not count twice in the selector.
+    """Rows that the sampler repeats to fill the last batch of a pass must not count twice in the selector.
 
     Args:
         last ([`MicroBatch`]): the last one of a pass.

@@ -19,9 +19,8 @@ _LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 
 
 class Pool:
-    """
-    The rows of a map-style training dataset that are trained on, numbered from 0 in their order: those of fixed weight 0
-    are left out at once, those of which preparation leaves nothing by [`keep`].
+    """The rows of a map-style training dataset that are trained on, numbered from 0 in their order: those of fixed
+    weight 0 are left out at once, those of which preparation leaves nothing by [`keep`].
 
     Args:
         dataset ([`~datasets.Dataset`]): the training data as the user gave it.
@@ -39,7 +38,7 @@ class Pool:
 
     def __init__(self, dataset: Dataset, args: BilevelSFTSelfRefineConfig):
         if len(dataset) == 0:
-            raise ValueError("`train_dataset` is empty.")
+            raise ValueError("`train_dataset` is empty")
         self.num_original = len(dataset)
         self._original = dataset
         weights = _fixed_weights(dataset, args.weight_column)
@@ -48,7 +47,7 @@ class Pool:
         if self._kept is not None:
             weights = weights[self._kept]
             if not len(weights):
-                raise ValueError(f"All rows have weight 0 in column '{args.weight_column}': nothing to train on.")
+                raise ValueError(f"all rows have weight 0 in column '{args.weight_column}': nothing to train on")
             dataset = dataset.select(self._kept)
             self.labels = None if self.labels is None else self.labels[self._kept]
         self.num_examples = len(dataset)
@@ -92,7 +91,7 @@ class Pool:
         return number if self._kept is None else int(self._kept[number])
 
     def name_of(self, number: int) -> str:
-        """What messages call the row of this number."""
+        """Name of the row of this number in messages."""
         return f"row {self.original_row(number)} of `train_dataset`"
 
     def fixed_weights(self, ids: torch.Tensor) -> torch.Tensor | None:
@@ -100,9 +99,8 @@ class Pool:
         return None if self._fixed is None else self._fixed[ids.cpu()].to(ids.device)
 
     def table(self, weights: torch.Tensor, scores: torch.Tensor) -> Dataset:
-        """
-        One row per original training row: `index`, `weight`, `score`, `text` (its first words) and, where known, `source`
-        and `category`.
+        """One row per original training row: `index`, `weight`, `score`, `text` (its first words) and, where known,
+        `source` and `category`.
 
         Args:
             weights (`torch.Tensor`): (N,) learned weights. They are multiplied by the fixed ones.
@@ -128,8 +126,7 @@ class Pool:
 
 
 class StreamedPool:
-    """
-    The rows of a streaming dataset: numbered by a column of the user's, or sharing a weight by source.
+    """The rows of a streaming dataset: numbered by a column of the user's, or sharing a weight by source.
 
     Args:
         dataset ([`~datasets.IterableDataset`]): the training data as the user gave it.
@@ -157,33 +154,33 @@ class StreamedPool:
             return
         if self._weighted:
             raise ValueError(
-                f"Streaming data with a fixed '{args.weight_column}' column cannot have learned weights as well. "
-                "Leave out `weight_column` or `validation_dataset`."
+                f"streaming data with a fixed '{args.weight_column}' column cannot have learned weights as well; "
+                "leave out `weight_column` or `validation_dataset`"
             )
         for name, needed in (("label_column", args.label_column), ("bmo_exact", args.selector == "bmo_exact")):
             if needed:
-                raise ValueError(f"`{name}` needs a dataset that can be read more than once: it is not streaming.")
+                raise ValueError(f"`{name}` needs a dataset that can be read more than once: it is not streaming")
         if args.example_id_column is not None:
             if args.num_examples is None:
-                raise ValueError("`example_id_column` on streaming data needs `num_examples`, the number of rows.")
+                raise ValueError("`example_id_column` on streaming data needs `num_examples`, the number of rows")
             column, self.num_examples = args.example_id_column, args.num_examples
         else:
             if not args.source_names:
                 raise ValueError(
-                    "Rows of streaming data cannot be told apart by themselves. Give `example_id_column` and "
+                    "rows of streaming data cannot be told apart by themselves; give `example_id_column` and "
                     "`num_examples` (a column of row numbers), or `source_names` (one weight per value of "
-                    f"'{args.source_column}')."
+                    f"'{args.source_column}')"
                 )
             if len(set(args.source_names)) != len(args.source_names):
-                raise ValueError(f"`source_names` has duplicates: {args.source_names}.")
+                raise ValueError(f"`source_names` has duplicates: {args.source_names}")
             if args.packing and args.selection_loss == "sum":
                 raise ValueError(
                     "`selection_loss='sum'` with `source_names` averages rows' sums, and `packing` does not keep where rows "
-                    "end. Use `selection_loss='mean'`, or `packing=False`."
+                    "end; use `selection_loss='mean'`, or `packing=False`"
                 )
             column, self.num_examples = args.source_column, len(args.source_names)
         if column not in columns:
-            raise ValueError(f"The streaming training data has no column '{column}'; it has {sorted(columns)}.")
+            raise ValueError(f"the streaming training data has no column '{column}'; it has {sorted(columns)}")
 
     def identified(self) -> IterableDataset:
         """The stream with row numbers (or the bits of fixed weights) in a column of their own."""
@@ -197,13 +194,13 @@ class StreamedPool:
         if not self.has_unique_ids:
             source = row[self._args.source_column]
             if source not in self._args.source_names:
-                raise ValueError(f"The source {source!r} of a streamed row is not in `source_names`.")
+                raise ValueError(f"the source {source!r} of a streamed row is not in `source_names`")
             return {EXAMPLE_ID: self._args.source_names.index(source)}
         number = row[self._args.example_id_column]
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < self.num_examples:
             raise ValueError(
-                f"Column '{self._args.example_id_column}' must hold row numbers from 0 to {self.num_examples - 1}, "
-                f"got {number!r}."
+                f"column '{self._args.example_id_column}' must hold row numbers from 0 to {self.num_examples - 1}, "
+                f"got {number!r}"
             )
         if (
             self._args.packing
@@ -221,9 +218,8 @@ class StreamedPool:
         self._first = None
 
     def repeated(self, ids: np.ndarray, num_processes: int) -> np.ndarray:
-        """
-        Row numbers of an optimizer batch that were met before in this pass only because the loader fills the last batch
-        of a pass with its first rows, as it does on several processes.
+        """Row numbers of an optimizer batch that were met before in this pass only because the loader fills the last
+        batch of a pass with its first rows, as it does on several processes.
 
         Raises:
             ValueError: for a row number that comes twice for any other reason.
@@ -242,12 +238,12 @@ class StreamedPool:
 
     def _comes_twice(self, number: int) -> ValueError:
         return ValueError(
-            f"Row number {number} comes twice in one pass over the streaming training data. The numbers in "
-            f"'{self._args.example_id_column}' must all be different."
+            f"row number {number} comes twice in one pass over the streaming training data; the numbers in "
+            f"'{self._args.example_id_column}' must all be different"
         )
 
     def name_of(self, number: int) -> str:
-        """What messages call the rows of this number."""
+        """Name of the rows of this number in messages."""
         if self.has_unique_ids:
             return f"row number {number} of `train_dataset`"
         return f"source '{self._args.source_names[number]}'"
@@ -264,8 +260,7 @@ class StreamedPool:
 
 
 def column_names(dataset: Dataset | IterableDataset) -> list[str]:
-    """
-    The columns; a stream of unknown columns is asked for its first row, as TRL asks it.
+    """The columns; a stream of unknown columns is asked for its first row, as TRL asks it.
 
     Raises:
         ValueError: if such a stream is empty.
@@ -274,13 +269,12 @@ def column_names(dataset: Dataset | IterableDataset) -> list[str]:
         return dataset.column_names
     first = next(iter(dataset), None)
     if first is None:
-        raise ValueError("The streaming `train_dataset` is empty: it has no first row.")
+        raise ValueError("the streaming `train_dataset` is empty: it has no first row")
     return list(first)
 
 
 def check_weight(weight, column: str, row: int | None = None) -> float:
-    """
-    A fixed weight as it is in float32.
+    """A fixed weight as it is in float32.
 
     Raises:
         ValueError: unless it is a number of at least 0 that float32 can hold.
@@ -288,8 +282,8 @@ def check_weight(weight, column: str, row: int | None = None) -> float:
     if not isinstance(weight, (int, float)) or not 0 <= weight <= _LARGEST_WEIGHT:
         where = "" if row is None else f" in row {row}"
         raise ValueError(
-            f"Fixed example weights, column '{column}', must be finite numbers of at least 0 (and below 3.4e38), one per "
-            f"row; got {weight!r}{where}. If the column does not hold weights, leave `weight_column` out."
+            f"fixed example weights, column '{column}', must be finite numbers of at least 0 (and below 3.4e38), one per "
+            f"row, got {weight!r}{where}; if the column does not hold weights, leave `weight_column` out"
         )
     return float(np.float32(weight))
 
@@ -305,14 +299,14 @@ def _labels(dataset: Dataset, column: str | None) -> np.ndarray | None:
     if column is None:
         return None
     if column not in dataset.column_names:
-        raise ValueError(f"`train_dataset` has no column '{column}' (`label_column`).")
+        raise ValueError(f"`train_dataset` has no column '{column}' (`label_column`)")
     if str(dataset.features[column].dtype) != "bool":
-        raise ValueError(f"`label_column` '{column}' must be boolean, got {dataset.features[column].dtype}.")
+        raise ValueError(f"`label_column` '{column}' must be boolean, got {dataset.features[column].dtype}")
     values = dataset.with_format(None)[column][:]
     if None in values:
         raise ValueError(
-            f"`label_column` '{column}' has no value in row {values.index(None)}: every row needs true or false. Fill it "
-            "in, or set `label_column=None`."
+            f"`label_column` '{column}' has no value in row {values.index(None)}: every row needs true or false; fill it "
+            "in, or set `label_column=None`"
         )
     return np.array(values)
 
@@ -326,24 +320,23 @@ def make_pool(dataset, args: BilevelSFTSelfRefineConfig, learned: bool) -> Pool 
     columns = column_names(dataset)
     if args.weight_column is not None and args.weight_column not in columns:
         raise ValueError(
-            f"`train_dataset` has no column '{args.weight_column}' (`weight_column`); it has {sorted(columns)}. Name its "
-            "column of weights, or leave `weight_column` out."
+            f"`train_dataset` has no column '{args.weight_column}' (`weight_column`); it has {sorted(columns)}; name its "
+            "column of weights, or leave `weight_column` out"
         )
     if isinstance(dataset, IterableDataset):
         return StreamedPool(dataset, columns, args, learned)
     if dataset.format["type"] == "custom":
         if (args.dataset_kwargs or {}).get("skip_prepare_dataset"):
             raise ValueError(
-                "`train_dataset` uses `with_transform`, which hides the rows that weights belong to. Materialise it with "
-                "`Dataset.map`."
+                "`train_dataset` uses `with_transform`, which hides the rows that weights belong to; materialise it with "
+                "`Dataset.map`"
             )
         return None
     return Pool(dataset, args)
 
 
 def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: BilevelSFTSelfRefineConfig):
-    """
-    The prepared dataset without the rows that preparation has dropped, or left without a token to predict: they are none of
+    """The prepared dataset without the rows that preparation has dropped, or left without a token to predict: they are none of
     the N. The pool leaves them out as well, and the log says so.
 
     Raises:
@@ -356,8 +349,8 @@ def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: BilevelSFTSel
         return dataset
     if not len(rows):
         raise ValueError(
-            "Nothing is left of `train_dataset` after preparation: no row has a token to learn within `max_length` "
-            "(the first token of a row is never learned)."
+            "nothing is left of `train_dataset` after preparation: no row has a token to learn within `max_length` "
+            "(the first token of a row is never learned)"
         )
     first = pool.original_row(int(np.setdiff1d(np.arange(count), rows)[0]))
     logger.warning(

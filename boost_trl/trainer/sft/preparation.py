@@ -16,8 +16,7 @@ from boost_trl.trainer.sft.pool import Pool, StreamedPool, column_names
 
 
 class NumberedRowsTrainer(SFTTrainer):
-    """
-    [`~trl.SFTTrainer`] whose batches hold the numbers of their rows, wherever its preparation, packing and collation take
+    """[`~trl.SFTTrainer`] whose batches hold the numbers of their rows, wherever its preparation, packing and collation take
     them. A subclass sets `pool` before it calls `__init__`; with `None` nothing is numbered, and this is TRL's trainer.
     """
 
@@ -72,8 +71,7 @@ class NumberedRowsTrainer(SFTTrainer):
 
 
 def packed_with_ids(prepare: Callable[..., Dataset | IterableDataset], dataset, args: SFTConfig):
-    """
-    What `prepare` makes of `dataset` with packing, and a column of row numbers, one per token.
+    """`dataset` as `prepare` packs it, with a column of row numbers, one per token.
 
     Everything up to packing comes first: packing truncates and shuffles by itself.
 

@@ -12,8 +12,7 @@ from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """
-    A hash of all rows in their order, without row numbers of ours.
+    """A hash of all rows in their order, without row numbers of ours.
 
     It depends on what the rows hold only, not on how they were read or stored: CSV, JSON, Parquet or pandas, whose types of
     text and numbers differ, chunks, files, and `select` or `shuffle` before or after they were written. It reads the
@@ -110,8 +109,8 @@ def _labels(dataset: Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def rows_to_learn(dataset: Dataset) -> np.ndarray:
-    """
-    The numbers of the rows with a token that is predicted, sorted: it has a label and is not the first that the model reads.
+    """The numbers of the rows with a token that is predicted, sorted: it has a label and is not the first that the
+    model reads.
 
     Args:
         dataset ([`~datasets.Dataset`]): prepared rows, packed or not, with `labels` and row numbers.
@@ -136,9 +135,8 @@ def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def renumber(dataset: Dataset, rows: np.ndarray, num_proc: int | None = None) -> Dataset:
-    """
-    The prepared dataset with row `rows[i]` numbered i, without the others where each place holds one row. Tokens of the
-    others in a packed sequence get -1.
+    """The prepared dataset with row `rows[i]` numbered i, without the others where each place holds one row. Tokens of
+    the others in a packed sequence get -1.
 
     Args:
         dataset ([`~datasets.Dataset`]): prepared rows, packed or not, with row numbers.

@@ -34,8 +34,7 @@ from boost_trl.trainer.sft.prepared_rows import rows_without_question
 
 
 def draw_mask(num_rows: int, ratio: float, seed: int, logits: np.ndarray | None = None) -> np.ndarray:
-    """
-    Which questions the model answers itself.
+    """Questions that the model answers itself.
 
     Args:
         num_rows (`int`): N.
@@ -53,8 +52,7 @@ def draw_mask(num_rows: int, ratio: float, seed: int, logits: np.ndarray | None 
 
 
 class VisitForecast:
-    """
-    Which places of the dataset the next optimizer steps will read.
+    """Places of the dataset that the next optimizer steps will read.
 
     Args:
         dataloader ([`~torch.utils.data.DataLoader`]): the prepared training loader.
@@ -101,8 +99,7 @@ class VisitForecast:
 
 
 class SelfRefinement:
-    """
-    Puts the model's own answers in the place of masked rows.
+    """Puts the model's own answers in the place of masked rows.
 
     Args:
         dataset ([`~datasets.Dataset`]): prepared training rows with the columns that the collator reads.
@@ -131,7 +128,7 @@ class SelfRefinement:
     ):
         if "labels" not in dataset.column_names:
             raise ValueError(
-                "`online_ratio` needs prepared text: `train_dataset` has no tokens yet when training starts, as with images."
+                "`online_ratio` needs prepared text: `train_dataset` has no tokens yet when training starts, as with images"
             )
         self.pool, self.selector, self.args, self.accelerator = pool, selector, args, accelerator
         self.generator, self._forward, self._log_one = generator, forward, log
@@ -141,7 +138,7 @@ class SelfRefinement:
         self._check_questions()
         self.mask = draw_mask(pool.num_examples, args.online_ratio, args.seed)
         if not len(self.mask):
-            raise ValueError(f"`online_ratio` {args.online_ratio} of {pool.num_examples} rows is less than one row.")
+            raise ValueError(f"`online_ratio` {args.online_ratio} of {pool.num_examples} rows is less than one row")
         self.answers: Answers | None = None
         self.step = 0
         self._weights: dict[int, torch.Tensor] = {}
@@ -149,12 +146,11 @@ class SelfRefinement:
     def begin_training(
         self, dataloader: DataLoader, collator: ExampleIdCollator, batch_size: int, max_steps: int
     ) -> None:
-        """
-        Args:
-            dataloader ([`~torch.utils.data.DataLoader`]): the prepared training loader.
-            collator ([`~boost_trl.trainer.sft.example_ids.ExampleIdCollator`]): its collator.
-            batch_size (`int`): rows per process and micro-batch.
-            max_steps (`int`): optimizer steps of the whole training.
+        """Args:
+        dataloader ([`~torch.utils.data.DataLoader`]): the prepared training loader.
+        collator ([`~boost_trl.trainer.sft.example_ids.ExampleIdCollator`]): its collator.
+        batch_size (`int`): rows per process and micro-batch.
+        max_steps (`int`): optimizer steps of the whole training.
         """
         self._forecast = VisitForecast(
             dataloader, self.accelerator.num_processes, batch_size, self.args.gradient_accumulation_steps
@@ -164,8 +160,7 @@ class SelfRefinement:
     # Refreshes
 
     def refine(self, batches: list[dict[str, Any]], step: int) -> None:
-        """
-        New answers where they are due after `step` optimizer steps; then `batches`, changed in place, hold them, and what
+        """New answers where they are due after `step` optimizer steps; then `batches`, changed in place, hold them, and what
         each of their tokens is of its row.
         """
         self.step = step
@@ -180,7 +175,7 @@ class SelfRefinement:
         seed = self.args.seed * 1_000_003 + self.step
         self.write()
         metrics = {}
-        if self.args.mask == "dynamic":
+        if self.args.online_mask == "dynamic":
             logits = self.selector.logits().numpy()
             mask = draw_mask(self.pool.num_examples, self.args.online_ratio, seed, logits)
             if self.answers is not None:
@@ -226,18 +221,19 @@ class SelfRefinement:
         return features["input_ids"][: answer_start(features["labels"])]
 
     def _check_questions(self) -> None:
-        """
+        """Check that every row has a question.
+
         Raises:
             ValueError: for a row in which nothing precedes what is learned.
         """
         places = rows_without_question(self._dataset)
         if len(places):
             raise ValueError(
-                f"Row {self.pool.original_row(self._ids[places[0]])} of `train_dataset` has no question ({len(places)} of {len(self._ids)} rows "
+                f"row {self.pool.original_row(self._ids[places[0]])} of `train_dataset` has no question ({len(places)} of {len(self._ids)} rows "
                 "have none): no token that is not learned comes before its answer. `online_ratio` needs rows with "
-                "`prompt` and `completion`, or `messages` with `assistant_only_loss=True`. With such rows, set "
+                "`prompt` and `completion`, or `messages` with `assistant_only_loss=True`; with such rows, set "
                 "`completion_only_loss=True` (or leave it at `None`), and raise `max_length` if "
-                "`truncation_mode='keep_end'` cuts questions off."
+                "`truncation_mode='keep_end'` cuts questions off"
             )
 
     # One optimizer batch
@@ -284,9 +280,8 @@ class SelfRefinement:
         return sorted(set(gather_object([number for row in rows for number in self.answers.used(row)])))
 
     def _score_again(self, numbers: list[int]) -> tuple[list[int], list[np.ndarray], list[np.ndarray]]:
-        """
-        Those of the answers that can still be scored, with the log-probabilities of their tokens under the present model
-        and under the one that answered. The others fall back to their offline answers from now on.
+        """Those of the answers that can still be scored, with the log-probabilities of their tokens under the present
+        model and under the one that answered. The others fall back to their offline answers from now on.
         """
         answers = self.answers
         old = [answers.log_probs[number] for number in numbers]
@@ -328,7 +323,7 @@ class SelfRefinement:
         micro_batch.is_counted = torch.tensor(flags)[places].to(device)
 
     def _plan_shares(self, batch: dict[str, Any]) -> None:
-        """What part of its row each token's answer is, for the loss and for the selector."""
+        """Set the share of its row that each token's answer stands for, for the loss and for the selector."""
         micro_batch, is_label = batch[MICRO_BATCH], batch["labels"] != -100
         ids, answers = _of_tokens(micro_batch, is_label)
         micro_batch.shares = torch.ones(is_label.shape, device=is_label.device)
@@ -342,8 +337,7 @@ class SelfRefinement:
     def token_weights(
         self, batch: dict[str, Any], row_weights: torch.Tensor, num_items: torch.Tensor | int | None
     ) -> torch.Tensor:
-        """
-        What the loss of each token is multiplied by: the weight of its row, times what part of its row its answer is, times
+        """Factor of the loss of each token: the weight of its row, times what part of its row its answer is, times
         r.
 
         Args:
@@ -365,8 +359,7 @@ class SelfRefinement:
         return weights
 
     def shares(self, ids: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """
-        What part of its row an answer is.
+        """Share of its row that each token's answer stands for.
 
         Args:
             ids (`torch.Tensor`): (T,) row number of each token.
@@ -405,9 +398,9 @@ class SelfRefinement:
         return torch.where(is_answered, shares / counts[piece], shares)
 
     def num_items(self, ids: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """
-        What these tokens count in N_pool, float32: themselves in offline answers; the model's own answers count as the mean
-        length of the last refresh, since their own would pull towards shorter answers.
+        """Contribution of these tokens to N_pool of equation (22), float32: their number in offline answers; the
+        model's own answers count as the mean length of the last refresh, since their own would pull towards shorter
+        answers.
         """
         device, ids, answers = ids.device, ids.cpu(), answers.cpu()
         items = self.shares(ids, answers).double()
@@ -452,7 +445,7 @@ class SelfRefinement:
                 print_completions(table)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What an exact continuation needs."""
+        """State for an exact continuation."""
         state = {"online.mask": torch.from_numpy(self.mask)}
         if self.answers is not None:
             state |= {f"online.{name}": value for name, value in self.answers.state().items()}

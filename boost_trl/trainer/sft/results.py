@@ -1,4 +1,5 @@
-"""What is told of the learned weights: rows to keep, how much of the pool they cover, how far they can be trusted, the card."""
+"""Results of the learned weights: rows to keep, how much of the pool they cover, how far they can be trusted, the
+card."""
 
 import math
 
@@ -21,9 +22,8 @@ DEFAULT_WEIGHT_COLUMN = "weight"  # what `example_weights` and `export_selected`
 def select_top_rows(
     dataset: Dataset, weights: list[float], top_fraction: float, column: str = DEFAULT_WEIGHT_COLUMN
 ) -> Dataset:
-    """
-    The share `top_fraction` of rows with the largest weights, in their order, with their weights in `column`, of mean
-    one.
+    """The share `top_fraction` of rows with the largest weights, in their order, with their weights in `column`, of
+    mean one.
 
     Raises:
         ValueError: for another number of rows than weights, a `top_fraction` outside of (0, 1], or one that would have
@@ -32,22 +32,22 @@ def select_top_rows(
     """
     if not isinstance(dataset, Dataset):
         raise TypeError(
-            f"`dataset` must be a `Dataset`, got `{type(dataset).__name__}`. A stream can be read into one with "
-            "`Dataset.from_list(list(stream))`."
+            f"`dataset` must be a `Dataset`, got `{type(dataset).__name__}`; a stream can be read into one with "
+            "`Dataset.from_list(list(stream))`"
         )
     if not 0 < top_fraction <= 1:
-        raise ValueError(f"`top_fraction` must be in (0, 1], got {top_fraction}.")
+        raise ValueError(f"`top_fraction` must be in (0, 1], got {top_fraction}")
     if len(dataset) != len(weights):
-        raise ValueError(f"`dataset` has {len(dataset)} rows, but the weights belong to {len(weights)}.")
+        raise ValueError(f"`dataset` has {len(dataset)} rows, but the weights belong to {len(weights)}")
     weights = np.array(weights, dtype=np.float32)
     positive = weights[weights > 0]
     order = np.argsort(-weights, kind="stable")[: max(1, round(top_fraction * len(weights)))]
     kept = np.sort(order[weights[order] > 0])
     if len(kept) < len(positive) and (positive == positive[0]).all():
         raise ValueError(
-            f"All weights are equal, so nothing says which {len(kept)} of {len(positive)} rows to keep: nothing has been "
-            "learned yet, or the selector learns no weights ('mixing', 'uniform'). Train first, with one that does, or "
-            "keep all rows with `top_fraction=1`."
+            f"all weights are equal, so nothing says which {len(kept)} of {len(positive)} rows to keep: nothing has been "
+            "learned yet, or the selector learns no weights ('mixing', 'uniform'); train first, with one that does, or "
+            "keep all rows with `top_fraction=1`"
         )
     if column in dataset.column_names:
         dataset = dataset.remove_columns(column)
@@ -55,8 +55,7 @@ def select_top_rows(
 
 
 class AnswerTokens:
-    """
-    The distinct answer tokens of up to `max_rows` random rows of a prepared dataset, read once.
+    """The distinct answer tokens of up to `max_rows` random rows of a prepared dataset, read once.
 
     What it keeps does not grow with the dataset: about 4 MB for 4,096 rows of 100 different tokens each.
 
@@ -83,8 +82,8 @@ class AnswerTokens:
         self._num_tokens = len(np.unique(self._token))
 
     def coverage(self, selector: Selector) -> float | None:
-        """
-        The number of distinct answer tokens in the rows of largest weight, divided by that in all rows that were read.
+        """The number of distinct answer tokens in the rows of largest weight, divided by that in all rows that were
+        read.
 
         As many rows are taken as make up the effective sample size: ⌈n_eff⌉, or that share of the rows that were read.
         `None` if no row has a label.
@@ -107,8 +106,7 @@ MOST_OF_POOL = 512
 
 
 def keep_aside(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
-    """
-    `dataset` without a random share of its rows, and these: at most 64, and none if they were fewer than 4.
+    """`dataset` without a random share of its rows, and these: at most 64, and none if they were fewer than 4.
 
     Args:
         dataset ([`~datasets.Dataset`]): the validation set.
@@ -203,8 +201,7 @@ def card_section(
 def selector_metrics(
     selector: Selector, labels: np.ndarray | None, answer_tokens: AnswerTokens | None
 ) -> dict[str, float]:
-    """
-    What is logged of the weights: `selector/n_eff`, `selector/entropy`, `selector/max_weight`, `selector/share_seen` and,
+    """Metrics of the weights: `selector/n_eff`, `selector/entropy`, `selector/max_weight`, `selector/share_seen` and,
     where they are known, `selector/auc` against `labels`, (N,) bool, and `selector/coverage`.
     """
     metrics = {
@@ -223,8 +220,7 @@ def selector_metrics(
 def trusted_rows(
     validation_dataset: Dataset, eval_dataset, args: BilevelSFTSelfRefineConfig, may_keep_aside: bool
 ) -> tuple[Dataset, Dataset | None]:
-    """
-    What is left of the validation set, and raw rows by which to measure how far the weights can be trusted: those of the
+    """The rest of the validation set, and raw rows by which to measure how far the weights can be trusted: those of the
     evaluation set, else a share of the validation set, which is said in the log.
 
     Args:

@@ -1,4 +1,4 @@
-"""How long training lasts, and with it ρ and γ at every step."""
+"""Length of training, and with it ρ and γ at every step."""
 
 import math
 from dataclasses import dataclass
@@ -13,13 +13,12 @@ from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
 @dataclass
 class Schedule:
-    """
-    Args:
-        penalty ([`~boost_trl.selection.PenaltySchedule`]): ρ and γ by epoch.
-        steps_per_epoch (`float`, *optional*): optimizer steps of one pass; `None` for a stream that does not say how many
-            rows it has.
-        is_stream (`bool`): whether the loader has no length.
-        num_epochs (`float`): passes of the whole training.
+    """Args:
+    penalty ([`~boost_trl.selection.PenaltySchedule`]): ρ and γ by epoch.
+    steps_per_epoch (`float`, *optional*): optimizer steps of one pass; `None` for a stream that does not say how many
+        rows it has.
+    is_stream (`bool`): whether the loader has no length.
+    num_epochs (`float`): passes of the whole training.
     """
 
     penalty: PenaltySchedule
@@ -37,12 +36,11 @@ class Schedule:
 def make_schedule(
     args: SFTSelfRefineSettings, dataloader: DataLoader, max_steps: int, accumulation_steps: int, rows_per_batch: int
 ) -> Schedule:
-    """
-    Args:
-        dataloader ([`~torch.utils.data.DataLoader`]): the training loader.
-        max_steps (`int`): optimizer steps of the whole training.
-        accumulation_steps (`int`): micro-batches per optimizer step.
-        rows_per_batch (`int`): rows of one micro-batch, over all processes.
+    """Args:
+    dataloader ([`~torch.utils.data.DataLoader`]): the training loader.
+    max_steps (`int`): optimizer steps of the whole training.
+    accumulation_steps (`int`): micro-batches per optimizer step.
+    rows_per_batch (`int`): rows of one micro-batch, over all processes.
     """
     steps = None
     if has_length(dataloader):

@@ -13,7 +13,7 @@ from boost_trl.selection import Selector, TokenBaseline
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft.example_ids import ExampleIdCollator
 from boost_trl.trainer.sft.forward import EvaluationForward
-from boost_trl.trainer.sft.losses import RowLosses
+from boost_trl.trainer.sft.losses import RowLossAccumulator
 from boost_trl.trainer.sft.optimizer_batch import NO_ANSWER, MicroBatch, take_micro_batch
 from boost_trl.trainer.sft.pool import Pool, StreamedPool
 
@@ -22,8 +22,7 @@ _BASELINE = "token_baseline."
 
 
 class SelectorStep:
-    """
-    Collects the losses C_b of the rows of an optimizer batch and updates the selector by them.
+    """Collects the losses C_b of the rows of an optimizer batch and updates the selector by them.
 
     Args:
         selector ([`~boost_trl.selection.Selector`]): ω.
@@ -47,21 +46,25 @@ class SelectorStep:
         self.accelerator, self.forward = accelerator, forward
         self.token_baseline = TokenBaseline(vocab_size) if args.selector_baseline == "token" else None
         shares_weights = isinstance(pool, StreamedPool) and not pool.has_unique_ids
-        self.row_losses = RowLosses(accelerator, self.token_baseline, args.selection_loss, repeat=not shares_weights)
+        self.row_losses = RowLossAccumulator(
+            accelerator, self.token_baseline, args.selection_loss, repeat=not shares_weights
+        )
 
     @property
     def sees_losses_of_training(self) -> bool:
-        """Whether the losses are those of the training forward, or need one of their own."""
+        """True if the losses are those of the training forward, or need one of their own."""
         return self.args.selector_loss_at == "current" and not self.selector.updates_before_weights
 
     def count_rows(self, micro_batches: list[MicroBatch]) -> None:
-        """How often each row was drawn, where it lies in one sequence."""
+        """Count how often each row was drawn, where it lies in one sequence."""
         if not self.args.packing or self.args.packing_strategy == "bfd":
             for micro_batch in micro_batches:
                 self.row_losses.add_rows(micro_batch.row_numbers())
 
     @torch.no_grad()
-    def observe(self, micro_batch: MicroBatch, fused, labels: torch.Tensor, into: RowLosses | None = None) -> None:
+    def observe(
+        self, micro_batch: MicroBatch, fused, labels: torch.Tensor, into: RowLossAccumulator | None = None
+    ) -> None:
         """Take in the losses of one micro-batch from the fused outputs of its forward."""
         kept = micro_batch.counted(fused.label_mask)
         ids, tokens = (micro_batch.of_predictions(values, kept) for values in (micro_batch.ids, labels))
@@ -84,16 +87,15 @@ class SelectorStep:
         self.update(gamma, step)
 
     def check_rows(self, batches: list[dict[str, Any]], step: int) -> None:
-        """
-        Raises:
-            ValueError: naming a row whose loss under the present model is not finite.
+        """Raises:
+        ValueError: naming a row whose loss under the present model is not finite.
         """
         for batch in batches:
             self._forward(batch, self.row_losses)
         self.row_losses.collect(learn_baseline=False, check=self._check(step))
 
     def refresh(self, dataset: Dataset, collator: ExampleIdCollator, batch_size: int, step: int) -> None:
-        """(42)–(43): by the losses of all rows under the present model."""
+        """Equation (27): by the losses of all rows under the present model."""
         self.selector.refresh(*self.losses_of(dataset, collator, batch_size, self._check(step)))
 
     def losses_of(
@@ -105,7 +107,7 @@ class SelectorStep:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers and losses C_b of prepared rows under the present model, the same on every process."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        row_losses = RowLosses(self.accelerator, self.token_baseline, self.args.selection_loss)
+        row_losses = RowLossAccumulator(self.accelerator, self.token_baseline, self.args.selection_loss)
         # Every process runs as many forwards as the others, on the last batch again where none is left for it.
         for start in range(0, len(dataset), batch_size * world):
             first = start + rank * batch_size
@@ -113,7 +115,7 @@ class SelectorStep:
             self._forward(collator([dataset[row] for row in rows]), row_losses, is_counted=first < len(dataset))
         return row_losses.collect(learn_baseline=False, check=check)
 
-    def _forward(self, batch: dict[str, Any], into: RowLosses, is_counted: bool = True) -> None:
+    def _forward(self, batch: dict[str, Any], into: RowLossAccumulator, is_counted: bool = True) -> None:
         inputs = dict(batch)
         micro_batch = take_micro_batch(inputs)
         if not is_counted:
@@ -125,15 +127,15 @@ class SelectorStep:
             bad = np.flatnonzero(~np.isfinite(losses))
             if bad.size:
                 raise ValueError(
-                    f"The loss of {self.pool.name_of(int(rows[bad[0]]))} is {losses[bad[0]]} at step {step + 1} "
-                    f"({bad.size} of {len(rows)} rows have none that is finite). No weight can be learned from it: look for "
-                    "a learning rate that is too high, or for this row's text."
+                    f"the loss of {self.pool.name_of(int(rows[bad[0]]))} is {losses[bad[0]]} at step {step + 1} "
+                    f"({bad.size} of {len(rows)} rows have none that is finite); no weight can be learned from it: look for "
+                    "a learning rate that is too high, or for this row's text"
                 )
 
         return check
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What an exact continuation needs beside the selector's own state."""
+        """State for an exact continuation beside the selector's own state."""
         if self.token_baseline is None:
             return {}
         return {f"{_BASELINE}{name}": value for name, value in self.token_baseline.state_dict().items()}

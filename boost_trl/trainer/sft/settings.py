@@ -1,14 +1,15 @@
-"""What [`BilevelSFTSelfRefineConfig`] adds to TRL's `SFTConfig`, checked without any heavy import: a mistake on the command
-line is said before torch is loaded.
+"""Fields that [`BilevelSFTSelfRefineConfig`] adds to TRL's `SFTConfig`, checked without any heavy import, so that a
+mistake on the command line is reported before torch is loaded.
 """
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 from boost_trl.selection.choices import LEVELS, OPTIMIZERS, RESPONSE_WEIGHTINGS, SELECTORS, WEIGHT_SCALES
 from boost_trl.selection.penalty_schedule import PenaltySchedule
+from boost_trl.trainer.common.renamed_fields import take_former_name
+from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers
 
 
 _WHOLE_NUMBERS = (
@@ -199,12 +200,16 @@ class SFTSelfRefineSettings:
         default=500,
         metadata={"help": "Optimizer steps between two refreshes of the model's answers."},
     )
-    mask: str = field(
+    online_mask: str = field(
         default="random",
         metadata={
             "help": "Rows with the model's answers: 'random' ones, or at each refresh ('dynamic') those of lowest weight.",
             "choices": ["random", "dynamic"],
         },
+    )
+    mask: str | None = field(
+        default=None,
+        metadata={"help": "Deprecated: the former name of `online_mask`."},
     )
     generation_temperature: float = field(
         default=0.8,
@@ -285,14 +290,16 @@ class SFTSelfRefineSettings:
     )
 
     def __post_init__(self):
-        self._rename_validation_batch_size()
+        take_former_name(self, "validation_batch_size", "per_device_validation_batch_size")
+        take_former_name(self, "mask", "online_mask")
+        check_trainer_numbers(self)
         for name in (
             "selector",
             "selector_optimizer",
             "selector_loss_at",
             "selection_loss",
             "weight_scale",
-            "mask",
+            "online_mask",
             "importance_sampling_level",
             "response_weighting",
             "vllm_mode",
@@ -306,37 +313,21 @@ class SFTSelfRefineSettings:
                 self.selector_baseline = None
         if not callable(self.validation_loss) and self.validation_loss not in ("sft", "dpo"):
             raise ValueError(
-                f"`validation_loss` must be 'sft', 'dpo' or, from Python, a callable; got {self.validation_loss!r}."
+                f"`validation_loss` must be 'sft', 'dpo' or, from Python, a callable, got {self.validation_loss!r}"
             )
         if self.selector_baseline is not None and self.selection_loss == "sum":
             raise ValueError(
-                "`selector_baseline='token'` (the default) needs `selection_loss='mean'`: it is a mean loss per token. Set "
-                "`selector_baseline='none'` for sums."
+                "`selector_baseline='token'` (the default) needs `selection_loss='mean'`: it is a mean loss per token; set "
+                "`selector_baseline='none'` for sums"
             )
         if not 0 <= self.confidence_share < 1:
-            raise ValueError(f"`confidence_share` must be in [0, 1), got {self.confidence_share}.")
+            raise ValueError(f"`confidence_share` must be in [0, 1), got {self.confidence_share}")
         if self.selector == "bmo" and self.selector_loss_at == "updated":
             raise ValueError(
-                "selector='bmo' weights a batch by its losses before the step: `selector_loss_at='current'`."
+                "selector='bmo' weights a batch by its losses before the step: `selector_loss_at='current'`"
             )
         # Only ρ in the first epoch: without a validation set training may last any number of epochs.
         self.penalty_schedule(1)
-
-    def _rename_validation_batch_size(self) -> None:
-        if self.validation_batch_size is None:
-            return
-        warnings.warn(
-            "`validation_batch_size` is now `per_device_validation_batch_size`, with the same meaning; the old name will be "
-            "removed in the next version.",
-            FutureWarning,
-            stacklevel=5,
-        )
-        if self.per_device_validation_batch_size not in (None, self.validation_batch_size):
-            raise ValueError(
-                f"`validation_batch_size` is {self.validation_batch_size} and `per_device_validation_batch_size` "
-                f"{self.per_device_validation_batch_size}: they are one setting. Give the second only."
-            )
-        self.per_device_validation_batch_size, self.validation_batch_size = self.validation_batch_size, None
 
     def _check_numbers(self) -> None:
         for name in _WHOLE_NUMBERS:
@@ -351,32 +342,31 @@ class SFTSelfRefineSettings:
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise ValueError(f"`{name}` must be positive, got {value}.")
+                raise ValueError(f"`{name}` must be positive, got {value}")
 
     def _check_online(self) -> None:
         if not 0 <= self.online_ratio < 1:
-            raise ValueError(f"`online_ratio` must be in [0, 1), got {self.online_ratio}.")
+            raise ValueError(f"`online_ratio` must be in [0, 1), got {self.online_ratio}")
         if self.online_ratio == 0:
-            if self.num_generations > 1 or self.mask == "dynamic" or self.use_vllm:
+            if self.num_generations > 1 or self.online_mask == "dynamic" or self.use_vllm:
                 raise ValueError(
-                    f"num_generations={self.num_generations}, mask='{self.mask}' and use_vllm={self.use_vllm} have no "
-                    "effect with `online_ratio=0`. Set `online_ratio`, or leave them out."
+                    f"num_generations={self.num_generations}, online_mask='{self.online_mask}' and use_vllm={self.use_vllm} have no "
+                    "effect with `online_ratio=0`; set `online_ratio`, or leave them out"
                 )
             return
         if self.selector == "bmo_exact":
             raise ValueError(
                 "selector='bmo_exact' needs the losses of all rows, and `online_ratio` answers only the questions that "
-                "are about to be visited. Use 'bmo'."
+                "are about to be visited; use 'bmo'"
             )
-        if self.mask == "dynamic" and self.selector in ("mixing", "uniform"):
+        if self.online_mask == "dynamic" and self.selector in ("mixing", "uniform"):
             raise ValueError(
-                f"mask='dynamic' masks the rows of lowest weight, and selector='{self.selector}' weighs all the same. "
-                "Use `mask='random'`."
+                f"online_mask='dynamic' masks the rows of lowest weight, and selector='{self.selector}' weighs all the same; "
+                "use `online_mask='random'`"
             )
 
     def penalty_schedule(self, num_epochs: float) -> PenaltySchedule:
-        """
-        ρ and γ over `num_epochs` epochs.
+        """ρ and γ over `num_epochs` epochs.
 
         Raises:
             ValueError: if ρ leaves [0, 1), or [0, 1] with `selector="mixing"`.
@@ -394,18 +384,18 @@ def _check_choice(settings: SFTSelfRefineSettings, name: str) -> None:
     choices = type(settings).__dataclass_fields__[name].metadata["choices"]
     value = getattr(settings, name)
     if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}; got {value!r}.")
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def _check_whole(name: str, value, otherwise: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError(f"`{name}` must be a whole number{otherwise}, got {value!r}.")
+        raise ValueError(f"`{name}` must be a whole number{otherwise}, got {value!r}")
     if value < 1:
-        raise ValueError(f"`{name}` must be at least 1{otherwise}, got {value}.")
+        raise ValueError(f"`{name}` must be at least 1{otherwise}, got {value}")
 
 
 def _check_real(name: str, value, otherwise: str = "", infinite: bool = False) -> None:
     valid = isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
     if not valid or (math.isinf(value) and not infinite):
         kind = "a number" if infinite else "a finite number"
-        raise ValueError(f"`{name}` must be {kind}{otherwise}, got {value!r}.")
+        raise ValueError(f"`{name}` must be {kind}{otherwise}, got {value!r}")

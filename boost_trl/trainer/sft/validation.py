@@ -30,8 +30,7 @@ VALIDATION_ROWS = "_validation_rows"
 
 
 class ValidationLoss:
-    """
-    L_0 over an endless shuffled stream of the validation set: the mean token loss of SFT, the pool's `loss_type`.
+    """L_0 over an endless shuffled stream of the validation set: the mean token loss of SFT, the pool's `loss_type`.
 
     The stream is one for the whole run: an optimizer step takes the next `batch_size` × micro-batches × processes rows,
     whichever way they are split.
@@ -70,8 +69,8 @@ class ValidationLoss:
         self.dataset = self.prepare(dataset)
         if len(self.dataset) == 0:
             raise ValueError(
-                "Nothing is left of `validation_dataset` after preparation: no row has a token to learn within "
-                "`max_length` (the first token of a row is never learned)."
+                "nothing is left of `validation_dataset` after preparation: no row has a token to learn within "
+                "`max_length` (the first token of a row is never learned)"
             )
         self._fingerprint = fingerprint(self.dataset)
         self.sampler = EndlessSampler(len(self.dataset), args.seed if args.data_seed is None else args.data_seed)
@@ -108,7 +107,7 @@ class ValidationLoss:
         return {**self.collate([self.dataset[row] for row in rows]), VALIDATION_ROWS: torch.tensor(rows)}
 
     def num_items(self, batches: list[dict[str, Any]], scaled: bool) -> torch.Tensor | int | None:
-        """What the summed losses of `batches` are divided by, over all processes; `None`: by each batch's own count."""
+        """Divisor of the summed losses of `batches`, over all processes; `None`: each batch's own count."""
         return self._count_items(batches) if scaled else None
 
     def loss_sum(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor | int]:
@@ -121,21 +120,22 @@ class ValidationLoss:
         self._train_batch_size = train_batch_size
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What an exact continuation needs."""
+        """State for an exact continuation."""
         return {
             "validation_position": torch.tensor(self.sampler.position),
             "validation_fingerprint": _encoded(self._fingerprint),
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """
+        """Continue from a saved state.
+
         Raises:
             ValueError: if the state was made with other rows.
         """
         if not torch.equal(state["validation_fingerprint"], _encoded(self._fingerprint)):
             raise ValueError(
-                "The checkpoint was written with another `validation_dataset`: its rows differ, their order, or how they "
-                "were tokenized or truncated. Resume with the same one, or start a new run with the checkpoint as `model`."
+                "the checkpoint was written with another `validation_dataset`: its rows differ, their order, or how they "
+                "were tokenized or truncated; resume with the same one, or start a new run with the checkpoint as `model`"
             )
         self.sampler.position = int(state["validation_position"])
 
@@ -163,19 +163,18 @@ class CallableValidationLoss(RowwiseValidationLoss):
             shape = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
             raise ValueError(
                 f"`validation_loss` must return a tensor of one loss per row, shape ({self.batch_size},), or their mean; "
-                f"got {shape}."
+                f"got {shape}"
             )
         if not losses.requires_grad:
             raise ValueError(
-                "`validation_loss` returned a tensor without a gradient, from which nothing is learned. Compute it from "
-                "the model's outputs, without `detach()`, `torch.no_grad()`, `item()` or a whole-number type."
+                "`validation_loss` returned a tensor without a gradient, from which nothing is learned; compute it from "
+                "the model's outputs, without `detach()`, `torch.no_grad()`, `item()` or a whole-number type"
             )
         return losses.sum() * (self.batch_size / losses.numel()), self.batch_size
 
 
 class DPOValidationLoss(RowwiseValidationLoss):
-    """
-    L_0 as the DPO loss −log σ(β (log π/π_ref (chosen) − log π/π_ref (rejected))) on preference rows.
+    """L_0 as the DPO loss −log σ(β (log π/π_ref (chosen) − log π/π_ref (rejected))) on preference rows.
 
     π_ref is the model as it is before its first step; its log-probabilities are computed once and kept with checkpoints.
     """
@@ -241,8 +240,7 @@ def num_input_tokens(inputs: dict[str, Any]) -> int:
 
 
 def make_validation_loss(loss: str | Callable, *args, **kwargs) -> ValidationLoss:
-    """
-    The upper level that `loss` names, from the arguments of [`ValidationLoss`], on a set that
+    """The upper level that `loss` names, from the arguments of [`ValidationLoss`], on a set that
     [`~boost_trl.trainer.sft.checks.check_validation_dataset`] accepts.
     """
     if callable(loss):

@@ -106,6 +106,33 @@ def test_a_file_that_is_missing_or_cut_is_named(make, tmp_path, caplog, name):
         make().train(resume_from_checkpoint=str(checkpoint))
 
 
+JSON_FILES = {
+    "offline_rl": (
+        *("bilevel_state.json", "value_heads_config.json", "value_heads.safetensors", "tokenizer_config.json"),
+        *("reweighting_head.safetensors", "reweighting_head_config.json"),
+    ),
+    "sft": ("selector_config.json", "selector.safetensors"),
+}
+
+
+@pytest.mark.parametrize("make", ["offline_rl", "sft"], indirect=True)
+def test_every_file_that_resuming_reads_is_looked_at(make, request, tmp_path):
+    make(max_steps=4).train()
+    trainer, checkpoint = make(max_steps=4), tmp_path / "out/checkpoint-4"
+    assert trainer.why_incomplete(checkpoint) is None
+    for name in JSON_FILES[request.node.callspec.params["make"]]:
+        content = (checkpoint / name).read_bytes()
+        (checkpoint / name).unlink()
+        assert trainer.why_incomplete(checkpoint).startswith(f"has no {name}")
+        (checkpoint / name).write_bytes(content)
+    for path in sorted(checkpoint.rglob("*.json")):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        assert path.name in trainer.why_incomplete(checkpoint), path
+        path.write_bytes(content)
+    assert trainer.why_incomplete(checkpoint) is None
+
+
 def test_without_a_whole_checkpoint_nothing_is_resumed(make, tmp_path):
     with pytest.raises(ValueError, match="out has no checkpoint that is whole"):
         make().train(resume_from_checkpoint=True)

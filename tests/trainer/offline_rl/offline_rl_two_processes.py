@@ -228,8 +228,8 @@ def train(folder, name, num_processes, resume=None, **options):
 def diverge(folder, **options):
     """The error that stops training where one row, which one process has, has no finite loss."""
     trainer = make_trainer(folder, "mc", 2, **options)
-    start = trainer._store.action_counts[:7].sum()
-    trainer._store._returns[start : start + trainer._store.action_counts[7]] = float("inf")
+    start = trainer.data.store.action_counts[:7].sum()
+    trainer.data.store._returns[start : start + trainer.data.store.action_counts[7]] = float("inf")
     try:
         trainer.train()
     except ValueError as error:

@@ -24,7 +24,7 @@ def no_vocabulary_is_small(monkeypatch):
 def make_fitter(make_trainer):
     def make(**options):
         trainer = make_trainer(**{**OPTIONS, **options})
-        return HeadFitter(trainer.model.primary, trainer._store, trainer.args), trainer.model.primary
+        return HeadFitter(trainer.model.primary, trainer.data.store, trainer.args), trainer.model.primary
 
     return make
 
@@ -133,11 +133,12 @@ def _accuracy(fitter, heads):
 def test_small_vocabularies_and_those_that_occur_stay_as_they_are(make_trainer, monkeypatch):
     trainer = make_trainer(**OPTIONS)
     heads: ValueHeads = trainer.model.primary
-    assert ActionVocabulary.of(heads, trainer._store) is not None
+    assert ActionVocabulary.of(heads, trainer.data.store) is not None
     monkeypatch.setattr(action_vocabulary, "SMALL_VOCABULARY", heads.config.vocab_size)
-    assert ActionVocabulary.of(heads, trainer._store) is None
+    assert ActionVocabulary.of(heads, trainer.data.store) is None
     monkeypatch.setattr(action_vocabulary, "SMALL_VOCABULARY", 0)
-    trainer._store._actions = np.arange(heads.config.vocab_size)
-    assert ActionVocabulary.of(heads, trainer._store) is None
-    fitter = HeadFitter(heads, trainer.train_store, trainer.args)
+    training = trainer.data.training
+    trainer.data.store._actions = np.arange(heads.config.vocab_size)
+    assert ActionVocabulary.of(heads, trainer.data.store) is None
+    fitter = HeadFitter(heads, training, trainer.args)
     assert fitter.num_words < heads.config.vocab_size

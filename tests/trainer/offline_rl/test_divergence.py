@@ -62,8 +62,8 @@ def test_what_has_diverged_is_not_saved(make_trainer, tmp_path):
 
 def spoil_row(trainer, row):
     """Give one row of the trainer's store, all its rows counted, an infinite return."""
-    start = trainer._store.action_counts[:row].sum()
-    trainer._store._returns[start : start + trainer._store.action_counts[row]] = float("inf")
+    start = trainer.data.store.action_counts[:row].sum()
+    trainer.data.store._returns[start : start + trainer.data.store.action_counts[row]] = float("inf")
 
 
 @pytest.mark.parametrize("name", ["train_dataset", "validation_dataset"])
@@ -77,7 +77,7 @@ def test_a_bad_row_is_named_by_its_dataset_and_its_number_there(make_trainer, ma
     trainer = make_trainer(
         **datasets, max_length=40, reweighting=reweighting, max_steps=8, gradient_accumulation_steps=2
     )
-    assert len(trainer.train_store) == 15
+    assert len(trainer.data.training) == 15
     spoil_row(trainer, 4 if name == "train_dataset" else 15 + 4)
     with pytest.raises(ValueError, match=rf"policy update \d: {name}, row 5 has the loss inf"):
         trainer.train()

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from offline_rl_tiny import OPTIONS, Recording, logged, moved, naive_row_losses
+from offline_rl_tiny import OPTIONS, Recording, logged, moved, naive_trajectory_losses
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import BitsAndBytesConfig
 
@@ -38,7 +38,7 @@ def test_embeddings_and_reference_are_those_of_the_unmodified_model(make_trainer
     # Without its usual zero start the adapter would show in the embeddings.
     trainer = make_trainer(model=model, arguments=lora(init_lora_weights=False))
     for row in (0, 5):
-        messages = trainer.trajectories[row]["messages"]
+        messages = trainer.data.train_dataset[row]["messages"]
         ids = tiny_tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)["input_ids"]
         hidden = original(ids, output_hidden_states=True).hidden_states[-1][0, -1]
         torch.testing.assert_close(trainer.reweighter.embeddings[row], hidden, rtol=1e-4, atol=1e-5)
@@ -125,11 +125,11 @@ def test_phase_4_reads_every_policy_through_its_own_adapter(make_trainer, make_d
     with torch.no_grad():
         for parameter in trainer.model.auxiliary_adapter().values():
             parameter.add_(0.3)
-        losses = trainer._row_losses(torch.arange(6).numpy(), ("primary", "auxiliary"), trainer._store, 4)
+        losses = trainer._trajectory_losses(torch.arange(6).numpy(), ("primary", "auxiliary"), trainer.data.store, 4)
         expected = []
         for role, adapter in (("primary", "default"), ("auxiliary", "auxiliary")):
             trainer.model.backbone.set_adapter(adapter)
-            expected.append(naive_row_losses(trainer, role, range(6), train))
+            expected.append(naive_trajectory_losses(trainer, role, range(6), train))
     torch.testing.assert_close(torch.from_numpy(losses).float(), torch.stack(expected), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(expected[0], expected[1])
 

@@ -112,7 +112,7 @@ def test_an_epoch_that_ends_with_a_short_batch_is_one_epoch(tmp_path):
             Dataset.from_list([{"input_ids": [4, 5, 6], "labels": [-100, -100, 6]}]),
             {"max_length": 2},
             ValueError,
-            "Nothing is left of `validation_dataset`",
+            "nothing is left of `validation_dataset`",
         ),
     ],
 )
@@ -154,7 +154,7 @@ def test_the_validation_set_is_checked_before_the_pool_is_touched(
     "setting", [{"example_id_column": "id"}, {"num_examples": 4}, {"source_names": ["a"]}, {"source_column": "site"}]
 )
 def test_settings_of_streaming_data_on_a_dataset(setting, tmp_path):
-    with pytest.raises(ValueError, match=f"For streaming data only: `{next(iter(setting))}`"):
+    with pytest.raises(ValueError, match=f"for streaming data only: `{next(iter(setting))}`"):
         make_trainer(tmp_path, make_pairs(), make_pairs(3), setting)
 
 
@@ -195,7 +195,7 @@ def test_settings_without_effect_are_said(settings, columns, named, tmp_path, ca
         ([1.0, float("nan")], "got nan in row 1"),
         ([None, 1.0], "got None in row 0"),
         (["heavy", "light"], "got 'heavy' in row 0"),
-        ([0.0, 0.0], "All rows have weight 0"),
+        ([0.0, 0.0], "all rows have weight 0"),
     ],
 )
 def test_weight_columns(weights, message, tmp_path):
@@ -256,7 +256,7 @@ def test_losses_of_the_whole_batch_cannot_be_weighted(tmp_path):
     ("enabled", "tp_size", "padding_free", "learned", "message"),
     [
         ("sp", 1, False, False, "`sp_size=1`"),
-        ("cp", 1, False, True, "Learned example weights need whole sequences"),
+        ("cp", 1, False, True, "learned example weights need whole sequences"),
         ("cp", 1, True, False, "one weight per row"),
         ("cp", 1, False, False, None),
         ("tp", 2, False, True, "`tp_size=1`"),
@@ -278,7 +278,7 @@ def test_losses_that_are_not_finite(where, tmp_path):
     if where == "validation":
         trainer._validation.loss_sum = lambda model, inputs: (next(model.parameters()).sum() * float("nan"), 1)
     before = trainer.model.model.embed_tokens.weight.clone()
-    with pytest.raises(ValueError, match="The (validation )?loss (of row 0 of `train_dataset` )?is nan at"):
+    with pytest.raises(ValueError, match="the (validation )?loss (of row 0 of `train_dataset` )?is nan at"):
         trainer.train()
     assert torch.equal(trainer.model.model.embed_tokens.weight, before)  # stopped before the step
 
@@ -324,7 +324,7 @@ def test_the_row_of_a_loss_that_is_not_finite_is_the_users(settings, tmp_path):
         },
     )
     spoil_the_rare_word(trainer)
-    with pytest.raises(ValueError, match="The loss of row 8 of `train_dataset` is nan at step 1 ") as error:
+    with pytest.raises(ValueError, match="the loss of row 8 of `train_dataset` is nan at step 1 ") as error:
         trainer.train()
     assert "\n" not in str(error.value)
 
@@ -348,7 +348,7 @@ def test_streamed_rows_are_named_by_what_the_user_gave_them(settings, name, tmp_
         {"max_steps": 2, "selector_baseline": "token", "per_device_train_batch_size": 12, **settings},
     )
     spoil_the_rare_word(trainer)
-    with pytest.raises(ValueError, match=f"The loss of {name} is nan at step 1 "):
+    with pytest.raises(ValueError, match=f"the loss of {name} is nan at step 1 "):
         trainer.train()
 
 
@@ -388,7 +388,7 @@ def test_weights_that_overflow(at, tmp_path):
         {"selector_loss_at": at, "weight_column": "weight"},
     )
     before = trainer.model.model.embed_tokens.weight.clone()
-    with pytest.raises(ValueError, match="The loss is inf at step 1 .* bad row in `train_dataset`"):
+    with pytest.raises(ValueError, match="the loss is inf at step 1 .* bad row in `train_dataset`"):
         trainer.train()
     assert torch.equal(trainer.model.model.embed_tokens.weight, before)
 

@@ -42,7 +42,7 @@ def assert_same(first, second):
         assert torch.equal(value.nan_to_num(7), second[name].nan_to_num(7)), name
 
 
-ONLINE = {"online_ratio": 0.5, "mask": "dynamic", "generation_interval": 2, "max_generation_length": 4}
+ONLINE = {"online_ratio": 0.5, "online_mask": "dynamic", "generation_interval": 2, "max_generation_length": 4}
 
 
 @pytest.mark.parametrize("overrides", [{}, ONLINE, {"selector": "bds"}], ids=["rank", "online", "bds"])

@@ -1,4 +1,4 @@
-"""Which of the pool's answer tokens the rows that count still hold, against brute-force counts."""
+"""Share of distinct answer tokens kept by high-weight rows, against brute-force counts."""
 
 import math
 

@@ -112,7 +112,7 @@ def test_rows_of_one_token_have_nothing_to_predict(layout, tmp_path):
 
 
 def test_nothing_left_is_said_before_training(tmp_path):
-    with pytest.raises(ValueError, match="Nothing is left of `train_dataset`.*`max_length`"):
+    with pytest.raises(ValueError, match="nothing is left of `train_dataset`.*`max_length`"):
         make_trainer(tmp_path, pool().select(range(1, COUNT, 2)))
 
 

@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 
 from boost_trl.selection import TokenBaseline
-from boost_trl.trainer.sft.losses import RowLosses
+from boost_trl.trainer.sft.losses import RowLossAccumulator
 from boost_trl.trainer.sft.optimizer_batch import OptimizerBatch
 
 
@@ -22,7 +22,7 @@ class WithoutFloat64(torch.Tensor):
 def test_devices_without_float64():
     losses = torch.tensor([1.0, 3.0, 2.0]).as_subclass(WithoutFloat64)
     ids, tokens, ones = torch.tensor([4, 4, 1]), torch.tensor([0, 1, 1]), torch.ones(3).as_subclass(WithoutFloat64)
-    row_losses = RowLosses(Accelerator(cpu=True), TokenBaseline(3))
+    row_losses = RowLossAccumulator(Accelerator(cpu=True), TokenBaseline(3))
     row_losses.add(ids, losses, tokens, shares=ones, is_offline=torch.tensor([True, True, True]))
     rows, values = row_losses.collect()
     assert rows.tolist() == [1, 4] and values.tolist() == pytest.approx([0.0, 0.0])
@@ -33,7 +33,7 @@ def test_devices_without_float64():
 
 def test_rows_that_share_a_number_are_averaged():
     """Source 0: three rows of summed losses 6, 2 and 1; source 3: one row of 5; source 5: a row without tokens."""
-    row_losses = RowLosses(Accelerator(cpu=True), reduction="sum")
+    row_losses = RowLossAccumulator(Accelerator(cpu=True), reduction="sum")
     row_losses.add_rows(torch.tensor([0, 3, 0, 5]))
     row_losses.add(torch.tensor([0, 0, 3, 0]), torch.tensor([4.0, 2.0, 5.0, 2.0]), torch.zeros(4, dtype=torch.int64))
     row_losses.add_rows(torch.tensor([0]))

@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 import pytest
+from sft_tiny import make_args
 
 from boost_trl.trainer.sft import evaluation
 
@@ -11,4 +12,12 @@ from boost_trl.trainer.sft import evaluation
 def test_the_old_module_of_row_losses():
     sys.modules.pop("boost_trl.trainer.sft_evaluation", None)  # an earlier import would already have warned
     with pytest.warns(FutureWarning, match="boost_trl.trainer.sft.evaluation"):
-        assert import_module("boost_trl.trainer.sft_evaluation").row_losses is evaluation.row_losses
+        assert import_module("boost_trl.trainer.sft_evaluation").row_losses is evaluation.mean_nll_per_row
+
+
+def test_the_old_name_of_the_mask(tmp_path):
+    with pytest.warns(FutureWarning, match="`mask` is now `online_mask`"):
+        args = make_args(tmp_path, online_ratio=0.5, mask="dynamic")
+    assert (args.online_mask, args.mask) == ("dynamic", None)
+    with pytest.raises(ValueError, match="they are one setting"), pytest.warns(FutureWarning):
+        make_args(tmp_path, online_ratio=0.5, mask="random", online_mask="dynamic")

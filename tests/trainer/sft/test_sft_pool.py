@@ -158,7 +158,7 @@ def test_every_message_counts(tmp_path):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([[1.0, 0.0], [1.0, 1.0]], r"column 'weight', .* one per row; got \[1.0, 0.0\] in row 0"),
+        ([[1.0, 0.0], [1.0, 1.0]], r"column 'weight', .* one per row, got \[1.0, 0.0\] in row 0"),
         ([[1.0], [2.0]], r"got \[1.0\] in row 0"),
         ([[1.0], [2.0, 3.0]], r"got \[1.0\] in row 0"),
         ([1.0, 1e39], r"column 'weight', must be finite .* below 3.4e38\), .* got 1e\+39 in row 1"),

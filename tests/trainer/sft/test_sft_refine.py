@@ -338,7 +338,7 @@ def test_a_second_train_asks_its_own_model(mask, tmp_path):
     """`Watched` checks each step's ratios by hand: answers of the first run would have others than 1."""
     trainer = Watched(
         make_model(attention_dropout=0.0),
-        make_args(tmp_path, **{**ONLINE, "generation_interval": 4}, mask=mask, max_steps=3, learning_rate=3e-2),
+        make_args(tmp_path, **{**ONLINE, "generation_interval": 4}, online_mask=mask, max_steps=3, learning_rate=3e-2),
         train_dataset=make_pairs(16),
         processing_class=make_tokenizer(),
         validation_dataset=make_pairs(5),
@@ -496,7 +496,7 @@ def test_the_selector_sees_the_plain_mean_over_answers(staged):
 @pytest.mark.parametrize(
     "overrides",
     [
-        {"mask": "dynamic", "selector_baseline": "token", "padding_free": True, "max_length": None},
+        {"online_mask": "dynamic", "selector_baseline": "token", "padding_free": True, "max_length": None},
         {"selector": "bmo", "gradient_accumulation_steps": 2},
     ],
     ids=["dynamic-padding_free-token", "bmo-accumulation"],
@@ -505,7 +505,7 @@ def test_resume_is_exact_also_when_killed_while_generating(overrides, tmp_path, 
     overrides = {**overrides, "save_strategy": "steps", "save_steps": 1, "generation_interval": 3}
     whole = make_trainer(tmp_path / "whole", **overrides)
     whole.train()
-    if overrides.get("mask") == "dynamic":
+    if overrides.get("online_mask") == "dynamic":
         assert "online/mask_turnover" in whole.state.log_history[3]
 
     killed = make_trainer(tmp_path / "killed", **overrides)
@@ -537,7 +537,7 @@ def test_a_checkpoint_of_other_answers_is_refused(tmp_path):
     for changes, message in (
         ({"num_generations": 3}, "`num_generations=2`, this run has 3"),
         ({"online_ratio": 0.25}, "`online_ratio=0.5`, this run has 0.25"),
-        ({"mask": "dynamic"}, "`mask='random'`, this run has 'dynamic'"),
+        ({"online_mask": "dynamic"}, "`online_mask='random'`, this run has 'dynamic'"),
         ({"online_ratio": 0.0, "num_generations": 1}, "`online_ratio=0.5`, this run has 0.0"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -564,11 +564,11 @@ def test_conversations_train_with_their_last_reply_replaced(tmp_path):
         ({"generation_interval": 0}, "`generation_interval` must be at least 1"),
         ({"generation_temperature": 0.0}, "`generation_temperature` must be positive"),
         ({"importance_sampling_cap": 0.0}, "must be positive, got 0.0"),
-        ({"mask": "bottom"}, "must be one of 'random', 'dynamic'"),
-        ({"packing": True}, "Use `packing=False`"),
-        ({"loss_type": "dft"}, "Use `'nll'`"),
-        ({"selector": "bmo_exact"}, "Use 'bmo'"),
-        ({"selector": "uniform", "mask": "dynamic"}, "Use `mask='random'`"),
+        ({"online_mask": "bottom"}, "must be one of 'random', 'dynamic'"),
+        ({"packing": True}, "use `packing=False`"),
+        ({"loss_type": "dft"}, "use `'nll'`"),
+        ({"selector": "bmo_exact"}, "use 'bmo'"),
+        ({"selector": "uniform", "online_mask": "dynamic"}, "use `online_mask='random'`"),
     ],
 )
 def test_senseless_settings_raise(options, message, tmp_path):
@@ -577,7 +577,7 @@ def test_senseless_settings_raise(options, message, tmp_path):
 
 
 def test_data_without_questions_or_validation_raises(tmp_path):
-    with pytest.raises(ValueError, match=r"Row 0 of `train_dataset` has no question \(8 of 8 rows have none\)"):
+    with pytest.raises(ValueError, match=r"row 0 of `train_dataset` has no question \(8 of 8 rows have none\)"):
         make_trainer(tmp_path, make_rows(8))
     with pytest.raises(ValueError, match="`completion_only_loss=True`"):
         make_trainer(tmp_path, completion_only_loss=False)
@@ -585,7 +585,7 @@ def test_data_without_questions_or_validation_raises(tmp_path):
         make_trainer(tmp_path, max_length=3, truncation_mode="keep_end")
     labels = [[-100, -100, 6, 7]] * 11 + [[-100, 5, 6, 7], [4, 5, 6, -100]]
     late = {"input_ids": [[4, 5, 6, 7]] * 13, "labels": labels, "weight": [1.0, 0.0] + [1.0] * 11}
-    with pytest.raises(ValueError, match=r"Row 12 of `train_dataset` has no question \(1 of 12"):
+    with pytest.raises(ValueError, match=r"row 12 of `train_dataset` has no question \(1 of 12"):
         make_trainer(tmp_path, Dataset.from_dict(late), weight_column="weight")
     with pytest.raises(ValueError, match="less than one row"):
         make_trainer(tmp_path, online_ratio=0.01)

@@ -193,7 +193,7 @@ def test_export_selected_chooses_by_weights_only(tmp_path):
         )
 
     trainer = make_trainer(make_rows(6), make_rows(2))
-    with pytest.raises(ValueError, match="All weights are equal"):
+    with pytest.raises(ValueError, match="all weights are equal"):
         trainer.export_selected(make_rows(6), top_fraction=0.5)
     assert trainer.export_selected(make_rows(6))["weight"][:] == [1.0] * 6
     with pytest.raises(TypeError, match="must be a `Dataset`, got `IterableDataset`"):

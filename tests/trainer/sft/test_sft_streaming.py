@@ -201,12 +201,12 @@ def test_streams_that_cannot_be_weighted(columns, settings, message, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "settings", "message"),
     [
-        ({"row": [*range(11), 3]}, {"example_id_column": "row", "num_examples": 12}, "Row number 3 comes twice"),
-        ({"row": [0, 0, *range(2, 12)]}, {"example_id_column": "row", "num_examples": 12}, "Row number 0 comes twice"),
+        ({"row": [*range(11), 3]}, {"example_id_column": "row", "num_examples": 12}, "row number 3 comes twice"),
+        ({"row": [0, 0, *range(2, 12)]}, {"example_id_column": "row", "num_examples": 12}, "row number 0 comes twice"),
         (
             {"row": [*range(11), 3]},
             {"example_id_column": "row", "num_examples": 12, "packing": True, "max_length": 12},
-            "Row number 3 comes twice",
+            "row number 3 comes twice",
         ),
         ({"row": [12, *range(1, 12)]}, {"example_id_column": "row", "num_examples": 12}, "from 0 to 11, got 12"),
         ({"row": [None, *range(1, 12)]}, {"example_id_column": "row", "num_examples": 12}, "from 0 to 11, got None"),

@@ -130,9 +130,9 @@ def test_rows_with_nothing_to_predict_are_left_out(tmp_path):
         trainer = make_trainer(tmp_path, Dataset.from_dict({"text": rows}), max_length=max_length)
         assert [len(row["input_ids"]) for row in trainer._validation.dataset] == [3, 4]
     learned = [[4, 5, 6], [4, 5, 6]]
-    with pytest.raises(ValueError, match="Nothing is left of `validation_dataset`"):
+    with pytest.raises(ValueError, match="nothing is left of `validation_dataset`"):
         make_trainer(tmp_path, Dataset.from_dict({"input_ids": learned, "labels": [[4, -100, -100]] * 2}))
-    with pytest.raises(ValueError, match="Nothing is left of `validation_dataset`"):
+    with pytest.raises(ValueError, match="nothing is left of `validation_dataset`"):
         make_trainer(tmp_path, Dataset.from_dict({"text": [""]}))
 
 
