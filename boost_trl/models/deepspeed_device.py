@@ -1,4 +1,4 @@
-"""What DeepSpeed wants to know where it is installed, used or not."""
+"""The device, told to DeepSpeed wherever it is installed, used or not."""
 
 import os
 

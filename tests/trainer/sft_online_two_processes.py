@@ -46,23 +46,23 @@ def train(folder, name, num_processes):
         validation_dataset=make_pairs(5),
     )
     steps = []
-    weigh = trainer._online._weigh
+    weigh = trainer._refinement._weigh
 
     def watch(batches):
         weigh(batches)
-        answers = trainer._online.answers
+        answers = trainer._refinement.answers
         steps.append(
             {
-                "mask": trainer._online.mask.tolist(),
+                "mask": trainer._refinement.mask.tolist(),
                 "rows": answers.rows.tolist(),
                 "answers": answers.tokens,
                 "status": answers.status.tolist(),
                 "old_log_probs": [values.tolist() for values in answers.log_probs],
-                "weights": {str(number): w.tolist() for number, w in trainer._online._weights.items()},
+                "weights": {str(number): w.tolist() for number, w in trainer._refinement._weights.items()},
             }
         )
 
-    trainer._online._weigh = watch
+    trainer._refinement._weigh = watch
     trainer.train()
     files = (
         [str(path) for path in sorted((folder / "generations").iterdir())] if trainer.is_world_process_zero() else []
