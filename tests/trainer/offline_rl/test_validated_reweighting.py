@@ -432,7 +432,7 @@ def test_filters_keep_the_share_and_number_rows_as_the_dataset_does(
     assert kept == sorted(sorted(usable, key=lambda row: -sum(rows[row]["rewards"]))[: round(0.5 * 19)])
     kept = filter_rows("low_loss", Dataset.from_list(rows), make_tiny_model(), tiny_tokenizer, args, 0.5)
     assert len(kept) == 10 and 3 not in kept
-    with pytest.raises(ValueError, match="choose 'return' or 'low_loss'"):
+    with pytest.raises(ValueError, match="`kind` must be 'return' or 'low_loss', got 'loss'"):
         filter_rows("loss", Dataset.from_list(rows), make_tiny_model(), tiny_tokenizer, args, 0.5)
 
 
