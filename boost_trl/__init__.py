@@ -4,7 +4,8 @@ Names load on first use, so that `import boost_trl` alone does not import torch.
 """
 
 import logging
-from importlib import import_module
+
+from boost_trl.lazy_names import load_on_use
 
 
 # peft imports bitsandbytes whether or not a model is quantised, and on some CPUs that says it lacks an optional kernel.
@@ -43,12 +44,7 @@ _MODULE_OF = {
 __all__ = ["__version__", *_MODULE_OF]
 
 
-def __getattr__(name):
-    if name in _MODULE_OF:
-        value = getattr(import_module(_MODULE_OF[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'boost_trl' has no attribute {name!r}")
+__getattr__ = load_on_use(__name__, _MODULE_OF)
 
 
 def __dir__():

@@ -1,6 +1,6 @@
 """Maths of data selection: no trainer and no dataset. Names load on first use, most of them with torch."""
 
-from importlib import import_module
+from boost_trl.lazy_names import load_on_use
 
 
 _MODULE_OF = {
@@ -12,7 +12,7 @@ _MODULE_OF = {
     "importance_ratios": "boost_trl.selection.importance",
     "prefers_weights": "boost_trl.selection.guard",
     "response_weights": "boost_trl.selection.importance",
-    "row_means": "boost_trl.selection.row_means",
+    "row_means": "boost_trl.selection.mean_losses",
     "weight_confidence": "boost_trl.selection.confidence",
     "weights_auc": "boost_trl.selection.auc",
 }
@@ -20,9 +20,4 @@ _MODULE_OF = {
 __all__ = [*_MODULE_OF]
 
 
-def __getattr__(name):
-    if name in _MODULE_OF:
-        value = getattr(import_module(_MODULE_OF[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = load_on_use(__name__, _MODULE_OF)

@@ -1,7 +1,7 @@
 """The two trainers and their configurations. They load on first use, so that `import boost_trl.trainer` alone does not import
 torch."""
 
-from importlib import import_module
+from boost_trl.lazy_names import load_on_use
 
 
 _MODULE_OF = {
@@ -14,7 +14,4 @@ _MODULE_OF = {
 __all__ = [*_MODULE_OF]
 
 
-def __getattr__(name):
-    if name in _MODULE_OF:
-        return getattr(import_module(_MODULE_OF[name]), name)
-    raise AttributeError(f"module 'boost_trl.trainer' has no attribute {name!r}")
+__getattr__ = load_on_use(__name__, _MODULE_OF)
