@@ -227,8 +227,7 @@ def weight_statistics(weights, train) -> dict:
     """
     import numpy as np
 
-    from boost_trl.comparison.results import n_eff
-    from boost_trl.selection.auc import weights_auc
+    from boost_trl.selection import effective_sample_size, weights_auc
 
     weights = np.asarray(weights)
     right = ~np.asarray(train["is_noise"])
@@ -238,7 +237,7 @@ def weight_statistics(weights, train) -> dict:
         "auc_row": weights_auc(weights, right),
         "auc_pair": weights_auc(weights[::2] + weights[1::2], right[::2]),
         "auc_contrast": weights_auc(contrast, right[::2]),
-        "effective_sample_size": n_eff(weights),
+        "effective_sample_size": effective_sample_size(weights),
         "num_rows": len(weights),
     }
 

@@ -5,9 +5,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
-import torch
-
-from boost_trl.losses import effective_sample_size
 
 
 @dataclass
@@ -56,11 +53,6 @@ class Result:
         common = {entry.name for entry in fields(cls)} - {"metrics"}
         metrics = {name: value for name, value in values.items() if name not in common}
         return cls(**{name: value for name, value in values.items() if name in common}, metrics=metrics)
-
-
-def n_eff(weights: np.ndarray) -> float:
-    """n_eff of weights (N,) of any sum."""
-    return effective_sample_size(torch.from_numpy(weights / weights.sum())).item()
 
 
 def standard_error(values: Sequence[float]) -> float:

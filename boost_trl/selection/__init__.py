@@ -9,10 +9,12 @@ _MODULE_OF = {
     "Selector": "boost_trl.selection.selector",
     "TokenBaseline": "boost_trl.selection.token_baseline",
     "WeightConfidence": "boost_trl.selection.confidence",
+    "effective_sample_size": "boost_trl.selection.tempering",
     "importance_ratios": "boost_trl.selection.importance",
     "prefers_weights": "boost_trl.selection.guard",
     "response_weights": "boost_trl.selection.importance",
     "row_means": "boost_trl.selection.mean_losses",
+    "temper": "boost_trl.selection.tempering",
     "weight_confidence": "boost_trl.selection.confidence",
     "weights_auc": "boost_trl.selection.auc",
 }

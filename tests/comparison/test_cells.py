@@ -5,7 +5,7 @@ import json
 import pytest
 
 from boost_trl.comparison.cells import Cell, Comparison, Method, run_cells, saved_results, shard
-from boost_trl.comparison.results import Result, aggregate, mean_over_groups, n_eff, paired_difference
+from boost_trl.comparison.results import Result, aggregate, mean_over_groups, paired_difference
 
 
 class Toy(Comparison):
@@ -89,10 +89,3 @@ def test_means_leave_out_what_is_missing():
         3.0,
         pytest.approx(2.0),
     )
-
-
-def test_n_eff_by_hand():
-    import numpy as np
-
-    assert n_eff(np.ones(4)) == pytest.approx(4) and n_eff(np.array([2.0, 0.0])) == pytest.approx(1)
-    assert n_eff(np.array([3.0, 1.0])) == pytest.approx(16 / 10)

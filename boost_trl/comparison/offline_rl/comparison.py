@@ -24,7 +24,8 @@ from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.offline_rl.pictures import PICTURES, draw_weight_against_distance, draw_weights_by_kind
 from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
 from boost_trl.comparison.report import Report
-from boost_trl.comparison.results import Result, n_eff
+from boost_trl.comparison.results import Result
+from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 
@@ -128,7 +129,7 @@ class OfflineRLComparison(Comparison):
             label=method.label,
             seed=cell.seed,
             setting=cell.setting,
-            effective_sample_size=n_eff(weights),
+            effective_sample_size=effective_sample_size(weights),
             num_rows=len(weights),
             weights_auc=auc_of_planted_truth(trainer, weights),
             eval_loss=trainer.evaluate()["eval_loss"],

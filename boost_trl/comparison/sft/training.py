@@ -10,10 +10,11 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from boost_trl.comparison.results import Result, n_eff
+from boost_trl.comparison.results import Result
 from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.comparison.sft.methods import SFTMethod
 from boost_trl.selection.auc import weights_auc
+from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
@@ -72,7 +73,7 @@ def train_and_evaluate(
         method=method.name,
         label=method.label,
         seed=seed,
-        effective_sample_size=n_eff(weights),
+        effective_sample_size=effective_sample_size(weights),
         num_rows=len(pool),
         weights_auc=weights_auc(weights, is_good),
         eval_loss=losses["eval_trusted_loss"],

@@ -3,7 +3,8 @@ r"""Validated reweighting: weights of training rows from a small trusted set, us
 1. ψ: heads fitted to the pool; θ: heads fitted to validation rows (its high-return half, or all of it).
 2. Score, equation (18): \\( f_i = -\ell_i(\theta) + \tfrac12 \ell_i(\psi) \\), ℓ the policy part of the loss (mean cross-entropy per
    token). The half keeps what the pool as a whole makes likely, which pure excess loss would punish.
-3. Temper, equation (19): \\( w = \mathrm{softmax}(k f) \\), k such that the effective sample size is a given share of the pool.
+3. Temper, equation (19), by `boost_trl.selection.tempering`: \\( w = \mathrm{softmax}(k f) \\), k such that the effective
+   sample size is a given share of the pool.
 4. Guard: two-fold cross-validation chooses among several such weights and uniform ones.
 
 All fits are on the cached states of the frozen backbone. Training itself (rows drawn by w, mixed with validation rows) is
@@ -23,6 +24,7 @@ from tqdm.auto import tqdm
 from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.value_heads import ValueHeads
+from boost_trl.selection.tempering import effective_sample_size, temper
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.head_fitting import HeadFitter
 from boost_trl.trainer.offline_rl.scoring_budget import STEP_DIVISORS, affordable_steps
@@ -31,8 +33,6 @@ from boost_trl.trainer.offline_rl.weighted_batches import WeightedBatches
 
 REPORT_NAME = "validated_reweighting.json"
 _WEIGHTS_KEY, _SCORES_KEY = "validated.weights", "validated.scores"
-# exp(-k · gap) is 0 in float64 beyond this, so a larger k changes nothing.
-_LARGEST_EXPONENT = 745.0
 _SEED_OFFSETS = {"pool": 11, "validation": 12, "mixture": 13, "folds": 14, "halves": 15}
 
 
@@ -124,42 +124,6 @@ class ValidatedWeights:
         """From a checkpoint's folder and its tensors."""
         report = json.loads((folder / REPORT_NAME).read_text())
         return cls(tensors[_WEIGHTS_KEY].numpy(), tensors[_SCORES_KEY].numpy(), report)
-
-
-def temper(scores: np.ndarray, fraction: float) -> tuple[np.ndarray, float]:
-    r"""\\( w = \mathrm{softmax}(k f) \\) with \\( 1/\sum_i w_i^2 = \text{fraction} \cdot N \\), by bisection on k ≥ 0.
-
-    The effective sample size falls from N at k = 0 to the number of rows that share the highest score. A target below
-    that is out of reach: the result is then uniform over those rows, and over all rows where all scores are equal.
-
-    Args:
-        scores (`np.ndarray` of shape `(N,)`): f, finite.
-        fraction (`float`): in (0, 1].
-
-    Returns:
-        `tuple`: weights (N,), float64, and k.
-    """
-    gaps = np.asarray(scores, dtype=np.float64)
-    if not np.isfinite(gaps).all():
-        raise ValueError(f"the score of row {int(np.argmin(np.isfinite(gaps)))} is not finite")
-    gaps = gaps.max() - gaps
-    positive = gaps[gaps > 0]
-    if len(positive) == 0 or fraction >= 1:
-        return np.full(len(gaps), 1 / len(gaps)), 0.0
-
-    def weights(k: float) -> np.ndarray:
-        unnormalised = np.exp(-k * gaps)
-        return unnormalised / unnormalised.sum()
-
-    low, high = 0.0, _LARGEST_EXPONENT / float(positive.min())
-    target = fraction * len(gaps)
-    if 1 / np.square(weights(high)).sum() >= target:
-        return weights(high), high
-    # Relative precision is enough: k spans many orders of magnitude.
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if 1 / np.square(weights(middle)).sum() > target else (low, middle)
-    return weights(high), high
 
 
 def high_return_half(returns: np.ndarray) -> np.ndarray:
@@ -301,7 +265,7 @@ class _ValidatedReweighting:
                 for name, values in accuracies.items()
             ],
             "tempering": tempering,
-            "effective_sample_size": float(1 / np.square(weights).sum()),
+            "effective_sample_size": effective_sample_size(weights),
             "num_rows": self.num_pool,
             "num_validation_rows": len(self.validation),
             "learning_rate": self.fitter.learning_rate,

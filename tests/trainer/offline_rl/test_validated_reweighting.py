@@ -21,7 +21,6 @@ from boost_trl.trainer.offline_rl.validated_reweighting import (
     fit_to_pool,
     high_return_half,
     score_rows,
-    temper,
     validated_weights,
 )
 from boost_trl.trainer.offline_rl.weighted_batches import WeightedBatches
@@ -67,31 +66,6 @@ def conventions(rows, seed, noise_share):
             rewards.append(-0.5 if is_noise else -1.0)
         everything.append({"messages": messages, "rewards": rewards, "is_noise": is_noise})
     return Dataset.from_list(everything)
-
-
-# Tempering
-
-
-@pytest.mark.parametrize("fraction", [0.05, 0.4, 0.7, 0.99])
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
-def test_tempering_hits_the_effective_sample_size(fraction, scale):
-    scores = np.random.default_rng(0).normal(size=500) * scale
-    weights, k = temper(scores, fraction)
-    assert weights.sum() == pytest.approx(1)
-    assert 1 / (weights**2).sum() == pytest.approx(fraction * 500, rel=1e-6)
-    np.testing.assert_allclose(np.log(weights[1:] / weights[0]), k * (scores[1:] - scores[0]), atol=1e-8)
-
-
-def test_tempering_where_the_target_is_out_of_reach():
-    weights, k = temper(np.full(5, 3.0), 0.4)
-    assert k == 0 and (weights == 0.2).all()
-    weights, k = temper(np.array([0.0, 1.0]), 1.0)
-    assert k == 0 and (weights == 0.5).all()
-    # Three of five rows share the best score: two effective rows cannot be had.
-    weights, _ = temper(np.array([2.0, 1.0, 2.0, 0.0, 2.0]), 0.4)
-    np.testing.assert_allclose(weights, [1 / 3, 0, 1 / 3, 0, 1 / 3], atol=1e-12)
-    with pytest.raises(ValueError, match="row 1 is not finite"):
-        temper(np.array([0.0, np.nan]), 0.4)
 
 
 def test_the_high_return_half_is_rounded_up_and_takes_ties_by_order():
