@@ -5,14 +5,15 @@ actions, options and scores arrive as they were sent), not that search and rewar
 """
 
 import json
-import threading
 from ast import literal_eval
 from html import escape
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock
 from types import SimpleNamespace
 from urllib.parse import parse_qs, quote, unquote
 
 from boost_trl.environments.webshop import WebShop, purchase_reward
+
+from .servers import LocalServer, QuietHandler
 
 
 def address(*parts):
@@ -99,7 +100,7 @@ class OriginalPages:
         )
 
 
-class OriginalSite:
+class OriginalSite(LocalServer):
     """The Flask site: sessions, redirect after a search, everything else in the address. A context manager."""
 
     def __init__(self, catalogue):
@@ -107,7 +108,7 @@ class OriginalSite:
         self.requests = []
         site = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self):
                 site.answer(self, {})
 
@@ -115,19 +116,7 @@ class OriginalSite:
                 length = int(self.headers.get("Content-Length") or 0)
                 site.answer(self, parse_qs(self.rfile.read(length).decode()))
 
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
     def answer(self, request, fields):
         self.requests.append((request.command, request.path))
@@ -176,7 +165,7 @@ class OriginalGym:
     def __init__(self, catalogue):
         self.pages = OriginalPages(catalogue)
         # The original's server holds a Java search engine, which can be neither copied nor pickled.
-        self.server = SimpleNamespace(goals=catalogue.goals, user_sessions={}, search_engine=threading.Lock())
+        self.server = SimpleNamespace(goals=catalogue.goals, user_sessions={}, search_engine=Lock())
         self.browser = SimpleNamespace(server=self.server, current_url=None, page_source=None)
         self.catalogue, self.session_prefix = catalogue, None
 
@@ -236,14 +225,14 @@ class OriginalGym:
         return "", reward, done, None
 
 
-class AgentGymServer:
+class AgentGymServer(LocalServer):
     """AgentGym's protocol over [`WebShop`] in simple text with its last page as the original's. A context manager."""
 
     def __init__(self, catalogue):
         self.catalogue, self.games = catalogue, {}
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self):
                 path, _, number = self.path.partition("?env_idx=")
                 assert path == "/available_actions"
@@ -262,19 +251,7 @@ class AgentGymServer:
                 self.end_headers()
                 self.wfile.write(json.dumps(content).encode())
 
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
     def post(self, verb, env_idx=None, session_id=None, action=None):
         if verb == "create":
