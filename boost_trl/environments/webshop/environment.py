@@ -11,7 +11,7 @@ from ..base import Task
 from . import pages
 from .cache import load_catalogue
 from .catalogue import Catalogue
-from .reward import purchase_reward
+from .reward import SYNTHETIC_REWARDS, purchase_reward
 from .shop import Shop, select_tasks
 from .text import title_nouns
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .synthetic_rules import WebShopRules
 
 MAX_HITS = 50
-SYNTHETIC_REWARDS = ("rescore", "claimed", "zero")
 
 
 class WebShop(Shop):

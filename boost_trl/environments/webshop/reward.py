@@ -9,6 +9,8 @@ from typing import Any
 from .text import colour_word, fuzzy_equal, title_nouns
 
 
+# What a purchase in synthetic self-play can be worth, see `synthetic_rules`.
+SYNTHETIC_REWARDS = ("rescore", "claimed", "zero")
 _GOAL_KEYS = ("name", "query", "product_category", "attributes", "goal_options", "price_upper")
 _PRODUCT_KEYS = ("name", "query", "product_category", "Title", "Description", "BulletPoints", "Attributes")
 

@@ -7,9 +7,8 @@ from typing import Any, Literal
 from ..base import Task
 from ..synthetic import Message, TextOutcome
 from .catalogue import Catalogue
-from .environment import SYNTHETIC_REWARDS
 from .prompts import AGENT_PROMPT, environment_prompt
-from .reward import purchase_reward, terminal_reward
+from .reward import SYNTHETIC_REWARDS, purchase_reward, terminal_reward
 
 
 _BUTTONS = {"description", "features", "reviews", "search"}

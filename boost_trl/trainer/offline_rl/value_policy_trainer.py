@@ -17,10 +17,10 @@ from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.data.trajectory_store import TrajectoryBatch, TrajectoryStore
 from boost_trl.models.deepspeed_device import tell_deepspeed_the_device
 from boost_trl.models.hidden_states import trainability_kept
-from boost_trl.models.policy_files import BACKBONE_FOLDER, save_plain_model
+from boost_trl.models.policy_files import BACKBONE_FOLDER
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.turn_end import policy_generation_config
-from boost_trl.models.value_policy import ValuePolicy
+from boost_trl.models.value_policy import ValuePolicy, save_plain_model
 from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME, BilevelOfflineRLConfig
 from boost_trl.trainer.common.checkpoints import begin_checkpoint, incomplete, run_settings
 from boost_trl.trainer.common.engines import (
