@@ -185,5 +185,7 @@ def test_training_commands_resume_or_say_in_one_line_why_not(files, capsys, comm
     assert json.loads((files / "out/checkpoint-8/trainer_state.json").read_text())["log_history"][0]["step"] <= 4
     if validates:
         assert "`seed=42`, this run has 7" in complaint("--resume_from_checkpoint", "true", "--seed", "7")
+        other = ("--validation_dataset_name", str(files / "train.jsonl"))
+        assert "written with" in complaint("--resume_from_checkpoint", "true", *other)
         (files / "empty").mkdir()
         assert "empty has no bilevel_settings.json" in complaint("--resume_from_checkpoint", str(files / "empty"))

@@ -25,7 +25,7 @@ from boost_trl.trainer.common.checkpoints import check_settings, run_settings
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
 from boost_trl.trainer.offline_rl.reweighter import TrajectoryReweighter
-from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights
+from boost_trl.trainer.offline_rl.validated_reweighting import REPORT_NAME, ValidatedWeights
 
 
 TENSORS_NAME = "bilevel_state.safetensors"
@@ -65,10 +65,12 @@ class TrainingState:
         return self.fitted_head if self.reweighter is None else self.reweighter.head
 
 
-def state_names(has_reweighting_head: bool) -> tuple[str, ...]:
+def state_names(args: BilevelOfflineRLConfig) -> list[str]:
     """The files that `load_state` reads or a policy needs, beside the backbone's."""
-    names = (TENSORS_NAME, VALUES_NAME, ValueHeads.weights_name, ValueHeads.config_name, TOKENIZER_CONFIG_FILE)
-    return (*names, ReweightingHead.weights_name, ReweightingHead.config_name) if has_reweighting_head else names
+    names = [TENSORS_NAME, VALUES_NAME, ValueHeads.weights_name, ValueHeads.config_name, TOKENIZER_CONFIG_FILE]
+    if args.learns_weights or args.scores_rows:
+        names += [ReweightingHead.weights_name, ReweightingHead.config_name]
+    return [*names, REPORT_NAME] if args.scores_rows else names
 
 
 def save_policy(

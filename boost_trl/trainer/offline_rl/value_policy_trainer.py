@@ -297,7 +297,7 @@ class ValuePolicyTrainer(Trainer):
         return incomplete(
             checkpoint,
             self.args,
-            state_names(self.args.scores_rows or self.training_state().reweighting_head is not None),
+            state_names(self.args),
             model_folder=BACKBONE_FOLDER,
             deepspeed=self.is_deepspeed_enabled,
         )

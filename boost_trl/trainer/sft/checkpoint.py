@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
+from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from boost_trl.selection import Selector, WeightConfidence
 from boost_trl.selection.selector import CONFIG_NAME, WEIGHTS_NAME
 from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME
+from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.checkpoints import (
     begin_checkpoint,
     check_settings,
@@ -144,7 +146,10 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
         if it can.
         """
         engines = {"deepspeed": self.is_deepspeed_enabled, "fsdp": self.is_fsdp_enabled}
-        return incomplete(checkpoint, self.args, (STATE_NAME, WEIGHTS_NAME, CONFIG_NAME), **engines)
+        names = [STATE_NAME, WEIGHTS_NAME, CONFIG_NAME]
+        if not self.is_fsdp_enabled:  # with a sharded model Trainer saves no tokenizer
+            names.append(TOKENIZER_CONFIG_FILE)
+        return incomplete(checkpoint, self.args, names, **engines)
 
     def _checkpoint_to_resume(self, resume_from_checkpoint: str | bool | None) -> str | None:
         """The folder that is meant, which is whole and of a run with this objective."""
@@ -179,12 +184,15 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
         path = Path(checkpoint, STATE_NAME)
         if self.selector is None:
             if path.is_file():
-                raise ValueError(
+                raise CheckpointError(
                     f"{checkpoint} was written with learned weights, and this trainer has no `validation_dataset`; give "
                     "it one to continue, or start a new run with the checkpoint as `model`"
                 )
             return
-        self.selector.resume_from(checkpoint)
+        try:
+            self.selector.resume_from(checkpoint)
+        except ValueError as error:
+            raise CheckpointError(f"{checkpoint}: {error}") from error
         self._load_bilevel_state(load_file(path))
 
     def _forget_failed_attempt(self) -> None:

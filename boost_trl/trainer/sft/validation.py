@@ -17,6 +17,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.sft.forward import EvaluationForward
 from boost_trl.trainer.sft.losses import token_losses
@@ -130,10 +131,10 @@ class ValidationLoss:
         """Continue from a saved state.
 
         Raises:
-            ValueError: if the state was made with other rows.
+            CheckpointError: if the state was made with other rows.
         """
         if not torch.equal(state["validation_fingerprint"], _encoded(self._fingerprint)):
-            raise ValueError(
+            raise CheckpointError(
                 "the checkpoint was written with another `validation_dataset`: its rows differ, their order, or how they "
                 "were tokenized or truncated; resume with the same one, or start a new run with the checkpoint as `model`"
             )

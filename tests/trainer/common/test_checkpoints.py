@@ -111,7 +111,7 @@ JSON_FILES = {
         *("bilevel_state.json", "value_heads_config.json", "value_heads.safetensors", "tokenizer_config.json"),
         *("reweighting_head.safetensors", "reweighting_head_config.json"),
     ),
-    "sft": ("selector_config.json", "selector.safetensors"),
+    "sft": ("selector_config.json", "selector.safetensors", "tokenizer_config.json"),
 }
 
 

@@ -488,6 +488,9 @@ def test_resuming_equals_an_uninterrupted_run(make_trainer, tmp_path, monkeypatc
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     with pytest.raises(ValueError, match="validation_share=0.2"):
         make_trainer(validation_share=0.3, **options).train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-4"))
+    if straight.validated is not None:
+        (tmp_path / "run/checkpoint-4/validated_reweighting.json").unlink()
+        assert resumed.why_incomplete(tmp_path / "run/checkpoint-4").startswith("has no validated_reweighting.json")
 
 
 def test_a_trained_backbone_is_scored_as_it_was_and_its_states_are_let_go(make_trainer):

@@ -6,6 +6,7 @@ from datasets import Dataset
 from sft_tiny import logs_without_times, make_args, make_model, make_rows, make_tokenizer, sentence
 
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.common.checkpoint_error import CheckpointError
 
 
 def preferences(count=5):
@@ -78,7 +79,7 @@ def checkpoint(tmp_path_factory):
     ],
 )
 def test_a_checkpoint_of_other_rows_or_rules_is_refused(changes, message, checkpoint, tmp_path):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         make_trainer(tmp_path, **changes).train(resume_from_checkpoint=checkpoint)
 
 
@@ -86,7 +87,9 @@ def test_a_checkpoint_with_weights_needs_the_validation_set(checkpoint, tmp_path
     plain = BilevelSFTSelfRefineTrainer(
         make_model(), make_args(tmp_path, max_steps=6), train_dataset=make_rows(20), processing_class=make_tokenizer()
     )
-    with pytest.raises(ValueError, match="written with learned weights, and this trainer has no `validation_dataset`"):
+    with pytest.raises(
+        CheckpointError, match="written with learned weights, and this trainer has no `validation_dataset`"
+    ):
         plain.train(resume_from_checkpoint=checkpoint)
 
 
@@ -98,5 +101,5 @@ def test_a_checkpoint_without_weights_is_refused(tmp_path):
         processing_class=make_tokenizer(),
     )
     plain.train()
-    with pytest.raises(ValueError, match="or was written without a validation set"):
+    with pytest.raises(CheckpointError, match="or was written without a validation set"):
         make_trainer(tmp_path / "b").train(resume_from_checkpoint=str(tmp_path / "plain" / "checkpoint-2"))

@@ -5,6 +5,7 @@ from datasets import Dataset
 from sft_tiny import make_args, make_model, make_rows, make_tokenizer, sentence
 
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.common.checkpoint_error import CheckpointError
 
 
 def preferences(count=5, first=0):
@@ -48,7 +49,7 @@ def checkpoints(tmp_path_factory):
 )
 def test_other_validation_is_refused(written, loss, validation, message, checkpoints, tmp_path):
     trainer = make_trainer(tmp_path, loss, validation)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         trainer.train(resume_from_checkpoint=str(checkpoints / written / "checkpoint-1"))
 
 
