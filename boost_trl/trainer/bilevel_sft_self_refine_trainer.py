@@ -46,7 +46,7 @@ from boost_trl.trainer.sft.checks import (
     warn_of_single_visit,
     warn_of_what_is_not_used,
 )
-from boost_trl.trainer.sft.example_ids import rows_per_pass
+from boost_trl.trainer.sft.example_ids import rows_per_pass, with_ids
 from boost_trl.trainer.sft.forward import EvaluationForward
 from boost_trl.trainer.sft.generation import AnswerGenerator, VLLMAnswers
 from boost_trl.trainer.sft.losses import token_losses, weighting
@@ -207,6 +207,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
         vocab_size = self.model.config.get_text_config().vocab_size
         self._selector_step = SelectorStep(self.selector, self.pool, args, accelerator, forward, vocab_size)
         self._trusted = None
+        validation_dataset = with_ids(validation_dataset)  # messages name the user's rows
         has_labels = isinstance(self.train_dataset, Dataset) and "labels" in self.train_dataset.column_names
         if self.selector.is_learned and has_labels and args.confidence_share > 0:
             validation_dataset, trusted = trusted_rows(
@@ -350,7 +351,10 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
     def _before_step(self) -> None:
         """Before the model's step: the levels' losses, and the selector's update where it uses the losses at θ_k."""
         plan, step, selector_step = self._optimizer_batch, self.state.global_step, self._selector_step
-        metrics, objective = plan.totals(self.accelerator, step)
+        metrics, objective = plan.totals(self.accelerator)
+        if not math.isfinite(metrics["upper_loss"]):
+            taken = [batch[MICRO_BATCH].validation for batch in plan.batches]
+            raise ValueError(self._validation.explain(metrics["upper_loss"], taken, step))
         for name, value in metrics.items():
             self._metrics["train"][name].append(value)
         if selector_step.sees_losses_of_training:

@@ -15,6 +15,29 @@ ROW_IN_BATCH = "_row_in_batch"
 NO_EXAMPLE = -1  # padding
 
 
+def with_ids(dataset: Dataset) -> Dataset:
+    """The rows with their numbers, from 0, in a column of their own, in the format that they have; as they are where a
+    transform makes them, which decides by itself what they hold."""
+    if dataset.format["type"] == "custom":
+        return dataset
+    if EXAMPLE_ID in dataset.column_names:  # a dataset that another trainer has prepared
+        dataset = dataset.remove_columns(EXAMPLE_ID)
+    shown = dataset.format
+    dataset = dataset.add_column(EXAMPLE_ID, np.arange(len(dataset), dtype=np.int32))
+    if shown["type"] is not None:
+        columns = [*shown["columns"], EXAMPLE_ID]
+        dataset = dataset.with_format(shown["type"], columns=columns, **shown["format_kwargs"])
+    return dataset
+
+
+def take_ids(dataset: Dataset) -> tuple[Dataset, np.ndarray | None]:
+    """The rows without their numbers, and (N,) these; `None` if they have none."""
+    if EXAMPLE_ID not in dataset.column_names:
+        return dataset, None
+    ids = np.asarray(dataset.with_format("numpy", columns=[EXAMPLE_ID])[:][EXAMPLE_ID])
+    return dataset.remove_columns(EXAMPLE_ID), ids
+
+
 def hide_ids_in_labels(dataset: Dataset | IterableDataset, **map_kwargs) -> Dataset | IterableDataset:
     """Put the row number into the upper 32 bits of each label.
 

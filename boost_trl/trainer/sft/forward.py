@@ -23,7 +23,7 @@ class EvaluationForward:
         autocast: Callable[[], AbstractContextManager],
         prepare_inputs: Callable[[dict[str, Any]], dict[str, Any]],
     ):
-        self._wrapped_model, self._autocast, self._prepare_inputs = wrapped_model, autocast, prepare_inputs
+        self._wrapped_model, self._autocast, self.prepare_inputs = wrapped_model, autocast, prepare_inputs
 
     @contextmanager
     def model(self) -> Iterator[torch.nn.Module]:
@@ -39,6 +39,6 @@ class EvaluationForward:
 
     def __call__(self, **inputs):
         """The outputs of TRL's fused forward for one collated batch."""
-        inputs = self._prepare_inputs(inputs)
+        inputs = self.prepare_inputs(inputs)
         with self.model() as model:
             return model(**{"use_cache": False, "fused_lm_head": True, **inputs})

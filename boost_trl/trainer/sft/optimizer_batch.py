@@ -143,25 +143,17 @@ class OptimizerBatch:
         """The loss of one micro-batch as it goes backward."""
         self.sums[5] += float(loss)
 
-    def totals(self, accelerator: Accelerator, step: int) -> tuple[dict[str, float], float]:
-        """Losses of all processes as they are logged, and the objective that the model minimises, after `step` optimizer steps.
+    def totals(self, accelerator: Accelerator) -> tuple[dict[str, float], float]:
+        """Losses of all processes as they are logged, and the objective that the model minimises.
 
         Returns:
             `tuple[dict[str, float], float]`: `lower_loss`, `weighted_lower_loss`, `upper_loss`, `rho` and, where it is
             finite, `gamma`; the objective.
-
-        Raises:
-            ValueError: if the validation loss is not finite.
         """
         sums = self.sums
         if accelerator.num_processes > 1:
             sums = accelerator.reduce(sums.to(accelerator.device), "sum").cpu()
         pool, weighted, tokens, validation, validation_items, objective = sums.tolist()
-        if not math.isfinite(validation):
-            raise ValueError(
-                f"the validation loss is {validation} at step {step + 1}; no weight can be learned from it: look for a "
-                "learning rate that is too high, or for a bad row in `validation_dataset`"
-            )
         metrics = {
             "lower_loss": pool / max(tokens, 1),
             "weighted_lower_loss": weighted / max(tokens, 1),

@@ -9,7 +9,7 @@ from datasets import Dataset, IterableDataset
 
 from boost_trl.data.first_words import first_words_of
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID
+from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, with_ids
 from boost_trl.trainer.sft.prepared_rows import fingerprint, renumber, rows_to_learn
 
 
@@ -71,15 +71,7 @@ class Pool:
 
     def identified(self) -> Dataset:
         """The kept rows with their numbers in a column of their own."""
-        dataset = self._rows
-        if EXAMPLE_ID in dataset.column_names:  # a dataset that another trainer has prepared
-            dataset = dataset.remove_columns(EXAMPLE_ID)
-        shown = dataset.format
-        dataset = dataset.add_column(EXAMPLE_ID, np.arange(len(dataset), dtype=np.int32))
-        if shown["type"] is not None:
-            columns = [*shown["columns"], EXAMPLE_ID]
-            dataset = dataset.with_format(shown["type"], columns=columns, **shown["format_kwargs"])
-        return dataset
+        return with_ids(self._rows)
 
     @property
     def left_out(self) -> np.ndarray | None:

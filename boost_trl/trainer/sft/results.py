@@ -10,7 +10,7 @@ from datasets import Dataset
 from boost_trl.selection import Selector, WeightConfidence, weights_auc
 from boost_trl.tables import markdown_table
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE
+from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
 from boost_trl.trainer.sft.prepared_rows import rows_without_prediction
 
 
@@ -143,7 +143,7 @@ def numbered(dataset: Dataset) -> Dataset | None:
     kept = np.setdiff1d(np.arange(len(dataset)), rows_without_prediction(dataset))
     if not len(kept):
         return None
-    return dataset.select(kept).add_column(EXAMPLE_ID, np.arange(len(kept), dtype=np.int32))
+    return with_ids(dataset.select(kept))
 
 
 EXAMPLE_WEIGHTS_NAME = "example_weights.parquet"

@@ -19,6 +19,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.sft.example_ids import take_ids
 from boost_trl.trainer.sft.forward import EvaluationForward
 from boost_trl.trainer.sft.losses import token_losses
 from boost_trl.trainer.sft.preparation import learns_completions_only
@@ -37,7 +38,7 @@ class ValidationLoss:
     whichever way they are split.
 
     Args:
-        dataset ([`~datasets.Dataset`]): the raw validation set.
+        dataset ([`~datasets.Dataset`]): the raw validation set; where its rows carry numbers, messages call them by these.
         args ([`BilevelSFTSelfRefineConfig`]): batch size, loss and seed.
         accelerator ([`~accelerate.Accelerator`]): says which rows are this process's.
         collator (`Callable`): the training's.
@@ -67,7 +68,7 @@ class ValidationLoss:
         self._collator = collator
         if isinstance(collator, DataCollatorForVisionLanguageModeling):  # tokenizes, so it needs to know the format
             self._collator = replace(collator, completion_only_loss=learns_completions_only(dataset, args))
-        self.dataset = self.prepare(dataset)
+        self.dataset, self._numbers = take_ids(self.prepare(dataset))
         if len(self.dataset) == 0:
             raise ValueError(
                 "nothing is left of `validation_dataset` after preparation: no row has a token to learn within "
@@ -115,6 +116,30 @@ class ValidationLoss:
         """Summed loss of one batch and the number of its terms (tokens here, else rows)."""
         outputs = model(**_model_inputs(inputs), use_cache=False, fused_lm_head=True)
         return token_losses(outputs.log_probs, self.args.loss_type).sum(), outputs.label_mask.sum()
+
+    def explain(self, loss: float, batches: list[dict[str, Any]], step: int) -> str:
+        """Message for a validation loss of these batches that is not finite, after `step` optimizer steps. It names the row
+        that has such a loss by itself and without dropout, if there is one. Every process has to call it.
+        """
+        rows = torch.cat([batch[VALIDATION_ROWS] for batch in batches])
+        losses = torch.tensor([self._loss_of(row) for row in rows.tolist()])
+        rows, losses = (
+            self._accelerator.gather(column.to(self._accelerator.device)).cpu() for column in (rows, losses)
+        )
+        bad = torch.nonzero(~losses.isfinite()).flatten()
+        what, how_many, where = "the validation loss", "", "a bad row in `validation_dataset`"
+        if len(bad) and self._numbers is not None:
+            loss, where = float(losses[bad[0]]), "this row's text"
+            what = f"the loss of row {self._numbers[rows[bad[0]]]} of `validation_dataset`"
+            how_many = f" ({len(bad)} of {len(rows)} rows have none that is finite)"
+        return (
+            f"{what} is {loss} at step {step + 1}{how_many}; no weight can be learned from it: look for a learning rate that "
+            f"is too high, or for {where}"
+        )
+
+    def _loss_of(self, row: int) -> float:
+        with self._forward.model() as model:
+            return float(self.loss_sum(model, self._forward.prepare_inputs(self.batch([row])))[0])
 
     def begin(self, train_batch_size: int) -> None:
         """Called when the model is ready for training, with this many rows per process and micro-batch."""
@@ -166,7 +191,7 @@ class CallableValidationLoss(RowwiseValidationLoss):
                 f"`validation_loss` must return a tensor of one loss per row, shape ({self.batch_size},), or their mean; "
                 f"got {shape}"
             )
-        if not losses.requires_grad:
+        if torch.is_grad_enabled() and not losses.requires_grad:
             raise ValueError(
                 "`validation_loss` returned a tensor without a gradient, from which nothing is learned; compute it from "
                 "the model's outputs, without `detach()`, `torch.no_grad()`, `item()` or a whole-number type"

@@ -270,15 +270,17 @@ def test_parallelism(enabled, tp_size, padding_free, learned, message):
         check_parallelism(config, tp_size, padding_free, learned)
 
 
-@pytest.mark.parametrize("where", ["train", "validation"])
+@pytest.mark.parametrize("where", ["model", "validation"])
 def test_losses_that_are_not_finite(where, tmp_path):
     trainer = make_trainer(tmp_path, validation=make_rows(3), args={"per_device_train_batch_size": 13})
     with torch.no_grad():
-        trainer.model.lm_head.weight[5] = float("nan") if where == "train" else 0.0
+        trainer.model.lm_head.weight[5] = float("nan") if where == "model" else 0.0
     if where == "validation":
         trainer._validation.loss_sum = lambda model, inputs: (next(model.parameters()).sum() * float("nan"), 1)
     before = trainer.model.model.embed_tokens.weight.clone()
-    with pytest.raises(ValueError, match="the (validation )?loss (of row 0 of `train_dataset` )?is nan at"):
+    with pytest.raises(
+        ValueError, match=r"the loss of row \d of `validation_dataset` is nan at step 1 \(13 of 13 rows"
+    ):
         trainer.train()
     assert torch.equal(trainer.model.model.embed_tokens.weight, before)  # stopped before the step
 
@@ -350,6 +352,32 @@ def test_streamed_rows_are_named_by_what_the_user_gave_them(settings, name, tmp_
     spoil_the_rare_word(trainer)
     with pytest.raises(ValueError, match=f"the loss of {name} is nan at step 1 "):
         trainer.train()
+
+
+def mean_of_logits(model, inputs):
+    return model(input_ids=inputs["input_ids"]).logits.mean()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"shuffle_dataset": True}, {"validation_loss": mean_of_logits}, {"validation_loss": "dpo"}],
+    ids=["sft", "shuffled", "callable", "dpo"],
+)
+def test_the_validation_row_of_a_loss_that_is_not_finite_is_the_users(settings, tmp_path):
+    """Row 2 is left out, too short to learn from or, as a preference, too long; 4 of 24 rows are kept aside."""
+    rows = rows_with_a_rare_word(20, 24)
+    rows[2]["text"] = ""
+    if settings.get("validation_loss") == "dpo":
+        rows = [{"prompt": "w1 ", "chosen": row["text"], "rejected": "w2"} for row in rows]
+        rows[2]["prompt"] = "w1 w2 w3 w4 w5 "
+    args = {"eos_token": "<eos>", "max_length": 5, "per_device_validation_batch_size": 24, **settings}
+    trainer = make_trainer(tmp_path, validation=Dataset.from_list(rows), args=args)
+    spoil_the_rare_word(trainer)
+    with pytest.raises(
+        ValueError, match=r"the loss of row 20 of `validation_dataset` is nan at step 1 \(1 of \d"
+    ) as error:
+        trainer.train()
+    assert "\n" not in str(error.value)
 
 
 class ForgetAllAfterTheFirstStep(TrainerCallback):

@@ -193,7 +193,7 @@ def test_the_contradiction_pool(bad, auc, share, verdict, tmp_path):
         ),
         train_dataset=setting.pool,
         validation_dataset=setting.validation,
-        eval_dataset=setting.guard,
+        eval_dataset=setting.holdout,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
