@@ -1,3 +1,4 @@
+import gc
 import os
 import random
 
@@ -9,6 +10,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+
+
+def pytest_collection_finish(session):
+    # Accelerate collects garbage at the start of every training, and would go through all that was imported each time.
+    gc.collect()
+    gc.freeze()
 
 
 WORDS = "user: assistant: system: yes no maybe is it big red hot tall small old ? .".split()

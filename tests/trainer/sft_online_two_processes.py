@@ -1,5 +1,6 @@
 """Run by `test_sft_refine_distributed.py` on two processes: online self-refining, and what each process saw."""
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -82,6 +83,7 @@ def train(folder, name, num_processes):
 
 
 def main(folder, *names):
+    gc.freeze()  # as in `conftest.py`
     results = {name: train(folder, name, 2) for name in names}
     Path(folder, f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()

@@ -1,6 +1,7 @@
 """Run by `test_sft_distributed.py` on several processes: trains a few settings and writes what each process ends with."""
 
 import dataclasses
+import gc
 import json
 import sys
 from pathlib import Path
@@ -87,6 +88,7 @@ def train(folder, name, num_processes):
 
 
 def main(folder, *names):
+    gc.freeze()  # as in `conftest.py`
     results = {name: train(folder, name, 2) for name in names}
     rank = torch.distributed.get_rank()
     Path(folder, f"rank{rank}.json").write_text(json.dumps(results))

@@ -1,6 +1,7 @@
 """Run by `test_offline_rl_distributed.py` on several processes: trains a few settings and writes what each process ends
 with."""
 
+import gc
 import json
 import random
 import sys
@@ -248,6 +249,7 @@ def train_again(folder, **options):
 
 
 def main(folder, engine, resumed, *names):
+    gc.freeze()  # as in `conftest.py`
     options = ENGINES[engine]
     results = {name: train(folder, name, 2, **options) for name in names}
     results["saving"] = train(folder, resumed, 2, save_strategy="steps", save_steps=3, **options)
