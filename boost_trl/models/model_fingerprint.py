@@ -1,6 +1,8 @@
 """A hash of all that the hidden states of an unmodified language model follow from."""
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,12 +22,20 @@ _BYTES_AT_ONCE = 2**26
 
 
 @torch.no_grad()
-def model_fingerprint(model: nn.Module) -> str:
+def model_fingerprint(
+    model: nn.Module,
+    *,
+    without_trained_modules: bool = False,
+    gathered: Callable[[list[torch.Tensor]], AbstractContextManager] = nullcontext,
+) -> str:
     """A hash of the model's class, configuration and every entry of every tensor, quantisation scales and buffers that no
     checkpoint holds included. Adapters are left out: with or without one, the unmodified model has the same hash.
 
     Args:
         model (`nn.Module`): a causal LM or a `PeftModel` around one.
+        without_trained_modules (`bool`, *optional*, defaults to `False`): leave out the modules that an adapter holds
+            copies of (`modules_to_save`, `trainable_token_indices`), so that what they were before has no part in it.
+        gathered (`Callable`, *optional*): makes a context in which tensors, of which each process holds a piece, are whole.
 
     Returns:
         `str`: 32 hexadecimal digits (xxh3, 128 bits).
@@ -34,15 +44,16 @@ def model_fingerprint(model: nn.Module) -> str:
     digest = xxhash.xxh3_128()
     config = json.dumps(_relevant(lm.config.to_dict()), sort_keys=True, default=str)
     digest.update(f"{type(lm).__name__}{config}".encode())
-    below = _unmodified_part(lm)
+    below = _unmodified_part(lm, without_trained_modules)
     # A state dict has the scales of quantised weights, but no buffers that follow from the configuration.
     for name, tensor in sorted((dict(lm.named_buffers()) | lm.state_dict(keep_vars=True)).items()):
         name = _name_without_adapter(name, below)
         if name is not None and isinstance(tensor, torch.Tensor):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-            for piece in flat.split(_BYTES_AT_ONCE):
-                digest.update(piece.cpu().numpy())
+            with gathered([tensor]):
+                digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+                flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+                for piece in flat.split(_BYTES_AT_ONCE):
+                    digest.update(piece.cpu().numpy())
     return digest.hexdigest()
 
 
@@ -52,14 +63,17 @@ def _relevant(values: Any) -> Any:
     return [_relevant(value) for value in values] if isinstance(values, list | tuple) else values
 
 
-def _unmodified_part(lm: nn.Module) -> dict[str, str]:
+def _unmodified_part(lm: nn.Module, without_trained_modules: bool) -> dict[str, str]:
     """By the name of each module that PEFT put in the place of another: what it calls the other."""
     if not hasattr(lm, "peft_config"):
         return {}
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import AuxiliaryTrainingWrapper
 
-    kinds = {BaseTunerLayer: "base_layer", AuxiliaryTrainingWrapper: "original_module"}
+    kinds = {
+        BaseTunerLayer: "base_layer",
+        AuxiliaryTrainingWrapper: "nothing" if without_trained_modules else "original_module",
+    }
     return {
         name: child for name, module in lm.named_modules() for kind, child in kinds.items() if isinstance(module, kind)
     }

@@ -433,6 +433,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             samplers=self.samplers,
             data_fingerprint=self.data.fingerprint,
             num_tokens=self.num_tokens,
+            base_model=self.base_model,
             reweighter=self.reweighter,
             validated=self.validated,
             fitted_head=self._fitted_head,

@@ -78,3 +78,22 @@ def test_quantised_weights_count_with_their_scales(make_tiny_model, tmp_path, qu
         prints.append(model_fingerprint(loaded))
     assert prints[0] == prints[1] != prints[2]
     assert prints[0] != model_fingerprint(AutoModelForCausalLM.from_pretrained(tmp_path))
+
+
+def test_modules_that_an_adapter_holds_whole_can_be_left_out(make_tiny_model):
+    from peft import LoraConfig, get_peft_model
+
+    def fingerprints(entry):
+        model = make_tiny_model("llama")
+        with torch.no_grad():
+            model.get_parameter(entry)[0, 0] += 1
+        config = LoraConfig(target_modules=["q_proj"], modules_to_save=["embed_tokens"], task_type="CAUSAL_LM")
+        model = get_peft_model(model, config)
+        return model_fingerprint(model), model_fingerprint(model, without_trained_modules=True)
+
+    embedding = fingerprints("model.embed_tokens.weight")
+    head, projection = fingerprints("lm_head.weight"), fingerprints("model.layers.0.self_attn.q_proj.weight")
+    assert len({embedding[0], head[0], projection[0]}) == len({embedding[1], head[1], projection[1]}) == 3
+    assert fingerprints("model.embed_tokens.weight")[1] == embedding[1] != embedding[0]
+    plain = make_tiny_model("llama")
+    assert model_fingerprint(plain, without_trained_modules=True) == model_fingerprint(plain)

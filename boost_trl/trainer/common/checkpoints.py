@@ -40,16 +40,19 @@ _OPTIMIZATION = (
 )
 
 
-def run_settings(args: TrainingArguments, free: Collection[str]) -> dict[str, Any]:
+def run_settings(
+    args: TrainingArguments, free: Collection[str], base_model: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Settings of the run that a checkpoint records.
 
     Args:
         args (`TrainingArguments`): of a class of its own, whose added fields all belong to the objective, except
             learning rates ...
         free (`Collection[str]`): ... and these.
+        base_model (`dict[str, str]`, *optional*): as `base_model_record`, where the run depends on it.
 
     Returns:
-        `dict` of JSON values: `objective` and `optimization` by field, `num_processes`.
+        `dict` of JSON values: `objective` and `optimization` by field, `num_processes`, `base_model`.
     """
     own = {field.name for field in fields(args)} - {field.name for field in fields(TrainingArguments)}
     own -= {*free, *_OPTIMIZATION}
@@ -58,6 +61,7 @@ def run_settings(args: TrainingArguments, free: Collection[str]) -> dict[str, An
         "objective": {name: values[name] for name in (*sorted(own), *_OBJECTIVE)},
         "optimization": {name: values[name] for name in _OPTIMIZATION if name in values},
         "num_processes": args.world_size,
+        "base_model": base_model,
     }
     return json.loads(json.dumps(settings, default=str))
 

@@ -20,6 +20,7 @@ from boost_trl.models.pretrained_head import PretrainedHead
 from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME, BilevelOfflineRLConfig
+from boost_trl.trainer.common.base_model import check_base_model
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.checkpoints import check_settings, run_settings
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
@@ -45,6 +46,7 @@ class TrainingState:
         samplers (`dict[str, EndlessSampler]`): with their positions.
         data_fingerprint (`str`): of training and validation rows.
         num_tokens (`int`): that training has seen.
+        base_model (`dict[str, str]`, *optional*): the model before training, where more than the checkpoint holds is read.
         reweighter (`TrajectoryReweighter`, *optional*): φ and its Adam.
         validated (`ValidatedWeights`, *optional*): scored before training, with ...
         fitted_head (`ReweightingHead`, *optional*): ... the head fitted to them.
@@ -55,6 +57,7 @@ class TrainingState:
     samplers: dict[str, EndlessSampler]
     data_fingerprint: str
     num_tokens: int
+    base_model: dict[str, str] | None = None
     reweighter: TrajectoryReweighter | None = None
     validated: ValidatedWeights | None = None
     fitted_head: ReweightingHead | None = None
@@ -137,7 +140,7 @@ def load_state(folder: Path, state: TrainingState, args: BilevelOfflineRLConfig,
         parameters (`bool`): load θ and ψ too; DeepSpeed restores them by itself.
 
     Raises:
-        CheckpointError: if the checkpoint belongs to a run with another objective, dataset or shape of heads.
+        CheckpointError: if the checkpoint belongs to a run with another objective, dataset, shape of heads or base model.
     """
     check_settings(folder, run_settings(args, FREE_ON_RESUME))
     values = json.loads((folder / VALUES_NAME).read_text())
@@ -149,6 +152,7 @@ def load_state(folder: Path, state: TrainingState, args: BilevelOfflineRLConfig,
     _check_head(state.model.primary, folder, "rewards and `value_head_*` settings")
     if state.reweighter is not None:
         _check_head(state.reweighter.head, folder, "`reweighting_head_*` settings")
+    check_base_model(folder, state.base_model)
     tensors = load_file(folder / TENSORS_NAME)
     if parameters:
         state.model.primary.load_state_dict(ValueHeads.from_pretrained(folder).state_dict())

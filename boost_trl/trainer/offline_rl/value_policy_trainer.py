@@ -16,12 +16,13 @@ from boost_trl.data.template_arguments import shared_template_arguments
 from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.data.trajectory_store import TrajectoryBatch, TrajectoryStore
 from boost_trl.models.deepspeed_device import tell_deepspeed_the_device
-from boost_trl.models.hidden_states import trainability_kept
+from boost_trl.models.hidden_states import base_causal_lm, trainability_kept
 from boost_trl.models.policy_files import BACKBONE_FOLDER
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.turn_end import policy_generation_config
 from boost_trl.models.value_policy import ValuePolicy, save_plain_model
 from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME, BilevelOfflineRLConfig
+from boost_trl.trainer.common.base_model import base_model_record
 from boost_trl.trainer.common.checkpoints import begin_checkpoint, incomplete, run_settings
 from boost_trl.trainer.common.engines import (
     check_wrapper,
@@ -108,6 +109,11 @@ class ValuePolicyTrainer(Trainer):
             self.model.to(args.device)
         # A row's coefficient is normalised over the whole optimizer batch on all processes.
         self.loss_is_scaled_for_ga = True
+        # φ reads the unmodified model; a frozen one, or what is under an adapter, is in no checkpoint.
+        depends = (
+            args.learns_weights or not args.train_backbone or base_causal_lm(model.backbone) is not model.backbone
+        )
+        self.base_model = base_model_record(model.backbone) if depends else None
         self._eval_stores = {
             name: self._make_eval_store(dataset, name) for name, dataset in named_datasets(eval_dataset).items()
         }
@@ -306,7 +312,7 @@ class ValuePolicyTrainer(Trainer):
         self._check_parameters()
         if self.args.should_save:
             folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-            begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME))
+            begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME, self.base_model))
         super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:

@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from boost_trl.selection import Selector, WeightConfidence
 from boost_trl.selection.selector import CONFIG_NAME, WEIGHTS_NAME
 from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME
+from boost_trl.trainer.common.base_model import check_base_model
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.checkpoints import (
     begin_checkpoint,
@@ -50,6 +51,8 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
     selector: Selector | None = None
     weight_confidence: WeightConfidence | None = None
     num_validation_rows = 0
+    # Where checkpoints hold an adapter alone.
+    _base_model: dict[str, str] | None = None
     _answer_tokens: AnswerTokens | None = None
     _state_at_start: dict[str, torch.Tensor] | None = None
 
@@ -156,12 +159,13 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
         folder = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir, self.why_incomplete)
         if folder is not None:
             check_settings(Path(folder), run_settings(self.args, FREE_ON_RESUME))
+            check_base_model(Path(folder), self._base_model)
         return folder
 
     def _save_checkpoint(self, model, trial):
         if self.selector is not None and self.args.should_save:
             folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-            begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME))
+            begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME, self._base_model))
         super()._save_checkpoint(model, trial)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

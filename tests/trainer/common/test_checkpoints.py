@@ -7,12 +7,14 @@ from dataclasses import fields
 import pytest
 import torch
 from offline_rl_tiny import logged
+from peft import LoraConfig
 from sft_tiny import make_args, make_model, make_rows, make_tokenizer
 from transformers import TrainingArguments
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, BilevelSFTSelfRefineConfig
 from boost_trl.trainer import bilevel_offline_rl_config, bilevel_sft_self_refine_config
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.checkpoints import begin_checkpoint, run_settings
 
 
@@ -35,20 +37,22 @@ def interrupted(base, method, step):
 
 
 @pytest.fixture(params=["offline_rl", "sft"])
-def make(request, tmp_path, make_trainer):
+def make(request, tmp_path, make_trainer, make_tiny_model):
     """A function that makes a trainer of either kind, which writes to the same folder each time."""
 
-    def make_sft(trainer_class=BilevelSFTSelfRefineTrainer, validation=True, **options):
+    def make_sft(trainer_class=BilevelSFTSelfRefineTrainer, model_seed=0, peft_config=None, **options):
         return trainer_class(
-            make_model(),
+            make_model(model_seed),
             make_args(tmp_path / "out", **{**SAVING, **options}),
             train_dataset=make_rows(20),
             processing_class=make_tokenizer(),
-            validation_dataset=make_rows(5) if validation else None,
+            validation_dataset=make_rows(5),
+            peft_config=peft_config,
         )
 
-    def make_offline_rl(trainer_class=BilevelOfflineRLTrainer, **options):
-        return make_trainer(trainer_class=trainer_class, **{**SAVING, **options})
+    def make_offline_rl(trainer_class=BilevelOfflineRLTrainer, model_seed=0, peft_config=None, **options):
+        model, arguments = make_tiny_model("llama", model_seed), {"peft_config": peft_config}
+        return make_trainer(model, trainer_class=trainer_class, arguments=arguments, **{**SAVING, **options})
 
     make = {"sft": make_sft, "offline_rl": make_offline_rl}[request.param]
     make.trainer_class = {"sft": BilevelSFTSelfRefineTrainer, "offline_rl": BilevelOfflineRLTrainer}[request.param]
@@ -192,6 +196,39 @@ def refuses_each(make, options, checkpoint):
     for name, value in options.items():
         with pytest.raises(ValueError, match=f"checkpoint-4 was written with .*`{name}=.*this run has {value!r}"):
             make(**{name: value}).train(resume_from_checkpoint=str(checkpoint))
+
+
+LORA = {"peft_config": LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")}
+UNIFORM = {"reweighting": "uniform"}
+
+
+@pytest.mark.parametrize(
+    "make, options, depends",
+    [
+        ("offline_rl", {}, True),  # by φ's embeddings
+        ("offline_rl", {**UNIFORM, "train_backbone": False}, True),
+        ("offline_rl", {**UNIFORM, **LORA}, True),
+        ("offline_rl", UNIFORM, False),
+        ("sft", LORA, True),
+        ("sft", {}, False),
+    ],
+    ids=["weights", "frozen", "adapter", "whole", "SFT adapter", "SFT whole"],
+    indirect=["make"],
+)
+def test_another_base_model_is_refused_where_the_checkpoint_does_not_hold_all_of_it(make, tmp_path, options, depends):
+    make(max_steps=4, **options).train()
+    checkpoint = tmp_path / "out/checkpoint-4"
+    make(**options).train(resume_from_checkpoint=str(checkpoint))
+    other = make(model_seed=1, **options)
+    if depends:
+        with pytest.raises(CheckpointError, match="checkpoint-4 was written with the base model ''.*this run's ''"):
+            other.train(resume_from_checkpoint=str(checkpoint))
+        settings = json.loads((checkpoint / "bilevel_settings.json").read_text())
+        assert settings.pop("base_model")
+        # As checkpoints were written before.
+        (checkpoint / "bilevel_settings.json").write_text(json.dumps(settings))
+    other.train(resume_from_checkpoint=str(checkpoint))
+    assert other.state.global_step == 8
 
 
 @pytest.mark.parametrize("make", ["offline_rl"], indirect=True)
