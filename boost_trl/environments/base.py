@@ -5,8 +5,9 @@ raises `RuntimeError`. `reset(seed=, task=)` determines the whole episode; no en
 """
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -50,8 +51,25 @@ def check_task(task: Any) -> None:
     if task is not None and not isinstance(task, Task | str):
         raise ValueError(
             f"`task` is {task!r}; give a `Task` (one of `env.tasks()`) or its id; the dict of a dataset's column `task` "
-            "becomes a `Task` by `boost_trl.environments.rollout.as_task`"
+            "becomes a `Task` by `boost_trl.environments.base.as_task`"
         )
+
+
+def as_task(task: Task | dict[str, Any]) -> Task:
+    """The task that a dataset's `task` column holds, with `data` as a struct or as JSON; a `Task` is returned as it is."""
+    if isinstance(task, Task):
+        return task
+    if not isinstance(task, Mapping):
+        raise ValueError(f"a task is a `Task`, its id or its dict, not {task!r}")
+    known = {f.name for f in fields(Task)}
+    task = {key: value for key, value in task.items() if key in known and value is not None}
+    data = task.get("data", {})
+    data = json.loads(data) if isinstance(data, str) else data
+    # A dataset column holds the union of all tasks' fields, with none where a task has no such field.
+    task["data"] = {key: value for key, value in data.items() if value is not None}
+    if not {"id", "category"} <= task.keys():
+        raise ValueError(f"a task needs `id` and `category`, but this one has only {sorted(task)}")
+    return Task(**task)
 
 
 @runtime_checkable

@@ -1,18 +1,17 @@
 """Playing many games at once: all of them advance in lockstep, one batched policy call per turn."""
 
 import copy
-import json
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from .base import Environment, Task, make_env
+from .base import Environment, Task, as_task, make_env
 
 
 logger = logging.getLogger(__name__)
@@ -298,20 +297,3 @@ def _known_tasks(tasks: Sequence[Task | str | dict[str, Any]], env: Environment)
     if unknown:
         raise ValueError(f"{env.name} has no task {unknown[0]!r}; ids look like {next(iter(by_id))!r}")
     return [by_id[task] if isinstance(task, str) else as_task(task) for task in tasks]
-
-
-def as_task(task: Task | dict[str, Any]) -> Task:
-    """The task that a dataset's `task` column holds, with `data` as a struct or as JSON; a `Task` is returned as it is."""
-    if isinstance(task, Task):
-        return task
-    if not isinstance(task, Mapping):
-        raise ValueError(f"a task is a `Task`, its id or its dict, not {task!r}")
-    known = {f.name for f in fields(Task)}
-    task = {key: value for key, value in task.items() if key in known and value is not None}
-    data = task.get("data", {})
-    data = json.loads(data) if isinstance(data, str) else data
-    # A dataset column holds the union of all tasks' fields, with none where a task has no such field.
-    task["data"] = {key: value for key, value in data.items() if value is not None}
-    if not {"id", "category"} <= task.keys():
-        raise ValueError(f"a task needs `id` and `category`, but this one has only {sorted(task)}")
-    return Task(**task)

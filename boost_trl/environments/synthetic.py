@@ -9,70 +9,25 @@ import json
 import os
 import random
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from boost_trl.data import template_arguments
 from boost_trl.data.trajectories import to_trajectory
-from boost_trl.files import whole_file
 
 from .base import Environment, Task, make_env
 from .policies import GenerationPolicy
-from .rollout import as_task
+from .synthetic_file import SyntheticFile
+from .synthetic_fit import check_rows_fit, task_of_row
+from .synthetic_rules import Message, OffersSyntheticRules, SyntheticRules, TextOutcome, rules_of
 
 
-Message = dict[str, Any]
-
-
-class TextOutcome(NamedTuple):
-    """Result of an episode, read off its text alone.
-
-    Attributes:
-        rewards (`list[float]`): one per assistant turn, in the units that the environment's own rows use.
-        terminated (`bool`): the episode ended by the rules; `False` if it was cut.
-        score (`float`): what the environment would report as `info["score"]`.
-        success (`bool`): what it would report as `info["success"]`.
-    """
-
-    rewards: list[float]
-    terminated: bool
-    score: float
-    success: bool
-
-
-@runtime_checkable
-class SyntheticRules(Protocol):
-    """Rules of an environment for `generate_synthetic`, which never steps the environment itself.
-
-    Attributes:
-        max_turns (`int`): assistant turns after which the episode is over.
-    """
-
-    max_turns: int
-
-    def agent_prompt(self, task: Task) -> str:
-        """System prompt of the agent's role, for `prompt_style="paper"` ([B] Figures 4-6)."""
-
-    def environment_prompt(self, task: Task) -> str:
-        """System prompt of the environment's role, with what only the environment knows (the hidden word, the
-        buyer's budget) filled in from `task`."""
-
-    def is_terminal(self, messages: list[Message]) -> bool:
-        """Whether the episode is over after the last of `messages`, an action or an observation of any wording."""
-
-    def rewards_from_text(self, messages: list[Message], task: Task) -> TextOutcome:
-        """Judge a finished episode by its words; `messages` still hold the final observation, if there was one."""
-
-
-@runtime_checkable
-class OffersSyntheticRules(Protocol):
-    """An environment that takes part in synthetic self-play."""
-
-    def synthetic_rules(self) -> SyntheticRules:
-        """The rules of its games."""
+__all__ = ["OffersSyntheticRules", "SyntheticRules", "TextOutcome", "generate_synthetic"]
 
 
 def generate_synthetic(
@@ -116,71 +71,156 @@ def generate_synthetic(
 
     Returns:
         `datasets.Dataset` in the trajectory format and in the order of `dataset`, with `source` `"synthetic"`,
-        `score` and `success` by the text, and `parent`, the index of the row that seeded it.
+        `score` and `success` by the text, `parent`, the index of the row that seeded it, and that row's `category`,
+        `task`, `tools` and `chat_template_kwargs`.
 
     Raises:
-        ValueError: if the environment offers no rules, a row is bad or has no task where one is needed, or
-            `output_path` holds rows of other arguments.
+        ValueError: if the environment offers no rules, a row is bad, has no task where one is needed or is no game of the
+            environment (see `check_rows_fit`; rules alone take any row), or `output_path` holds rows of other arguments.
     """
+    _check_options(prompt_style, max_turns, temperature)
+    env = make_env(env) if isinstance(env, str) else env
     rules = rules_of(env)
+    seeds = _seed_rows(dataset, prompt_style)
+    if isinstance(env, Environment):
+        check_rows_fit(env, dataset, "dataset")
+    self_play = _SelfPlay(
+        model,
+        tokenizer,
+        rules,
+        seeds,
+        prompt_style=prompt_style,
+        example=example,
+        seed=seed,
+        max_turns=min(max_turns or rules.max_turns, rules.max_turns),
+        generation_config=GenerationConfig(
+            do_sample=True, temperature=temperature, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens
+        ),
+    )
+    settings = self_play.settings(getattr(env, "name", None)) | {"batch_size": batch_size}
+    file = None
+    if output_path is not None:
+        file = SyntheticFile(output_path, settings, len(seeds), batch_size, type(rules).__name__)
+    rows = [] if file is None else file.rows
+    bar = tqdm(total=len(seeds), initial=len(rows), desc="Synthesizing", unit="episode", disable=not progress)
+    while len(rows) < len(seeds):
+        new = self_play.write(range(len(rows), min(len(rows) + batch_size, len(seeds))))
+        if file is not None:
+            file.append(new)
+        rows = rows + new
+        bar.update(len(new))
+    bar.close()
+    return Dataset.from_list(rows)
+
+
+def _check_options(prompt_style: str, max_turns: int | None, temperature: float) -> None:
     if prompt_style not in ("plain", "paper"):
         raise ValueError(f"`prompt_style` must be 'plain' or 'paper', got {prompt_style!r}")
     if max_turns is not None and max_turns < 1:
         raise ValueError(f"`max_turns` must be at least 1, got {max_turns}")
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; sampling needs a positive one")
-    seeds = [_seed_row(row, index, prompt_style) for index, row in enumerate(dataset)]
+
+
+class _SeedRow(NamedTuple):
+    """A row of the dataset, from whose first observation and action an episode goes on."""
+
+    messages: list[Message]
+    task: Task | None
+    columns: dict[str, Any]
+
+    @property
+    def prefix(self) -> list[Message]:
+        first_action = next(at for at, message in enumerate(self.messages) if message["role"] == "assistant")
+        return self.messages[: first_action + 1]
+
+    def content(self) -> list:
+        """The row's text and template arguments, as JSON values."""
+        arguments = {column: self.columns.get(column) for column in template_arguments.COLUMNS}
+        return [*self.messages, arguments] if any(arguments.values()) else self.messages
+
+
+def _seed_rows(dataset: Dataset, prompt_style: str) -> list[_SeedRow]:
+    seeds = []
+    for index, row in enumerate(dataset):
+        messages = [{"role": m["role"], "content": m["content"]} for m in to_trajectory(row, index)["messages"]]
+        task = task_of_row(row, index, "dataset")
+        if task is None and prompt_style == "paper":
+            raise ValueError(
+                f"dataset, row {index}, column `task`: is missing; the environment's role prompt needs it"
+            )
+        columns = {"category": row.get("category"), "task": row.get("task")}
+        columns |= {column: row[column] for column in template_arguments.COLUMNS if column in row}
+        seeds.append(_SeedRow(messages, task, columns))
     if not seeds:
         raise ValueError("dataset is empty: there is no trajectory to continue")
-    limit = min(max_turns or rules.max_turns, rules.max_turns)
-    settings = {
-        "prompt_style": prompt_style,
-        "example": example,
-        "seed": seed,
-        "batch_size": batch_size,
-        "max_turns": limit,
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "model": model.config.name_or_path,
-        # How the rules judge a known text stands for their own options, such as the kind of reward.
-        "rules": [type(rules).__name__, *rules.rewards_from_text(seeds[0]["messages"], seeds[0]["task"])],
-        "rows": hashlib.sha256(json.dumps([row["messages"] for row in seeds]).encode()).hexdigest(),
-    }
-    shards = None if output_path is None else _ShardFile(Path(output_path), settings, len(seeds), batch_size)
-    rows = [] if shards is None else shards.rows
-    config = GenerationConfig(
-        do_sample=True, temperature=temperature, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens
-    )
-    multiline = any("\n" in m["content"] for row in seeds for m in row["messages"] if m["role"] != "assistant")
-    bar = tqdm(total=len(seeds), initial=len(rows), desc="Synthesizing", unit="episode", disable=not progress)
-    while len(rows) < len(seeds):
-        start = len(rows)
+    return seeds
+
+
+@dataclass(frozen=True)
+class _SelfPlay:
+    """The settings that the episodes of one call share, and a batch of them at a time."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    rules: SyntheticRules
+    seeds: Sequence[_SeedRow]
+    prompt_style: str
+    example: bool
+    seed: int
+    max_turns: int
+    generation_config: GenerationConfig
+
+    def write(self, indices: range) -> list[dict[str, Any]]:
+        """The synthetic rows of `indices`: a batch, whose episodes are written turn by turn together."""
         # A batch has its own random streams, so that it does not matter in which run it is written.
-        draw = random.Random(f"{seed}/{start}")
-        player, world = (
-            GenerationPolicy(
-                model, tokenizer, generation_config=config, seed=draw.getrandbits(32), role=role, multiline=multiline
-            )
-            for role in ("assistant", "user")
-        )
-        episodes = []
-        for index in range(start, min(start + batch_size, len(seeds))):
-            other = draw.randrange(len(seeds) - 1) if example and len(seeds) > 1 else None
-            shown = None if other is None else seeds[other + (other >= index)]["messages"]
-            episodes.append(_Episode(seeds[index], index, shown, rules, prompt_style, tokenizer))
+        draw = random.Random(f"{self.seed}/{indices.start}")
+        player, world = (self._policy(role, draw.getrandbits(32)) for role in ("assistant", "user"))
+        episodes = [self._episode(index, draw) for index in indices]
         playing = [episode for episode in episodes if not episode.over]
         while playing:
-            _write_turns(world, playing, limit)
-            playing = [episode for episode in playing if not episode.over]
-            _write_turns(player, playing, limit)
-            playing = [episode for episode in playing if not episode.over]
-        new = [episode.row() for episode in episodes]
-        if shards is not None:
-            shards.append(new)
-        rows = rows + new
-        bar.update(len(new))
-    bar.close()
-    return Dataset.from_list(rows)
+            for policy in (world, player):
+                _write_turns(policy, playing, self.max_turns)
+                playing = [episode for episode in playing if not episode.over]
+        return [episode.row() for episode in episodes]
+
+    def settings(self, environment: str | None) -> dict[str, Any]:
+        """Settings by which a file of rows is known to be of this call; JSON values."""
+        first = self.seeds[0]
+        return {
+            "prompt_style": self.prompt_style,
+            "example": self.example,
+            "seed": self.seed,
+            "max_turns": self.max_turns,
+            "max_new_tokens": self.generation_config.max_new_tokens,
+            "temperature": self.generation_config.temperature,
+            "model": self.model.config.name_or_path,
+            # How the rules judge a known text stands for their own options, such as the kind of reward.
+            "rules": [environment, *self.rules.rewards_from_text(first.messages, first.task)],
+            "rows": hashlib.sha256(json.dumps([row.content() for row in self.seeds]).encode()).hexdigest(),
+        }
+
+    @cached_property
+    def _multiline(self) -> bool:
+        """Whether observations span lines."""
+        return any("\n" in m["content"] for row in self.seeds for m in row.messages if m["role"] != "assistant")
+
+    def _policy(self, role: str, seed: int) -> GenerationPolicy:
+        return GenerationPolicy(
+            self.model,
+            self.tokenizer,
+            generation_config=self.generation_config,
+            seed=seed,
+            role=role,
+            multiline=self._multiline,
+        )
+
+    def _episode(self, index: int, draw: random.Random) -> "_Episode":
+        shown = None
+        if self.example and len(self.seeds) > 1:
+            other = draw.randrange(len(self.seeds) - 1)
+            shown = self.seeds[other + (other >= index)].messages
+        return _Episode(self.seeds[index], index, shown, self.rules, self.prompt_style, self.tokenizer)
 
 
 class _Episode:
@@ -188,14 +228,14 @@ class _Episode:
 
     def __init__(self, seed_row, index, example, rules, prompt_style, tokenizer):
         self.seed_row, self.index, self.rules = seed_row, index, rules
-        self.messages: list[Message] = list(seed_row["prefix"])
+        self.messages: list[Message] = seed_row.prefix
         self.over = rules.is_terminal(self.messages)
         self._system = {}
         self._context = ""
         if prompt_style == "paper":
             lines = "" if example is None else "\n\nAn example of a valid trajectory:\n" + _transcript(example)
             for role, prompt in (("assistant", rules.agent_prompt), ("user", rules.environment_prompt)):
-                self._system[role] = {"role": "system", "content": prompt(seed_row["task"]) + lines}
+                self._system[role] = {"role": "system", "content": prompt(seed_row.task) + lines}
         elif example is not None:
             self._context = _rendered_example(tokenizer, example)
 
@@ -212,7 +252,7 @@ class _Episode:
         self.over = spent or self.rules.is_terminal(self.messages)
 
     def row(self) -> dict[str, Any]:
-        outcome = self.rules.rewards_from_text(self.messages, self.seed_row["task"])
+        outcome = self.rules.rewards_from_text(self.messages, self.seed_row.task)
         messages = list(self.messages)
         while outcome.terminated and messages[-1]["role"] != "assistant":
             messages.pop()
@@ -220,9 +260,8 @@ class _Episode:
             "messages": messages,
             "rewards": [float(reward) for reward in outcome.rewards],
             "terminated": outcome.terminated,
-            "category": self.seed_row["category"],
+            **self.seed_row.columns,
             "source": "synthetic",
-            "task": self.seed_row["task_column"],
             "score": float(outcome.score),
             "success": outcome.success,
             "parent": self.index,
@@ -253,71 +292,3 @@ def _rendered_example(tokenizer: PreTrainedTokenizerBase, messages: list[Message
 def _transcript(messages: Sequence[Message]) -> str:
     names = {"assistant": "Agent", "user": "Environment", "tool": "Environment"}
     return "\n".join(f"{names[m['role']]}: {m['content']}" for m in messages if m["role"] != "system")
-
-
-def rules_of(env: Environment | SyntheticRules | str) -> SyntheticRules:
-    """The rules by which `generate_synthetic` judges.
-
-    Raises:
-        ValueError: if `env` is neither rules nor an environment that offers them.
-    """
-    env = make_env(env) if isinstance(env, str) else env
-    if isinstance(env, SyntheticRules):
-        return env
-    if isinstance(env, OffersSyntheticRules):
-        return env.synthetic_rules()
-    raise ValueError(
-        f"{type(env).__name__} offers no rules for synthetic self-play: give it a method `synthetic_rules()` that "
-        "returns a boost_trl.environments.synthetic.SyntheticRules"
-    )
-
-
-def _seed_row(row: dict[str, Any], index: int, prompt_style: str) -> dict[str, Any]:
-    messages = [{"role": m["role"], "content": m["content"]} for m in to_trajectory(row, index)["messages"]]
-    first_action = next(i for i, message in enumerate(messages) if message["role"] == "assistant")
-    column = task = row.get("task")
-    if task is None and prompt_style == "paper":
-        raise ValueError(f"dataset, row {index}, column `task`: is missing; the environment's role prompt needs it")
-    if task is not None:
-        task = as_task({"category": row.get("category") or "", **task})
-    return {
-        "messages": messages,
-        "prefix": messages[: first_action + 1],
-        "task": task,
-        "task_column": column,
-        "category": row.get("category"),
-    }
-
-
-class _ShardFile:
-    """Rows on disk, one batch at a time, beside the settings that they were made with."""
-
-    def __init__(self, path: Path, settings: dict[str, Any], num_rows: int, batch_size: int):
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-        settings_path = path.with_name(path.name + ".settings.json")
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            settings_path.write_text(json.dumps(settings, indent=2) + "\n")
-            return
-        settings = json.loads(json.dumps(settings))
-        known = json.loads(settings_path.read_text()) if settings_path.exists() else {}
-        differing = [
-            f"{key}={known.get(key)!r}, now {settings[key]!r}" for key in settings if known.get(key) != settings[key]
-        ]
-        if differing:
-            raise ValueError(
-                f"{path} holds rows of other settings ({'; '.join(differing)}); remove it or name another"
-            )
-        lines = path.read_bytes().splitlines(keepends=True)
-        whole = len([line for line in lines if line.endswith(b"\n")])
-        whole = num_rows if whole >= num_rows else whole - whole % batch_size
-        if whole < len(lines):
-            # A kill in the middle of a write leaves a part of a batch.
-            with whole_file(path) as draft:
-                draft.write_bytes(b"".join(lines[:whole]))
-        self.rows = [json.loads(line) for line in lines[:whole]]
-
-    def append(self, rows: list[dict[str, Any]]) -> None:
-        with self.path.open("a") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))

@@ -285,7 +285,7 @@ def held_out_tasks(evaluation) -> list:
     Raises:
         ValueError: if they have none; all tasks of the environment would include those that trained.
     """
-    from boost_trl.environments.rollout import as_task
+    from boost_trl.environments.base import as_task
 
     column = evaluation["task"] if evaluation is not None and "task" in evaluation.column_names else []
     tasks = [as_task(task) for task in column if task is not None]

@@ -117,6 +117,19 @@ def test_one_episode_per_row_played_by_the_model_alone(rows, template, end):
     concatenate_datasets([rows, synthetic])
 
 
+def test_what_the_rows_pass_to_the_chat_template_stays_with_them(rows):
+    model, tokenizer = author_model()
+    tools = [{"type": "function", "function": {"name": f"guess_{at}"}} for at in range(4)]
+    arguments = [{"enable_thinking": at > 1} for at in range(4)]
+    rows = Dataset.from_list(
+        [{**row, "tools": [tool], "chat_template_kwargs": kwargs} for row, tool, kwargs in zip(rows, tools, arguments)]
+    )
+    synthetic = synthesize(model, tokenizer, rows)
+    validate_trajectories(synthetic)
+    assert synthetic["tools"][:] == [[tool] for tool in tools] and synthetic["chat_template_kwargs"][:] == arguments
+    assert len(concatenate_datasets([rows, synthetic])) == 8
+
+
 def test_the_environments_own_answers_play_no_part(rows):
     # The real secrets are 0, 1, 4 and 8; by the text's own words the answer is always 3.
     model, tokenizer = author_model()
@@ -215,6 +228,9 @@ def test_a_killed_run_goes_on_where_it_stopped(rows, tmp_path):
     with pytest.raises(ValueError, match="seed=0, now 3"):
         synthesize(model, tokenizer, many, output_path=path, seed=3, **kwargs)
 
+    with pytest.raises(ValueError, match="rows="):
+        synthesize(model, tokenizer, many.add_column("tools", ["[{}]"] * 8), output_path=path, **kwargs)
+
     class Generous(GuessRules):
         def rewards_from_text(self, messages, task):
             outcome = super().rewards_from_text(messages, task)
@@ -226,6 +242,34 @@ def test_a_killed_run_goes_on_where_it_stopped(rows, tmp_path):
     other.write_text(json.dumps({"a": 1}) + "\n")
     with pytest.raises(ValueError, match=r"other\.jsonl holds rows of other settings"):
         synthesize(model, tokenizer, many, output_path=other, **kwargs)
+
+
+def test_a_file_is_known_by_its_environment_whatever_its_rules_are_called(rows, tmp_path):
+    class RenamedRules(GuessRules):
+        pass
+
+    class Renamed(PlayableGuess):
+        def synthetic_rules(self):
+            return RenamedRules()
+
+    class Another(PlayableGuess):
+        name = "guess_another"
+
+    model, tokenizer = author_model()
+    path, settings_path = tmp_path / "rows.jsonl", tmp_path / "rows.jsonl.settings.json"
+    whole = synthesize(model, tokenizer, rows, output_path=path).to_list()
+    settings = json.loads(settings_path.read_text())
+    assert settings["rules"][0] == "guess_number"
+    model.prompts.clear()
+    assert synthesize(model, tokenizer, rows, Renamed(), output_path=path).to_list() == whole and not model.prompts
+    with pytest.raises(ValueError, match="rules=.*'guess_number'.*'guess_another'"):
+        synthesize(model, tokenizer, rows, Another(), output_path=path)
+    # As files were written before, by the class of the rules.
+    settings["rules"][0] = "GuessRules"
+    settings_path.write_text(json.dumps(settings))
+    assert synthesize(model, tokenizer, rows, output_path=path).to_list() == whole and not model.prompts
+    with pytest.raises(ValueError, match="rules=.*'GuessRules'"):
+        synthesize(model, tokenizer, rows, Renamed(), output_path=path)
 
 
 def test_bad_input_is_named(rows):

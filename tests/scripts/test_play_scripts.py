@@ -10,7 +10,6 @@ from boost_trl import cli
 from boost_trl.data.trajectories import validate_trajectories
 from boost_trl.environments.base import make_env
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
-from boost_trl.environments.synthetic_fit import check_rows_fit
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
 from boost_trl.environments.twenty_questions.pretraining import small_vocabulary
@@ -136,7 +135,7 @@ def test_webshops_synthetic_reward_is_an_option_of_the_environment(tmp_path):
         run(synthesize, *flags, "--max_new_tokens", 3, "--environment_kwargs", options, "--output_path", written)
         # The settings that a run resumes by hold what the rules pay for the first row.
         settings = json.loads((tmp_path / f"{reward}.jsonl.settings.json").read_text())
-        assert settings["rules"] == ["WebShopRules", [score], True, score, False]
+        assert settings["rules"] == ["webshop", [score], True, score, False]
     with pytest.raises(ValueError, match="synthetic_reward 'much' is not one of rescore, claimed, zero"):
         run(synthesize, *flags, "--environment_kwargs", '{"synthetic_reward": "much"}', "--output_path", written)
 
@@ -173,32 +172,6 @@ def test_rows_that_are_no_games_of_the_environment_are_refused(
     assert cli.main(["synthesize", *map(str, flags)]) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("boost-trl synthesize: ")]
     assert f"rows.jsonl, {complaint}" in said and not (tmp_path / "x.jsonl").exists()
-
-
-def test_rows_of_a_known_category_need_no_task_that_can_be_played():
-    # As those of LMRL-Gym, whose tasks are words.
-    env = TwentyQuestions("full")
-    row = {
-        "messages": [{"role": "user", "content": "Questions:"}, {"role": "assistant", "content": "Is it a ball?"}],
-        "rewards": [-1.0],
-        "category": env.tasks()[0].category,
-        "task": {"id": "a word", "category": env.tasks()[0].category, "prompt": "", "data": "{}"},
-    }
-    check_rows_fit(env, Dataset.from_list([row]), "rows")
-    with pytest.raises(ValueError, match="rows, row 0, column `category`"):
-        check_rows_fit(env, Dataset.from_list([{**row, "task": None, "category": None}]), "rows")
-
-
-def test_text_that_the_rules_cannot_read_is_named():
-    env = make_env("car_dealer")
-    row = {
-        "messages": [{"role": "user", "content": "Start"}, {"role": "assistant", "content": "Hello."}],
-        "rewards": [0.0],
-        "category": env.tasks()[0].category,
-        "task": env.tasks()[0].to_dict(),
-    }
-    with pytest.raises(ValueError, match="rows, row 0, column `messages`: the rules of 'car_dealer' cannot read it"):
-        check_rows_fit(env, Dataset.from_list([row]), "rows")
 
 
 def test_bad_arguments_are_named_before_a_model_is_loaded():

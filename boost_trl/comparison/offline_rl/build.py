@@ -20,8 +20,7 @@ from boost_trl.comparison.offline_rl.arguments import ComparisonArguments
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.data.splits import split_by_category, subsample
-from boost_trl.environments.base import Environment, Task
-from boost_trl.environments.rollout import as_task
+from boost_trl.environments.base import Environment, Task, as_task
 from boost_trl.environments.synthetic import generate_synthetic
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..base import Environment, Task
-from ..rollout import as_task
+from ..base import Environment, Task, as_task
 
 
 def grpo_rows(

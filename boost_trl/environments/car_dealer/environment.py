@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..base import Task, check_task
 from .bargaining import RuleBasedBuyer, void_reason
@@ -12,10 +12,7 @@ from .language import BUYER_SAYS, WORLDS, Phrasing, understand
 from .market import BRANDS, Buyer, all_tasks, market
 from .prompts import ACTION_GRAMMAR, AGENT_PROMPT
 from .reward import REWARDS, score, step_reward, terminal_reward
-
-
-if TYPE_CHECKING:
-    from .synthetic_rules import CarDealerRules
+from .synthetic_rules import CarDealerRules
 
 
 class CarDealer:
@@ -206,11 +203,8 @@ class CarDealer:
     def close(self) -> None:
         """Nothing is held."""
 
-    def synthetic_rules(self) -> "CarDealerRules":
+    def synthetic_rules(self) -> CarDealerRules:
         """The rules that `generate_synthetic` follows."""
-        # Self-play needs torch, a game does not.
-        from .synthetic_rules import CarDealerRules
-
         return CarDealerRules(self.reward, self.max_utterances, self.world)
 
     def _info(self, valid: bool) -> dict[str, Any]:

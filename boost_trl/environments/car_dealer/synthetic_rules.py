@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..base import Task
-from ..synthetic import Message, TextOutcome
+from ..synthetic_rules import Message, TextOutcome
 from .language import decision_in, read_sheet, understand
 from .market import Buyer
 from .prices import prices_in

@@ -3,16 +3,14 @@
 import random
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from boost_trl.environments.base import Task, check_task
 from boost_trl.environments.twenty_questions.reward import REWARDS, score, step_reward, terminal_reward
 from boost_trl.environments.twenty_questions.small_world import small_world
+from boost_trl.environments.twenty_questions.synthetic_rules import TwentyQuestionsRules
 from boost_trl.environments.twenty_questions.world import Item, World
 
-
-if TYPE_CHECKING:
-    from boost_trl.environments.twenty_questions.synthetic_rules import TwentyQuestionsRules
 
 Answerer = Callable[[str, str], str]
 
@@ -133,11 +131,8 @@ class TwentyQuestions:
         """End the game, if one is running."""
         self._secret = None
 
-    def synthetic_rules(self) -> "TwentyQuestionsRules":
+    def synthetic_rules(self) -> TwentyQuestionsRules:
         """The rules that `generate_synthetic` follows."""
-        # Self-play needs torch, a game does not.
-        from boost_trl.environments.twenty_questions.synthetic_rules import TwentyQuestionsRules
-
         return TwentyQuestionsRules(self.world, self.max_steps, self.reward)
 
     def _info(self, valid: bool) -> dict[str, Any]:

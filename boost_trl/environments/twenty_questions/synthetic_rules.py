@@ -1,12 +1,18 @@
 """Twenty Questions' rules for synthetic self-play: prompts, end and rewards of a dialogue, read off its text alone."""
 
+import re
 from typing import Any
 
 from boost_trl.environments.base import Task
-from boost_trl.environments.synthetic import TextOutcome
+from boost_trl.environments.synthetic_rules import TextOutcome
 from boost_trl.environments.twenty_questions.prompts import AGENT_PROMPT, environment_prompt
 from boost_trl.environments.twenty_questions.reward import score, step_reward, terminal_reward
 from boost_trl.environments.twenty_questions.world import World
+
+
+# The first observation that `load_lmrl_gym` writes.
+_LMRL_GYM_OPENING = "Questions:"
+_YES_OR_NO = re.compile(r"(?:yes|no)\W*", re.IGNORECASE)
 
 
 class TwentyQuestionsRules:
@@ -36,6 +42,24 @@ class TwentyQuestionsRules:
         if messages[-1]["role"] == "assistant":
             return False  # the answer decides
         return self._is_success(messages) or self._num_questions(messages) >= self.max_turns
+
+    def check_text(self, messages: list[dict[str, Any]]) -> None:
+        """A game begins as this world's or LMRL-Gym's do, or all that is said to the agent's questions is yes and no.
+
+        Raises:
+            ValueError: if neither is so.
+        """
+        first = next(at for at, message in enumerate(messages) if message["role"] == "assistant")
+        before, answers = (
+            [message["content"] for message in part if message["role"] not in ("system", "assistant")]
+            for part in (messages[:first], messages[first:])
+        )
+        openings = {_LMRL_GYM_OPENING, *map(self.world.observation, self.world.categories)}
+        if openings.isdisjoint(before) and not (answers and all(map(_YES_OR_NO.fullmatch, answers))):
+            raise ValueError(
+                f"it does not begin with {self.world.observation(self.world.categories[0])!r}, and its answers are not "
+                "yes and no alone"
+            )
 
     def rewards_from_text(self, messages: list[dict[str, Any]], task: Task) -> TextOutcome:
         count = self._num_questions(messages)

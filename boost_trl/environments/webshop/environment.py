@@ -5,7 +5,7 @@ from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from operator import index
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..base import Task
 from . import pages
@@ -13,11 +13,9 @@ from .cache import load_catalogue
 from .catalogue import Catalogue
 from .reward import SYNTHETIC_REWARDS, purchase_reward
 from .shop import Shop, select_tasks
+from .synthetic_rules import WebShopRules
 from .text import title_nouns
 
-
-if TYPE_CHECKING:
-    from .synthetic_rules import WebShopRules
 
 MAX_HITS = 50
 
@@ -96,11 +94,8 @@ class WebShop(Shop):
         """
         return select_tasks(self.catalogue.tasks, categories)
 
-    def synthetic_rules(self, reward: Literal["rescore", "claimed", "zero"] | None = None) -> "WebShopRules":
+    def synthetic_rules(self, reward: Literal["rescore", "claimed", "zero"] | None = None) -> WebShopRules:
         """The rules that `generate_synthetic` follows; `reward` instead of the shop's `synthetic_reward`."""
-        # Self-play needs torch, a game does not.
-        from .synthetic_rules import WebShopRules
-
         reward = self.synthetic_reward if reward is None else reward
         return WebShopRules(self.catalogue, self.max_steps, self.discount, reward)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ..base import Task
-from ..synthetic import Message, TextOutcome
+from ..synthetic_rules import Message, TextOutcome
 from .catalogue import Catalogue
 from .prompts import AGENT_PROMPT, environment_prompt
 from .reward import SYNTHETIC_REWARDS, purchase_reward, terminal_reward
@@ -13,6 +13,7 @@ from .reward import SYNTHETIC_REWARDS, purchase_reward, terminal_reward
 
 _BUTTONS = {"description", "features", "reviews", "search"}
 _CLICK = re.compile(r"\s*click(?:\[(.+)\]| ([^\[\]]+)$)", re.IGNORECASE)
+_ACTION = re.compile(r"^\s*(?:search|click) |(?:search|click)\[", re.IGNORECASE)
 _SEPARATORS = re.compile(r"\n|\[SEP\]| \| ")
 _MARKS = re.compile(r"\[(?:clicked )?button_?\]|\[button_?\]|[\[\]]")
 _NUMBERED = re.compile(r"(\d+) (.+?) (\d+(?:\.\d+)?)")
@@ -65,6 +66,18 @@ class WebShopRules:
             # The page that follows the purchase makes the claim.
             return last["role"] != "assistant" and any(_is_purchase(message) for message in messages)
         return _is_purchase(last)
+
+    def check_text(self, messages: Sequence[Message]) -> None:
+        """A game of this shop has at least one action in the form of one, whatever it does.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        actions = [message["content"] for message in messages if message["role"] == "assistant"]
+        if not any(_ACTION.search(action) for action in actions):
+            raise ValueError(
+                f"no turn of the agent is an action such as search[…] or click[…], the first is {actions[0]!r:.80}"
+            )
 
     def rewards_from_text(self, messages: Sequence[Message], task: Task) -> TextOutcome:
         actions = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
