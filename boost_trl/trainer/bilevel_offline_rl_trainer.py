@@ -264,6 +264,8 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Plans the next policy update from the row numbers of its micro-batches, which are then but numbers in the plan."""
+        if self.control.should_training_stop:  # a finished run
+            return [], None
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         mine = [sample["index"].tolist() for sample in samples]
         everyone = gather_object([mine]) if self.accelerator.num_processes > 1 else [mine]

@@ -32,10 +32,9 @@ from trl import SFTConfig, SFTTrainer
 
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.models.deepspeed_device import tell_deepspeed_the_device
-from boost_trl.models.hidden_states import base_causal_lm
 from boost_trl.selection import WeightConfidence, weight_confidence
 from boost_trl.trainer.bilevel_sft_self_refine_config import complete_arguments
-from boost_trl.trainer.common.base_model import base_model_record
+from boost_trl.trainer.common.base_model import record_under_adapter
 from boost_trl.trainer.sft.callback import BilevelCallback
 from boost_trl.trainer.sft.checkpoint import LearnedWeightsTrainer
 from boost_trl.trainer.sft.checks import (
@@ -203,8 +202,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
         args, accelerator = self.args, self.accelerator
         if self.pool.num_examples != self.selector.num_examples:  # preparation has left rows out
             self.selector = args.make_selector(self.pool.num_examples, self.selector.dataset_fingerprint)
-        if base_causal_lm(self.model) is not self.model:
-            self._base_model = base_model_record(self.model, without_trained_modules=True)
+        self._base_model = record_under_adapter(self.model)
         forward = EvaluationForward(
             lambda: self.model_wrapped, self.compute_loss_context_manager, self._prepare_inputs
         )
@@ -264,6 +262,8 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
+        if self.selector is not None and self.control.should_training_stop:  # a finished run
+            return [], None
         batches, num_items_in_batch = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.pool is None:
             return batches, num_items_in_batch

@@ -30,6 +30,12 @@ def base_model_record(model: nn.Module, *, without_trained_modules: bool = False
     return broadcast_object_list([record])[0]
 
 
+def record_under_adapter(model: nn.Module) -> dict[str, str] | None:
+    """Record of the model under an adapter, of which checkpoints hold only the modules that the adapter copies; `None`
+    without an adapter."""
+    return None if base_causal_lm(model) is model else base_model_record(model, without_trained_modules=True)
+
+
 def check_base_model(folder: Path, present: dict[str, str] | None) -> None:
     """Compare the base model that a checkpoint records, if it does, with that of this run, if the run depends on it.
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from transformers import TrainerCallback
 
+from boost_trl.trainer.common.finished_run import stop_if_finished
+
 
 class AroundUpdates(TrainerCallback):
     """Calls the given functions, each without arguments, around training and around every policy update.
@@ -26,6 +28,7 @@ class AroundUpdates(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.before_training()
+        stop_if_finished(state, control)
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self.before_update()

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
+from boost_trl.trainer.common.finished_run import stop_if_finished
+
 
 class BilevelCallback(TrainerCallback):
     """Calls functions when training, epochs and optimizer steps begin and end.
@@ -31,6 +33,7 @@ class BilevelCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         self._begin_training(train_dataloader)
+        stop_if_finished(state, control)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self._begin_epoch()

@@ -145,6 +145,19 @@ def test_without_a_whole_checkpoint_nothing_is_resumed(make, tmp_path):
         make().train(resume_from_checkpoint=True)
 
 
+@pytest.mark.parametrize(
+    "make, options", [("offline_rl", {"average_last": 0.5}), ("sft", {})], ids=["offline_rl", "sft"], indirect=["make"]
+)
+def test_a_finished_run_that_is_resumed_stays_as_it_is(make, caplog, options):
+    options = {"per_device_train_batch_size": 7, **options}  # update 8 ends no epoch
+    finished, resumed = make(**options), make(**options)
+    finished.train()
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 8 and torch.equal(parameters(resumed), parameters(finished))
+    assert resumed.example_weights().to_dict() == finished.example_weights().to_dict()
+    assert "8 of 8 updates are done: nothing is left to train" in caplog.text
+
+
 def test_how_a_resumed_run_is_optimised_otherwise_is_named(make, tmp_path, caplog):
     make(max_steps=4, learning_rate=0.01).train()
     resumed = make(learning_rate=0.5, max_grad_norm=0.25)  # for offline RL φ's learning rate follows
