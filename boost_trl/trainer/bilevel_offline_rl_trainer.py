@@ -6,8 +6,9 @@ How a row's `rewards` become a loss, room by room; files without a folder are in
    discount; `data` keeps training and validation rows in one store. `backbone` loads the model and adds value heads.
 2. `validated_reweighting` weighs the rows before training (`method="validated"`); `reweighter` holds the φ that is learned
    along with the policies (`method="boost"`). `schedule` says which phase a policy update belongs to.
-3. `get_batch_samples` takes the row numbers of a whole policy update, of all processes, and plans it: an `optimizer_batch`
-   of rows and coefficients. `compute_loss` runs the model on one of its micro-batches and adds up coefficient times
+3. The data loader's sampler, which under `method="validated"` draws by weight (`weighted_batches`), gives row numbers.
+   `get_batch_samples` takes those of a whole policy update, of all processes, and plans it: an `optimizer_batch` of rows and
+   coefficients. `compute_loss` runs the model on one of its micro-batches and adds up coefficient times
    `token_losses`, whose equations are in `boost_trl/losses`.
 4. `_after_policy_update` moves target heads, copies θ ← ψ (phase 2), updates φ by the `trajectory_losses` under both
    policies (phase 4) and averages. `value_policy_trainer`, the base class, evaluates, plays, saves and resumes.
@@ -24,6 +25,7 @@ import torch
 from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 from datasets import Dataset
 from torch import nn
+from torch.utils.data import Sampler
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
@@ -53,18 +55,13 @@ from boost_trl.trainer.offline_rl.example_weights import collapse_warning, weigh
 from boost_trl.trainer.offline_rl.metrics import RunningMeans, add_losses, gradient_norms
 from boost_trl.trainer.offline_rl.optimizer_batch import OptimizerBatch, bilevel_batch, mixed_batch
 from boost_trl.trainer.offline_rl.parameter_groups import FrozenGroups, freeze_all_but, synchronize_primary
-from boost_trl.trainer.offline_rl.reweighter import TrajectoryReweighter, new_reweighting_head
+from boost_trl.trainer.offline_rl.reweighter import TrajectoryReweighter, fit_reweighting_head, new_reweighting_head
 from boost_trl.trainer.offline_rl.schedule import BilevelSchedule, Phase, check_iterations
 from boost_trl.trainer.offline_rl.token_losses import sum_by_trajectory
-from boost_trl.trainer.offline_rl.validated_reweighting import (
-    ValidatedWeights,
-    check_folds,
-    fit_reweighting_head,
-    score_rows,
-)
+from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights, check_folds, score_rows
 from boost_trl.trainer.offline_rl.value_head_initialization import initialize_value_heads
 from boost_trl.trainer.offline_rl.value_policy_trainer import ValuePolicyTrainer
-from boost_trl.trainer.offline_rl.weighted_batches import WeightedBatches
+from boost_trl.trainer.offline_rl.weighted_batches import MixedBatchSampler, WeightedBatches
 
 
 logger = logging.getLogger(__name__)
@@ -100,6 +97,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
     reweighter: TrajectoryReweighter | None = None
     validated: ValidatedWeights | None = None
     num_tokens = 0
+    _mixed_batches: MixedBatchSampler | None = None
     _fitted_head: ReweightingHead | None = None
     # Of the weights of all rows; they change in phase 4 only.
     _logged_statistics: dict[str, float] | None = None
@@ -241,12 +239,9 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             for sampler in self.samplers.values():
                 sampler.position = 0
         self._begin_averaging(self.schedule.averaged_before(self.state.global_step, args.average_last))
-        self._weighted_batches = WeightedBatches(
-            np.ones(self.data.num_training) if self.validated is None else self.validated.weights,
-            self.data.num_validation,
-            args.validation_share,
-            args.seed + _SEED_OFFSETS["mixture"],
-        )
+        if self._mixed_batches is not None:
+            # On several processes Trainer's `set_epoch` gets no further than the batches that a resumed run skips.
+            self._mixed_batches.set_epoch(self.state.global_step // self._mixed_batches.steps_per_epoch)
         if self.validated is not None and self.state.global_step == 0:
             self.log(self.validated.summary())
         self._frozen_groups = FrozenGroups(self.optimizer)
@@ -256,6 +251,24 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         self._frozen_groups.remove()
 
     # A policy update: planned as a whole, then summed up micro-batch by micro-batch
+
+    def _get_train_sampler(self, train_dataset=None) -> Sampler | None:
+        if self.args.method != "validated":
+            return super()._get_train_sampler(train_dataset)
+        args, processes = self.args, self.accelerator.num_processes
+        self._mixed_batches = MixedBatchSampler(
+            self._weighted_batches,
+            self.data.num_training,
+            micro_batch_size=self._train_batch_size * (1 if self.accelerator.split_batches else processes),
+            accumulation_steps=args.gradient_accumulation_steps,
+            last="dropped" if args.dataloader_drop_last else "filled" if processes > 1 else "short",
+        )
+        return self._mixed_batches
+
+    def _weighted_batches(self) -> WeightedBatches:
+        weights = np.ones(self.data.num_training) if self.validated is None else self.validated.weights
+        seed = self.args.seed + _SEED_OFFSETS["mixture"]
+        return WeightedBatches(weights, self.data.num_validation, self.args.validation_share, seed)
 
     @property
     def schedule(self) -> BilevelSchedule:
@@ -278,15 +291,13 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         return [{"micro_batch": first + number} for number in range(len(mine))], None
 
     def _plan(self, micro_batches: list[np.ndarray]) -> OptimizerBatch:
-        """The policy update of these training rows, of all processes; the same on each of them."""
+        """The policy update of these rows, of all processes; the same on each of them."""
         step, schedule, data = self.state.global_step, self.schedule, self.data
-        rows = np.concatenate(micro_batches)
         if self.args.method == "validated":
-            drawn = self._weighted_batches.rows(step, len(rows))
-            drawn = np.split(drawn, np.cumsum([len(piece) for piece in micro_batches])[:-1])
             return mixed_batch(
-                drawn, data.num_training, data.store.action_counts, normalization=self.args.loss_normalization
+                micro_batches, data.num_training, data.store.action_counts, normalization=self.args.loss_normalization
             )
+        rows = np.concatenate(micro_batches)
         phase = schedule.phase(step)
         weights = np.full(len(rows), 1 / len(rows))
         if self.reweighter is not None:
@@ -410,10 +421,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         weight (times N) by `source`. Empty when weights are not learned."""
         if self.reweighter is None and self.validated is None:
             return {}
-        sources = None
-        if "source" in self.data.train_dataset.column_names:
-            sources = np.asarray(self.data.train_dataset["source"])[self.data.training.original_row]
-        return weight_statistics(self._scores_and_weights()[1], sources)
+        return weight_statistics(self._scores_and_weights()[1], self.data.sources)
 
     def example_weights(self) -> Dataset:
         """The weight of every training row, in the order of `train_dataset`.

@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
@@ -61,6 +62,13 @@ class TrainingData:
         """By which a reader knows a row of `train_dataset`."""
         return first_words_of(self.train_dataset)
 
+    @property
+    def sources(self) -> np.ndarray | None:
+        """`source` of the training rows that are used, (N,); `None` where the dataset does not say."""
+        if "source" not in self.train_dataset.column_names:
+            return None
+        return np.asarray(self.train_dataset["source"])[self.training.original_row]
+
     def name_of_row(self, row: int) -> str:
         """The user's name for row `row`."""
         original = int(self.store.original_row[row])
@@ -71,7 +79,7 @@ class TrainingData:
 
 class RowNumbers(TorchDataset):
     """Dataset of row numbers for the data loader: an item is only its row's number, because the trainer collates whole
-    optimizer batches itself. A sampler of its own may draw rows beyond the first `num_rows`, which make an epoch."""
+    optimizer batches itself. A sampler may draw rows beyond the first `num_rows`, which make an epoch: validation rows."""
 
     def __init__(self, num_rows: int):
         self.num_rows = num_rows

@@ -1,7 +1,9 @@
-"""The reweighting head φ in training: weights of an optimizer batch, and the exact gradient of phase 4."""
+"""The reweighting head φ in training: weights of an optimizer batch, the exact gradient of phase 4, and its fit to weights of
+another origin."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from boost_trl.losses import trajectory_weights
@@ -60,3 +62,27 @@ class TrajectoryReweighter:
         objective.backward()
         self.optimizer.step()
         return objective.item()
+
+
+def fit_reweighting_head(
+    head: ReweightingHead, embeddings: torch.Tensor, targets: np.ndarray, *, seed: int, steps: int = 400
+) -> None:
+    """Fit w_φ in place to the log-weights of scored rows by least squares, so that the softmax of its scores weighs rows
+    that were never scored.
+
+    Args:
+        head (`ReweightingHead`): with its standardisation.
+        embeddings (`torch.Tensor` of shape `(N, d)`): of the scored rows.
+        targets (`np.ndarray` of shape `(N,)`): ln w with mean zero; only differences matter.
+        seed (`int`): of the batches.
+        steps (`int`, *optional*, defaults to 400): updates of up to 256 rows.
+    """
+    targets = torch.from_numpy(targets).float()
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(steps):
+        rows = torch.randint(len(targets), (min(256, len(targets)),), generator=generator)
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
+        (head(embeddings[rows]) - targets[rows]).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()

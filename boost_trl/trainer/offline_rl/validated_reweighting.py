@@ -8,7 +8,7 @@ r"""Validated reweighting: weights of training rows from a small trusted set, us
 4. Guard: two-fold cross-validation chooses among several such weights and uniform ones.
 
 All fits are on the cached states of the frozen backbone. Training itself (rows drawn by w, mixed with validation rows) is
-in [`BilevelOfflineRLTrainer`]; its draws are in `weighted_batches.py`.
+in [`BilevelOfflineRLTrainer`]; its draws are in `weighted_batches`.
 """
 
 import json
@@ -22,7 +22,6 @@ import torch
 from tqdm.auto import tqdm
 
 from boost_trl.data.trajectory_store import TrajectoryStore
-from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.selection.tempering import effective_sample_size, temper
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
@@ -347,27 +346,3 @@ class _ValidatedReweighting:
         )
         numbers = np.concatenate([self.pool, fold])
         return self.fitter.fit(lambda step: numbers[draws.rows(step, self.args.score_batch_size)])
-
-
-def fit_reweighting_head(
-    head: ReweightingHead, embeddings: torch.Tensor, targets: np.ndarray, *, seed: int, steps: int = 400
-) -> None:
-    """Fit w_φ in place to the log-weights of scored rows by least squares, so that the softmax of its scores weighs rows
-    that were never scored.
-
-    Args:
-        head (`ReweightingHead`): with its standardisation.
-        embeddings (`torch.Tensor` of shape `(N, d)`): of the scored rows.
-        targets (`np.ndarray` of shape `(N,)`): ln w with mean zero; only differences matter.
-        seed (`int`): of the batches.
-        steps (`int`, *optional*, defaults to 400): updates of up to 256 rows.
-    """
-    targets = torch.from_numpy(targets).float()
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.01)
-    generator = torch.Generator().manual_seed(seed)
-    for step in range(steps):
-        rows = torch.randint(len(targets), (min(256, len(targets)),), generator=generator)
-        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
-        (head(embeddings[rows]) - targets[rows]).square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()

@@ -1,8 +1,10 @@
-"""Optimizer batches that mix pool rows, drawn by weight, with validation rows."""
+"""Optimizer batches that mix pool rows, drawn by weight, with validation rows, and the sampler that draws them."""
 
 import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from torch.utils.data import Sampler
 
 
 class WeightedBatches:
@@ -50,3 +52,50 @@ class WeightedBatches:
         validation = [rng.permutation(self.num_validation) for _ in range(passes)]
         validation = np.concatenate([np.empty(0, dtype=np.int64), *validation])[:validation_count]
         return rng.permutation(np.concatenate([pool, self.num_pool + validation]))
+
+
+class MixedBatchSampler(Sampler[int]):
+    """Row numbers of an epoch's [`WeightedBatches`], one optimizer batch after the other. The same on every process.
+
+    Args:
+        batches (`Callable[[], WeightedBatches]`): asked when an epoch begins, because a checkpoint may bring the weights after
+            the data loader is made.
+        num_rows (`int`): that make an epoch.
+        micro_batch_size (`int`): rows of a micro-batch, over all processes.
+        accumulation_steps (`int`): micro-batches of an optimizer batch.
+        last (`str`): an epoch's last micro-batch, where rows do not suffice for a whole one: `"short"`, `"filled"` by more
+            draws (a data loader of several processes would repeat the epoch's first rows), or `"dropped"`.
+    """
+
+    def __init__(
+        self,
+        batches: Callable[[], WeightedBatches],
+        num_rows: int,
+        *,
+        micro_batch_size: int,
+        accumulation_steps: int,
+        last: str,
+    ):
+        self.batches = batches
+        rest = num_rows % micro_batch_size
+        self.num_rows = num_rows + {"short": 0, "filled": -num_rows % micro_batch_size, "dropped": -rest}[last]
+        self.batch_size = micro_batch_size * accumulation_steps
+        self.epoch = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer batches of an epoch."""
+        return max(1, math.ceil(self.num_rows / self.batch_size))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the rows of this epoch, from 0, next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __iter__(self) -> Iterator[int]:
+        batches, step = self.batches(), self.epoch * self.steps_per_epoch
+        for start in range(0, self.num_rows, self.batch_size):
+            yield from batches.rows(step, min(self.batch_size, self.num_rows - start)).tolist()
+            step += 1

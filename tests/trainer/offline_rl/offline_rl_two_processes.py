@@ -255,6 +255,13 @@ def main(folder, engine, resumed, *names):
     results["saving"] = train(folder, resumed, 2, save_strategy="steps", save_steps=3, **options)
     checkpoint = str(Path(folder, f"{resumed}-2", "checkpoint-3"))
     results["resumed"] = train(folder, resumed, 2, resume=checkpoint, **options)
+    if "validated" in names:
+        # A resumed run within the second epoch, whose number Trainer does not tell a sampler.
+        results["saving_validated"] = train(
+            folder, "validated", 2, max_steps=5, save_strategy="steps", save_steps=4, **options
+        )
+        checkpoint = str(Path(folder, "validated-2", "checkpoint-4"))
+        results["resumed_validated"] = train(folder, "validated", 2, resume=checkpoint, max_steps=5, **options)
     rank = torch.distributed.get_rank()
     Path(folder, f"again-rank{rank}.txt").write_text(train_again(folder, **options))
     Path(folder, f"diverged-rank{rank}.txt").write_text(diverge(folder, **options))

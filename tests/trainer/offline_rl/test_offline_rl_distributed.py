@@ -70,8 +70,8 @@ def assert_two_equal_one(two, one):
             torch.testing.assert_close(two_tensors[key], value, rtol=1e-5, atol=2e-6, msg=key)
 
 
-def assert_resumed_equals_straight(rank):
-    (straight, tensors), (resumed, resumed_tensors) = rank["saving"], rank["resumed"]
+def assert_resumed_equals_straight(rank, kind=""):
+    (straight, tensors), (resumed, resumed_tensors) = rank[f"saving{kind}"], rank[f"resumed{kind}"]
     assert [entry["loss"] for entry in resumed["logs"]] == [entry["loss"] for entry in straight["logs"]]
     assert resumed["logs"][-1]["num_tokens"] == straight["logs"][-1]["num_tokens"]
     assert all(torch.equal(resumed_tensors[key], value) for key, value in tensors.items())
@@ -94,9 +94,10 @@ def test_two_processes_train_what_one_does(name, ranks, folder):
     assert_two_equal_one(ranks[0][name], one)
 
 
-def test_a_resumed_run_on_two_processes_equals_the_uninterrupted_one(ranks):
+@pytest.mark.parametrize("kind", ["", "_validated"])
+def test_a_resumed_run_on_two_processes_equals_the_uninterrupted_one(ranks, kind):
     for rank in ranks:
-        assert_resumed_equals_straight(rank)
+        assert_resumed_equals_straight(rank, kind)
 
 
 def test_every_process_plays_its_share_of_the_games(ranks):
