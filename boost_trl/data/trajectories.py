@@ -12,8 +12,8 @@
 `prompt` + `completion` rows with a scalar `reward` are accepted as one-turn trajectories.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 from datasets import Dataset
 
@@ -24,6 +24,8 @@ ROLES = ("system", "user", "assistant", "tool")
 SOURCES = ("offline", "synthetic")
 # Losses sum squared returns in float32, which ends at 3.4e38: room for returns of 10^3 such rewards in batches of 10^8 tokens.
 REWARD_LIMIT = 1e12
+
+Fail = Callable[[str, str], NoReturn]  # given a column and what is wrong with it
 
 
 def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dict[str, Any]:
@@ -42,56 +44,16 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
         ValueError: naming dataset, row and column, and saying what to do.
     """
 
-    def fail(column: str, problem: str):
+    def fail(column: str, problem: str) -> NoReturn:
         raise ValueError(f"{name}, row {index}, column `{column}`: {problem}")
 
     # A column that only other rows have is `None` here.
     if row.get("messages") is None:
-        one_turn = [row.get(column) for column in ("prompt", "completion", "reward")]
-        if not {"prompt", "completion", "reward"} <= row.keys() or all(value is None for value in one_turn):
-            fail(
-                "messages",
-                "is missing; a row needs `messages` and `rewards`, or `prompt`, `completion` and `reward`",
-            )
-        prompt, completion = row["prompt"], row["completion"]
-        for column, value in (("prompt", prompt), ("completion", completion)):
-            if not isinstance(value, Sequence):
-                fail(column, f"is {value!r}; it must be a text or a list of messages")
-        prompt = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        completion = (
-            [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
-        )
-        if len(completion) != 1:
-            fail("completion", f"has {len(completion)} messages; give episodes of several turns as `messages`")
-        row = {**row, "messages": prompt + completion, "rewards": [row["reward"]]}
-
+        row = _as_one_turn(row, fail)
     messages, rewards = row["messages"], row.get("rewards")
-    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
-        fail("messages", "must be a non-empty list of {role, content}")
-    previous = None
-    for turn, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            fail("messages", f"turn {turn} must be a dict with `role` and a string `content`")
-        role = message.get("role")
-        if role not in ROLES:
-            fail("messages", f"turn {turn} has the role {role!r}; known roles: {', '.join(ROLES)}")
-        if role == "system" and turn > 0:
-            fail("messages", f"turn {turn} is a system turn; only the first may be")
-        if role == "assistant" and previous == "assistant":
-            fail("messages", f"turns {turn - 1} and {turn} are both the assistant's; join them into one action")
-        previous = role
-    num_actions = sum(message["role"] == "assistant" for message in messages)
-    if num_actions == 0:
-        fail("messages", "has no assistant turn, so there is no action to learn from; remove the row")
-    if not isinstance(rewards, Sequence) or isinstance(rewards, str):
-        fail("rewards", "must be a list with one number per assistant turn")
-    if len(rewards) != num_actions:
-        fail("rewards", f"has {len(rewards)} entries for {num_actions} assistant turns; give one per assistant turn")
-    for turn, reward in enumerate(rewards):
-        if isinstance(reward, bool) or not isinstance(reward, int | float) or not abs(reward) < REWARD_LIMIT:
-            fail("rewards", f"entry {turn} is {reward!r}; rewards are finite numbers below {REWARD_LIMIT:g} in size")
-    terminated = row.get("terminated")
-    terminated = True if terminated is None else terminated
+    _check_messages(messages, fail)
+    _check_rewards(rewards, sum(message["role"] == "assistant" for message in messages), fail)
+    terminated = True if row.get("terminated") is None else row["terminated"]
     if not isinstance(terminated, bool):
         fail("terminated", f"is {terminated!r}; it must be true or false")
     if terminated and messages[-1]["role"] != "assistant":
@@ -107,6 +69,52 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
         "terminated": terminated,
         **template_columns(row, fail),
     }
+
+
+def _as_one_turn(row: dict[str, Any], fail: Fail) -> dict[str, Any]:
+    """A row of `prompt`, `completion` and `reward` with `messages` and `rewards` instead."""
+    columns = ("prompt", "completion", "reward")
+    if not set(columns) <= row.keys() or all(row[column] is None for column in columns):
+        fail("messages", "is missing; a row needs `messages` and `rewards`, or `prompt`, `completion` and `reward`")
+    for column in ("prompt", "completion"):
+        if not isinstance(row[column], Sequence):
+            fail(column, f"is {row[column]!r}; it must be a text or a list of messages")
+    prompt, completion = (
+        [{"role": role, "content": row[column]}] if isinstance(row[column], str) else list(row[column])
+        for role, column in (("user", "prompt"), ("assistant", "completion"))
+    )
+    if len(completion) != 1:
+        fail("completion", f"has {len(completion)} messages; give episodes of several turns as `messages`")
+    return {**row, "messages": prompt + completion, "rewards": [row["reward"]]}
+
+
+def _check_messages(messages: Any, fail: Fail) -> None:
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        fail("messages", "must be a non-empty list of {role, content}")
+    previous = None
+    for turn, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            fail("messages", f"turn {turn} must be a dict with `role` and a string `content`")
+        role = message.get("role")
+        if role not in ROLES:
+            fail("messages", f"turn {turn} has the role {role!r}; known roles: {', '.join(ROLES)}")
+        if role == "system" and turn > 0:
+            fail("messages", f"turn {turn} is a system turn; only the first may be")
+        if role == "assistant" and previous == "assistant":
+            fail("messages", f"turns {turn - 1} and {turn} are both the assistant's; join them into one action")
+        previous = role
+    if all(message["role"] != "assistant" for message in messages):
+        fail("messages", "has no assistant turn, so there is no action to learn from; remove the row")
+
+
+def _check_rewards(rewards: Any, num_actions: int, fail: Fail) -> None:
+    if not isinstance(rewards, Sequence) or isinstance(rewards, str):
+        fail("rewards", "must be a list with one number per assistant turn")
+    if len(rewards) != num_actions:
+        fail("rewards", f"has {len(rewards)} entries for {num_actions} assistant turns; give one per assistant turn")
+    for turn, reward in enumerate(rewards):
+        if isinstance(reward, bool) or not isinstance(reward, int | float) or not abs(reward) < REWARD_LIMIT:
+            fail("rewards", f"entry {turn} is {reward!r}; rewards are finite numbers below {REWARD_LIMIT:g} in size")
 
 
 def validate_trajectories(dataset: Dataset | Iterable[dict[str, Any]], name: str = "dataset") -> None:
