@@ -1,4 +1,5 @@
-"""Every name of TRL, transformers and accelerate that is not public but that the trainer stands on."""
+"""Names of TRL, transformers and accelerate that are not public but that the SFT trainer stands on, beside those of
+`common/test_library_seams.py`."""
 
 import dataclasses
 import inspect
@@ -20,25 +21,11 @@ def parameters(function):
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
-        (
-            SFTTrainer._prepare_dataset,
-            ["self", "dataset", "processing_class", "args", "packing", "formatting_func", "dataset_name"],
-        ),
-        (SFTTrainer._set_signature_columns_if_needed, ["self"]),
-        (SFTTrainer.compute_loss, ["self", "model", "inputs", "return_outputs", "num_items_in_batch"]),
         (SFTTrainer.create_model_card, ["self", "model_name", "dataset_name", "tags"]),
-        (SFTTrainer.log, ["self", "logs", "start_time"]),
-        (Trainer.get_batch_samples, ["self", "epoch_iterator", "num_batches", "device"]),
         (Trainer._get_num_items_in_batch, ["self", "batch_samples", "device"]),
         (Trainer._prepare_inputs, ["self", "inputs"]),
-        (Trainer._push_from_checkpoint, ["self", "checkpoint_folder"]),
         (Trainer._remove_unused_columns, ["self", "dataset", "description"]),
-        (Trainer._save_optimizer_and_scheduler, ["self", "output_dir"]),
-        (Trainer._load_optimizer_and_scheduler, ["self", "checkpoint"]),
-        (Trainer.save_model, ["self", "output_dir", "_internal_call"]),
         (Trainer.get_tp_size, ["self"]),
-        (Trainer.get_total_train_batch_size, ["self", "args"]),
-        (Trainer.compute_loss_context_manager, ["self"]),
         (DPOTrainer._prepare_dataset, ["self", "dataset", "processing_class", "args", "dataset_name"]),
         (get_config_model_id, ["config"]),
     ],
