@@ -175,8 +175,10 @@ def tokenize_trajectories(
         `list`: one entry per row; `None` for a row without a whole action within `max_length`.
 
     Raises:
-        ValueError: for a bad row, a template that rewrites earlier turns, or when no row is left.
+        ValueError: for an unknown `discount_level`, a bad row, a template that rewrites earlier turns, or when no row is left.
     """
+    if discount_level not in DISCOUNT_LEVELS:
+        raise ValueError(f"`discount_level` must be 'turn' or 'token', got {discount_level!r}")
     if len(dataset) == 0:
         raise ValueError(f"{name} is empty: it has no trajectory to use")
     dataset = plain_rows(dataset)

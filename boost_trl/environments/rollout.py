@@ -93,21 +93,10 @@ def rollout(
                     game = waiting.pop()
                     playing.append(game)
                     game.start(idle.pop() if idle else make(), system_prompt)
-                active = [game for game in playing if not game.over]
-                if active:
-                    replies = policy([game.messages for game in active])
-                    if len(replies) != len(active) or not all(isinstance(reply, str) for reply in replies):
-                        raise ValueError(f"the policy must return one text per conversation, {len(active)} of them")
-                    for game, reply in zip(active, replies):
-                        game.act(reply, max_turns)
+                _act(policy, [game for game in playing if not game.over], max_turns)
                 for game in playing:
                     if game.over:
-                        if game.error is None:
-                            idle.append(game.env)
-                        else:
-                            # An environment that raised may be in any state: it is not used again.
-                            _close(game.env)
-                        game.env = None
+                        idle += game.leave()
                         bar.update()
                 playing = [game for game in playing if not game.over]
         finally:
@@ -226,6 +215,14 @@ class _Game:
         if not self.terminated:
             self.messages.append({"role": "user", "content": observation})
 
+    def leave(self) -> list[Environment]:
+        """Give back the environment, if another game can use it: one that raised may be in any state."""
+        env, self.env = self.env, None
+        if self.error is None:
+            return [env]
+        _close(env)
+        return []
+
     def _fail(self, error: Exception) -> None:
         # One broken game must not cost the others; the row says what happened.
         logger.debug("a game ended in an error", exc_info=error)
@@ -252,6 +249,17 @@ class _Game:
             "error": self.error,
             **extra,
         }
+
+
+def _act(policy: Policy, games: list[_Game], max_turns: int | None) -> None:
+    """One action in each of `games`, from one call of the policy."""
+    if not games:
+        return
+    replies = policy([game.messages for game in games])
+    if len(replies) != len(games) or not all(isinstance(reply, str) for reply in replies):
+        raise ValueError(f"the policy must return one text per conversation, {len(games)} of them")
+    for game, reply in zip(games, replies):
+        game.act(reply, max_turns)
 
 
 def _close(env: Environment | None) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 
 def base_causal_lm(model: nn.Module) -> PreTrainedModel:
@@ -17,6 +18,18 @@ def final_hidden_states(model: nn.Module, input_ids: torch.Tensor, attention_mas
     """Hidden states after the final norm, (B, S, d), without computing vocabulary logits."""
     decoder = base_causal_lm(model).base_model
     return decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+
+
+def output_with_hidden_states(lm: PreTrainedModel, **inputs) -> tuple[CausalLMOutputWithPast, torch.Tensor]:
+    """The output of the model's own forward, whatever its architecture does to logits, and the hidden states after the final
+    norm, (B, S, d), that it was made from."""
+    decoder_outputs = []
+    handle = lm.base_model.register_forward_hook(lambda module, args, output: decoder_outputs.append(output))
+    try:
+        output = lm(**inputs)
+    finally:
+        handle.remove()
+    return output, decoder_outputs[0].last_hidden_state
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from transformers.utils import cached_file
 from boost_trl.hub_names import resolve_model_name
 
 from .fold_output_head import fold_output_head
-from .hidden_states import adapters_disabled, base_causal_lm
+from .hidden_states import adapters_disabled, base_causal_lm, output_with_hidden_states
 from .policy_card import PolicyCard, value_policy_card
 from .policy_files import ValuePolicyConfig, load_backbone, save_backbone
 from .turn_end import turn_end
@@ -295,14 +295,10 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         reference_cache = self._reference_cache(past_key_values) if self._has_own_reference else None
         lm = base_causal_lm(self.causal_lm)
         if self.prior == "lm" and not self._has_own_reference:
-            states = []
-            handle = lm.base_model.register_forward_hook(lambda module, args, output: states.append(output))
-            try:
-                # The model's own forward, for whatever its architecture does to logits.
-                output = lm(**inputs, past_key_values=past_key_values, logits_to_keep=logits_to_keep)
-            finally:
-                handle.remove()
-            hidden, reference_logits = states[0].last_hidden_state, output.logits
+            output, hidden = output_with_hidden_states(
+                lm, **inputs, past_key_values=past_key_values, logits_to_keep=logits_to_keep
+            )
+            reference_logits = output.logits
         else:
             output = lm.base_model(**inputs, past_key_values=past_key_values)
             hidden = output.last_hidden_state

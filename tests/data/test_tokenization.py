@@ -80,6 +80,8 @@ def test_discount_applies_once_a_turn_or_once_a_token(tiny_tokenizer):
     last_of_first = -1 + 0.5 * second[0]
     assert by_token.returns.tolist() == pytest.approx([last_of_first * 0.5**k for k in (4, 3, 2, 1, 0)] + second)
     assert by_token.discounts.tolist() == [0.5] * 10
+    with pytest.raises(ValueError, match="`discount_level` must be 'turn' or 'token', got 'tokens'"):
+        tokenize(tiny_tokenizer, EPISODE[:4], [-1.0, 8.0], discount=0.5, discount_level="tokens")
 
 
 @pytest.mark.parametrize("length, turns, bootstrap", [(18, 2, 15), (16, 2, 15), (15, 2, 13), (14, 2, 13), (13, 1, 8)])

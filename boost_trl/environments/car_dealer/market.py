@@ -28,7 +28,6 @@ FEATURES = (
     "autopilot",
     "charging",
 )
-MODEL_TYPES = ("sedan", "SUV", "convertible", "truck", "hatchback", "crossover")
 
 
 @dataclass(frozen=True)
