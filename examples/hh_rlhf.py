@@ -48,7 +48,7 @@ class Arguments:
     batch_size: int = field(default=16, metadata={"help": "Dialogues per update."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Of value heads and adapters."})
     cql_weight: float = field(default=0.1, metadata={"help": "Weight of the conservative term."})
-    guard: bool = field(default=False, metadata={"help": "Guard of 'validated': 12 more fits of heads."})
+    guard: bool = field(default=False, metadata={"help": "Cross-validation of 'validated': 12 more fits of heads."})
     score_steps: int = field(default=40, metadata={"help": "Updates of each fit of heads of 'validated'."})
     dtype: str = field(
         default="bfloat16",

@@ -148,10 +148,10 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
             Validation rows that θ of equation (18) is fitted to: the half with the highest returns (`"high_return"`) or
             `"all"`; with `guard` one candidate among others.
         score_steps (`int`, *optional*):
-            Updates of each fit of value heads for scoring and for the guard; they are no policy updates. θ, the heads that
-            learn from validation, takes this number over 64, 16, 4 or 1: a search finds which, by fits of its own (the
-            report's `primary_steps`). By default 400, or as many as keep all of it within about three times the cost of the
-            training that follows, 16 at least.
+            Updates of each fit of value heads for scoring and for the cross-validation of `guard`; they are no policy
+            updates. θ, the heads that learn from validation, takes this number over 64, 16, 4 or 1: a search finds which, by
+            fits of its own (the report's `primary_steps`). By default 400, or as many as keep all of it within about three
+            times the cost of the training that follows, 16 at least.
         score_batch_size (`int`, *optional*, defaults to `64`):
             Trajectories per update of these fits.
         score_learning_rate (`float`, *optional*):

@@ -62,7 +62,7 @@ def test_every_method_trains_on_the_rows_it_should(name, experiment, args, tmp_p
     assert len(rows) == expected.get(name, 40)
     assert trainer.state.global_step == 6
     weights = np.asarray(trainer.example_weights()["weight"])
-    if name != "validated":  # whose guard may well choose uniform weights here
+    if name != "validated":  # whose cross-validation may well choose uniform weights here
         assert (np.ptp(weights) > 0) == (name in ("bilevel", "boost"))
     assert (auc_of_planted_truth(trainer, weights) is None) == (np.ptp(weights) == 0)
     # One normalisation for all rows, so that their losses and β can be compared.

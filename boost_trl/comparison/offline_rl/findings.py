@@ -88,7 +88,7 @@ def findings(results: Sequence[Result]) -> list[str]:
         )
     for result in results:
         if result["report"] is not None and "reason" in result["report"]:
-            lines.append(f"Validated reweighting's guard: {result['report']['reason']}.")
+            lines.append(f"Validated reweighting's cross-validation: {result['report']['reason']}.")
     if lines and sum(result.method == results[0].method for result in results) == 1:
         lines.append(
             "One world only: the errors are over games and say nothing about other worlds; try `--seeds 0 1 2`."

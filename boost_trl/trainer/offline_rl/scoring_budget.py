@@ -41,7 +41,7 @@ def affordable_steps(
         args (`BilevelOfflineRLConfig`): `guard` and `score_batch_size`.
         action_counts (`np.ndarray` of shape `(N + M,)`): action tokens per row, the pool's N rows first.
         num_pool (`int`): N.
-        num_candidates (`int`): what the guard compares.
+        num_candidates (`int`): what cross-validation (`guard`) compares.
         num_words (`int`): of the heads that are fitted.
         heads (`ValueHeadsConfig`): those that are trained.
         updates (`int`): of training.

@@ -216,7 +216,7 @@ class OfflineRLSettings:
     score_steps: int | None = field(
         default=None,
         metadata={
-            "help": "method='validated': updates of each fit of value heads for scoring and for the guard; they are no "
+            "help": "method='validated': updates of each fit of value heads for scoring and for cross-validation; they are no "
             "policy updates. θ, the heads that learn from validation, takes this number over 64, 16, 4 or 1: a search "
             "finds which, by fits of its own (the report's `primary_steps`). By default 400, or as many as keep all of it "
             "within about three times the cost of the training that follows, 16 at least."

@@ -5,7 +5,7 @@ r"""Validated reweighting: weights of training rows from a small trusted set, us
    token). The half keeps what the pool as a whole makes likely, which pure excess loss would punish.
 3. Temper, equation (19), by `boost_trl.selection.tempering`: \\( w = \mathrm{softmax}(k f) \\), k such that the effective
    sample size is a given share of the pool.
-4. Guard: two-fold cross-validation chooses among several such weights and uniform ones.
+4. With `guard`, two-fold cross-validation chooses among several such weights and uniform ones.
 
 All fits are on the cached states of the frozen backbone. Training itself (rows drawn by w, mixed with validation rows) is
 in [`BilevelOfflineRLTrainer`]; its draws are in `weighted_batches`.
@@ -64,13 +64,13 @@ def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
     """
     if args.scores_rows and args.guard and num_validation < 4:
         raise ValueError(
-            f"the guard cuts `validation_dataset` in two folds, which {num_validation} usable rows do not allow: "
+            f"cross-validation cuts `validation_dataset` in two folds, which {num_validation} usable rows do not allow: "
             "add rows, or set `guard=False`"
         )
 
 
 def candidates_of(args: BilevelOfflineRLConfig) -> dict[str, Candidate]:
-    """Candidates that the guard compares, by name: `CANDIDATES` and, if it is none of these, the configured
+    """Candidates that cross-validation compares, by name: `CANDIDATES` and, if it is none of these, the configured
     setting."""
     configured = Candidate(args.score_validation, args.target_effective_fraction)
     return {candidate.name: candidate for candidate in (*CANDIDATES, configured)}
@@ -161,12 +161,12 @@ def fit_to_pool(fitter: HeadFitter, num_pool: int, seed: int) -> ValueHeads:
 def validated_weights(fitter: HeadFitter, num_pool: int, *, progress: bool = False) -> ValidatedWeights:
     """Score the pool, temper the scores and, with `args.guard`, choose by cross-validation whether to use them at all.
 
-    With the guard each candidate is judged so: scores come from one fold of validation, heads are fitted to the mixture
+    In the cross-validation each candidate is judged so: scores come from one fold of validation, heads are fitted to the mixture
     of weighted pool rows and that fold, and the share of argmax actions is taken on the high-return half of the other
     fold. The candidates are uniform weights, `CANDIDATES` and, if it is none of these, the configured
-    (`args.score_validation`, `args.target_effective_fraction`); without the guard the latter is used.
+    (`args.score_validation`, `args.target_effective_fraction`); without `args.guard` the latter is used.
 
-    ψ and the heads of the guard are fitted for `fitter.steps` updates, θ for that number over 64, 16, 4 or 1: the shortest
+    ψ and the heads of the cross-validation are fitted for `fitter.steps` updates, θ for that number over 64, 16, 4 or 1: the shortest
     after which the next does worse, where each half of θ's rows has to predict the other.
 
     Args:
@@ -228,7 +228,7 @@ class _ValidatedReweighting:
         self.returns = fitter.store.row_returns()
         self.candidates = candidates_of(self.args)
         self.configured = Candidate(self.args.score_validation, self.args.target_effective_fraction)
-        # θ with the fits that find its length, before and within the guard; the guard's own; ψ.
+        # θ with the fits that find its length, before and within the cross-validation; its own; ψ.
         kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
         most_fits = (1 + 2 * len(kinds) * self.args.guard) * (1 + 2 * len(self._lengths()))
         most_fits += 1 + 2 * len(self.candidates) * self.args.guard
@@ -241,7 +241,7 @@ class _ValidatedReweighting:
         self.bar.update()
         self.pool_losses = self.fitter.policy_losses(auxiliary, self.pool)
         accuracies: dict[str, list[float]] = {}
-        winner, reason = self.configured, "the guard is off"
+        winner, reason = self.configured, "cross-validation is off (`guard=False`)"
         if self.args.guard:
             accuracies = self._cross_validate()
             name, reason = choose_candidate(accuracies)
@@ -281,7 +281,7 @@ class _ValidatedReweighting:
         folds = [np.sort(fold) for fold in np.array_split(order, 2)]
         accuracies: dict[str, list[float]] = {name: [] for name in self.candidates}
         for number, (fold, held_out) in enumerate((folds, folds[::-1]), start=1):
-            where = f"guard, fold {number} of 2"
+            where = f"cross-validation, fold {number} of 2"
             kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
             scores = {kind: self._scores(fold, kind, where) for kind in sorted(kinds)}
             scores[None] = np.zeros(self.num_pool)

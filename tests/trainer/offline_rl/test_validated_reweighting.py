@@ -254,7 +254,7 @@ class StubFitter:
         return 0.5 + self.help_of_good_rows * float((pool % 2 == 0).mean())
 
 
-def test_the_guard_picks_the_candidate_that_helps_on_the_other_fold(make_args):
+def test_cross_validation_picks_the_candidate_that_helps_on_the_other_fold(make_args):
     fitter = StubFitter(make_args(guard=True), help_of_good_rows=0.4)
     result = validated_weights(fitter, 10)
     report = result.report
@@ -272,7 +272,7 @@ def test_the_guard_picks_the_candidate_that_helps_on_the_other_fold(make_args):
         assert len(used) == len(other) == 4 and judged.tolist() == other[2:]
 
 
-def test_the_guard_prefers_uniform_on_ties_and_where_scores_harm(make_args):
+def test_cross_validation_prefers_uniform_on_ties_and_where_scores_harm(make_args):
     for help_of_good_rows in (0.0, -0.2):
         result = validated_weights(StubFitter(make_args(guard=True), help_of_good_rows), 10)
         assert result.report["winner"] == "uniform" and "no candidate beats uniform" in result.report["reason"]
@@ -288,7 +288,7 @@ def test_a_configured_setting_joins_the_candidates(make_args):
 
 
 @pytest.mark.parametrize("algorithm", ["mc", "ilql"])
-def test_weights_find_a_coherent_bad_majority_and_pass_the_guard(
+def test_weights_find_a_coherent_bad_majority_and_pass_cross_validation(
     make_trainer, make_args, make_tiny_model, tiny_tokenizer, algorithm
 ):
     pool, validation = conventions(200, 0, noise_share=0.6), conventions(40, 1, noise_share=0.0)
@@ -376,7 +376,7 @@ def test_the_length_of_a_fit_by_hand(make_args):
     assert affordable_steps(args, np.full(26, 5), 20, updates=100, **sizes) == int(expected) == 102
     assert affordable_steps(args, np.full(26, 5), 20, updates=1, **sizes) == 16
     assert affordable_steps(args, np.full(26, 5), 20, updates=30_000, **sizes) == 400
-    # The guard's eight fits share the same time.
+    # The eight fits of the cross-validation share the same time.
     guarded = make_args(guard=True, score_steps=None, score_batch_size=10)
     assert affordable_steps(guarded, np.full(26, 5), 20, updates=100, **sizes) < 35
     # On a large vocabulary that is hardly used no fit need be short.
@@ -384,7 +384,7 @@ def test_the_length_of_a_fit_by_hand(make_args):
     assert affordable_steps(args, np.full(26, 5), 20, updates=10, **sizes) == 400
 
 
-def test_the_bar_says_what_is_fitted_and_the_guard_says_why(make_trainer, capsys):
+def test_the_bar_says_what_is_fitted_and_the_verdict_says_why(make_trainer, capsys):
     trainer = make_trainer(guard=True, score_steps=8, disable_tqdm=False)
     trainer.train()
     shown = capsys.readouterr()
@@ -400,7 +400,7 @@ def test_the_verdict_is_said_without_a_bar_too(make_trainer, capsys):
     trainer = make_trainer(disable_tqdm=True)
     trainer.train()
     shown = capsys.readouterr()
-    assert "high_return@0.4 weights" in shown.out and "the guard is off" in shown.out
+    assert "high_return@0.4 weights" in shown.out and "cross-validation is off" in shown.out
     assert "Weighing" not in shown.err
 
 
@@ -409,7 +409,7 @@ def test_fits_name_their_rows(make_args, monkeypatch):
     monkeypatch.setattr("tqdm.auto.tqdm.set_postfix_str", lambda self, text, **kwargs: labels.append(text))
     validated_weights(StubFitter(make_args(guard=True), 0.4), 10)
     assert labels[0] == "the pool" and labels[-1] == "validation: its half of high return"
-    assert "guard, fold 2 of 2: all of it" in labels and "guard, fold 1 of 2: high_return@0.7" in labels
+    assert "cross-validation, fold 2 of 2: all of it" in labels and "cross-validation, fold 1 of 2: high_return@0.7" in labels
 
 
 # Filters
