@@ -409,7 +409,10 @@ def test_fits_name_their_rows(make_args, monkeypatch):
     monkeypatch.setattr("tqdm.auto.tqdm.set_postfix_str", lambda self, text, **kwargs: labels.append(text))
     validated_weights(StubFitter(make_args(guard=True), 0.4), 10)
     assert labels[0] == "the pool" and labels[-1] == "validation: its half of high return"
-    assert "cross-validation, fold 2 of 2: all of it" in labels and "cross-validation, fold 1 of 2: high_return@0.7" in labels
+    assert (
+        "cross-validation, fold 2 of 2: all of it" in labels
+        and "cross-validation, fold 1 of 2: high_return@0.7" in labels
+    )
 
 
 # Filters
