@@ -42,7 +42,6 @@ from boost_trl.trainer.sft.checks import (
     check_eval_dataset,
     check_loss_can_be_weighted,
     check_parallelism,
-    check_rows,
     explain_objective,
     warn_of_single_visit,
     warn_of_what_is_not_used,
@@ -61,6 +60,7 @@ from boost_trl.trainer.sft.optimizer_batch import (
     take_micro_batch,
 )
 from boost_trl.trainer.sft.pool import StreamedPool, leave_out_empty_rows, make_pool
+from boost_trl.trainer.sft.prepared_rows import check_tokens_are_known
 from boost_trl.trainer.sft.refine import SelfRefinement
 from boost_trl.trainer.sft.results import (
     MOST_OF_POOL,
@@ -70,6 +70,7 @@ from boost_trl.trainer.sft.results import (
     trusted_rows,
     warn_of_chance,
 )
+from boost_trl.trainer.sft.row_checks import check_rows
 from boost_trl.trainer.sft.schedule import Schedule, make_schedule
 from boost_trl.trainer.sft.selector_step import SelectorStep
 from boost_trl.trainer.sft.validation import make_validation_loss, num_input_tokens
@@ -207,6 +208,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
             lambda: self.model_wrapped, self.compute_loss_context_manager, self._prepare_inputs
         )
         vocab_size = self.model.config.get_text_config().vocab_size
+        check_tokens_are_known(self.train_dataset, vocab_size, self.pool.name_of)
         self._selector_step = SelectorStep(self.selector, self.pool, args, accelerator, forward, vocab_size)
         self._trusted = None
         validation_dataset = with_ids(validation_dataset)  # messages name the user's rows
@@ -227,6 +229,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
             prepare=self.prepare_like_evaluation,
             count_items=lambda batches: self._get_num_items_in_batch(batches, args.device),
             forward=forward,
+            vocab_size=vocab_size,
         )
         self.num_validation_rows = len(self._validation.dataset)
         self._refinement = self._set_up_refinement(forward) if args.online_ratio > 0 else None

@@ -12,7 +12,9 @@ from boost_trl.trainer.sft.example_ids import (
     hide_ids_in_labels,
     take_ids_from_labels,
 )
+from boost_trl.trainer.sft.failed_preparation import prepare_or_name_row
 from boost_trl.trainer.sft.pool import Pool, StreamedPool, column_names
+from boost_trl.trainer.sft.row_checks import columns_to_read
 
 
 class NumberedRowsTrainer(SFTTrainer):
@@ -24,14 +26,31 @@ class NumberedRowsTrainer(SFTTrainer):
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         prepare = super()._prepare_dataset
-        if not packing or EXAMPLE_ID not in column_names(dataset):
-            return prepare(dataset, processing_class, args, packing, formatting_func, dataset_name)
 
         def prepare_text_once(dataset, args, packing):
             format_text = None if packing else formatting_func
             return prepare(dataset, processing_class, args, packing, format_text, dataset_name)
 
-        return packed_with_ids(prepare_text_once, dataset, args)
+        def prepare_rows(dataset):
+            if packing and EXAMPLE_ID in column_names(dataset):
+                return packed_with_ids(prepare_text_once, dataset, args)
+            return prepare(dataset, processing_class, args, packing, formatting_func, dataset_name)
+
+        def name_of(place):
+            is_text = formatting_func is None and "input_ids" not in dataset.column_names
+            columns = columns_to_read(dataset, dataset_name, args.dataset_text_field) if is_text else []
+            return ", ".join([self._name_of_row(dataset, dataset_name, place), *map("column '{}'".format, columns)])
+
+        return prepare_or_name_row(prepare_rows, dataset, name_of)
+
+    def _name_of_row(self, dataset: Dataset, name: str, place: int) -> str:
+        number = dataset[place].get(EXAMPLE_ID)
+        if number is None:
+            known = {"train": "train_dataset", "eval": "eval_dataset"}
+            return f"`{known.get(name, f'eval_dataset[{name!r}]')}`, row {place}"
+        if name == "train":
+            return f"`train_dataset`, row {self.pool.original_row(number)}"
+        return f"`validation_dataset`, row {number}"
 
     def prepare_like_evaluation(self, dataset: Dataset, name: str) -> Dataset:
         """`dataset` with TRL's own preparation, never packed, with the columns that the collator reads.

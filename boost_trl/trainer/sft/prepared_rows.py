@@ -1,7 +1,7 @@
 """Prepared rows, read in bulk: what tells two datasets apart, and rows with nothing to learn or to answer."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -78,6 +78,32 @@ def _numbers(array: pa.Array) -> np.ndarray:
         return np.asarray(array)
 
 
+def check_tokens_are_known(dataset: Dataset, vocab_size: int, name_of: Callable[[int], str]) -> None:
+    """Check the tokens of rows that are prepared, packed or not, and numbered; any other dataset passes.
+
+    Args:
+        dataset ([`~datasets.Dataset`]): the rows.
+        vocab_size (`int`): tokens that the model knows.
+        name_of (`Callable`): `(number) -> str`, the name of a row in messages.
+
+    Raises:
+        ValueError: naming the first row with a token or label that the model does not know.
+    """
+    columns = ["input_ids", "labels", EXAMPLE_ID]
+    if not isinstance(dataset, Dataset) or not set(columns) <= set(dataset.column_names):
+        return
+    for table in dataset.with_format("arrow", columns=columns).iter(batch_size=1000):
+        for column in ("input_ids", "labels"):
+            tokens, lengths = _flat(table[column])
+            unknown = np.flatnonzero(tokens >= vocab_size)
+            if len(unknown):
+                number, token = _ids_of_tokens(table[EXAMPLE_ID], lengths)[unknown[0]], tokens[unknown[0]]
+                raise ValueError(
+                    f"{name_of(int(number))} has the token {token} in '{column}', and the model knows {vocab_size}; use the model's own "
+                    "tokenizer, or `model.resize_token_embeddings`"
+                )
+
+
 def rows_without_prediction(dataset: Dataset) -> np.ndarray:
     """Places of the rows without a label that a model predicts: the first token of a row is never predicted."""
     return _rows_without(dataset, lambda is_label, is_first: is_label & ~is_first)
@@ -120,13 +146,16 @@ def rows_to_learn(dataset: Dataset) -> np.ndarray:
     found = [np.zeros(0, np.int64)]
     for table in dataset.with_format("arrow", columns=columns).iter(batch_size=1000):
         labels, lengths = _flat(table["labels"])
-        ids = table[EXAMPLE_ID]
-        ids = _flat(ids)[0] if pa.types.is_nested(ids.type) else np.repeat(ids.to_numpy(), lengths)
+        ids = _ids_of_tokens(table[EXAMPLE_ID], lengths)
         is_predicted = labels != -100
         for spans in (lengths, _flat(table["seq_lengths"])[0] if is_packed else lengths):
             is_predicted[(np.cumsum(spans) - spans)[spans > 0]] = False
         found.append(np.unique(ids[is_predicted]))
     return np.unique(np.concatenate(found))
+
+
+def _ids_of_tokens(ids: pa.ChunkedArray, lengths: np.ndarray) -> np.ndarray:
+    return _flat(ids)[0] if pa.types.is_nested(ids.type) else np.repeat(ids.to_numpy(), lengths)
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,11 +19,12 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
-from boost_trl.trainer.sft.example_ids import take_ids
+from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, take_ids
+from boost_trl.trainer.sft.failed_preparation import prepare_or_name_row
 from boost_trl.trainer.sft.forward import EvaluationForward
 from boost_trl.trainer.sft.losses import token_losses
 from boost_trl.trainer.sft.preparation import learns_completions_only
-from boost_trl.trainer.sft.prepared_rows import fingerprint, rows_without_prediction
+from boost_trl.trainer.sft.prepared_rows import check_tokens_are_known, fingerprint, rows_without_prediction
 
 
 logger = get_logger(__name__)
@@ -46,9 +47,10 @@ class ValidationLoss:
         prepare (`Callable`): `(dataset, name) -> dataset`, TRL's preparation.
         count_items (`Callable`): tokens with a label in batches of all processes, as TRL's normaliser counts them.
         forward ([`~boost_trl.trainer.sft.forward.EvaluationForward`]): of the present model.
+        vocab_size (`int`): tokens that the model knows.
 
     Raises:
-        ValueError: if nothing is left of the set after preparation.
+        ValueError: if nothing is left of the set after preparation, or a row has a token that the model does not know.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class ValidationLoss:
         prepare: Callable[[Dataset, str], Dataset],
         count_items: Callable[[list[dict[str, Any]]], torch.Tensor | int | None],
         forward: EvaluationForward,
+        vocab_size: int,
     ):
         self.args, self._accelerator, self._processing_class = args, accelerator, processing_class
         self._prepare, self._count_items, self._forward = prepare, count_items, forward
@@ -68,7 +71,9 @@ class ValidationLoss:
         self._collator = collator
         if isinstance(collator, DataCollatorForVisionLanguageModeling):  # tokenizes, so it needs to know the format
             self._collator = replace(collator, completion_only_loss=learns_completions_only(dataset, args))
-        self.dataset, self._numbers = take_ids(self.prepare(dataset))
+        prepared = self.prepare(dataset)
+        check_tokens_are_known(prepared, vocab_size, lambda number: f"row {number} of `validation_dataset`")
+        self.dataset, self._numbers = take_ids(prepared)
         if len(self.dataset) == 0:
             raise ValueError(
                 "nothing is left of `validation_dataset` after preparation: no row has a token to learn within "
@@ -217,7 +222,11 @@ class DPOValidationLoss(RowwiseValidationLoss):
         )
         # DPOTrainer's own preparation; of its trainer it reads the tokenizer only.
         unbound = SimpleNamespace(_tokenizer=tokenizer)
-        return DPOTrainer._prepare_dataset(unbound, dataset, self._processing_class, self.args, "validation")
+        return prepare_or_name_row(
+            lambda rows: DPOTrainer._prepare_dataset(unbound, rows, self._processing_class, self.args, "validation"),
+            dataset,
+            lambda place: f"`validation_dataset`, row {dataset[place].get(EXAMPLE_ID, place)}",
+        )
 
     def loss_sum(self, model, inputs):
         chosen, rejected = self._log_probs(model, inputs).chunk(2)

@@ -37,11 +37,68 @@ BAD = {
         "conversations",
         "has a message without 'value'",
     ),
+    "no role": ({"messages": [GOOD, [say("w1", None)]]}, 1, "messages", "has a message without 'role'"),
+    "no sender": (
+        {"conversations": [[{"from": None, "value": "w1"}], [{"from": "user", "value": "w1"}]]},
+        0,
+        "conversations",
+        "has a message without 'from'",
+    ),
+    "a message that is text": ({"messages": [GOOD, ["w1", GOOD[1]]]}, 1, "messages", "has a message that is str;"),
+    "text for messages": ({"messages": [GOOD, "w1"]}, 1, "messages", "holds str; it must hold messages"),
+    "one message for a list": ({"messages": [GOOD, GOOD[0]]}, 1, "messages", "holds dict; it must hold messages"),
+    "mixed messages": ({"messages": [GOOD, [say(3), 4], []]}, 1, "messages", "has a message that is int;"),
+    "mixed and empty": (
+        {"messages": [[*GOOD, {"role": "user", "content": 3}], [], "w1"]},
+        1,
+        "messages",
+        "has no mes",
+    ),
+    "mixed text": ({"text": ["w1", 3]}, 1, "text", "holds int; it must hold text, as other rows do"),
+    "mixed prompts": (
+        {"prompt": ["w1", GOOD[:1]], "completion": ["w2", GOOD[1:]]},
+        1,
+        "prompt",
+        "holds list; it must hold text",
+    ),
+    "no JSON": ({"messages": [GOOD, GOOD], "tools": ["[]", "[{"]}, 1, "tools", "is no JSON"),
+    "a number for tools": ({"messages": [GOOD], "tools": [3]}, 0, "tools", "is 3; it must be a list of tools"),
+    "no arguments": (
+        {"messages": [GOOD, GOOD], "chat_template_kwargs": [{"a": 1}, None]},
+        1,
+        "chat_template_kwargs",
+        "is None; it must be a dict",
+    ),
+    "no tokens": ({"input_ids": [[4, 5], None]}, 1, "input_ids", "is None"),
+    "no token": ({"input_ids": [[4, 5], [4, None]]}, 1, "input_ids", "has an entry that is None"),
+    "a negative token": ({"input_ids": [[4, 5], [4, -100]]}, 1, "input_ids", "has a negative entry"),
+    "a negative label": (
+        {"input_ids": [[4, 5], [4, 5]], "labels": [[-100, 5], [-100, -1]]},
+        1,
+        "labels",
+        "has a negative entry",
+    ),
+    "no labels": ({"input_ids": [[4, 5], [4]], "labels": [[4, 5], None]}, 1, "labels", "is None"),
+    "too few labels": ({"input_ids": [[4, 5]] * 2, "labels": [[4, 5], [4]]}, 1, "labels", "has another length"),
+    "a long mask": (
+        {"input_ids": [[4, 5]] * 2, "completion_mask": [[0, 1], [0, 1, 1]]},
+        1,
+        "completion_mask",
+        "has another length than 'input_ids'",
+    ),
 }
 COLUMNS = {
     "other columns": ({"question": ["w1"], "answer": ["w2"]}, "none of the columns to train on, only .*'answer'"),
     "no answers": ({"prompt": ["w1"]}, "'prompt' and no 'completion'"),
-    "numbers": ({"text": [1, 2]}, "column 'text': holds int64; it must hold text or messages"),
+    "numbers": ({"text": [1, 2]}, "column 'text': holds int64; it must hold text"),
+    "lists of text": ({"messages": [["w1", "w2"]]}, "column 'messages': holds list of string; it must hold messages"),
+    "text as messages": ({"messages": ["w1"]}, "column 'messages': holds string; it must hold messages"),
+    "messages as text": ({"text": [GOOD]}, "column 'text': holds list; it must hold text"),
+    "other conversations": ({"conversations": [GOOD]}, r"\['content', 'role'\]; they must have 'from' and 'value'"),
+    "broken tokens": (
+        {"input_ids": [[4.0]]},
+        "column 'input_ids': holds list of float64; it must hold lists of whole numbers",
+    ),
     "other messages": (
         {"messages": [[{"speaker": "user", "text": "w1"}]]},
         r"its messages have \['speaker', 'text'\]",
@@ -54,7 +111,7 @@ COLUMNS = {
 PLACES = ["train_dataset", "validation_dataset", "eval_dataset", "eval_dataset['other']", "plain train_dataset"]
 
 
-def make_trainer(folder, place, dataset, **overrides):
+def make_trainer(folder, place, dataset, tokenizer=None, **overrides):
     data = {"train_dataset": make_rows(), "validation_dataset": make_rows(3)}
     if place == "plain train_dataset":
         data = {"train_dataset": dataset}
@@ -63,7 +120,7 @@ def make_trainer(folder, place, dataset, **overrides):
     else:
         data[place] = dataset
     return BilevelSFTSelfRefineTrainer(
-        make_model(), make_args(folder, **overrides), processing_class=make_tokenizer(), **data
+        make_model(), make_args(folder, **overrides), processing_class=tokenizer or make_tokenizer(), **data
     )
 
 
@@ -73,7 +130,7 @@ def test_cells(name, place, tmp_path, monkeypatch):
     columns, row, column, problem = BAD[name]
     monkeypatch.setattr(Dataset, "map", lambda *args, **kwargs: pytest.fail("the data is being prepared"))
     with pytest.raises(ValueError) as caught:
-        make_trainer(tmp_path, place, Dataset.from_dict(columns))
+        make_trainer(tmp_path, place, Dataset.from_dict(columns, on_mixed_types="use_json"))
     message = str(caught.value)
     assert message.startswith(f"`{place.removeprefix('plain ')}`, row {row}, column '{column}': {problem}")
     assert "\n" not in message
@@ -86,6 +143,69 @@ def test_columns(name, place, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
         make_trainer(tmp_path, place, Dataset.from_dict(columns))
     assert f"`{place.removeprefix('plain ')}`" in str(caught.value)
+
+
+STRICT = (
+    "{% for m in messages %}{% if m.role == 'narrator' %}{{ raise_exception('Unknown role:\\n' + m.role) }}{% endif %}"
+    "{{ '<u> ' + m.content + ' <eos>' }}{% endfor %}"
+)
+REFUSED = {
+    "role": (say("w1", "narrator"), "TemplateError: Unknown role: narrator"),
+    "content": (say(3), "TypeError: can only concatenate"),
+    "parts": (say([{"type": "text", "text": "w1"}]), "TypeError: can only concatenate"),
+    "tool call": (say(None, "assistant", tool_calls=[{"name": "w1"}]), "UndefinedError: 'dict object' has no"),
+}
+
+
+@pytest.mark.parametrize(("place", "name"), zip(PLACES, [*REFUSED, "role"]))
+def test_rows_that_the_chat_template_refuses(name, place, tmp_path):
+    message, problem = REFUSED[name]
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = STRICT
+    rows = [GOOD] * 20
+    rows[13] = [message, GOOD[1]]
+    with pytest.raises(ValueError) as caught:
+        dataset = Dataset.from_dict({"messages": rows}, on_mixed_types="use_json")
+        make_trainer(tmp_path, place, dataset, tokenizer, shuffle_dataset=True)
+    place = place.removeprefix("plain ")
+    assert str(caught.value).startswith(f"`{place}`, row 13, column 'messages': cannot be prepared: {problem}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_refused_row_is_the_users_where_others_have_weight_zero(packing, tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = STRICT
+    messages = [GOOD] * 3 + [[say("w1", "narrator")]] * 2
+    rows = Dataset.from_dict({"messages": messages, "weight": [0.0, 1.0, 1.0, 0.0, 1.0]})
+    settings = {"weight_column": "weight", "packing": packing, "max_length": 16}
+    with pytest.raises(ValueError, match="`train_dataset`, row 4, column 'messages': cannot be prepared: Templ"):
+        make_trainer(tmp_path, "train_dataset", rows, tokenizer, **settings)
+
+
+def test_the_preference_that_the_chat_template_refuses(tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = STRICT
+    rows = {"prompt": [GOOD[:1]] * 3, "chosen": [GOOD[1:]] * 3, "rejected": [GOOD[1:]] * 2 + [[say("w1", "narrator")]]}
+    with pytest.raises(ValueError, match="`validation_dataset`, row 2: cannot be prepared: TemplateError"):
+        make_trainer(tmp_path, "validation_dataset", Dataset.from_dict(rows), tokenizer, validation_loss="dpo")
+
+
+def test_errors_that_are_not_of_a_row_stay_as_they_are(tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="^Cannot use chat template functions"):
+        make_trainer(tmp_path, "train_dataset", make_conversations(), tokenizer)
+
+
+@pytest.mark.parametrize("place", ["train_dataset", "validation_dataset"])
+@pytest.mark.parametrize("packing", [False, True])
+def test_tokens_that_the_model_does_not_know(place, packing, tmp_path):
+    rows = Dataset.from_dict({"input_ids": [[4, 5, 6]] * 3 + [[4, 48, 6]] + [[4, 5, 6]] * 2})
+    with pytest.raises(
+        ValueError, match=f"row 3 of `{place}` has the token 48 in 'input_ids', and the model knows 48"
+    ):
+        make_trainer(tmp_path, place, rows, packing=packing, max_length=12)
 
 
 def test_a_bad_row_far_down_and_rows_that_are_left_out(tmp_path):
@@ -114,6 +234,20 @@ def test_messages_that_call_a_tool_need_no_content(tmp_path):
     call = [{"type": "function", "function": {"name": "w3", "arguments": {"w": "w4"}}}]
     rows = [{"messages": [say("w1"), say(None, "assistant", tool_calls=call), say("w5", "tool")]}] * 3
     make_trainer(tmp_path, "train_dataset", Dataset.from_list(rows))
+
+
+def test_what_trl_reads_is_not_refused(tmp_path):
+    call = {"type": "function", "function": {"name": "w3", "arguments": {"w": "w4", "n": 3}}}
+    parts = [{"type": "text", "text": "w1"}]
+    messages = [GOOD, [say(parts), say(None, "assistant", tool_calls=[call]), say("w5", "tool")]]
+    good = [
+        {"messages": messages, "tools": ["[]", None]},
+        {"text": ["w1 w2", "w3 w4"], "messages": ["w1", "w2"]},
+        {"input_ids": [[4, 5, 6]] * 2, "labels": [[-100, 5, 6]] * 2, "completion_mask": [[0, 1, 1]] * 2},
+        {"prompt": [GOOD, GOOD], "completion": [[say(parts, "assistant")], GOOD[1:]]},
+    ]
+    for columns in good:
+        make_trainer(tmp_path, "train_dataset", Dataset.from_dict(columns, on_mixed_types="use_json"))
 
 
 @pytest.mark.parametrize("make", [make_rows, make_pairs, make_conversations])
