@@ -76,7 +76,12 @@ class PolicyCard:
         rows = [("this folder", "**The trained policy**, as a plain causal language model")]
         if self.why_not_plain is not None:
             rows = [
-                ("this folder", "**The trained policy**, which `ValuePolicy` opens; it is not a plain causal LM"),
+                (
+                    "this folder",
+                    "**The trained policy**, which `ValuePolicy` opens; it is not a plain causal LM: "
+                    "`AutoModelForCausalLM` and `pipeline` know its model type, `boost_trl_value_policy`, once "
+                    "`from boost_trl import ValuePolicy` has run",
+                ),
                 ("why", self.why_not_plain),
             ]
         return [

@@ -15,6 +15,17 @@ from typing import Any
 import yaml
 
 
+@dataclasses.dataclass
+class EvaluationOptions:
+    """The option of transformers' that says whether there have to be rows to evaluate on.
+
+    Args:
+        eval_strategy (`str`, *optional*, defaults to `"no"`): `"no"`, `"steps"` or `"epoch"`.
+    """
+
+    eval_strategy: str = "no"
+
+
 def parse_own_options(own_types: Sequence[type], others: dict[str, str], arguments: Sequence[str], prog: str) -> tuple:
     """Instances of `own_types`, which check themselves, from the command line and its `--config`.
 

@@ -116,12 +116,13 @@ def check_early(arguments: list[str], prog: str) -> None:
     """Refuse at once what `make_parser` and `prepare` would refuse only after seconds of imports."""
     from trl import ModelConfig
 
-    from boost_trl.scripts.early_checks import check_names, parse_own_options
+    from boost_trl.scripts.early_checks import EvaluationOptions, check_names, parse_own_options
     from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 
-    own = (OfflineRLArguments, OfflineRLSettings, ModelConfig)
-    script_args, settings, model_args = parse_own_options(own, OTHER_OPTIONS, arguments, prog)
+    own = (OfflineRLArguments, OfflineRLSettings, ModelConfig, EvaluationOptions)
+    script_args, settings, model_args, evaluation = parse_own_options(own, OTHER_OPTIONS, arguments, prog)
     check_data_arguments(script_args, settings.method)
+    check_evaluation_data(script_args, settings.method, evaluation.eval_strategy)
     check_model_arguments(model_args)
     check_names(
         (model_args.model_name_or_path, settings.reference_model_name_or_path),
@@ -227,6 +228,25 @@ def check_data_arguments(script_args: OfflineRLArguments, method: str) -> None:
         share = getattr(script_args, name)
         if not 0 < share <= 1 or (share == 1 and not most):
             raise ValueError(f"`{name}` must lie in (0, {'1]' if most else '1)'}, got {share}")
+
+
+def check_evaluation_data(script_args: OfflineRLArguments, method: str, eval_strategy: str) -> None:
+    """Check that there can be rows to evaluate on, as far as that shows before any are read.
+
+    Raises:
+        ValueError: for a file, which has no split for it, with no other rows held out.
+    """
+    from boost_trl.scripts.row_files import type_of_file
+
+    holds_out = not script_args.has_validation and not (method == "vanilla" and script_args.train_task_frac == 1)
+    if eval_strategy not in ("steps", "epoch") or holds_out or script_args.eval_dataset_name is not None:
+        return
+    name, split = script_args.dataset_name, script_args.dataset_test_split
+    if split != "train" and type_of_file(name) is not None:
+        raise ValueError(
+            f"`eval_strategy` is {eval_strategy!r}, but {name} is a file, which has no split {split!r}: name held-out rows "
+            "in `eval_dataset_name`, or leave `eval_strategy` out"
+        )
 
 
 def load_datasets(script_args: OfflineRLArguments, method: str, evaluates: bool = False):

@@ -139,12 +139,13 @@ def check_early(arguments: list[str], prog: str) -> None:
     """Refuse at once what `make_parser` and `prepare` would refuse only after seconds of imports."""
     from trl import DatasetMixtureConfig, ModelConfig
 
-    from boost_trl.scripts.early_checks import check_names, parse_own_options
+    from boost_trl.scripts.early_checks import EvaluationOptions, check_names, parse_own_options
     from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
-    types = (SFTSelfRefineScriptArguments, ModelConfig, DatasetMixtureConfig, SFTSelfRefineSettings)
-    script_args, model_args, dataset_args, _ = parse_own_options(types, OTHER_OPTIONS, arguments, prog)
+    types = (SFTSelfRefineScriptArguments, ModelConfig, DatasetMixtureConfig, EvaluationOptions, SFTSelfRefineSettings)
+    script_args, model_args, dataset_args, evaluation, _ = parse_own_options(types, OTHER_OPTIONS, arguments, prog)
     check_dataset_is_named(script_args, dataset_args)
+    check_evaluation_data(script_args, dataset_args, evaluation.eval_strategy)
     datasets = () if dataset_args.datasets else (script_args.dataset_name,)
     check_names((model_args.model_name_or_path,), (*datasets, script_args.validation_dataset_name))
 
@@ -157,6 +158,27 @@ def check_dataset_is_named(script_args, dataset_args) -> None:
     """
     if not dataset_args.datasets and not script_args.dataset_name:
         raise ValueError("either `datasets` or `dataset_name` must be provided")
+
+
+def check_evaluation_data(script_args, dataset_args, eval_strategy: str) -> None:
+    """Check that there can be rows to evaluate on, as far as that shows before any are read.
+
+    Raises:
+        ValueError: for a file or a mixture, which have no split for it.
+    """
+    from boost_trl.scripts.row_files import type_of_file
+
+    split = script_args.dataset_test_split
+    if eval_strategy not in ("steps", "epoch") or split == "train":
+        return
+    if dataset_args.datasets and dataset_args.test_split_size is None:
+        where, remedy = f"`datasets` have no split {split!r}", "set `test_split_size`"
+    elif not dataset_args.datasets and type_of_file(script_args.dataset_name) is not None:
+        where = f"{script_args.dataset_name} is a file, which has no split {split!r}"
+        remedy = "name a folder or dataset that has one"
+    else:
+        return
+    raise ValueError(f"`eval_strategy` is {eval_strategy!r}, but {where}: {remedy}, or leave `eval_strategy` out")
 
 
 if __name__ == "__main__":

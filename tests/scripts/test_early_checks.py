@@ -10,6 +10,7 @@ import pytest
 from trl import DatasetMixtureConfig, ModelConfig
 
 from boost_trl.scripts import early_checks, offline_rl, sft_self_refine
+from boost_trl.scripts.early_checks import EvaluationOptions
 from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
@@ -19,12 +20,13 @@ SFT = "--model_name_or_path model --dataset_name rows.jsonl --output_dir out"
 PLAY = "--model_name_or_path model --environment twenty_questions"
 # What is parsed before heavy imports.
 OWN_TYPES = {
-    offline_rl: (offline_rl.OfflineRLArguments, OfflineRLSettings, ModelConfig),
+    offline_rl: (offline_rl.OfflineRLArguments, OfflineRLSettings, ModelConfig, EvaluationOptions),
     sft_self_refine: (
         sft_self_refine.SFTSelfRefineScriptArguments,
         ModelConfig,
         DatasetMixtureConfig,
         SFTSelfRefineSettings,
+        EvaluationOptions,
     ),
 }
 WRITE = f"{PLAY} --dataset rows.jsonl --output_path new.jsonl"
@@ -37,6 +39,7 @@ def folder(tmp_path_factory):
     (folder / "rows.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b", "reward": 1.0}) + "\n")
     (folder / "short.yaml").write_text("max_steps: 10\nlearning_rate: 1.0e-3\nlogging_steps: 1\n")
     (folder / "typo.yaml").write_text("learning_rate: 1.0e-3\nloging_steps: 1\n")
+    (folder / "evaluate.yaml").write_text("eval_strategy: epoch\nlearning_rate: 1.0e-3\n")
     (folder / "bad.yaml").write_text("a: [1\nb: {")
     return folder
 
@@ -64,6 +67,12 @@ def folder(tmp_path_factory):
         (f"offline-rl {TRAIN} --reference_model_name_or_path no/thing", "no model 'no/thing'"),
         ("offline-rl --dataset_name rows.jsonl", "`model_name_or_path` must be given"),
         (f"offline-rl {TRAIN} --beta much", "invalid float value: 'much'"),
+        (
+            f"offline-rl {TRAIN} --eval_strategy steps",
+            "rows.jsonl is a file, which has no split 'test': name held-out rows",
+        ),
+        (f"offline-rl {TRAIN} --config evaluate.yaml", "`eval_strategy` is 'epoch', but rows.jsonl is a file"),
+        (f"sft-self-refine {SFT} --eval_strategy steps", "`eval_strategy` is 'steps', but rows.jsonl is a file"),
         (f"sft-self-refine {SFT} --rho_inti 1", "did you mean `--rho_init`?"),
         (f"sft-self-refine {SFT} --rho_init 2", "`rho_init` must be in [0, 1), got 2.0"),
         (f"sft-self-refine {SFT} --selector best", "argument --selector: invalid choice: 'best'"),
@@ -117,3 +126,32 @@ def test_no_option_of_the_parser_is_refused(folder, monkeypatch, script, needed)
 def test_a_source_that_has_moved_stops_nothing():
     assert early_checks._field_names({"transformers/nowhere.py": "TrainingArguments"}) is None
     assert early_checks._field_names({"transformers/training_args.py": "Nothing"}) is None
+
+
+def test_evaluation_is_refused_only_where_there_are_no_rows_for_it():
+    rl, sft = offline_rl.OfflineRLArguments, sft_self_refine.SFTSelfRefineScriptArguments
+    rows = {"dataset_name": "rows.jsonl"}
+    validated = {**rows, "validation_dataset_name": "rows.jsonl"}
+    for options, method, strategy in (
+        (validated, "boost", "no"),
+        ({**validated, "eval_dataset_name": "rows.jsonl"}, "boost", "steps"),
+        ({**validated, "dataset_test_split": "train"}, "boost", "steps"),
+        ({**validated, "dataset_name": "hub/rows"}, "boost", "steps"),
+        (rows, "boost", "steps"),  # the split by category holds rows out
+        (rows, "vanilla", "steps"),
+    ):
+        offline_rl.check_evaluation_data(rl(**options), method, strategy)
+    with pytest.raises(ValueError, match="has no split 'test'"):
+        offline_rl.check_evaluation_data(rl(**rows, train_task_frac=1.0), "vanilla", "steps")
+    mixture = DatasetMixtureConfig(datasets=[{"path": "hub/rows"}])
+    halves = DatasetMixtureConfig(datasets=[{"path": "hub/rows"}], test_split_size=0.5)
+    for options, data, strategy in (
+        (rows, DatasetMixtureConfig(), "no"),
+        ({**rows, "dataset_test_split": "train"}, DatasetMixtureConfig(), "steps"),
+        ({"dataset_name": "hub/rows"}, DatasetMixtureConfig(), "steps"),
+        ({}, mixture, "no"),
+        ({}, halves, "steps"),
+    ):
+        sft_self_refine.check_evaluation_data(sft(**options), data, strategy)
+    with pytest.raises(ValueError, match="`datasets` have no split 'test': set `test_split_size`"):
+        sft_self_refine.check_evaluation_data(sft(), mixture, "steps")

@@ -141,6 +141,9 @@ for folder in sys.argv[1:]:
         pipeline("text-generation", folder, device="cpu")
     except ValueError as error:
         print("model type `boost_trl_value_policy`" in str(error))
+from boost_trl import ValuePolicy
+for folder in sys.argv[1:]:
+    print(isinstance(pipeline("text-generation", folder, device="cpu").model, ValuePolicy))
 """
 
 
@@ -160,13 +163,14 @@ def test_a_policy_that_does_not_fold_is_no_plain_model_and_says_so(
     for folder in folders:
         card = ModelCard.load(folder / "README.md")
         assert card.data.pipeline_tag is None and card.data.library_name == "boost_trl"
+        assert "once `from boost_trl import ValuePolicy` has run" in card.text
         # Here boost_trl is imported.
         model, read = opened_by_pipeline(folder)
         assert isinstance(model, ValuePolicy) and read == ids
         torch.testing.assert_close(log_probabilities(model), log_probabilities(trainer.policy()), rtol=0, atol=1e-5)
     command = [sys.executable, "-c", OPEN_WITHOUT_BOOST_TRL, *folders]
     opened = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert opened.splitlines() == [str(ids), "True"] * 2
+    assert opened.splitlines() == [str(ids), "True"] * 2 + ["True"] * 2  # as the card says
 
 
 @pytest.mark.parametrize("algorithm", ["mc", "ilql"])
