@@ -6,11 +6,12 @@ a text-only episode is over, and what it earned by its own words.
 
 import hashlib
 import json
+import logging
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 from datasets import Dataset
@@ -28,6 +29,9 @@ from .synthetic_rules import Message, OffersSyntheticRules, SyntheticRules, Text
 
 
 __all__ = ["OffersSyntheticRules", "SyntheticRules", "TextOutcome", "generate_synthetic"]
+
+
+logger = logging.getLogger(__name__)
 
 
 def generate_synthetic(
@@ -50,7 +54,7 @@ def generate_synthetic(
 
     The model writes observation and action in turn until the rules call the episode over. Each turn is conditioned on
     an example trajectory, drawn from the other rows, and on the history so far. What does not fit the model's context is
-    left out: first the example, then the oldest turns.
+    left out: first the example, then the oldest turns. `tools` and `chat_template_kwargs` that all rows share are rendered too.
 
     Args:
         model (`PreTrainedModel`): the language model that will be fine-tuned; it plays both roles.
@@ -81,7 +85,7 @@ def generate_synthetic(
     _check_options(prompt_style, max_turns, temperature)
     env = make_env(env) if isinstance(env, str) else env
     rules = rules_of(env)
-    seeds = _seed_rows(dataset, prompt_style)
+    seeds = _seed_rows(dataset, rules, prompt_style)
     if isinstance(env, Environment):
         check_rows_fit(env, dataset, "dataset")
     self_play = _SelfPlay(
@@ -96,6 +100,7 @@ def generate_synthetic(
         generation_config=GenerationConfig(
             do_sample=True, temperature=temperature, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens
         ),
+        chat_template_kwargs=_template_arguments(dataset),
     )
     settings = self_play.settings(getattr(env, "name", None)) | {"batch_size": batch_size}
     file = None
@@ -140,21 +145,36 @@ class _SeedRow(NamedTuple):
         return [*self.messages, arguments] if any(arguments.values()) else self.messages
 
 
-def _seed_rows(dataset: Dataset, prompt_style: str) -> list[_SeedRow]:
+def _seed_rows(dataset: Dataset, rules: SyntheticRules, prompt_style: str) -> list[_SeedRow]:
     seeds = []
     for index, row in enumerate(dataset):
         messages = [{"role": m["role"], "content": m["content"]} for m in to_trajectory(row, index)["messages"]]
         task = task_of_row(row, index, "dataset")
-        if task is None and prompt_style == "paper":
-            raise ValueError(
-                f"dataset, row {index}, column `task`: is missing; the environment's role prompt needs it"
-            )
+        if prompt_style == "paper":
+            _check_prompt(rules, task, f"dataset, row {index}, column `task`")
         columns = {"category": row.get("category"), "task": row.get("task")}
         columns |= {column: row[column] for column in template_arguments.COLUMNS if column in row}
         seeds.append(_SeedRow(messages, task, columns))
     if not seeds:
         raise ValueError("dataset is empty: there is no trajectory to continue")
     return seeds
+
+
+def _check_prompt(rules: SyntheticRules, task: Task | None, where: str) -> None:
+    if task is None:
+        raise ValueError(f"{where}: is missing; the environment's role prompt needs it")
+    try:
+        rules.environment_prompt(task)
+    except Exception as error:  # rules of others raise what they like at a task that is not theirs
+        raise ValueError(f"{where}: the environment's role prompt cannot be written for it: {error}") from error
+
+
+def _template_arguments(dataset: Dataset) -> dict[str, Any]:
+    """The rows' common arguments of the chat template; none, with a warning, where they differ."""
+    shared = template_arguments.shared_template_arguments(dataset)
+    if shared is None:
+        logger.warning("dataset: rows differ in `tools` or `chat_template_kwargs`, so the model reads neither of them")
+    return shared or {}
 
 
 @dataclass(frozen=True)
@@ -170,6 +190,7 @@ class _SelfPlay:
     seed: int
     max_turns: int
     generation_config: GenerationConfig
+    chat_template_kwargs: dict[str, Any]
 
     def write(self, indices: range) -> list[dict[str, Any]]:
         """The synthetic rows of `indices`: a batch, whose episodes are written turn by turn together."""
@@ -213,6 +234,7 @@ class _SelfPlay:
             seed=seed,
             role=role,
             multiline=self._multiline,
+            chat_template_kwargs=self.chat_template_kwargs,
         )
 
     def _episode(self, index: int, draw: random.Random) -> "_Episode":
@@ -220,13 +242,14 @@ class _SelfPlay:
         if self.example and len(self.seeds) > 1:
             other = draw.randrange(len(self.seeds) - 1)
             shown = self.seeds[other + (other >= index)].messages
-        return _Episode(self.seeds[index], index, shown, self.rules, self.prompt_style, self.tokenizer)
+        render = partial(self.tokenizer.apply_chat_template, tokenize=False, **self.chat_template_kwargs)
+        return _Episode(self.seeds[index], index, shown, self.rules, self.prompt_style, render)
 
 
 class _Episode:
     """One episode that the model writes."""
 
-    def __init__(self, seed_row, index, example, rules, prompt_style, tokenizer):
+    def __init__(self, seed_row, index, example, rules, prompt_style, render):
         self.seed_row, self.index, self.rules = seed_row, index, rules
         self.messages: list[Message] = seed_row.prefix
         self.over = rules.is_terminal(self.messages)
@@ -237,7 +260,7 @@ class _Episode:
             for role, prompt in (("assistant", rules.agent_prompt), ("user", rules.environment_prompt)):
                 self._system[role] = {"role": "system", "content": prompt(seed_row.task) + lines}
         elif example is not None:
-            self._context = _rendered_example(tokenizer, example)
+            self._context = _rendered_example(render, example)
 
     def prompt(self, role: str) -> tuple[list[Message], str]:
         """Conversation and context from which the turn of `role` is written."""
@@ -277,16 +300,16 @@ def _write_turns(policy: GenerationPolicy, episodes: list[_Episode], limit: int)
             episode.add(policy.role, reply, limit)
 
 
-def _rendered_example(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
+def _rendered_example(render: Callable[..., str], messages: list[Message]) -> str:
     """The example as the template writes it.
 
     Where a template opens turns with nothing, only their order tells whose turn it is, and the first observation of
     the history would read as the answer to an example's last action: that action is left out.
     """
-    opening = tokenizer.apply_chat_template(messages[:1], tokenize=False)
+    opening = render(messages[:1], tools=None)
     if opening.startswith(messages[0]["content"]) and messages[-1]["role"] == "assistant":
         messages = messages[:-1]
-    return tokenizer.apply_chat_template(messages, tokenize=False)
+    return render(messages)
 
 
 def _transcript(messages: Sequence[Message]) -> str:

@@ -10,6 +10,8 @@ from boost_trl import generate_synthetic, rollout
 from boost_trl.data.chat_templates import PLAIN_CHAT_TEMPLATE
 from boost_trl.data.trajectories import validate_trajectories
 from boost_trl.environments.synthetic import SyntheticRules, TextOutcome
+from boost_trl.environments.twenty_questions.environment import TwentyQuestions
+from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
 
 
 class GuessRules:
@@ -128,6 +130,24 @@ def test_what_the_rows_pass_to_the_chat_template_stays_with_them(rows):
     validate_trajectories(synthetic)
     assert synthetic["tools"][:] == [[tool] for tool in tools] and synthetic["chat_template_kwargs"][:] == arguments
     assert len(concatenate_datasets([rows, synthetic])) == 8
+
+
+def test_the_model_reads_what_the_rows_pass_to_the_chat_template(rows, caplog):
+    model, tokenizer = author_model("{% if tools %}{{ tools[0]['name'] }}{% endif %}" + CHATML)
+    everyone = rows.add_column("tools", ['[{"name": "TOOL"}]'] * 4)
+    written = [synthesize(model, tokenizer, table)["messages"][:] for table in (rows, everyone)]
+    assert written[0] == written[1]
+    without, with_tools = model.prompts[: len(model.prompts) // 2], model.prompts[len(model.prompts) // 2 :]
+    for bare, told in zip(sum(without, []), sum(with_tools, [])):
+        # Once in the example's system turn and once in the history's.
+        assert told.count("TOOL") == 2 and told.replace("TOOL", "") == bare
+    model.prompts.clear()
+    assert not caplog.records
+    synthesize(model, tokenizer, rows.add_column("tools", ['[{"name": "TOOL"}]', None] * 2))
+    assert "TOOL" not in str(model.prompts)
+    assert [record.message for record in caplog.records] == [
+        "dataset: rows differ in `tools` or `chat_template_kwargs`, so the model reads neither of them"
+    ]
 
 
 def test_the_environments_own_answers_play_no_part(rows):
@@ -284,6 +304,11 @@ def test_bad_input_is_named(rows):
         synthesize(model, tokenizer, rows, max_turns=0)
     with pytest.raises(ValueError, match="row 0, column `task`"):
         synthesize(model, tokenizer, rows.remove_columns("task"), prompt_style="paper")
+    world = TwentyQuestions("full")
+    foreign = offline_trajectories(world, 1).to_list()
+    foreign[0]["task"]["id"] = "bear"
+    with pytest.raises(ValueError, match="dataset, row 0, column `task`: .*no item 'bear'; ids look like 'Sports/"):
+        synthesize(model, tokenizer, Dataset.from_list(foreign), world, prompt_style="paper")
     with pytest.raises(ValueError, match="row 0, column `rewards`"):
         synthesize(model, tokenizer, Dataset.from_list([{"messages": rows[0]["messages"], "rewards": [1.0, 2.0]}]))
     with pytest.raises(ValueError, match="empty"):

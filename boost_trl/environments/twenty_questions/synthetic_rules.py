@@ -36,6 +36,8 @@ class TwentyQuestionsRules:
         return AGENT_PROMPT
 
     def environment_prompt(self, task: Task) -> str:
+        if task.id not in self.world.index_of:
+            raise ValueError(f"the world has no item {task.id!r}; ids look like {self.world.items[0].id!r}")
         return environment_prompt(self.world.items[self.world.index_of[task.id]].names[0])
 
     def is_terminal(self, messages: list[dict[str, Any]]) -> bool:
