@@ -9,7 +9,6 @@ truncation and cut with it.
 import logging
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -93,32 +92,9 @@ def check_prefix_property(
 
 def _tokenize_one(row, input_ids, mask, tokenizer, max_length, discount, discount_level):
     """The arrays of one checked row, or `None` when no whole action fits into `max_length`."""
-    messages, rewards = row["messages"], row["rewards"]
-    input_ids, mask = np.asarray(input_ids, dtype=np.int32), np.asarray(mask, dtype=np.int8)
-    turns = _runs(mask)
-    if len(turns) != len(rewards):
-        raise ValueError(
-            f"the chat template marks {len(turns)} assistant spans for {len(rewards)} assistant turns; "
-            "each turn's end marker must be inside its `{% generation %}` block and turns must not touch"
-        )
-    # Nothing precedes the first token, so it has no state and cannot be learned.
-    turns = [(max(start, 1), end) for start, end in turns]
-    if any(start >= end for start, end in turns):
-        raise ValueError("an assistant turn renders to no token after the first one of the episode")
-
-    positions = np.concatenate([np.arange(start, end) for start, end in turns])
-    last_of_turn = np.array(list(accumulate(end - start for start, end in turns))) - 1
-    token_rewards = np.zeros(len(positions))
-    token_rewards[last_of_turn] = rewards
-    if discount_level == "token":
-        discounts = np.full(len(positions), discount)
-        returns = returns_to_go(torch.from_numpy(token_rewards), discount).numpy()
-    else:
-        discounts = np.ones(len(positions))
-        discounts[last_of_turn] = discount
-        turn_returns = returns_to_go(torch.tensor(rewards, dtype=torch.float64), discount).numpy()
-        returns = np.repeat(turn_returns, [end - start for start, end in turns])
-
+    input_ids = np.asarray(input_ids, dtype=np.int32)
+    turns = _turns(np.asarray(mask, dtype=np.int8), len(row["rewards"]))
+    rewards, returns, discounts = _rewards_of_tokens(turns, row["rewards"], discount, discount_level)
     kept = sum(end <= max_length for _, end in turns)
     if kept == 0:
         return None
@@ -132,23 +108,59 @@ def _tokenize_one(row, input_ids, mask, tokenizer, max_length, discount, discoun
         bootstrap = end_of_action - 1
     elif not row["terminated"]:
         bootstrap = end_of_action - 1
-        if messages[-1]["role"] != "assistant":
-            prompted = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, return_dict=True, **template_arguments(row)
-            )
-            prompted = np.asarray(prompted["input_ids"], dtype=np.int32)
+        if row["messages"][-1]["role"] != "assistant":
+            prompted = _ids_with_generation_prompt(tokenizer, row)
             if len(prompted) <= max_length:
                 input_ids, length = prompted, len(prompted)
                 bootstrap = length - 1
-    num_actions = last_of_turn[kept - 1] + 1
+    positions = np.concatenate([np.arange(start, end) for start, end in turns[:kept]])
     return TokenizedTrajectory(
         input_ids=input_ids[:length],
-        action_positions=positions[:num_actions],
-        rewards=token_rewards[:num_actions],
-        returns=returns[:num_actions],
-        discounts=discounts[:num_actions],
+        action_positions=positions,
+        rewards=rewards[: len(positions)],
+        returns=returns[: len(positions)],
+        discounts=discounts[: len(positions)],
         bootstrap_position=bootstrap,
     )
+
+
+def _turns(mask: np.ndarray, num_turns: int) -> list[tuple[int, int]]:
+    """Half-open intervals of the action tokens of each turn."""
+    turns = _runs(mask)
+    if len(turns) != num_turns:
+        raise ValueError(
+            f"the chat template marks {len(turns)} assistant spans for {num_turns} assistant turns; "
+            "each turn's end marker must be inside its `{% generation %}` block and turns must not touch"
+        )
+    # Nothing precedes the first token, so it has no state and cannot be learned.
+    turns = [(max(start, 1), end) for start, end in turns]
+    if any(start >= end for start, end in turns):
+        raise ValueError("an assistant turn renders to no token after the first one of the episode")
+    return turns
+
+
+def _rewards_of_tokens(
+    turns: list[tuple[int, int]], rewards: list[float], discount: float, discount_level: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rewards, returns and discounts of the action tokens, (T,) each, from the rewards of the turns."""
+    lengths = [end - start for start, end in turns]
+    last_of_turn = np.cumsum(lengths) - 1
+    token_rewards = np.zeros(sum(lengths))
+    token_rewards[last_of_turn] = rewards
+    if discount_level == "token":
+        discounts = np.full(len(token_rewards), discount)
+        return token_rewards, returns_to_go(torch.from_numpy(token_rewards), discount).numpy(), discounts
+    discounts = np.ones(len(token_rewards))
+    discounts[last_of_turn] = discount
+    turn_returns = returns_to_go(torch.tensor(rewards, dtype=torch.float64), discount).numpy()
+    return token_rewards, np.repeat(turn_returns, lengths), discounts
+
+
+def _ids_with_generation_prompt(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> np.ndarray:
+    rendered = tokenizer.apply_chat_template(
+        row["messages"], add_generation_prompt=True, return_dict=True, **template_arguments(row)
+    )
+    return np.asarray(rendered["input_ids"], dtype=np.int32)
 
 
 def tokenize_trajectories(
