@@ -55,7 +55,7 @@ from boost_trl.trainer.offline_rl.example_weights import collapse_warning, weigh
 from boost_trl.trainer.offline_rl.metrics import RunningMeans, add_losses, gradient_norms
 from boost_trl.trainer.offline_rl.optimizer_batch import OptimizerBatch, bilevel_batch, mixed_batch
 from boost_trl.trainer.offline_rl.parameter_groups import FrozenGroups, freeze_all_but, synchronize_primary
-from boost_trl.trainer.offline_rl.reweighter import TrajectoryReweighter, fit_reweighting_head, new_reweighting_head
+from boost_trl.trainer.offline_rl.reweighter import TrajectoryReweighter, fitted_reweighting_head, new_reweighting_head
 from boost_trl.trainer.offline_rl.schedule import BilevelSchedule, Phase, check_iterations
 from boost_trl.trainer.offline_rl.token_losses import sum_by_trajectory
 from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights, check_folds, score_rows
@@ -205,8 +205,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             # Every process did the same work; the last digits may still differ between devices.
             validated = broadcast_object_list([validated])[0]
         self.validated = validated
-        self._fitted_head = new_reweighting_head(embeddings, args)
-        fit_reweighting_head(self._fitted_head, embeddings, validated.log_weights(), seed=args.seed)
+        self._fitted_head = fitted_reweighting_head(embeddings, validated.log_weights(), args)
         if args.should_save:
             validated.save_report(Path(args.output_dir))
         if self.is_world_process_zero():
@@ -256,12 +255,10 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         if self.args.method != "validated":
             return super()._get_train_sampler(train_dataset)
         args, processes = self.args, self.accelerator.num_processes
+        size = self._train_batch_size * (1 if self.accelerator.split_batches else processes)
+        last = "dropped" if args.dataloader_drop_last else "filled" if processes > 1 else "short"
         self._mixed_batches = MixedBatchSampler(
-            self._weighted_batches,
-            self.data.num_training,
-            micro_batch_size=self._train_batch_size * (1 if self.accelerator.split_batches else processes),
-            accumulation_steps=args.gradient_accumulation_steps,
-            last="dropped" if args.dataloader_drop_last else "filled" if processes > 1 else "short",
+            self._weighted_batches, self.data.num_training, size, args.gradient_accumulation_steps, last
         )
         return self._mixed_batches
 

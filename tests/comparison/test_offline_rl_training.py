@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 
 from boost_trl import BilevelOfflineRLConfig
@@ -64,7 +65,7 @@ def test_every_method_trains_on_the_rows_it_should(name, experiment, args, tmp_p
     weights = np.asarray(trainer.example_weights()["weight"])
     if name != "validated":  # whose cross-validation may well choose uniform weights here
         assert (np.ptp(weights) > 0) == (name in ("bilevel", "boost"))
-    assert (auc_of_planted_truth(trainer, weights) is None) == (np.ptp(weights) == 0)
+    assert (auc_of_planted_truth(rows, weights) is None) == (np.ptp(weights) == 0)
     # One normalisation for all rows, so that their losses and β can be compared.
     assert trainer.model.primary.config.return_scale == pytest.approx(
         experiment.return_normalization(experiment.make_model(), trainer.args)[1]
@@ -78,6 +79,15 @@ def test_two_stages_are_pool_then_validation_in_the_proportion_of_the_phases(exp
     batches = [is_validation[batch["index"].numpy()] for batch in trainer.get_train_dataloader()]
     assert [batch.all() for batch in batches] == [False] * 4 + [True] * 2
     assert not np.concatenate(batches[:4]).any()
+
+
+def test_a_method_that_was_killed_while_it_played_is_not_trained_on(experiment, args, tmp_path):
+    args.save_strategy, args.save_steps = "steps", 6
+    once = train_method(METHODS["validated"], experiment, args, tmp_path)
+    again = train_method(METHODS["validated"], experiment, args, tmp_path)
+    assert again.state.global_step == 6
+    for name, value in once.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
 
 
 def test_rows_of_other_formats_are_brought_into_common_columns(experiment):

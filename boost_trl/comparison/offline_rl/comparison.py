@@ -115,8 +115,11 @@ class OfflineRLComparison(Comparison):
             trainer.push_to_hub()
         if method.name == self.drawn and PartialState().is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            draw_weights_by_kind(trainer, folder / PICTURES[0])
-            result.metrics["distance_correlation"] = draw_weight_against_distance(trainer, folder / PICTURES[1])
+            weights, embeddings = trainer.example_weights(), trainer.reweighter.embeddings.numpy()
+            draw_weights_by_kind(trainer.data.train_dataset, weights, folder / PICTURES[0])
+            result.metrics["distance_correlation"] = draw_weight_against_distance(
+                weights, embeddings, folder / PICTURES[1]
+            )
         del trainer
         clear_device_cache(garbage_collection=True)
         return result
@@ -131,7 +134,7 @@ class OfflineRLComparison(Comparison):
             setting=cell.setting,
             effective_sample_size=effective_sample_size(weights),
             num_rows=len(weights),
-            weights_auc=auc_of_planted_truth(trainer, weights),
+            weights_auc=auc_of_planted_truth(trainer.data.train_dataset, weights),
             eval_loss=trainer.evaluate()["eval_loss"],
             seconds=seconds,
             metrics={

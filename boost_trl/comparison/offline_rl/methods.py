@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
-from torch.utils.data import DataLoader
 
 from boost_trl.comparison.cells import Method
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
@@ -20,23 +19,15 @@ class TwoStageTrainer(BilevelOfflineRLTrainer):
     """Trains on the pool first and on the validation rows at its end after that, under one learning-rate schedule, in
     the proportion K_ψ : K_θ of the bilevel methods' updates."""
 
-    def get_train_dataloader(self) -> DataLoader:
-        args = self.args
-        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * self.accelerator.num_processes
+    def _get_train_sampler(self, train_dataset=None) -> list[int]:
+        args, batch = self.args, self.get_total_train_batch_size(self.args)
         first = round(args.max_steps * args.auxiliary_steps / (args.auxiliary_steps + args.primary_steps))
         in_pool = self.data.train_dataset["is_validation"].index(True)
         pool = torch.from_numpy(self.data.training.original_row < in_pool).nonzero()[:, 0].tolist()
         validation = torch.from_numpy(self.data.training.original_row >= in_pool).nonzero()[:, 0].tolist()
         order = [pool[i] for i in EndlessSampler(len(pool), args.seed).take(first * batch)]
         rest = (args.max_steps - first) * batch
-        order += [validation[i] for i in EndlessSampler(len(validation), args.seed + 1).take(rest)]
-        loader = DataLoader(
-            self.train_dataset,
-            batch_size=args.per_device_train_batch_size,
-            sampler=order,
-            collate_fn=self.data_collator,
-        )
-        return self.accelerator.prepare(loader)
+        return order + [validation[i] for i in EndlessSampler(len(validation), args.seed + 1).take(rest)]
 
 
 def _pool(experiment: OfflineRLExperiment, args: BilevelOfflineRLConfig) -> Dataset:

@@ -3,30 +3,34 @@
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
 
 from boost_trl.analysis.weights import distance_to_nearest, pearson, relative_weight_change
 from boost_trl.comparison.pictures import figure
-from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 
 
 PICTURES = ("weights_by_kind.png", "weight_against_distance.png")
 
 
-def kinds_of_rows(trainer: BilevelOfflineRLTrainer) -> np.ndarray:
+def kinds_of_rows(rows: Dataset) -> np.ndarray:
     """`offline`, the kind of planted noise, or `synthetic`, for every training row."""
-    dataset = trainer.data.train_dataset
     return np.array(
         [
             "synthetic" if source == "synthetic" else (kind or "noise") if is_noise else "offline"
-            for source, is_noise, kind in zip(dataset["source"], dataset["is_noise"], dataset["noise_kind"])
+            for source, is_noise, kind in zip(rows["source"], rows["is_noise"], rows["noise_kind"])
         ]
     )
 
 
-def draw_weights_by_kind(trainer: BilevelOfflineRLTrainer, path: Path) -> None:
-    """Relative weight change of every training row, by source and kind of noise."""
-    change = relative_weight_change(trainer.example_weights()["weight"])
-    kinds = kinds_of_rows(trainer)
+def draw_weights_by_kind(rows: Dataset, weights: Dataset, path: Path) -> None:
+    """Relative weight change of every training row, by source and kind of noise.
+
+    Args:
+        rows (`Dataset`): training rows.
+        weights (`Dataset`): their [`~BilevelOfflineRLTrainer.example_weights`].
+        path (`Path`): of the picture.
+    """
+    change, kinds = relative_weight_change(weights["weight"]), kinds_of_rows(rows)
     names = ["offline", *sorted({*kinds} - {"offline", "synthetic"}), "synthetic"]
     names = [name for name in names if (kinds == name).any()]
     with figure(path, figsize=(1.5 + 1.6 * len(names), 4)) as (_, axes):
@@ -37,12 +41,17 @@ def draw_weights_by_kind(trainer: BilevelOfflineRLTrainer, path: Path) -> None:
         axes.set_title("Learned weights by kind of row")
 
 
-def draw_weight_against_distance(trainer: BilevelOfflineRLTrainer, path: Path) -> float | None:
-    """Relative weight change of every synthetic row against its distance to the offline rows; returns Pearson's r."""
-    used = trainer.data.training.original_row
-    change = relative_weight_change(trainer.example_weights()["weight"])[used]
-    is_synthetic = (np.asarray(trainer.data.train_dataset["source"]) == "synthetic")[used]
-    embeddings = trainer.reweighter.embeddings.numpy()
+def draw_weight_against_distance(weights: Dataset, embeddings: np.ndarray, path: Path) -> float | None:
+    """Relative weight change of every synthetic row against its distance to the offline rows; returns Pearson's r.
+
+    Args:
+        weights (`Dataset`): [`~BilevelOfflineRLTrainer.example_weights`].
+        embeddings (`np.ndarray` of shape `(N, d)`): of the rows among them that are used.
+        path (`Path`): of the picture.
+    """
+    used = np.array([score is not None for score in weights["score"]])
+    change = relative_weight_change(weights["weight"])[used]
+    is_synthetic = (np.asarray(weights["source"]) == "synthetic")[used]
     distance = distance_to_nearest(embeddings[is_synthetic], embeddings[~is_synthetic])
     correlation = pearson(distance, change[is_synthetic])
     with figure(path, figsize=(5.5, 4)) as (_, axes):

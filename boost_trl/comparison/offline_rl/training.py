@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
 from transformers import PrinterCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.methods import OfflineRLMethod
@@ -43,23 +43,18 @@ def train_method(
     if args.disable_tqdm:
         trainer.remove_callback(PrinterCallback)
     checkpoint = last_whole_checkpoint(folder, trainer.why_incomplete)
-    if checkpoint is not None and Path(checkpoint).name == f"{PREFIX_CHECKPOINT_DIR}-{args.max_steps}":
-        # Killed while it played. `train` would make one update more.
-        trainer._load_from_checkpoint(checkpoint)
-        trainer.use_averaged_parameters()
-    else:
-        trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)  # no update more, where it was killed while it played
     if args.push_to_hub or args.save_strategy != "no":
         # Before games are played: an environment that fails must not cost the training.
         trainer.save_model()
     return trainer
 
 
-def auc_of_planted_truth(trainer: BilevelOfflineRLTrainer, weights: np.ndarray) -> float | None:
-    """AUC of the weights as a test for good offline rows against planted noise; `None` for constant weights or without
-    noise.
+def auc_of_planted_truth(rows: Dataset, weights: np.ndarray) -> float | None:
+    """AUC of the weights (N,) of training rows as a test for good offline rows against planted noise; `None` for constant
+    weights or without noise.
 
     Synthetic rows are left out: nobody knows which of them are good.
     """
-    offline = np.asarray(trainer.data.train_dataset["source"]) == "offline"
-    return weights_auc(weights[offline], ~np.asarray(trainer.data.train_dataset["is_noise"])[offline])
+    offline = np.asarray(rows["source"]) == "offline"
+    return weights_auc(weights[offline], ~np.asarray(rows["is_noise"])[offline])

@@ -22,6 +22,30 @@ def new_reweighting_head(embeddings: torch.Tensor, args: BilevelOfflineRLConfig)
     return head
 
 
+def fitted_reweighting_head(
+    embeddings: torch.Tensor, log_weights: np.ndarray, args: BilevelOfflineRLConfig, steps: int = 400
+) -> ReweightingHead:
+    """w_φ fitted by least squares to given log-weights, so that the softmax of its scores weighs rows that were never
+    scored.
+
+    Args:
+        embeddings (`torch.Tensor` of shape `(N, d)`): of the scored rows.
+        log_weights (`np.ndarray` of shape `(N,)`): ln w with mean zero; only differences matter.
+        args (`BilevelOfflineRLConfig`): the head, and the seed of the batches.
+        steps (`int`, *optional*, defaults to 400): updates of up to 256 rows.
+    """
+    head, targets = new_reweighting_head(embeddings, args), torch.from_numpy(log_weights).float()
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(args.seed)
+    for step in range(steps):
+        rows = torch.randint(len(targets), (min(256, len(targets)),), generator=generator)
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
+        (head(embeddings[rows]) - targets[rows]).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return head
+
+
 class TrajectoryReweighter:
     """φ over cached trajectory embeddings, with its own Adam. It lives outside the wrapped model, equal on all processes.
 
@@ -62,27 +86,3 @@ class TrajectoryReweighter:
         objective.backward()
         self.optimizer.step()
         return objective.item()
-
-
-def fit_reweighting_head(
-    head: ReweightingHead, embeddings: torch.Tensor, targets: np.ndarray, *, seed: int, steps: int = 400
-) -> None:
-    """Fit w_φ in place to the log-weights of scored rows by least squares, so that the softmax of its scores weighs rows
-    that were never scored.
-
-    Args:
-        head (`ReweightingHead`): with its standardisation.
-        embeddings (`torch.Tensor` of shape `(N, d)`): of the scored rows.
-        targets (`np.ndarray` of shape `(N,)`): ln w with mean zero; only differences matter.
-        seed (`int`): of the batches.
-        steps (`int`, *optional*, defaults to 400): updates of up to 256 rows.
-    """
-    targets = torch.from_numpy(targets).float()
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.01)
-    generator = torch.Generator().manual_seed(seed)
-    for step in range(steps):
-        rows = torch.randint(len(targets), (min(256, len(targets)),), generator=generator)
-        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
-        (head(embeddings[rows]) - targets[rows]).square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()

@@ -58,7 +58,7 @@ class ValuePolicyTrainer(Trainer):
     Args:
         model (`PolicyWithValueHeads`): what is trained.
         args (`BilevelOfflineRLConfig`): configuration.
-        data (`TrainingData`): training and validation rows.
+        data (`TrainingData`): training and validation rows, as the datasets have them and tokenised; an attribute.
         eval_dataset, environment, eval_tasks, kwargs: as of [`BilevelOfflineRLTrainer`] and `Trainer`.
     """
 

@@ -71,7 +71,6 @@ class MixedBatchSampler(Sampler[int]):
         self,
         batches: Callable[[], WeightedBatches],
         num_rows: int,
-        *,
         micro_batch_size: int,
         accumulation_steps: int,
         last: str,

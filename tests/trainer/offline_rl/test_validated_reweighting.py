@@ -354,7 +354,7 @@ def test_scoring_costs_at_most_three_times_the_training(make_trainer, tiny_token
         return result
 
     monkeypatch.setattr(bilevel_offline_rl_trainer, "score_rows", counted_scoring)
-    monkeypatch.setattr(bilevel_offline_rl_trainer, "fit_reweighting_head", lambda *args, **options: None)
+    monkeypatch.setattr(bilevel_offline_rl_trainer, "fitted_reweighting_head", lambda *args, **options: None)
     with FlopCounterMode(**count) as everything:
         trainer.train()
     scoring, training = costs[0], everything.get_total_flops() - costs[0]
