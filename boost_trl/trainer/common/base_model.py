@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
@@ -10,13 +11,14 @@ from boost_trl.models.hidden_states import base_causal_lm
 from boost_trl.models.model_fingerprint import model_fingerprint
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.checkpoints import SETTINGS_NAME
-from boost_trl.trainer.common.engines import gathered
+from boost_trl.trainer.common.engines import gathered, is_partitioned
 
 
 def base_model_record(model: nn.Module, *, without_trained_modules: bool = False) -> dict[str, str]:
     """Record of the model as it is before training, for its checkpoints; made in seconds for 8 billion parameters.
 
-    All processes have to ask for it together, and get the same. Under FSDP only the main one may have loaded the weights.
+    All processes have to ask for it together, and get the same. The main one reads the weights, which under FSDP
+    the others may not have; of a partitioned model all have pieces.
 
     Args:
         model (`nn.Module`): a causal LM or a `PeftModel` around one, whole or partitioned by ZeRO-3.
@@ -25,7 +27,9 @@ def base_model_record(model: nn.Module, *, without_trained_modules: bool = False
     Returns:
         `dict`: `name` and `fingerprint`.
     """
-    fingerprint = model_fingerprint(model, without_trained_modules=without_trained_modules, gathered=gathered)
+    fingerprint = None
+    if PartialState().is_main_process or is_partitioned(model):
+        fingerprint = model_fingerprint(model, without_trained_modules=without_trained_modules, gathered=gathered)
     record = {"name": base_causal_lm(model).config._name_or_path, "fingerprint": fingerprint}
     return broadcast_object_list([record])[0]
 
