@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from huggingface_hub import CommitInfo
-from transformers import Trainer
+from transformers import TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
@@ -42,45 +42,58 @@ def put_pickled_arguments_back(folder: str | Path) -> None:
         path.replace(path.with_name(TRAINING_ARGS_NAME))
 
 
-def push_without_pickled_arguments(trainer: Trainer, push: Callable[[], CommitInfo | Future | None]):
-    """Call `push()` and return its result; `training_args.bin` is back in the trainer's folder when the upload has
-    ended, however it ended.
+def push_without_pickled_arguments(args: TrainingArguments, push: Callable[[], CommitInfo | Future | None]):
+    """Call `push()` and return its result; `training_args.bin` is back in `output_dir` when the upload has ended, however it
+    ended.
 
     The trainer's `save_model` puts the file aside when a push calls it.
     """
-    if not trainer.args.should_save:
+    if not args.should_save:
         return push()
     upload = None
     try:
         upload = push()
     finally:
         if isinstance(upload, Future):
-            upload.add_done_callback(lambda _: put_pickled_arguments_back(trainer.args.output_dir))
+            upload.add_done_callback(lambda _: put_pickled_arguments_back(args.output_dir))
         else:
-            put_pickled_arguments_back(trainer.args.output_dir)
+            put_pickled_arguments_back(args.output_dir)
     return upload
 
 
-def push_checkpoint(trainer: Trainer, checkpoint_folder: str) -> None:
-    """[`Trainer._push_from_checkpoint`] for a model of more files than a language model's, without `training_args.bin`."""
-    args = trainer.args
-    if not trainer.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
-        return
-    is_busy = trainer.push_in_progress is not None and not trainer.push_in_progress.is_done()
-    if is_busy and not args.hub_always_push:
-        return
-    trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
-    checkpoint = Path(checkpoint_folder)
+def uploads_checkpoint(args: TrainingArguments, in_progress: PushInProgress | None) -> bool:
+    """Whether a checkpoint is to be uploaded now, while `in_progress` may still run."""
+    is_busy = in_progress is not None and not in_progress.is_done()
+    return args.hub_strategy != HubStrategy.END and (args.hub_always_push or not is_busy)
+
+
+def upload_checkpoint(
+    folder: str, args: TrainingArguments, *, repo_id: str, step: int, in_progress: PushInProgress | None
+) -> PushInProgress:
+    """The uploads of `Trainer._push_from_checkpoint` for a model of more files than a language model's, without
+    `training_args.bin`.
+
+    Args:
+        folder (`str`): the checkpoint.
+        args (`TrainingArguments`): of the trainer.
+        repo_id (`str`): its `hub_model_id`.
+        step (`int`): optimizer steps done.
+        in_progress (`PushInProgress`, *optional*): uploads that were begun before.
+
+    Returns:
+        `PushInProgress`: all uploads that are under way.
+    """
+    checkpoint = Path(folder)
     for path in [*checkpoint.glob("*"), *checkpoint.glob(f"{BACKBONE_FOLDER}/*")]:
         if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in _RESUME_ONLY):
             # A copy, because the checkpoint may be rotated away before its upload ends.
             copied = Path(args.output_dir, path.relative_to(checkpoint))
             copied.parent.mkdir(exist_ok=True)
             shutil.copy(path, copied)
-    message = f"Training in progress, step {trainer.state.global_step}"
+    message = f"Training in progress, step {step}"
     upload = partial(
         hf_api().upload_folder,
-        repo_id=trainer.hub_model_id,
+        repo_id=repo_id,
         token=args.hub_token,
         run_as_future=True,
         revision=args.hub_revision,
@@ -88,9 +101,9 @@ def push_checkpoint(trainer: Trainer, checkpoint_folder: str) -> None:
     not_uploaded = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*", TRAINING_ARGS_NAME]
     jobs = [upload(folder_path=args.output_dir, commit_message=message, ignore_patterns=not_uploaded)]
     if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-        name = "last-checkpoint" if args.hub_strategy == HubStrategy.CHECKPOINT else Path(checkpoint_folder).name
-        jobs.append(upload(folder_path=checkpoint_folder, path_in_repo=name, commit_message=f"{message}, checkpoint"))
-    if is_busy:
-        trainer.push_in_progress.jobs.extend(jobs)
-    else:
-        trainer.push_in_progress = PushInProgress(jobs)
+        name = "last-checkpoint" if args.hub_strategy == HubStrategy.CHECKPOINT else checkpoint.name
+        jobs.append(upload(folder_path=folder, path_in_repo=name, commit_message=f"{message}, checkpoint"))
+    if in_progress is None or in_progress.is_done():
+        return PushInProgress(jobs)
+    in_progress.jobs.extend(jobs)
+    return in_progress
