@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 
 from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
@@ -210,6 +211,8 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
 
     def __post_init__(self):
         TrainingArguments.__post_init__(self)
+        if not torch.accelerator.is_available():
+            self.dataloader_pin_memory = False  # as with `use_cpu`; torch warns of memory that is pinned for no device
         # The loader yields row numbers; there is no column to remove.
         self.remove_unused_columns = False
         OfflineRLSettings.__post_init__(self)

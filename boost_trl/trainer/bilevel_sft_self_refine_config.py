@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 from trl import SFTConfig
 from trl.trainer.utils import get_config_model_id
@@ -177,6 +178,8 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
 
     def __post_init__(self):
         SFTConfig.__post_init__(self)
+        if not torch.accelerator.is_available():
+            self.dataloader_pin_memory = False  # as with `use_cpu`; torch warns of memory that is pinned for no device
         SFTSelfRefineSettings.__post_init__(self)
         if self.online_ratio > 0:
             if self.packing:

@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.trainer_utils import set_seed
 
 from boost_trl.data.trajectory_store import TrajectoryStore
@@ -64,7 +70,18 @@ def load_model(model, args, processing_class, quantization_config, peft_config):
         }
         processing_class = AutoTokenizer.from_pretrained(name, **known)
     _check_reference(model, args)
+    _pad_alike(base_causal_lm(model), processing_class)
     return model, processing_class
+
+
+def _pad_alike(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """One padding token for tokenizer and model from the start, as TRL's trainers have it; else `Trainer` sets the model's at
+    its first step and warns."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is not None:
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
 def _check_adapter(model: nn.Module, args: BilevelOfflineRLConfig, is_quantized: bool) -> None:
