@@ -12,14 +12,32 @@ The data come from `hh_rlhf_harmless_test.jsonl.gz` in the folder `BOOST_TRL_DAT
 a small subset for two cores; docs/hh_rlhf.md has the command for a GPU, the results and what they mean.
 """
 
-import json
+import copy
 import logging
 import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import TrlParser
+
+from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, tables
+from boost_trl.comparison.cells import Cell, Comparison, Method, run_cells
+from boost_trl.comparison.pictures import figure
+from boost_trl.comparison.report import Report
+from boost_trl.comparison.results import Result, aggregate
+from boost_trl.data.chat_templates import with_action_marks
+from boost_trl.data.hh_rlhf import load_hh_rlhf, split_pairs, swap_labels
+from boost_trl.data.tokenization import tokenize_trajectories
+from boost_trl.hub_names import resolve_model_name
+from boost_trl.models.hidden_states import final_hidden_states
+from boost_trl.selection import effective_sample_size, weights_auc
 
 
 @dataclass
@@ -63,29 +81,24 @@ class Arguments:
     output_dir: str = field(default="outputs/hh_rlhf", metadata={"help": "Where results go."})
 
 
-LABELS = {
-    "vanilla": "Vanilla",
-    "uniform": "Uniform",
-    "boost": "BOOST",
-    "validated": "Validated",
-    "oracle": "Oracle",
-}
+UNIFORM = {"method": "boost", "reweighting": "uniform"}
 METHODS = {
-    "vanilla": {"method": "vanilla"},
-    "uniform": {"method": "boost", "reweighting": "uniform"},
-    "boost": {"method": "boost"},
-    "validated": {"method": "validated"},
-    "oracle": {"method": "boost", "reweighting": "uniform"},
+    method.name: method
+    for method in (
+        Method("vanilla", "Vanilla", {"method": "vanilla"}),
+        Method("uniform", "Uniform", UNIFORM),
+        Method("boost", "BOOST", {"method": "boost"}),
+        Method("validated", "Validated", {"method": "validated"}),
+        Method("oracle", "Oracle", UNIFORM),
+    )
 }
+WEIGHTS_NAME = "weights.parquet"
 SPLIT_SEED = 0
 LOCAL_FILE = "hh_rlhf_harmless_test.jsonl.gz"
 
 
 def load_pairs(arguments: Arguments, tokenizer):
     """Training, validation and held-out pairs that are short enough."""
-    from boost_trl.data.hh_rlhf import load_hh_rlhf, split_pairs
-    from boost_trl.data.tokenization import tokenize_trajectories
-
     file = Path(os.environ.get("BOOST_TRL_DATA", "")) / LOCAL_FILE
     rows = load_hh_rlhf(file) if file.is_file() else load_hh_rlhf(split=arguments.hub_split)
     lengths = [len(item.input_ids) for item in tokenize_trajectories(rows, tokenizer, max_length=10**9)]
@@ -100,7 +113,7 @@ def load_pairs(arguments: Arguments, tokenizer):
     return split_pairs(short, sizes, seed=SPLIT_SEED)
 
 
-def training_options(arguments: Arguments, seed: int, folder: Path) -> dict:
+def training_options(arguments: Arguments) -> dict:
     """What all methods share; docs/hh_rlhf.md has the reasons."""
     return {
         "algorithm": arguments.algorithm,
@@ -121,10 +134,7 @@ def training_options(arguments: Arguments, seed: int, folder: Path) -> dict:
         "score_steps": arguments.score_steps,
         "score_batch_size": 32,
         "train_backbone": arguments.train_backbone,
-        "cache_dir": str(folder / "cache"),
         "model_init_kwargs": {"dtype": arguments.dtype},
-        "seed": seed,
-        "output_dir": str(folder / "runs"),
         "report_to": "none",
         "save_strategy": "no",
         "disable_tqdm": True,
@@ -134,10 +144,6 @@ def training_options(arguments: Arguments, seed: int, folder: Path) -> dict:
 
 def last_answers(rows, tokenizer, max_tokens: int):
     """Token ids of every row and the positions of its last answer's tokens, end marker included."""
-    import numpy as np
-
-    from boost_trl.data.tokenization import tokenize_trajectories
-
     answers = []
     for item in tokenize_trajectories(rows, tokenizer, max_length=max_tokens):
         breaks = np.flatnonzero(np.diff(item.action_positions) > 1)
@@ -148,9 +154,6 @@ def last_answers(rows, tokenizer, max_tokens: int):
 
 def batches(answers, pad_token_id: int, device, size: int = 8):
     """Rows by length: (row numbers, input_ids, attention_mask, row in the batch and position of every answer token)."""
-    import numpy as np
-    import torch
-
     order = sorted(range(len(answers)), key=lambda index: len(answers[index][0]))
     for start in range(0, len(order), size):
         chunk = order[start : start + size]
@@ -167,10 +170,6 @@ def batches(answers, pad_token_id: int, device, size: int = 8):
 def answer_states(backbone, answers, pad_token_id: int, device):
     """What Q and the LM's output head read, batch by batch: row numbers, and for every answer token its state, its id and
     its row. Adapters are left as they are: on, after training."""
-    import torch
-
-    from boost_trl.models.hidden_states import final_hidden_states
-
     backbone.eval()
     states = []
     for chunk, ids, mask, row, position in batches(answers, pad_token_id, device):
@@ -185,9 +184,6 @@ def likelihoods(output_matrix, states, num_rows: int):
 
     Its logits are the output matrix times the state: right for most models, not for those that scale or cap logits.
     """
-    import numpy as np
-    import torch
-
     scores = np.zeros((num_rows, 2))
     for chunk, hidden, actions, row in states:
         with torch.no_grad():
@@ -200,9 +196,6 @@ def likelihoods(output_matrix, states, num_rows: int):
 
 def q_scores(heads, states, num_rows: int):
     """Minimum over the Q heads of Q(s, a), (rows, 2): mean over the answer's tokens, and at its end marker."""
-    import numpy as np
-    import torch
-
     scores = np.zeros((num_rows, 2))
     for chunk, hidden, actions, row in states:
         with torch.no_grad():
@@ -225,10 +218,6 @@ def weight_statistics(weights, train) -> dict:
     more the answer labelled +1 weighs than the one labelled −1; it is above ½ where weights favour the truly better
     *text* whatever its label, which the other two cannot see.
     """
-    import numpy as np
-
-    from boost_trl.selection import effective_sample_size, weights_auc
-
     weights = np.asarray(weights)
     right = ~np.asarray(train["is_noise"])
     swapped_order = np.where(right[::2], 1, -1)
@@ -237,15 +226,11 @@ def weight_statistics(weights, train) -> dict:
         "auc_row": weights_auc(weights, right),
         "auc_pair": weights_auc(weights[::2] + weights[1::2], right[::2]),
         "auc_contrast": weights_auc(contrast, right[::2]),
-        "effective_sample_size": effective_sample_size(weights),
-        "num_rows": len(weights),
     }
 
 
 def lora_config(arguments: Arguments, num_layers: int):
     """Adapters on the last layers' attention (what PEFT adapts by default): the backward pass ends at the first of them."""
-    from peft import LoraConfig
-
     layers = None
     if 0 < arguments.lora_layers < num_layers:
         layers = list(range(num_layers - arguments.lora_layers, num_layers))
@@ -257,119 +242,173 @@ def lora_config(arguments: Arguments, num_layers: int):
     )
 
 
-def make_trainer(method: str, arguments: Arguments, name: str, tokenizer, train, validation, seed: int, advance):
-    """The trainer of a method, its heads initialised."""
-    import copy
+class Advance(TrainerCallback):
+    """Moves a progress bar on after every update."""
 
-    from transformers import AutoConfig, PrinterCallback, TrainerCallback
+    def __init__(self, advance):
+        self.advance = advance
 
-    from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
-
-    class Advance(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            advance()
-
-    folder = Path(arguments.output_dir)
-    num_layers = AutoConfig.from_pretrained(name).get_text_config().num_hidden_layers
-    trainer = BilevelOfflineRLTrainer(
-        name,
-        BilevelOfflineRLConfig(**training_options(arguments, seed, folder), **METHODS[method]),
-        train_dataset=train,
-        processing_class=copy.deepcopy(tokenizer),
-        peft_config=lora_config(arguments, num_layers) if arguments.train_backbone else None,
-        callbacks=[Advance()],
-        validation_dataset=None if method == "vanilla" else validation,
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+    def on_step_end(self, args, state, control, **kwargs):
+        self.advance()
 
 
-def summarize(runs: list[dict], lm_scores, untrained) -> list[dict]:
+class HHComparison(Comparison):
+    """The methods on pairs of which some are swapped, judged by the ranking of held-out pairs.
+
+    Args:
+        arguments (`Arguments`): of the example.
+        name (`str`): of the model.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer, with action marks.
+        sets (`dict[str, Dataset]`): of `load_pairs`.
+        answers (`list`): of `last_answers`, on the held-out pairs.
+        lm_states (`list`): of `answer_states`, under the language model as it is.
+    """
+
+    methods = METHODS
+
+    def __init__(self, arguments: Arguments, name: str, tokenizer, sets: dict, answers: list, lm_states: list):
+        super().__init__(
+            arguments.output_dir, lambda cell: swap_labels(sets["train"], arguments.swap_share, seed=cell.seed)
+        )
+        self.arguments, self.model_name, self.tokenizer = arguments, name, tokenizer
+        self.validation, self.answers, self.lm_states = sets["validation"], answers, lm_states
+
+    def name(self, cell: Cell) -> str:
+        return f"{cell.seed}-{cell.method}"
+
+    def settings(self, cell: Cell) -> dict:
+        return {k: v for k, v in asdict(self.arguments).items() if k not in ("methods", "seeds", "output_dir")}
+
+    def steps(self, cell: Cell) -> int:
+        return self.arguments.updates
+
+    def run(self, cell: Cell, advance) -> Result:
+        """`seconds` covers training with its preparation."""
+        method, train = self.methods[cell.method], self.experiment(cell)
+        if method.name == "oracle":
+            train = train.select(np.flatnonzero(~np.asarray(train["is_noise"])).tolist())
+        start = time.perf_counter()
+        trainer = self.make_trainer(cell, train, advance)
+        prepared = time.perf_counter() - start
+        untrained = q_scores(trainer.model.primary, self.lm_states, len(self.answers))
+        start = time.perf_counter()
+        trainer.train()
+        seconds = prepared + time.perf_counter() - start
+        states = self.lm_states
+        if self.arguments.train_backbone:
+            backbone, pad_token_id = trainer.model.backbone, self.tokenizer.pad_token_id
+            states = answer_states(backbone, self.answers, pad_token_id, trainer.args.device)
+        scores = q_scores(trainer.model.primary, states, len(self.answers))
+        weights = trainer.example_weights()["weight"]
+        labels = [rewards[-1] for rewards in train["rewards"]]
+        table = pd.DataFrame({"weight": weights, "label": labels, "is_noise": train["is_noise"]})
+        table.to_parquet(self.run_folder(cell) / WEIGHTS_NAME)
+        statistics = weight_statistics(weights, train)
+        return Result(
+            method=method.name,
+            label=f"Q, {method.label}",
+            seed=cell.seed,
+            effective_sample_size=effective_sample_size(np.asarray(weights)),
+            num_rows=len(weights),
+            weights_auc=statistics["auc_row"],
+            eval_loss=None,
+            seconds=seconds,
+            metrics={
+                "wins": wins(scores[:, 0]).tolist(),
+                "untrained_wins": wins(untrained[:, 0]).tolist(),
+                "end_accuracy": float(wins(scores[:, 1]).mean()),
+                "untrained_end_accuracy": float(wins(untrained[:, 1]).mean()),
+                **statistics,
+            },
+        )
+
+    def make_trainer(self, cell: Cell, train: Dataset, advance) -> BilevelOfflineRLTrainer:
+        """The trainer of a cell, its heads initialised."""
+        num_layers = AutoConfig.from_pretrained(self.model_name).get_text_config().num_hidden_layers
+        trainer = BilevelOfflineRLTrainer(
+            self.model_name,
+            BilevelOfflineRLConfig(
+                str(self.run_folder(cell)),
+                seed=cell.seed,
+                cache_dir=str(self.folder / "cache"),
+                **training_options(self.arguments),
+                **self.methods[cell.method].options,
+            ),
+            train_dataset=train,
+            processing_class=copy.deepcopy(self.tokenizer),
+            peft_config=lora_config(self.arguments, num_layers) if self.arguments.train_backbone else None,
+            callbacks=[Advance(advance)],
+            validation_dataset=None if cell.method == "vanilla" else self.validation,
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+
+def accuracy(won) -> dict:
+    """Mean over pairs, with its standard error."""
+    return {"accuracy": float(won.mean()), "accuracy_se": float(won.std(ddof=1) / len(won) ** 0.5)}
+
+
+def summarize(results: list[Result], lm_scores) -> list[dict]:
     """One object per method, means over seeds; a pair's standing is averaged over seeds, the SE is over pairs."""
-    import numpy as np
+    untrained = np.asarray(results[0]["untrained_wins"])
+    lm_wins = wins(lm_scores[:, 0])
 
-    pairs = len(lm_scores) // 2
-    rows = []
-    baselines = {
-        "LM, mean log-prob": lm_scores[:, 0],
-        "LM, sum of log-probs": lm_scores[:, 1],
-        "Q, untrained": untrained[:, 0],
-    }
-    for label, scores in baselines.items():
-        won = wins(scores)
-        se = float(won.std(ddof=1) / pairs**0.5)
-        rows.append({"method": label, "accuracy": float(won.mean()), "accuracy_se": se})
-    rows[-1]["end_accuracy"] = float(wins(untrained[:, 1]).mean())
-    for method in dict.fromkeys(run["method"] for run in runs):
-        group = [run for run in runs if run["method"] == method]
-        won = np.mean([run["wins"] for run in group], axis=0)
-        row = {
-            "method": method,
-            "seeds": len(group),
-            "accuracy": float(won.mean()),
-            "accuracy_se": float(won.std(ddof=1) / pairs**0.5),
-        }
-        for key, scores in (("minus_lm", lm_scores[:, 0]), ("minus_untrained", untrained[:, 0])):
-            difference = won - wins(scores)
-            row[key], row[f"{key}_se"] = float(difference.mean()), float(difference.std(ddof=1) / pairs**0.5)
-        for key in (
-            "end_accuracy",
-            "auc_row",
-            "auc_pair",
-            "auc_contrast",
-            "effective_sample_size",
-            "num_rows",
-            "seconds",
-        ):
-            values = [run[key] for run in group if run[key] is not None]
-            row[key] = float(np.mean(values)) if values else None
-        rows.append(row)
-    return rows
+    def over_pairs(group: list[Result]) -> dict:
+        won = np.mean([result["wins"] for result in group], axis=0)
+        row = {"seeds": len(group), **accuracy(won)}
+        for key, control in (("minus_lm", lm_wins), ("minus_untrained", untrained)):
+            of_difference = accuracy(won - control)
+            row[key], row[f"{key}_se"] = of_difference["accuracy"], of_difference["accuracy_se"]
+        return row
 
-
-HEADER = ["ranked by", "chosen above rejected", "at the end marker", "minus LM mean", "minus untrained"]
-HEADER += ["AUC rows", "AUC pairs", "AUC contrast", "n_eff / rows", "seconds"]
-
-
-def cells(row: dict) -> list[str]:
-    """A line of the table."""
-
-    def number(key, style):
-        return "–" if row.get(key) is None else format(row[key], style)
-
-    trained = "seeds" in row
-    return [
-        f"Q, {LABELS[row['method']]}" if trained else row["method"],
-        f"{row['accuracy']:.1%} ± {row['accuracy_se']:.1%}",
-        number("end_accuracy", ".1%"),
-        f"{row['minus_lm']:+.1%} ± {row['minus_lm_se']:.1%}" if trained else "–",
-        f"{row['minus_untrained']:+.1%} ± {row['minus_untrained_se']:.1%}" if trained else "–",
-        number("auc_row", ".2f"),
-        number("auc_pair", ".2f"),
-        number("auc_contrast", ".2f"),
-        f"{row['effective_sample_size']:.0f} / {row['num_rows']:.0f}" if trained else "–",
-        number("seconds", ".0f"),
+    baselines = [
+        {"method": label, "label": label, **accuracy(won)}
+        for label, won in (
+            ("LM, mean log-prob", lm_wins),
+            ("LM, sum of log-probs", wins(lm_scores[:, 1])),
+            ("Q, untrained", untrained),
+        )
     ]
+    baselines[-1]["end_accuracy"] = results[0]["untrained_end_accuracy"]
+    means = ("end_accuracy", "auc_row", "auc_pair", "auc_contrast", "effective_sample_size", "num_rows", "seconds")
+    return baselines + aggregate(results, means, over_pairs)
 
 
-def draw(rows: list[dict], shown: dict, path: Path) -> None:
+def plus_minus(row: dict, key: str, style: str = ".1%") -> str:
+    """Value ± standard error, where the row has it."""
+    return tables.plus_minus(row[key], row[f"{key}_se"], style) if key in row else tables.MISSING
+
+
+COLUMNS = {
+    "ranked by": lambda row: row["label"],
+    "chosen above rejected": lambda row: plus_minus(row, "accuracy"),
+    "at the end marker": lambda row: tables.number(row.get("end_accuracy"), ".1%"),
+    "minus LM mean": lambda row: plus_minus(row, "minus_lm", "+.1%"),
+    "minus untrained": lambda row: plus_minus(row, "minus_untrained", "+.1%"),
+    "AUC rows": lambda row: tables.number(row.get("auc_row")),
+    "AUC pairs": lambda row: tables.number(row.get("auc_pair")),
+    "AUC contrast": lambda row: tables.number(row.get("auc_contrast")),
+    "n_eff / rows": lambda row: (
+        f"{row['effective_sample_size']:.0f} / {row['num_rows']:.0f}" if "num_rows" in row else tables.MISSING
+    ),
+    "seconds": lambda row: tables.number(row.get("seconds"), ".0f"),
+}
+
+
+def draw(rows: list[dict], shown: dict[str, pd.DataFrame], path: Path) -> None:
     """Ranking accuracy of every row and, for one seed, the weights by planted truth."""
-    import numpy as np
-
-    from boost_trl.comparison.pictures import figure
-
     size = (5.5 + 4 * len(shown), 4)
     with figure(path, 1, 1 + len(shown), figsize=size, squeeze=False) as (_, axes):
-        names = [cells(row)[0] for row in rows]
+        names = [row["label"] for row in rows]
         axes[0, 0].errorbar(
             [row["accuracy"] for row in rows], names, xerr=[row["accuracy_se"] for row in rows], fmt="o", capsize=3
         )
         axes[0, 0].axvline(0.5, color="black", linewidth=0.8)
         axes[0, 0].invert_yaxis()
         axes[0, 0].set_xlabel("held-out pairs with the chosen answer on top (± SE)")
-        for axis, (method, (weights, train)) in zip(axes[0, 1:], shown.items()):
-            weights, swapped = np.asarray(weights), np.asarray(train["is_noise"])
-            label = np.array([rewards[-1] for rewards in train["rewards"]])
+        for axis, (method, table) in zip(axes[0, 1:], shown.items()):
+            weights, label, swapped = (table[name].to_numpy() for name in ("weight", "label", "is_noise"))
             groups = {
                 f"{sign:+.0f}\n{'swapped' if is_swapped else 'right'}": weights[
                     (label == sign) & (swapped == is_swapped)
@@ -382,48 +421,12 @@ def draw(rows: list[dict], shown: dict, path: Path) -> None:
             axis.set_xticks(range(1, len(groups) + 1), list(groups))
             axis.axhline(1, color="black", linewidth=0.8)
             axis.set_ylabel("weight relative to uniform")
-            axis.set_title(f"{LABELS[method]}: weights by label")
-
-
-def write_runs(folder: Path, runs: list[dict]) -> None:
-    """`runs.json`, with every held-out pair's standing."""
-    from boost_trl.files import write_whole
-
-    write_whole(folder / "runs.json", json.dumps([{**run, "wins": run["wins"].tolist()} for run in runs]) + "\n")
-
-
-def write_report(folder: Path, rows: list[dict], shown: dict, arguments: Arguments, seconds: float):
-    """`results.json`, `report.md` and its picture."""
-    from boost_trl.tables import markdown_table
-
-    table = markdown_table([HEADER, *map(cells, rows)])
-    print(f"\n{table}\n")
-    draw(rows, shown, folder / "hh_rlhf.png")
-    (folder / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
-    settings = "\n".join(f"- {name}: {value}" for name, value in asdict(arguments).items())
-    (folder / "report.md").write_text(
-        f"# hh-rlhf\n\n{table}\n\n![Ranking and weights](hh_rlhf.png)\n\nPairs held out: {arguments.heldout_pairs}; "
-        f"the weights shown are those of seed {arguments.seeds[-1]}.\n\n## Settings\n\n{settings}\n\n{seconds:.0f} s.\n"
-    )
-    print(f"{folder}/report.md has the table and the picture; it took {seconds:.0f} s")
+            axis.set_title(f"{METHODS[method].label}: weights by label")
 
 
 def main(arguments: Arguments) -> list[dict]:
     if unknown := sorted(set(arguments.methods) - set(METHODS)):
         raise ValueError(f"unknown `methods` {unknown}; known: {', '.join(METHODS)}")
-
-    import numpy as np
-    import torch
-    from tqdm.auto import tqdm
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from boost_trl.data.chat_templates import with_action_marks
-    from boost_trl.data.hh_rlhf import swap_labels
-    from boost_trl.hub_names import resolve_model_name
-
-    start = time.perf_counter()
-    folder = Path(arguments.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     name = resolve_model_name(arguments.model_name_or_path)
     tokenizer = with_action_marks(AutoTokenizer.from_pretrained(name))
     sets = load_pairs(arguments, tokenizer)
@@ -434,45 +437,27 @@ def main(arguments: Arguments) -> list[dict]:
     lm_scores = likelihoods(model.get_output_embeddings().weight, lm_states, len(answers))
     del model
 
-    runs, shown, untrained = [], {}, None
-    with tqdm(total=len(arguments.seeds) * len(arguments.methods) * arguments.updates, unit="update") as bar:
-        for seed in arguments.seeds:
-            noisy = swap_labels(sets["train"], arguments.swap_share, seed=seed)
-            for method in arguments.methods:
-                bar.set_description(f"{LABELS[method]}, seed {seed}")
-                train = noisy
-                if method == "oracle":
-                    train = noisy.select(np.flatnonzero(~np.asarray(noisy["is_noise"])).tolist())
-                began = time.perf_counter()
-                trainer = make_trainer(
-                    method, arguments, name, tokenizer, train, sets["validation"], seed, advance=bar.update
-                )
-                if untrained is None:
-                    untrained = q_scores(trainer.model.primary, lm_states, len(answers))
-                trainer.train()
-                seconds = time.perf_counter() - began
-                states = lm_states
-                if arguments.train_backbone:
-                    device = trainer.args.device
-                    states = answer_states(trainer.model.backbone, answers, tokenizer.pad_token_id, device)
-                scores = q_scores(trainer.model.primary, states, len(answers))
-                weights = trainer.example_weights()["weight"]
-                run = {
-                    "method": method,
-                    "seed": seed,
-                    "wins": wins(scores[:, 0]),
-                    "accuracy": float(wins(scores[:, 0]).mean()),
-                    "end_accuracy": float(wins(scores[:, 1]).mean()),
-                    **weight_statistics(weights, train),
-                    "seconds": seconds,
-                }
-                runs.append(run)
-                write_runs(folder, runs)
-                tqdm.write(f"{LABELS[method]}, seed {seed}: {run['accuracy']:.1%} in {seconds:.0f} s")
-                if np.ptp(weights) > 0:
-                    shown[method] = (weights, train)
-    rows = summarize(runs, lm_scores, untrained)
-    write_report(folder, rows, shown, arguments, time.perf_counter() - start)
+    comparison = HHComparison(arguments, name, tokenizer, sets, answers, lm_states)
+    results = run_cells(comparison, [Cell(name, seed) for seed in arguments.seeds for name in arguments.methods])
+    rows = summarize(results, lm_scores)
+    last = [result for result in results if result.seed == arguments.seeds[-1] and result.weights_auc is not None]
+    files = {result.method: comparison.run_folder(Cell(result.method, result.seed)) / WEIGHTS_NAME for result in last}
+    shown = {method: pd.read_parquet(path) for method, path in files.items()}
+    draw(rows, shown, comparison.folder / "hh_rlhf.png")
+    report = Report(
+        title="hh-rlhf",
+        rows=rows,
+        results=results,
+        columns=COLUMNS,
+        findings=[],
+        settings=asdict(arguments),
+        notes="AUC: how well the weights tell right labels from swapped ones. ± is the standard error over pairs.",
+        pictures=[
+            f"![Ranking and weights](hh_rlhf.png)\n\nThe weights shown are those of seed {arguments.seeds[-1]}."
+        ],
+    )
+    report.write(comparison.folder)
+    report.print()
     return rows
 
 

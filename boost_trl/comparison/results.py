@@ -18,7 +18,7 @@ class Result:
         num_rows (`int`): training rows.
         weights_auc (`float`, *optional*): how well the weights tell good rows from bad ones, where that is known; `None`
             for constant weights.
-        eval_loss (`float`): on held-out rows.
+        eval_loss (`float`, *optional*): on held-out rows, where it is measured.
         seconds (`float`): of training.
         metrics (`dict`): what only this kind of experiment has, as JSON.
     """
@@ -29,7 +29,7 @@ class Result:
     effective_sample_size: float
     num_rows: int
     weights_auc: float | None
-    eval_loss: float
+    eval_loss: float | None
     seconds: float
     setting: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
