@@ -240,9 +240,10 @@ def test_deepspeed_saves_a_whole_folded_policy(zero):
 
 
 @pytest.mark.slow
-def test_deepspeed_resumes_to_the_last_bit(zero):
+@pytest.mark.parametrize("kind", ["", "_validated"])
+def test_deepspeed_resumes_to_the_last_bit(zero, kind):
     for rank in zero[1]:
-        assert_resumed_equals_straight(rank)
+        assert_resumed_equals_straight(rank, kind)
 
 
 @pytest.mark.slow
