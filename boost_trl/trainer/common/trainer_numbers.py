@@ -1,6 +1,7 @@
 """Trainer's own numbers, which it takes as they are and fails with later."""
 
 import math
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -11,11 +12,23 @@ def check_trainer_numbers(args: Any) -> None:
     """Check those that `args` has.
 
     Raises:
-        ValueError: for a batch size or number of micro-batches below 1, and for a learning rate below 0.
+        ValueError: for a batch size, number of micro-batches or `max_length` that is no whole number of at least 1, and for a
+            learning rate that is no number or below 0.
     """
     for name in _WHOLE:
-        if getattr(args, name, 1) < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {getattr(args, name)}")
+        check_whole(name, getattr(args, name, 1))
+    if getattr(args, "max_length", None) is not None:
+        check_whole("max_length", args.max_length, " or None")
     rate = getattr(args, "learning_rate", 0.0)
-    if not (math.isfinite(rate) and rate >= 0):
-        raise ValueError(f"`learning_rate` must be a finite number and not negative, got {rate}")
+    if not (isinstance(rate, Real) and math.isfinite(rate) and rate >= 0):
+        raise ValueError(f"`learning_rate` must be a finite number and not negative, got {rate!r}")
+
+
+def check_whole(name: str, value: Any, otherwise: str = "") -> None:
+    """Raises:
+    ValueError: unless the setting `name` is a whole number of at least 1; `otherwise` says what else it may be.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"`{name}` must be a whole number{otherwise}, got {value!r}")
+    if value < 1:
+        raise ValueError(f"`{name}` must be at least 1{otherwise}, got {value}")

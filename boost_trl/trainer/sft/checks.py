@@ -1,5 +1,6 @@
 """Checks before any training: data, losses and engines that cannot carry example weights, settings without effect."""
 
+import math
 from collections.abc import Callable
 from dataclasses import fields
 
@@ -40,6 +41,8 @@ def check_before_preparation(
         check_not_streaming(args)
     if args.max_steps <= 0:
         # With `max_steps` the number of epochs is known only once the data is; the schedule is then checked as it is made.
+        if not 0 < args.num_train_epochs < math.inf:
+            raise ValueError(f"`num_train_epochs` must be positive and finite, got {args.num_train_epochs}")
         args.penalty_schedule(args.num_train_epochs)
 
 
@@ -133,13 +136,16 @@ def check_eval_dataset(eval_dataset, args: SFTConfig, formatting_func: Callable 
     """Check the evaluation set before it is prepared.
 
     Raises:
-        ValueError: for an evaluation set whose columns or cells cannot be read.
+        ValueError: for an evaluation set that is empty, or whose columns or cells cannot be read.
+        TypeError: for one that is no dataset.
     """
     named = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
     for name, dataset in named.items():
+        label = "eval_dataset" if name is None else f"eval_dataset[{name!r}]"
         if isinstance(dataset, (Dataset, IterableDataset)):
-            label = "eval_dataset" if name is None else f"eval_dataset[{name!r}]"
             check_rows(dataset, label, args, formatting_func)
+        elif (dataset is not None or name is not None) and not (args.dataset_kwargs or {}).get("skip_prepare_dataset"):
+            raise TypeError(f"`{label}` must be a `Dataset` or an `IterableDataset`, got `{type(dataset).__name__}`")
 
 
 def check_not_streaming(args: BilevelSFTSelfRefineConfig) -> None:

@@ -47,7 +47,9 @@ class Pool:
         if self._kept is not None:
             weights = weights[self._kept]
             if not len(weights):
-                raise ValueError(f"all rows have weight 0 in column '{args.weight_column}': nothing to train on")
+                raise ValueError(
+                    f"`train_dataset`, column '{args.weight_column}': all rows have weight 0; train on some"
+                )
             dataset = dataset.select(self._kept)
             self.labels = None if self.labels is None else self.labels[self._kept]
         self.num_examples = len(dataset)
@@ -178,7 +180,7 @@ class StreamedPool:
         """The stream with row numbers (or the bits of fixed weights) in a column of their own."""
         if self._weighted:
             column = self._args.weight_column
-            kept = self._dataset.filter(lambda row: check_weight(row[column], column) > 0)
+            kept = self._dataset.filter(lambda row, i: check_weight(row[column], column, i) > 0, with_indices=True)
             return kept.map(lambda row: {EXAMPLE_ID: int(np.float32(row[column]).view(np.int32))})
         return self._dataset.map(self._number, with_indices=True)
 
@@ -186,13 +188,15 @@ class StreamedPool:
         if not self.has_unique_ids:
             source = row[self._args.source_column]
             if source not in self._args.source_names:
-                raise ValueError(f"the source {source!r} of a streamed row is not in `source_names`")
+                raise ValueError(
+                    f"`train_dataset`, row {place}, column '{self._args.source_column}': {source!r} is not in `source_names`"
+                )
             return {EXAMPLE_ID: self._args.source_names.index(source)}
         number = row[self._args.example_id_column]
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < self.num_examples:
             raise ValueError(
-                f"column '{self._args.example_id_column}' must hold row numbers from 0 to {self.num_examples - 1}, "
-                f"got {number!r}"
+                f"`train_dataset`, row {place}, column '{self._args.example_id_column}': is {number!r}; it must hold row "
+                f"numbers from 0 to {self.num_examples - 1}"
             )
         if (
             self._args.packing
@@ -265,17 +269,16 @@ def column_names(dataset: Dataset | IterableDataset) -> list[str]:
     return list(first)
 
 
-def check_weight(weight, column: str, row: int | None = None) -> float:
+def check_weight(weight, column: str, row: int) -> float:
     """A fixed weight as it is in float32.
 
     Raises:
         ValueError: unless it is a number of at least 0 that float32 can hold.
     """
     if not isinstance(weight, (int, float)) or not 0 <= weight <= _LARGEST_WEIGHT:
-        where = "" if row is None else f" in row {row}"
         raise ValueError(
-            f"fixed example weights, column '{column}', must be finite numbers of at least 0 (and below 3.4e38), one per "
-            f"row, got {weight!r}{where}; if the column does not hold weights, leave `weight_column` out"
+            f"`train_dataset`, row {row}, column '{column}': is {weight!r}; fixed example weights must be finite numbers of at "
+            "least 0 (and below 3.4e38); if the column does not hold weights, leave `weight_column` out"
         )
     return float(np.float32(weight))
 
@@ -293,12 +296,15 @@ def _labels(dataset: Dataset, column: str | None) -> np.ndarray | None:
     if column not in dataset.column_names:
         raise ValueError(f"`train_dataset` has no column '{column}' (`label_column`)")
     if str(dataset.features[column].dtype) != "bool":
-        raise ValueError(f"`label_column` '{column}' must be boolean, got {dataset.features[column].dtype}")
+        raise ValueError(
+            f"`train_dataset`, column '{column}' (`label_column`): holds {dataset.features[column].dtype}; it must hold true "
+            "or false"
+        )
     values = dataset.with_format(None)[column][:]
     if None in values:
         raise ValueError(
-            f"`label_column` '{column}' has no value in row {values.index(None)}: every row needs true or false; fill it "
-            "in, or set `label_column=None`"
+            f"`train_dataset`, row {values.index(None)}, column '{column}' (`label_column`): is None; fill in true or false, or "
+            "set `label_column=None`"
         )
     return np.array(values)
 

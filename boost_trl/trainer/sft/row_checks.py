@@ -48,6 +48,8 @@ def check_rows(
     if "input_ids" in columns:
         if isinstance(dataset, Dataset):
             _check_tokens(dataset, name, left_out)
+    elif isinstance(dataset, Dataset) and len(dataset) == 0:
+        raise ValueError(f"`{name}` is empty; give it rows, or leave it out")
     elif formatting_func is None:
         read = columns_to_read(dataset, name, args.dataset_text_field)
         if isinstance(dataset, Dataset):

@@ -4,12 +4,12 @@ mistake on the command line is reported before torch is loaded.
 
 import math
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 
 from boost_trl.selection.choices import LEVELS, OPTIMIZERS, RESPONSE_WEIGHTINGS, SELECTORS, WEIGHT_SCALES
 from boost_trl.selection.penalty_schedule import PenaltySchedule
 from boost_trl.trainer.common.renamed_fields import take_former_name
-from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers
+from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers, check_whole
 
 
 _WHOLE_NUMBERS = (
@@ -331,10 +331,10 @@ class SFTSelfRefineSettings:
 
     def _check_numbers(self) -> None:
         for name in _WHOLE_NUMBERS:
-            _check_whole(name, getattr(self, name))
+            check_whole(name, getattr(self, name))
         for name in _NUMBERS:
             _check_real(name, getattr(self, name))
-        for names, check in ((_WHOLE_NUMBERS_OR_NONE, _check_whole), (_NUMBERS_OR_NONE, _check_real)):
+        for names, check in ((_WHOLE_NUMBERS_OR_NONE, check_whole), (_NUMBERS_OR_NONE, _check_real)):
             for name in names:
                 if getattr(self, name) is not None:
                     check(name, getattr(self, name), " or None")
@@ -385,13 +385,6 @@ def _check_choice(settings: SFTSelfRefineSettings, name: str) -> None:
     value = getattr(settings, name)
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def _check_whole(name: str, value, otherwise: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError(f"`{name}` must be a whole number{otherwise}, got {value!r}")
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1{otherwise}, got {value}")
 
 
 def _check_real(name: str, value, otherwise: str = "", infinite: bool = False) -> None:

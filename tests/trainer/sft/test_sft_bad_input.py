@@ -32,6 +32,10 @@ def make_trainer(folder, dataset=None, validation=None, args=None, **kwargs):
     ("settings", "message"),
     [
         ({"selector": "best"}, "`selector` must be one of"),
+        ({"max_length": "5"}, "`max_length` must be a whole number or None, got '5'"),
+        ({"max_length": -1}, "`max_length` must be at least 1 or None, got -1"),
+        ({"per_device_train_batch_size": "3"}, "`per_device_train_batch_size` must be a whole number, got '3'"),
+        ({"learning_rate": "fast"}, "`learning_rate` must be a finite number and not negative, got 'fast'"),
         ({"selector_baseline": "word"}, "`selector_baseline` must be one of"),
         ({"selector_loss_at": "never"}, "`selector_loss_at` must be one of"),
         ({"selector_baseline": "token", "selection_loss": "sum"}, "needs `selection_loss='mean'`"),
@@ -75,6 +79,25 @@ def test_a_penalty_that_reaches_one_within_the_epochs(tmp_path):
         make_trainer(tmp_path, validation=make_rows(3), args=args)
     with pytest.raises(ValueError, match="in epoch 10 of 10"):
         make_trainer(tmp_path, validation=make_rows(3), args={"max_steps": -1, "num_train_epochs": 10})
+
+
+@pytest.mark.parametrize("epochs", [0, -1, float("nan"), float("inf")])
+def test_epochs_that_are_no_number_of_epochs(epochs, tmp_path):
+    with pytest.raises(ValueError, match="`num_train_epochs` must be positive and finite, got"):
+        make_trainer(tmp_path, validation=make_rows(3), args={"max_steps": -1, "num_train_epochs": epochs})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "error", "message"),
+    [
+        ([{"text": "w1"}], TypeError, "`eval_dataset` must be a `Dataset` or an `IterableDataset`, got `list`"),
+        ({"good": make_rows(2), "bad": None}, TypeError, r"`eval_dataset\['bad'\]` must be a `Dataset` .* `NoneType`"),
+        (Dataset.from_dict({"text": []}), ValueError, "`eval_dataset` is empty"),
+    ],
+)
+def test_evaluation_sets(dataset, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        make_trainer(tmp_path, eval_dataset=dataset)
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
@@ -191,11 +214,11 @@ def test_settings_without_effect_are_said(settings, columns, named, tmp_path, ca
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1.0, -1.0], "got -1.0 in row 1"),
-        ([1.0, float("nan")], "got nan in row 1"),
-        ([None, 1.0], "got None in row 0"),
-        (["heavy", "light"], "got 'heavy' in row 0"),
-        ([0.0, 0.0], "all rows have weight 0"),
+        ([1.0, -1.0], "`train_dataset`, row 1, column 'weight': is -1.0;"),
+        ([1.0, float("nan")], "`train_dataset`, row 1, column 'weight': is nan;"),
+        ([None, 1.0], "`train_dataset`, row 0, column 'weight': is None;"),
+        (["heavy", "light"], "`train_dataset`, row 0, column 'weight': is 'heavy';"),
+        ([0.0, 0.0], "`train_dataset`, column 'weight': all rows have weight 0"),
     ],
 )
 def test_weight_columns(weights, message, tmp_path):
@@ -234,7 +257,9 @@ def test_a_weight_column_that_is_not_there(stream, learned, tmp_path):
         make_trainer(tmp_path, dataset, make_rows(2) if learned else None, args)
 
 
-@pytest.mark.parametrize(("labels", "message"), [(None, "no column 'good'"), ([1, 0, 1], "must be boolean")])
+@pytest.mark.parametrize(
+    ("labels", "message"), [(None, "no column 'good'"), ([1, 0, 1], "column 'good' .*: holds int64; it must")]
+)
 def test_label_columns(labels, message, tmp_path):
     dataset = make_rows(3, {} if labels is None else {"good": labels})
     with pytest.raises(ValueError, match=message):

@@ -158,11 +158,11 @@ def test_every_message_counts(tmp_path):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([[1.0, 0.0], [1.0, 1.0]], r"column 'weight', .* one per row, got \[1.0, 0.0\] in row 0"),
-        ([[1.0], [2.0]], r"got \[1.0\] in row 0"),
-        ([[1.0], [2.0, 3.0]], r"got \[1.0\] in row 0"),
-        ([1.0, 1e39], r"column 'weight', must be finite .* below 3.4e38\), .* got 1e\+39 in row 1"),
-        (["1.0", "2.0"], "got '1.0' in row 0"),
+        ([[1.0, 0.0], [1.0, 1.0]], r"`train_dataset`, row 0, column 'weight': is \[1.0, 0.0\]; .* must be finite"),
+        ([[1.0], [2.0]], r"row 0, column 'weight': is \[1.0\]"),
+        ([[1.0], [2.0, 3.0]], r"row 0, column 'weight': is \[1.0\]"),
+        ([1.0, 1e39], r"row 1, column 'weight': is 1e\+39; .* below 3.4e38"),
+        (["1.0", "2.0"], "row 0, column 'weight': is '1.0'"),
     ],
 )
 def test_weight_columns_of_another_shape_or_size(weights, message, tmp_path):
@@ -170,7 +170,7 @@ def test_weight_columns_of_another_shape_or_size(weights, message, tmp_path):
     for learned in (True, False):
         with pytest.raises(ValueError, match=message):
             pool(dataset, tmp_path, learned, weight_column="weight")
-    with pytest.raises(ValueError, match=message.split(" in row")[0]):
+    with pytest.raises(ValueError, match=message):
         list(pool(dataset.to_iterable_dataset(), tmp_path, learned=False, weight_column="weight").identified())
 
 
@@ -182,7 +182,7 @@ def test_weights_that_float32_rounds_to_zero_leave_their_rows_out(tmp_path):
 
 
 def test_labels_without_a_value(tmp_path):
-    with pytest.raises(ValueError, match="`label_column` 'good' has no value in row 1"):
+    with pytest.raises(ValueError, match=r"`train_dataset`, row 1, column 'good' \(`label_column`\): is None"):
         pool(make_rows(3, {"good": [True, None, False]}), tmp_path, label_column="good")
     labels = pool(
         make_rows(4, {"weight": [1.0, 0.0, 1.0, 2.0], "good": [True, True, False, True]}),

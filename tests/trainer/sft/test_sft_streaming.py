@@ -208,9 +208,21 @@ def test_streams_that_cannot_be_weighted(columns, settings, message, tmp_path):
             {"example_id_column": "row", "num_examples": 12, "packing": True, "max_length": 12},
             "row number 3 comes twice",
         ),
-        ({"row": [12, *range(1, 12)]}, {"example_id_column": "row", "num_examples": 12}, "from 0 to 11, got 12"),
-        ({"row": [None, *range(1, 12)]}, {"example_id_column": "row", "num_examples": 12}, "from 0 to 11, got None"),
-        ({"source": ["tv", *SOURCES[1:]]}, {"source_names": ["books", "chat", "web"]}, "'tv' of a streamed row"),
+        (
+            {"row": [12, *range(1, 12)]},
+            {"example_id_column": "row", "num_examples": 12},
+            "row 0, column 'row': is 12; .* from 0 to 11",
+        ),
+        (
+            {"row": [None, *range(1, 12)]},
+            {"example_id_column": "row", "num_examples": 12},
+            "row 0, column 'row': is None; .* from 0 to 11",
+        ),
+        (
+            {"source": ["tv", *SOURCES[1:]]},
+            {"source_names": ["books", "chat", "web"]},
+            "row 0, column 'source': 'tv' is not in",
+        ),
     ],
 )
 def test_wrong_ids_stop_training(columns, settings, message, tmp_path):
