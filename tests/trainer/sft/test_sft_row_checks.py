@@ -4,11 +4,13 @@ import json
 import re
 
 import pytest
+from accelerate import PartialState
 from datasets import Dataset
 from sft_tiny import make_args, make_conversations, make_model, make_pairs, make_rows, make_tokenizer
 
 from boost_trl import cli
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.sft.failed_preparation import prepare_or_name_row
 
 
 def say(content, role="user", **more):
@@ -189,6 +191,38 @@ def test_the_preference_that_the_chat_template_refuses(tmp_path):
     rows = {"prompt": [GOOD[:1]] * 3, "chosen": [GOOD[1:]] * 3, "rejected": [GOOD[1:]] * 2 + [[say("w1", "narrator")]]}
     with pytest.raises(ValueError, match="`validation_dataset`, row 2: cannot be prepared: TemplateError"):
         make_trainer(tmp_path, "validation_dataset", Dataset.from_dict(rows), tokenizer, validation_loss="dpo")
+
+
+def test_only_the_main_process_names_the_row(monkeypatch):
+    """The others search beside it, and lose it before they have found anything."""
+    dataset = Dataset.from_dict({"text": [str(i) for i in range(9)]})
+    calls = []
+
+    def prepare(rows):
+        calls.append(len(rows))
+        if len(calls) > 2:
+            raise ConnectionError("connection closed by peer")
+        if "7" in rows["text"]:
+            raise KeyError("seven")
+
+    monkeypatch.setattr(PartialState, "is_main_process", False)
+    with pytest.raises(KeyError, match="seven"):
+        prepare_or_name_row(prepare, dataset, "row {}".format)
+    assert len(calls) > 2
+
+
+@pytest.mark.parametrize("bad", range(9))
+def test_the_row_that_is_named_has_the_error_that_is_shown(bad):
+    """All rows go through one stage before any goes through the next, so that another row's error comes first."""
+
+    def prepare(rows):
+        if len(rows) == 9 and bad < 8:
+            raise KeyError("of row 8")
+        if str(bad) in rows["text"]:
+            raise TypeError(f"of row {bad}")
+
+    with pytest.raises(ValueError, match=f"^row {bad}: cannot be prepared: TypeError: of row {bad};"):
+        prepare_or_name_row(prepare, Dataset.from_dict({"text": [str(i) for i in range(9)]}), "row {}".format)
 
 
 def test_errors_that_are_not_of_a_row_stay_as_they_are(tmp_path):
