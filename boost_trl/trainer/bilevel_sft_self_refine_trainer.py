@@ -197,7 +197,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
             self.train_dataset = leave_out_empty_rows(self.pool, self.train_dataset, self.args)
         warn_of_what_is_not_used(given_train_dataset, args, self.selector is not None, weighted=self.pool is not None)
         if self.selector is not None:
-            self._set_up_learning(validation_dataset, validation_loss, eval_dataset)
+            self._set_up_learning(with_ids(validation_dataset), validation_loss, eval_dataset)
 
     def _set_up_learning(self, validation_dataset: Dataset, validation_loss: str | Callable, eval_dataset) -> None:
         args, accelerator = self.args, self.accelerator
@@ -211,7 +211,6 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
         check_tokens_are_known(self.train_dataset, vocab_size, self.pool.name_of)
         self._selector_step = SelectorStep(self.selector, self.pool, args, accelerator, forward, vocab_size)
         self._trusted = None
-        validation_dataset = with_ids(validation_dataset)  # messages name the user's rows
         has_labels = isinstance(self.train_dataset, Dataset) and "labels" in self.train_dataset.column_names
         if self.selector.is_learned and has_labels and args.confidence_share > 0:
             validation_dataset, trusted = trusted_rows(
@@ -360,8 +359,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
         plan, step, selector_step = self._optimizer_batch, self.state.global_step, self._selector_step
         metrics, objective = plan.totals(self.accelerator)
         if not math.isfinite(metrics["upper_loss"]):
-            taken = [batch[MICRO_BATCH].validation for batch in plan.batches]
-            raise ValueError(self._validation.explain(metrics["upper_loss"], taken, step))
+            raise ValueError(self._validation.explain(metrics["upper_loss"], plan.batches, step))
         for name, value in metrics.items():
             self._metrics["train"][name].append(value)
         if selector_step.sees_losses_of_training:

@@ -23,6 +23,7 @@ from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, take_ids
 from boost_trl.trainer.sft.failed_preparation import prepare_or_name_row
 from boost_trl.trainer.sft.forward import EvaluationForward
 from boost_trl.trainer.sft.losses import token_losses
+from boost_trl.trainer.sft.optimizer_batch import MICRO_BATCH
 from boost_trl.trainer.sft.preparation import learns_completions_only
 from boost_trl.trainer.sft.prepared_rows import check_tokens_are_known, fingerprint, rows_without_prediction
 
@@ -123,10 +124,10 @@ class ValidationLoss:
         return token_losses(outputs.log_probs, self.args.loss_type).sum(), outputs.label_mask.sum()
 
     def explain(self, loss: float, batches: list[dict[str, Any]], step: int) -> str:
-        """Message for a validation loss of these batches that is not finite, after `step` optimizer steps. It names the row
+        """Message for a validation loss of an optimizer batch that is not finite, after `step` optimizer steps. It names the row
         that has such a loss by itself and without dropout, if there is one. Every process has to call it.
         """
-        rows = torch.cat([batch[VALIDATION_ROWS] for batch in batches])
+        rows = torch.cat([batch[MICRO_BATCH].validation[VALIDATION_ROWS] for batch in batches])
         losses = torch.tensor([self._loss_of(row) for row in rows.tolist()])
         rows, losses = (
             self._accelerator.gather(column.to(self._accelerator.device)).cpu() for column in (rows, losses)
