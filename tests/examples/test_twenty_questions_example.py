@@ -1,16 +1,19 @@
 import json
+import logging
+import runpy
 import shlex
-import subprocess
 import sys
 
 import pytest
 import torch
-from comparison_examples import EXAMPLES, QUICK, load_example, run_example
+from comparison_examples import EXAMPLES, load_example, run_example
+from comparison_examples import QUICK as QUICK_TRAINING
 
 from boost_trl import ValueHeads, ValuePolicy, cli
 from boost_trl.environments.twenty_questions import pretraining
 
 
+QUICK = [*QUICK_TRAINING, "--environment_kwargs", '{"max_questions": 5}']
 FIELDS = {
     *("method", "score_mean", "score_se", "success_rate", "mean_turns", "effective_sample_size", "weights_auc"),
     *("beta", "seconds"),
@@ -81,8 +84,13 @@ def test_without_noise_there_is_no_oracle_and_ilql_works(example, tmp_path):
     assert rows[0]["weights_auc"] is None
 
 
-def test_help_is_enough_and_needs_no_training():
-    command = [sys.executable, EXAMPLES / "twenty_questions.py", "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_help_is_enough_and_needs_no_training(monkeypatch, capsys, caplog):
+    caplog.set_level(logging.WARNING, "boost_trl")  # the script sets it, and here it is put back
+    path = str(EXAMPLES / "twenty_questions.py")
+    monkeypatch.setattr(sys, "argv", [path, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(path, run_name="__main__")
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0
     for option in ("--noise", "--noise_share", "--algorithm", "--seeds", "--train_fraction", "--model_name_or_path"):
         assert option in shown

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from comparison_examples import EXAMPLES, QUICK, load_example, run_example, save_tiny_model
+from comparison_examples import EXAMPLES, load_example, run_example, save_tiny_model
+from comparison_examples import QUICK as QUICK_TRAINING
 from peft import PeftModel
 
 from boost_trl import ValuePolicy
@@ -20,6 +21,7 @@ SHORT = (
     "--per_device_train_batch_size 2 --gradient_accumulation_steps 2 --train_fraction 0.3 --max_new_tokens 4 --games 2 "
     "--validation_games 2 --use_cpu --disable_tqdm True"
 ).split()
+QUICK = [*QUICK_TRAINING, "--environment_kwargs", '{"catalogue": "small", "max_steps": 6}']
 RICH_SMALL_SHOP = '{"catalogue": "small", "observation": "text_rich", "max_steps": 4}'
 
 

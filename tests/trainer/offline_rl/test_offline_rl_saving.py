@@ -147,30 +147,31 @@ for folder in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("options", [{}, {"arguments": LORA}], ids=["full", "lora"])
-def test_a_policy_that_does_not_fold_is_no_plain_model_and_says_so(
-    make_trainer, saved_model, tmp_path, caplog, options
-):
-    trainer = make_trainer(
-        model=saved_model("llama"), algorithm="ilql", save_strategy="steps", save_steps=4, **options
-    )
-    trainer.train()
-    trainer.save_model()
-    assert "minimum of several Q heads is not linear" in caplog.text
-    assert "minimum of several Q heads is not linear" in (tmp_path / "out/README.md").read_text()
-    ids = trainer.processing_class("yes .")["input_ids"]
-    folders = [tmp_path / "out", tmp_path / "out/checkpoint-4"]
-    for folder in folders:
-        card = ModelCard.load(folder / "README.md")
-        assert card.data.pipeline_tag is None and card.data.library_name == "boost_trl"
-        assert "once `from boost_trl import ValuePolicy` has run" in card.text
-        # Here boost_trl is imported.
-        model, read = opened_by_pipeline(folder)
-        assert isinstance(model, ValuePolicy) and read == ids
-        torch.testing.assert_close(log_probabilities(model), log_probabilities(trainer.policy()), rtol=0, atol=1e-5)
+def test_a_policy_that_does_not_fold_is_no_plain_model_and_says_so(make_trainer, saved_model, tmp_path, caplog):
+    name, folders = saved_model("llama"), []
+    for out, options in ((tmp_path / "full", {}), (tmp_path / "lora", {"arguments": LORA})):
+        caplog.clear()
+        trainer = make_trainer(
+            model=name, algorithm="ilql", output_dir=str(out), save_strategy="steps", save_steps=4, **options
+        )
+        trainer.train()
+        trainer.save_model()
+        assert "minimum of several Q heads is not linear" in caplog.text
+        assert "minimum of several Q heads is not linear" in (out / "README.md").read_text()
+        ids = trainer.processing_class("yes .")["input_ids"]
+        for folder in (out, out / "checkpoint-4"):
+            card = ModelCard.load(folder / "README.md")
+            assert card.data.pipeline_tag is None and card.data.library_name == "boost_trl"
+            assert "once `from boost_trl import ValuePolicy` has run" in card.text
+            # Here boost_trl is imported.
+            model, read = opened_by_pipeline(folder)
+            assert isinstance(model, ValuePolicy) and read == ids
+            expected = log_probabilities(trainer.policy())
+            torch.testing.assert_close(log_probabilities(model), expected, rtol=0, atol=1e-5)
+            folders.append(folder)
     command = [sys.executable, "-c", OPEN_WITHOUT_BOOST_TRL, *folders]
     opened = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert opened.splitlines() == [str(ids), "True"] * 2 + ["True"] * 2  # as the card says
+    assert opened.splitlines() == [str(ids), "True"] * 4 + ["True"] * 4  # as the card says
 
 
 @pytest.mark.parametrize("algorithm", ["mc", "ilql"])
