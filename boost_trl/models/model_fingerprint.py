@@ -50,11 +50,23 @@ def model_fingerprint(
         name = _name_without_adapter(name, below)
         if name is not None and isinstance(tensor, torch.Tensor):
             with gathered([tensor]):
-                digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-                flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-                for piece in flat.split(_BYTES_AT_ONCE):
-                    digest.update(piece.cpu().numpy())
+                _add(digest, name, tensor)
     return digest.hexdigest()
+
+
+def trained_fingerprint(model: nn.Module) -> str:
+    """A hash of the names and every entry of the parameters that train, adapters included, as [`model_fingerprint`]'s."""
+    digest = xxhash.xxh3_128()
+    for name, parameter in sorted(model.named_parameters()):
+        if parameter.requires_grad:
+            _add(digest, name, parameter)
+    return digest.hexdigest()
+
+
+def _add(digest: xxhash.xxh3_128, name: str, tensor: torch.Tensor) -> None:
+    digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+    for piece in tensor.detach().contiguous().reshape(-1).view(torch.uint8).split(_BYTES_AT_ONCE):
+        digest.update(piece.cpu().numpy())
 
 
 def _relevant(values: Any) -> Any:

@@ -6,6 +6,7 @@ from boost_trl.lazy_names import load_on_use
 _MODULE_OF = {
     "ImportanceRatios": "boost_trl.selection.importance",
     "PenaltySchedule": "boost_trl.selection.penalty_schedule",
+    "ScoreAgreement": "boost_trl.selection.validated",
     "Selector": "boost_trl.selection.selector",
     "TokenBaseline": "boost_trl.selection.token_baseline",
     "WeightConfidence": "boost_trl.selection.confidence",
@@ -14,7 +15,9 @@ _MODULE_OF = {
     "prefers_weights": "boost_trl.selection.guard",
     "response_weights": "boost_trl.selection.importance",
     "row_means": "boost_trl.selection.mean_losses",
+    "score_agreement": "boost_trl.selection.validated",
     "temper": "boost_trl.selection.tempering",
+    "validated_scores": "boost_trl.selection.validated",
     "weight_confidence": "boost_trl.selection.confidence",
     "weights_auc": "boost_trl.selection.auc",
 }

@@ -1,6 +1,6 @@
 """Choices of the selector's settings; without torch, so that configurations can be checked before it is loaded."""
 
-SELECTORS = ("bds", "bmo", "bmo_exact", "rank", "mixing", "uniform")
+SELECTORS = ("validated", "rank", "bds", "bmo", "bmo_exact", "mixing", "uniform")
 OPTIMIZERS = ("sparse", "adam", "sgd")
 WEIGHT_SCALES = ("mean_one", "simplex")
 LEVELS = ("sequence", "token", "geometric")

@@ -157,6 +157,17 @@ class BmoExactRule(Rule):
         self.logits.recompute()
 
 
+class FixedRule(Rule):
+    """Weights that were learned before training, `"validated"`: no step moves them."""
+
+    def step(self, ids, losses, occurrences, gamma):
+        pass
+
+    def assign(self, logits: np.ndarray) -> None:
+        self.logits.values[:] = logits
+        self.logits.recompute()
+
+
 class RankRule(Rule):
     """Equation (29): ω = log sigmoid((f − rank(s)/V)/0.05) of the V rows visited so far, s an average of a row's
     losses.

@@ -9,7 +9,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from boost_trl.selection.choices import OPTIMIZERS, SELECTORS, WEIGHT_SCALES
-from boost_trl.selection.rules import AdamRule, BmoExactRule, BmoRule, DenseRule, RankRule, Rule, SparseRule
+from boost_trl.selection.rules import (
+    AdamRule,
+    BmoExactRule,
+    BmoRule,
+    DenseRule,
+    FixedRule,
+    RankRule,
+    Rule,
+    SparseRule,
+)
 from boost_trl.selection.softmax_logits import SoftmaxLogits
 
 
@@ -29,8 +38,8 @@ class Selector:
     Args:
         num_examples (`int`): N. Rows are named by ids from 0 to N − 1.
         selector (`str`, *optional*, defaults to `"rank"`): `"rank"` (which needs [`~Selector.set_schedule`]), `"bds"`,
-            equations (24) and (25), `"bmo"`, equation (28), `"bmo_exact"`, equation (27), or the fixed weights of
-            `"mixing"` and `"uniform"`. See `docs/selector.md`.
+            equations (24) and (25), `"bmo"`, equation (28), `"bmo_exact"`, equation (27), `"validated"` (weights that
+            [`~Selector.assign`] sets), or the equal weights of `"mixing"` and `"uniform"`. See `docs/selector.md`.
         selector_optimizer (`str`, *optional*, defaults to `"sparse"`): For `"bds"`: `"sparse"` moves the visited rows,
             `"sgd"` and `"adam"` (the paper's) move all.
         selector_learning_rate (`float`, *optional*): a in the equations of `docs/equations.md`. Defaults to 1.0 for
@@ -120,6 +129,8 @@ class Selector:
             return BmoExactRule(self._logits, scale, self.bmo_tau)
         if self.selector == "rank":
             return RankRule(self._logits, scale, self.keep_fraction)
+        if self.selector == "validated":
+            return FixedRule(self._logits, scale)
         return Rule(self._logits, scale)
 
     def set_schedule(self, total_steps: int, steps_per_epoch: float) -> None:
@@ -134,6 +145,11 @@ class Selector:
     def is_learned(self) -> bool:
         """Whether any weight can ever differ from another."""
         return self.selector not in ("mixing", "uniform")
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the weights are set before training, by `assign`, and stay as they are."""
+        return self.selector == "validated"
 
     @property
     def updates_before_weights(self) -> bool:
@@ -213,6 +229,24 @@ class Selector:
         _check(len(np.unique(rows)) == len(rows), "`refresh` takes each row once, but `ids` repeats some")
         self._check_losses(rows, values)
         self._rule.refresh(rows, values)
+        self._warn_of_collapse()
+
+    def assign(self, logits) -> None:
+        """Set ω of the whole pool, for `selector="validated"` only: k f of equation (19).
+
+        Args:
+            logits (`torch.Tensor` or array of `float`): (N,).
+
+        Raises:
+            ValueError: for another selector, another number of rows, or a logit that is not finite.
+        """
+        if not isinstance(self._rule, FixedRule):
+            raise ValueError(f'only selector="validated" is given its logits, not "{self.selector}"')
+        values = _to_numpy(logits).astype(np.float64).ravel()
+        _check(len(values) == self.num_examples, f"`logits` has {len(values)} rows, not {self.num_examples}")
+        bad = np.flatnonzero(~np.isfinite(values))
+        _check(not bad.size, f"the logit of row {bad[0] if bad.size else 0} is not finite")
+        self._rule.assign(values - values.max(initial=0.0))
         self._warn_of_collapse()
 
     def effective_sample_size(self) -> float:

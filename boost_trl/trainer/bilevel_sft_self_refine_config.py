@@ -44,7 +44,8 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         > Parameters that control the weights
 
         selector (`str`, *optional*, defaults to `"rank"`):
-            How the weights are learned. `"bds"`: bilevel data selection (the paper's), equations (24) and (25); `"bmo"` and
+            How the weights are learned. `"validated"`: before training, by what a few updates on the validation set teach the
+            model, equations (34) and (19); rows are then drawn by weight. `"bds"`: bilevel data selection (the paper's), equations (24) and (25); `"bmo"` and
             `"bmo_exact"`: bilevel multi-objective, equations (28) and (27); `"rank"`: keeps the rows of lowest loss,
             equation (29); `"mixing"`: no weights, (1−ρ)·validation + ρ·pool with ρ = `rho_init` throughout;
             `"uniform"`: all weights 1 on the schedule of ρ (the control).
@@ -76,14 +77,25 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
             `selector/trusted_share` in the logs estimates it.
         rank_refresh_steps (`int`, *optional*):
             Optimizer steps between two rankings of `"rank"`. Defaults to a twentieth of an epoch.
+        target_effective_fraction (`float`, *optional*, defaults to `0.1`):
+            n_eff/N of the weights of `"validated"`, equation (19), in (0, 1], where `selection_guard` does not choose it.
+        selection_guard (`bool`, *optional*, defaults to `True`):
+            Choose n_eff/N for `"validated"` from 1 (equal weights), 0.4, 0.2 and 0.1 by cross-validation: short trainings
+            with one half of the validation set are judged by the other half's loss.
+        selection_rounds (`int`, *optional*, defaults to `1`):
+            How often `"validated"` scores the pool: before training, and as each of the next epochs begins, when θ of equation
+            (34) is the model as it has been trained so far.
+        adaptation_learning_rate (`float`, *optional*):
+            Learning rate of the updates on the validation set that lead to θ of equation (34). Defaults to `learning_rate`.
         min_effective_sample_size (`float`, *optional*, defaults to `0.01`):
             A warning is given when the effective sample size falls below this share of the rows, or below 2 rows. 0:
             never.
 
         > Parameters that control the penalty
 
-        rho_init (`float`, *optional*, defaults to `0.1`):
-            ρ in the first epoch, equation (21): the pool's share of the loss.
+        rho_init (`float`, *optional*):
+            ρ in the first epoch, equation (21): the pool's share of the loss; throughout for `"mixing"` and `"validated"`.
+            Defaults to 0.1, for `"validated"` to 0.8.
         rho_increment (`float`, *optional*, defaults to `0.1`):
             Added to ρ at each new epoch, equation (21).
         normalize_penalty (`bool`, *optional*, defaults to `False`):

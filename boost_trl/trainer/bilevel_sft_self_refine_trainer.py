@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from torch.utils.data import DataLoader
@@ -32,11 +31,9 @@ from trl import SFTConfig, SFTTrainer
 
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.models.deepspeed_device import tell_deepspeed_the_device
-from boost_trl.selection import WeightConfidence, weight_confidence
 from boost_trl.trainer.bilevel_sft_self_refine_config import complete_arguments
 from boost_trl.trainer.common.base_model import record_under_adapter
 from boost_trl.trainer.sft.callback import BilevelCallback
-from boost_trl.trainer.sft.checkpoint import LearnedWeightsTrainer
 from boost_trl.trainer.sft.checks import (
     check_before_preparation,
     check_eval_dataset,
@@ -46,6 +43,7 @@ from boost_trl.trainer.sft.checks import (
     warn_of_single_visit,
     warn_of_what_is_not_used,
 )
+from boost_trl.trainer.sft.drawn_rows import DrawnRowsTrainer
 from boost_trl.trainer.sft.example_ids import rows_per_pass, with_ids
 from boost_trl.trainer.sft.forward import EvaluationForward
 from boost_trl.trainer.sft.generation import AnswerGenerator, VLLMAnswers
@@ -63,10 +61,8 @@ from boost_trl.trainer.sft.pool import StreamedPool, leave_out_empty_rows, make_
 from boost_trl.trainer.sft.prepared_rows import check_tokens_are_known
 from boost_trl.trainer.sft.refine import SelfRefinement
 from boost_trl.trainer.sft.results import (
-    MOST_OF_POOL,
     AnswerTokens,
     numbered,
-    sample,
     trusted_rows,
     warn_of_chance,
 )
@@ -81,7 +77,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
 
 
-class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
+class BilevelSFTSelfRefineTrainer(DrawnRowsTrainer):
     """[`~trl.SFTTrainer`] that learns how much each training example should count, by watching a small trusted validation
     set.
 
@@ -212,7 +208,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
         self._selector_step = SelectorStep(self.selector, self.pool, args, accelerator, forward, vocab_size)
         self._trusted = None
         has_labels = isinstance(self.train_dataset, Dataset) and "labels" in self.train_dataset.column_names
-        if self.selector.is_learned and has_labels and args.confidence_share > 0:
+        if self.selector.is_learned and not self.selector.is_fixed and has_labels and args.confidence_share > 0:
             validation_dataset, trusted = trusted_rows(
                 validation_dataset, eval_dataset, args, may_keep_aside=validation_loss != "dpo"
             )
@@ -257,7 +253,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
 
     def _learned_parts(self):
         parts = (self._validation, self._selector_step, self._refinement)
-        return [part for part in parts if part is not None]
+        return [*super()._learned_parts(), *(part for part in parts if part is not None)]
 
     # One optimizer batch
 
@@ -275,7 +271,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
             num_items_in_batch = self._plan(batches, num_items_in_batch)
         for batch in batches:
             micro_batch = batch[MICRO_BATCH]
-            micro_batch.weights = row_weights(micro_batch.ids, self.pool, self.selector)
+            micro_batch.weights = row_weights(micro_batch.ids, self.pool, None if self.draws_rows else self.selector)
             if micro_batch.answers is not None:
                 micro_batch.weights = self._refinement.token_weights(batch, micro_batch.weights, num_items_in_batch)
         return batches, num_items_in_batch
@@ -365,13 +361,13 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
         if selector_step.sees_losses_of_training:
             selector_step.update(plan.gamma, step)  # names the row of a loss that is not finite
         if not math.isfinite(objective):
-            if self.args.selector_loss_at == "updated":
+            if self.args.selector_loss_at == "updated" or self.selector.is_fixed:
                 selector_step.check_rows(plan.batches, step)
             raise ValueError(explain_objective(objective, metrics["weighted_lower_loss"], step, self.args))
 
     def _after_step(self) -> None:
         plan = self._optimizer_batch
-        if self.args.selector_loss_at == "updated":
+        if self.args.selector_loss_at == "updated" and not self.selector.is_fixed:
             self._selector_step.update_by_extra_forward(plan.batches, plan.gamma, self.state.global_step)
         plan.batches = []
 
@@ -389,6 +385,8 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
             if self._refinement is not None:
                 self._refinement.answers = None  # those of an earlier training were another model's
             resume_from_checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+            if resume_from_checkpoint is None:
+                self.score_pool(self._validation, self._selector_step)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _begin_training(self, train_dataloader: DataLoader) -> None:
@@ -417,6 +415,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
         if isinstance(self.pool, StreamedPool) and self.pool.has_unique_ids:
             self.pool.begin_pass(from_start=not self._starts_inside_epoch)
         self._starts_inside_epoch = False
+        self.begin_epoch_of_draws(self._selector_step)
 
     def _end_epoch(self) -> None:
         self._save_epoch_weights()
@@ -426,25 +425,7 @@ class BilevelSFTSelfRefineTrainer(LearnedWeightsTrainer):
             self._metrics["train"]["selector/trusted_share"].append(confidence.trusted_share)
 
     def _end_training(self) -> None:
-        warn_of_chance(self.weight_confidence)
+        if not self.selector.is_fixed:
+            warn_of_chance(self.weight_confidence)
         if self._refinement is not None:
             self._refinement.write()
-
-    def measure_confidence(self) -> WeightConfidence | None:
-        """Confidence in the weights: where trusted rows that nothing trained on rank among up to 512 rows of the pool
-        by the losses that weights are learned from. Every process has to call it.
-
-        Returns:
-            [`~boost_trl.selection.WeightConfidence`] or `None`: `None` without such rows, without learned weights, and for
-            streaming data.
-        """
-        if self.selector is None or self._trusted is None:
-            return None
-        pool = sample(self._remove_unused_columns(self.train_dataset), MOST_OF_POOL, self.args.seed)
-        trusted, pool = (
-            self._selector_step.losses_of(rows, self.collator_with_ids(), self._train_batch_size)[1]
-            for rows in (self._trusted, pool)
-        )
-        if len(pool) and np.isfinite([*trusted, *pool]).all():  # else training says what is wrong
-            self.weight_confidence = weight_confidence(trusted, pool)
-        return self.weight_confidence

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ SETTINGS = {
     "tail": {"rows": 13, "max_steps": -1, "num_train_epochs": 1},
     "repeated": {"rows": 9, "draws": 16, "max_steps": -1, "num_train_epochs": 1},
     "packed": {"packing": True, "max_length": 16, "max_steps": 2},
+    "validated": {"selector": "validated", "selection_rounds": 2, "max_steps": 6, "adam_epsilon": 1e-3},
 }
 
 
@@ -88,6 +90,7 @@ def train(folder, name, num_processes):
 
 
 def main(folder, *names):
+    os.environ["BOOST_TRL_CACHE"] = str(Path(folder, "cache"))
     gc.freeze()  # as in `conftest.py`
     results = {name: train(folder, name, 2) for name in names}
     rank = torch.distributed.get_rank()

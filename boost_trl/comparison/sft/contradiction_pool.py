@@ -5,13 +5,17 @@ that believes the bad rows answers the trusted questions wrongly.
 """
 
 import random
+import tempfile
 from collections.abc import Sequence
 
 from datasets import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, set_seed
+from trl import SFTConfig, SFTTrainer
 
+from boost_trl.cache_folder import cache_folder
 from boost_trl.comparison.sft.experiment import SFTExperiment
-from boost_trl.environments.embedded_lm import word_tokenizer
+from boost_trl.environments.embedded_lm import source_hash, word_tokenizer
+from boost_trl.files import whole_folder
 
 
 WORDS = (
@@ -25,11 +29,16 @@ LIST_LENGTH = 6
 LONGEST_ANSWER = 3
 NUMBERS = ("one", "two", "three")
 KINDS = ("from the right", "nonsense")
+PRETRAINING_ROWS = 9000
 SIZES = {"validation": 48, "holdout": 48, "evaluation": 400, "clean_evaluation": 400}
 
 
 def contradiction_pool(
-    seed: int = 0, num_rows: int = 2400, bad_share: float = 0.6, bad_kinds: Sequence[str] = KINDS
+    seed: int = 0,
+    num_rows: int = 2400,
+    bad_share: float = 0.6,
+    bad_kinds: Sequence[str] = KINDS,
+    pretraining_epochs: int = 0,
 ) -> SFTExperiment:
     """Questions such as "take two : pear lamp coin rope box key", of which good rows take the first ("pear lamp").
 
@@ -40,9 +49,11 @@ def contradiction_pool(
         num_rows (`int`, *optional*, defaults to `2400`): size of the pool.
         bad_share (`float`, *optional*, defaults to `0.6`): share of bad rows.
         bad_kinds (`Sequence[str]`, *optional*): which, in equal parts: `"from the right"`, `"nonsense"`.
+        pretraining_epochs (`int`, *optional*, defaults to `0`): of the model, on 9,000 other rows, a third of each kind: it
+            can then answer by every convention, and fine-tuning only selects one.
 
     Returns:
-        [`SFTExperiment`]: with a tiny Llama without any training. Trusted and clean questions are drawn alike here.
+        [`SFTExperiment`]: with a tiny Llama. Trusted and clean questions are drawn alike here.
 
     Raises:
         ValueError: for a share outside of [0, 1] or an unknown kind.
@@ -64,7 +75,13 @@ def contradiction_pool(
         for name, size in SIZES.items()
     }
     tokenizer = word_tokenizer(["take", ":", *NUMBERS, *WORDS])
-    return SFTExperiment(make_model=lambda: _tiny_llama(tokenizer, seed), tokenizer=tokenizer, pool=pool, **held_out)
+
+    def make_model() -> LlamaForCausalLM:
+        if not pretraining_epochs:
+            return _tiny_llama(tokenizer, seed)
+        return _pretrained_llama(tokenizer, seed, pretraining_epochs)
+
+    return SFTExperiment(make_model=make_model, tokenizer=tokenizer, pool=pool, **held_out)
 
 
 def _row(rng: random.Random, kind: str, seen: set[str]) -> dict[str, str | bool]:
@@ -96,3 +113,35 @@ def _tiny_llama(tokenizer, seed: int) -> LlamaForCausalLM:
         pad_token_id=tokenizer.pad_token_id,
     )
     return LlamaForCausalLM(config)
+
+
+def _pretrained_llama(tokenizer, seed: int, epochs: int) -> LlamaForCausalLM:
+    """The tiny Llama after `epochs` over rows of its own, in equal parts of each kind, kept in the package's cache."""
+    folder = cache_folder("contradiction_pool") / f"llama-{seed}-{epochs}-{source_hash(__file__)[:16]}"
+    if not (folder / "config.json").is_file():
+        rng, seen = random.Random(f"contradiction pretraining {seed}"), set()
+        kinds = ("good", *KINDS)
+        rows = [_row(rng, kinds[number % len(kinds)], seen) for number in range(PRETRAINING_ROWS)]
+        with tempfile.TemporaryDirectory() as output_dir:
+            args = SFTConfig(
+                output_dir,
+                num_train_epochs=epochs,
+                per_device_train_batch_size=32,
+                learning_rate=3e-3,
+                max_length=32,
+                use_cpu=True,
+                bf16=False,
+                gradient_checkpointing=False,
+                dataloader_pin_memory=False,
+                report_to="none",
+                save_strategy="no",
+                logging_strategy="no",
+                seed=seed,
+            )
+            rows = Dataset.from_list(rows).select_columns(["prompt", "completion"])
+            trainer = SFTTrainer(_tiny_llama(tokenizer, seed), args, train_dataset=rows, processing_class=tokenizer)
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+        with whole_folder(folder) as draft:
+            trainer.model.save_pretrained(draft)
+    return LlamaForCausalLM.from_pretrained(folder)

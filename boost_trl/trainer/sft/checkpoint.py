@@ -4,13 +4,14 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from boost_trl.selection import Selector, WeightConfidence
+from boost_trl.selection import Selector, WeightConfidence, weight_confidence
 from boost_trl.selection.selector import CONFIG_NAME, WEIGHTS_NAME
 from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME
 from boost_trl.trainer.common.base_model import check_base_model
@@ -34,11 +35,14 @@ from boost_trl.trainer.sft.results import (
     CONFIDENCE_NAME,
     DEFAULT_WEIGHT_COLUMN,
     EXAMPLE_WEIGHTS_NAME,
+    MOST_OF_POOL,
     AnswerTokens,
     card_section,
+    sample,
     select_top_rows,
     selector_metrics,
 )
+from boost_trl.trainer.sft.selector_step import SelectorStep
 
 
 STATE_NAME = "bilevel_state.safetensors"
@@ -51,6 +55,8 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
 
     selector: Selector | None = None
     weight_confidence: WeightConfidence | None = None
+    _selector_step: SelectorStep | None = None
+    _trusted: Dataset | None = None  # prepared rows that nothing trains on
     num_validation_rows = 0
     # Where checkpoints hold an adapter alone.
     _base_model: dict[str, str] | None = None
@@ -110,6 +116,25 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
             for name, value in selector_metrics(self.selector, self.pool.labels, self._answer_tokens).items():
                 self._metrics["train"][name] = [value]
         super().log(logs, start_time)
+
+    def measure_confidence(self) -> WeightConfidence | None:
+        """Confidence in the weights: where trusted rows that nothing trained on rank among up to 512 rows of the pool
+        by the losses that weights are learned from. Every process has to call it.
+
+        Returns:
+            [`~boost_trl.selection.WeightConfidence`] or `None`: `None` without such rows, without learned weights, and for
+            streaming data.
+        """
+        if self._trusted is None:
+            return None
+        pool = sample(self._remove_unused_columns(self.train_dataset), MOST_OF_POOL, self.args.seed)
+        trusted, pool = (
+            self._selector_step.losses_of(rows, self.collator_with_ids(), self._train_batch_size)[1]
+            for rows in (self._trusted, pool)
+        )
+        if len(pool) and np.isfinite([*trusted, *pool]).all():  # else training says what is wrong
+            self.weight_confidence = weight_confidence(trusted, pool)
+        return self.weight_confidence
 
     # Files
 

@@ -151,7 +151,11 @@ class StreamedPool:
                 f"streaming data with a fixed '{args.weight_column}' column cannot have learned weights as well; "
                 "leave out `weight_column` or `validation_dataset`"
             )
-        for name, needed in (("label_column", args.label_column), ("bmo_exact", args.selector == "bmo_exact")):
+        for name, needed in (
+            ("label_column", args.label_column),
+            ("bmo_exact", args.selector == "bmo_exact"),
+            ("selector='validated'", args.selector == "validated"),
+        ):
             if needed:
                 raise ValueError(f"`{name}` needs a dataset that can be read more than once: it is not streaming")
         if args.example_id_column is not None:

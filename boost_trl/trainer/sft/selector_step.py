@@ -44,7 +44,8 @@ class SelectorStep:
     ):
         self.selector, self.pool, self.args = selector, pool, args
         self.accelerator, self.forward = accelerator, forward
-        self.token_baseline = TokenBaseline(vocab_size) if args.selector_baseline == "token" else None
+        has_baseline = args.selector_baseline == "token" and not selector.is_fixed
+        self.token_baseline = TokenBaseline(vocab_size) if has_baseline else None
         shares_weights = isinstance(pool, StreamedPool) and not pool.has_unique_ids
         self.row_losses = RowLossAccumulator(
             accelerator, self.token_baseline, args.selection_loss, repeat=not shares_weights
@@ -53,10 +54,14 @@ class SelectorStep:
     @property
     def sees_losses_of_training(self) -> bool:
         """True if the losses are those of the training forward, or need one of their own."""
-        return self.args.selector_loss_at == "current" and not self.selector.updates_before_weights
+        if self.selector.is_fixed or self.selector.updates_before_weights:
+            return False
+        return self.args.selector_loss_at == "current"
 
     def count_rows(self, micro_batches: list[MicroBatch]) -> None:
         """Count how often each row was drawn, where it lies in one sequence."""
+        if self.selector.is_fixed:
+            return
         if not self.args.packing or self.args.packing_strategy == "bfd":
             for micro_batch in micro_batches:
                 self.row_losses.add_rows(micro_batch.row_numbers())
@@ -77,7 +82,7 @@ class SelectorStep:
 
     def update(self, gamma: float, step: int) -> None:
         """By what was observed since the last update, at γ and after `step` optimizer steps."""
-        rows, losses = self.row_losses.collect(check=self._check(step))
+        rows, losses = self.row_losses.collect(check=self.check(step))
         self.selector.update(rows, losses, gamma if math.isfinite(gamma) else 0.0)
 
     def update_by_extra_forward(self, batches: list[dict[str, Any]], gamma: float, step: int) -> None:
@@ -92,11 +97,11 @@ class SelectorStep:
         """
         for batch in batches:
             self._forward(batch, self.row_losses)
-        self.row_losses.collect(learn_baseline=False, check=self._check(step))
+        self.row_losses.collect(learn_baseline=False, check=self.check(step))
 
     def refresh(self, dataset: Dataset, collator: ExampleIdCollator, batch_size: int, step: int) -> None:
         """Equation (27): by the losses of all rows under the present model."""
-        self.selector.refresh(*self.losses_of(dataset, collator, batch_size, self._check(step)))
+        self.selector.refresh(*self.losses_of(dataset, collator, batch_size, self.check(step)))
 
     def losses_of(
         self,
@@ -104,15 +109,18 @@ class SelectorStep:
         collator: ExampleIdCollator,
         batch_size: int,
         check: Callable[[np.ndarray, np.ndarray], None] | None = None,
+        advance: Callable[[], object] = lambda: None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers and losses C_b of prepared rows under the present model, the same on every process."""
+        """Row numbers and losses C_b of prepared rows under the present model, the same on every process. `advance` is called
+        after every batch."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         row_losses = RowLossAccumulator(self.accelerator, self.token_baseline, self.args.selection_loss)
         # Every process runs as many forwards as the others, on the last batch again where none is left for it.
         for start in range(0, len(dataset), batch_size * world):
             first = start + rank * batch_size
             rows = range(first, min(first + batch_size, len(dataset))) or range(len(dataset) - 1, len(dataset))
-            self._forward(collator([dataset[row] for row in rows]), row_losses, is_counted=first < len(dataset))
+            self._forward(collator(dataset.__getitems__([*rows])), row_losses, is_counted=first < len(dataset))
+            advance()
         return row_losses.collect(learn_baseline=False, check=check)
 
     def _forward(self, batch: dict[str, Any], into: RowLossAccumulator, is_counted: bool = True) -> None:
@@ -122,7 +130,7 @@ class SelectorStep:
             micro_batch.is_counted = torch.zeros_like(micro_batch.ids, dtype=torch.bool)
         self.observe(micro_batch, self.forward(**inputs), inputs["labels"], into)
 
-    def _check(self, step: int) -> Callable[[np.ndarray, np.ndarray], None]:
+    def check(self, step: int) -> Callable[[np.ndarray, np.ndarray], None]:
         def check(rows: np.ndarray, losses: np.ndarray) -> None:
             bad = np.flatnonzero(~np.isfinite(losses))
             if bad.size:

@@ -14,6 +14,7 @@ from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers, chec
 
 _WHOLE_NUMBERS = (
     "bmo_refresh_steps",
+    "selection_rounds",
     "num_generations",
     "generation_interval",
     "max_generation_length",
@@ -32,16 +33,24 @@ _NUMBERS = (
     "bmo_tau",
     "keep_fraction",
     "min_effective_sample_size",
-    "rho_init",
     "rho_increment",
+    "target_effective_fraction",
     "dpo_beta",
     "confidence_share",
     "online_ratio",
     "generation_temperature",
     "vllm_gpu_memory_utilization",
 )
-_NUMBERS_OR_NONE = ("selector_learning_rate", "importance_sampling_cap")
-_POSITIVE = ("dpo_beta", "generation_temperature", "importance_sampling_cap")
+_NUMBERS_OR_NONE = (
+    "rho_init",
+    "selector_learning_rate",
+    "adaptation_learning_rate",
+    "importance_sampling_cap",
+)
+_POSITIVE = (
+    *("dpo_beta", "generation_temperature", "importance_sampling_cap"),
+    *("adaptation_learning_rate", "target_effective_fraction"),
+)
 
 
 @dataclass
@@ -55,8 +64,9 @@ class SFTSelfRefineSettings:
     selector: str = field(
         default="rank",
         metadata={
-            "help": "How example weights are learned: 'bds', 'bmo', 'bmo_exact', 'rank', 'mixing' (no weights, fixed "
-            "rho) or 'uniform' (no weights, the schedule of rho).",
+            "help": "How example weights are learned: 'validated' (before training, from a few updates on the validation set), "
+            "'rank', 'bds', 'bmo', 'bmo_exact', 'mixing' (no weights, fixed rho) or 'uniform' (no weights, the schedule of "
+            "rho).",
             "choices": list(SELECTORS),
         },
     )
@@ -126,13 +136,44 @@ class SFTSelfRefineSettings:
             "help": "Optimizer steps between two rankings of 'rank'. Defaults to a twentieth of an epoch.",
         },
     )
+    target_effective_fraction: float = field(
+        default=0.1,
+        metadata={
+            "help": "Effective sample size of the weights of 'validated' over the number of rows, in (0, 1], where "
+            "`selection_guard` does not choose it."
+        },
+    )
+    selection_guard: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether 'validated' chooses the effective sample size, equal weights included, by cross-validation: short "
+            "trainings with one half of the validation set, judged by the other."
+        },
+    )
+    selection_rounds: int = field(
+        default=1,
+        metadata={
+            "help": "How often 'validated' scores the pool: before training, and as each of the next epochs begins, with the model "
+            "as it has been trained so far."
+        },
+    )
+    adaptation_learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Learning rate of the updates on the validation set from which 'validated' scores. Defaults to "
+            "`learning_rate`."
+        },
+    )
     min_effective_sample_size: float = field(
         default=0.01,
         metadata={"help": "Warn when the effective sample size of the weights falls below this share of the rows."},
     )
-    rho_init: float = field(
-        default=0.1,
-        metadata={"help": "The pool's share of the loss in the first epoch."},
+    rho_init: float | None = field(
+        default=None,
+        metadata={
+            "help": "The pool's share of the loss in the first epoch; throughout for 'mixing' and 'validated'. Defaults to 0.1, "
+            "for 'validated' to 0.8."
+        },
     )
     rho_increment: float = field(default=0.1, metadata={"help": "Added to rho at each new epoch."})
     normalize_penalty: bool = field(
@@ -322,6 +363,10 @@ class SFTSelfRefineSettings:
             )
         if not 0 <= self.confidence_share < 1:
             raise ValueError(f"`confidence_share` must be in [0, 1), got {self.confidence_share}")
+        if self.target_effective_fraction > 1:
+            raise ValueError(f"`target_effective_fraction` must be in (0, 1], got {self.target_effective_fraction}")
+        if self.selector == "validated" and self.weight_scale == "simplex":
+            raise ValueError("selector='validated' draws rows by weight, which has no scale: leave `weight_scale` out")
         if self.selector == "bmo" and self.selector_loss_at == "updated":
             raise ValueError(
                 "selector='bmo' weights a batch by its losses before the step: `selector_loss_at='current'`"
@@ -371,11 +416,12 @@ class SFTSelfRefineSettings:
         Raises:
             ValueError: if ρ leaves [0, 1), or [0, 1] with `selector="mixing"`.
         """
+        default = 0.8 if self.selector == "validated" else 0.1
         return PenaltySchedule(
             num_epochs,
-            rho_init=self.rho_init,
+            rho_init=default if self.rho_init is None else self.rho_init,
             rho_increment=self.rho_increment,
-            mixing=self.selector == "mixing",
+            mixing=self.selector in ("mixing", "validated"),
             normalize=self.normalize_penalty,
         )
 

@@ -1,0 +1,213 @@
+"""Rows drawn by weights that are set before training: `selector="validated"`."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.logging import get_logger
+
+from boost_trl.models.model_fingerprint import model_fingerprint, trained_fingerprint
+from boost_trl.selection import WeightConfidence, validated_scores
+from boost_trl.trainer.common.weighted_sampler import WeightedSampler
+from boost_trl.trainer.sft.checkpoint import LearnedWeightsTrainer
+from boost_trl.trainer.sft.example_ids import EXAMPLE_ID
+from boost_trl.trainer.sft.prepared_rows import fingerprint
+from boost_trl.trainer.sft.score_cache import cached_selection
+from boost_trl.trainer.sft.scoring_losses import PoolLosses, TrustedLosses, by_length
+from boost_trl.trainer.sft.selector_step import SelectorStep
+from boost_trl.trainer.sft.validated_selection import (
+    EQUAL_WEIGHTS,
+    ValidatedSelection,
+    ValidatedSelectionResult,
+    check_model_is_whole,
+    check_trusted_rows,
+    tempered_logits,
+)
+from boost_trl.trainer.sft.validation import ValidationLoss
+
+
+logger = get_logger(__name__)
+
+REPORT_NAME = "validated_selection.json"
+_DECISIVE_SETTINGS = (
+    *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate"),
+    *(
+        "rho_init",
+        "validation_loss",
+        "dpo_beta",
+        "loss_type",
+        "selection_loss",
+        "packing",
+        "padding_free",
+        "max_length",
+    ),
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "seed", "bf16", "fp16"),
+    *("per_device_train_batch_size", "per_device_validation_batch_size"),
+)
+
+
+class ScoredPool:
+    """State that a run which goes on needs to score its pool again."""
+
+    def __init__(self):
+        self.losses = torch.zeros(0, dtype=torch.float64)  # (N,) ℓ(θ₀)
+        self.rounds = 0
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"scored_losses": self.losses, "scored_rounds": torch.tensor(self.rounds)}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self.losses, self.rounds = state["scored_losses"], int(state["scored_rounds"])
+
+
+class DrawnRowsTrainer(LearnedWeightsTrainer):
+    """A trainer that scores its pool before training and draws rows by the weights that follow. With other selectors every
+    row comes once an epoch.
+
+    Attributes:
+        selection_report (`dict`, *optional*): how the weights came about; see
+            [`~boost_trl.trainer.sft.validated_selection.ValidatedSelectionResult`].
+    """
+
+    selection_report: dict[str, Any] | None = None
+    _sampler: WeightedSampler | None = None
+
+    def __init__(self, *args, **kwargs):
+        self._scored = ScoredPool()
+        super().__init__(*args, **kwargs)
+
+    def _learned_parts(self) -> list:
+        return [self._scored] if self.selector.is_fixed else []
+
+    @property
+    def draws_rows(self) -> bool:
+        """Whether weights are in the draws. Packed rows cannot be drawn one by one: weights are in their losses."""
+        return self.selector is not None and self.selector.is_fixed and not self.args.packing
+
+    def _get_train_sampler(self, train_dataset=None):
+        if not self.draws_rows:
+            return super()._get_train_sampler(train_dataset)
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        numbers = dataset.with_format("numpy", columns=[EXAMPLE_ID])[:][EXAMPLE_ID]
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        self._sampler = WeightedSampler(lambda: self.selector.weights(numbers).numpy(), len(numbers), seed)
+        return self._sampler
+
+    def score_pool(self, validation: ValidationLoss, selector_step: SelectorStep) -> None:
+        """Set the weights, unless they are: a second training goes on with them."""
+        if not self.selector.is_fixed or self._scored.rounds:
+            return
+        args = self.args
+        check_trusted_rows(len(validation.dataset))
+        check_model_is_whole(self.model, self.accelerator)
+        self.model.to(args.device)  # DeepSpeed moves it later
+        is_main = self.is_world_process_zero()
+
+        def select() -> ValidatedSelectionResult:
+            pool, trusted = self._losses(validation, selector_step)
+            show = is_main and not args.disable_tqdm
+            return ValidatedSelection(self.model, args, pool, trusted, self._num_updates(), progress=show).run()
+
+        # A function of the user's has no fingerprint.
+        is_named = args.validation_loss in ("sft", "dpo")
+        made_with = self._made_with(validation) if is_named else None
+        result = cached_selection(made_with, select, is_main) if is_named else select()
+        self.selector.assign(result.logits)
+        self._scored.losses, self._scored.rounds = torch.from_numpy(result.losses), 1
+        self._take_report(result.report)
+        if is_main:
+            logger.warning(result.verdict())
+            if result.report["agreement"]["is_near_chance"] and result.report["fraction"] != EQUAL_WEIGHTS:
+                logger.warning(
+                    "The two halves of the validation set hardly agree on the pool's rows (AUC "
+                    f"{result.report['agreement']['auc']:.2f}, chance .5): give more trusted rows, or a model that can do what they "
+                    "show; compare with `selector='uniform'` before you use the weights."
+                )
+
+    def begin_epoch_of_draws(self, selector_step: SelectorStep) -> None:
+        """Tell the sampler which epoch begins, and set the weights anew by the model as it is if this epoch is to have others."""
+        if not self.selector.is_fixed:
+            return
+        epoch = math.floor((self.state.epoch or 0) + 1e-6)
+        if self._sampler is not None:
+            # accelerate does not, on several processes in the epoch that a run goes on in.
+            self._sampler.set_epoch(epoch)
+        fraction = self.selection_report["fraction"]
+        if not self._scored.rounds <= epoch < self.args.selection_rounds or fraction == EQUAL_WEIGHTS:
+            return
+        rows = by_length(self._remove_unused_columns(self.train_dataset))
+        batch_size = self.args.per_device_train_batch_size
+        check = selector_step.check(self.state.global_step)
+        losses = selector_step.losses_of(rows, self.collator_with_ids(), batch_size, check)[1]
+        scores = validated_scores(self._scored.losses.numpy(), losses)
+        self.selector.assign(tempered_logits(scores, fraction)[0])
+        self._scored.rounds = epoch + 1
+
+    def _losses(self, validation: ValidationLoss, selector_step: SelectorStep) -> tuple[PoolLosses, TrustedLosses]:
+        args, collator = self.args, self.collator_with_ids()
+        batch_size = args.per_device_train_batch_size
+        if args.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
+        validation.begin(batch_size)
+
+        def forward(inputs):
+            with self.compute_loss_context_manager():
+                return self.model(**self._prepare_inputs(inputs), use_cache=False, fused_lm_head=True)
+
+        def loss_sum(batch):
+            with self.compute_loss_context_manager():
+                return validation.loss_sum(self.model, self._prepare_inputs(batch))
+
+        def mean_losses(dataset, advance):
+            return selector_step.losses_of(dataset, collator, batch_size, selector_step.check(0), advance)
+
+        rows = self._remove_unused_columns(self.train_dataset)
+        is_like_pool = args.validation_loss == "sft" and "labels" in validation.dataset.column_names
+        return (
+            PoolLosses(rows, args.packing, collator, mean_losses, forward, args.loss_type),
+            TrustedLosses(validation, loss_sum, mean_losses if is_like_pool else None),
+        )
+
+    def _made_with(self, validation: ValidationLoss) -> list:
+        """All that the weights follow from."""
+        settings = self.args.to_dict()
+        return [
+            model_fingerprint(self.model),
+            trained_fingerprint(self.model),
+            fingerprint(self.train_dataset),
+            fingerprint(validation.dataset),
+            [(name, settings[name]) for name in _DECISIVE_SETTINGS],
+            self._num_updates(),
+            self.accelerator.num_processes,
+        ]
+
+    def _take_report(self, report: dict[str, Any]) -> None:
+        self.selection_report = report
+        if report["confidence"] is not None:
+            self.weight_confidence = WeightConfidence(**report["confidence"])
+
+    def why_incomplete(self, checkpoint: Path) -> str | None:
+        why = super().why_incomplete(checkpoint)
+        if why is None and self.selector.is_fixed and not (checkpoint / REPORT_NAME).is_file():
+            return f"has no {REPORT_NAME}: its rows were not scored"
+        return why
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.selector is not None and self.selector.is_fixed:
+            self._take_report(json.loads(Path(checkpoint, REPORT_NAME).read_text()))
+
+    def _num_updates(self) -> int:
+        """Optimizer steps of the training to come."""
+        args = self.args
+        if args.max_steps > 0:
+            return args.max_steps
+        return math.ceil(len(self.train_dataset) / self.get_total_train_batch_size(args) * args.num_train_epochs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        if self.selection_report is not None and self.args.should_save:
+            folder = Path(self.args.output_dir if output_dir is None else output_dir)
+            (folder / REPORT_NAME).write_text(json.dumps(self.selection_report, indent=2) + "\n")

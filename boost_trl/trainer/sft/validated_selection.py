@@ -1,0 +1,323 @@
+r"""Validated selection: weights of the pool's rows from a few updates on the trusted rows, before training.
+
+1. ℓ(θ₀): every row's loss under the model as given. θ: the same model after n updates on the trusted rows alone.
+2. Score, equation (34): \\( f_i = \tfrac12 \ell_i(\theta_0) - \ell_i(\theta) \\).
+3. Temper, equation (19): \\( w = \mathrm{softmax}(k f) \\), k such that the effective sample size is a given share of the pool.
+4. Cross-validation between two halves of the trusted rows finds n, says how far the scores can be trusted and, with
+   `selection_guard`, chooses the share: short trainings with one half are judged by the other.
+
+Training itself, with rows drawn by w, and what it scores again as it goes on, is in `drawn_rows.py`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import nn
+from tqdm.auto import tqdm
+
+from boost_trl.selection import (
+    effective_sample_size,
+    score_agreement,
+    temper,
+    validated_scores,
+    weight_confidence,
+)
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.sft.adaptation import adaptation
+from boost_trl.trainer.sft.scoring_losses import PoolLosses, TrustedLosses
+
+
+STEPS = (5, 10, 20, 40, 80)
+EQUAL_WEIGHTS = 1.0
+FRACTIONS = (EQUAL_WEIGHTS, 0.4, 0.2, 0.1)
+FEWEST_TRUSTED = 4
+# Rows of an update, of the pool and of the trusted ones each.
+_BATCH = 32
+# Places of the pool by which the halves are compared.
+_SAMPLE = 512
+# The share of training's updates that all short trainings take together, and the length of each.
+_GUARD_SHARE, _SHORTEST, _LONGEST = 0.1, 20, 100
+
+
+@dataclass
+class ValidatedSelectionResult:
+    """Logits of the pool's rows and how they came about.
+
+    Args:
+        logits (`np.ndarray` of shape `(N,)`): k f up to a constant, by row number.
+        losses (`np.ndarray` of shape `(N,)`): ℓ(θ₀).
+        report (`dict` of JSON values): `fraction`, `reason`, `candidates` (per candidate `fraction`, `losses` of the two
+            halves and their mean `loss`), `adaptation_steps`, `adaptation_losses` (per half, of the other one: `updates`, `loss`),
+            `agreement` of the halves' scores, `confidence` (rank of trusted rows by scores that they had no part in, or `None`), `tempering` (k), `effective_sample_size`, `num_rows`,
+            `num_validation_rows`, `guard_steps` and `seconds`.
+    """
+
+    logits: np.ndarray
+    losses: np.ndarray
+    report: dict[str, Any]
+
+    def verdict(self) -> str:
+        """Decision and reason, in one line."""
+        report = self.report
+        kind = "equal weights" if report["fraction"] == EQUAL_WEIGHTS else "weights"
+        return (
+            f"Validated selection: {kind}, n_eff {report['effective_sample_size']:.0f} of {report['num_rows']} rows, because "
+            f"{report['reason']} ({report['adaptation_steps']} updates on {report['num_validation_rows']} trusted rows, "
+            f"{report['seconds']:.0f} s)"
+        )
+
+
+@dataclass
+class _Half:
+    """Verdict of one half of the trusted rows, judged by the other."""
+
+    losses: dict[int, float]  # of the other half, by the number of updates
+    sample_scores: np.ndarray
+    trusted_scores: np.ndarray | None  # of the other half
+    guard: dict[float, float]  # loss of the other half, by fraction
+
+
+class ValidatedSelection:
+    """Weights of a pool from trusted rows: equations (34) and (19).
+
+    Args:
+        model (`nn.Module`): as it is given, without any engine; it is as before afterwards.
+        args ([`BilevelSFTSelfRefineConfig`]): of the training.
+        pool ([`PoolLosses`]): of N rows.
+        trusted ([`TrustedLosses`]): at least 4 rows.
+        num_updates (`int`): of the training.
+        progress (`bool`, *optional*, defaults to `False`): show a bar.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: BilevelSFTSelfRefineConfig,
+        pool: PoolLosses,
+        trusted: TrustedLosses,
+        num_updates: int,
+        progress: bool = False,
+    ):
+        self.model, self.args, self.pool, self.trusted = model, args, pool, trusted
+        self.sample = pool.sample(_SAMPLE, args.seed)
+        runs = 2 * len(FRACTIONS) * args.selection_guard
+        self.guard_steps = int(np.clip(_GUARD_SHARE * num_updates / (2 * len(FRACTIONS)), _SHORTEST, _LONGEST))
+        total = 3 * STEPS[-1] + runs * self.guard_steps
+        self._bar = tqdm(total=total, desc="Scoring the pool", unit="update", disable=not progress)
+
+    def run(self) -> ValidatedSelectionResult:
+        """Score the pool and choose its weights."""
+        start = time.perf_counter()
+        with self._bar, adaptation(self.model, self.args) as self._adapted:
+            numbers, losses = self._means(self.pool, "the pool, as the model is")
+            sample_losses = losses[np.searchsorted(numbers, self.sample.numbers())]
+            halves = [self._cross_fit(*folds, sample_losses) for folds in self._folds()]
+            # Equal on every process but for rounding.
+            steps, (fraction, reason, candidates) = broadcast_object_list([_best_steps(halves), self._choose(halves)])
+            self._adapt(np.arange(len(self.trusted)), steps)
+            scores = validated_scores(losses, self._means(self.pool, "the pool, adapted")[1])
+        logits, tempering = tempered_logits(scores, fraction)
+        report = {
+            "fraction": fraction,
+            "reason": reason,
+            "candidates": candidates,
+            "adaptation_steps": steps,
+            "adaptation_losses": [
+                [{"updates": updates, "loss": loss} for updates, loss in half.losses.items()] for half in halves
+            ],
+            "agreement": score_agreement(*(half.sample_scores for half in halves)).to_dict(),
+            "confidence": _confidence(halves),
+            "tempering": tempering,
+            "effective_sample_size": effective_sample_size(np.exp(logits)),
+            "num_rows": len(numbers),
+            "num_validation_rows": len(self.trusted),
+            "guard_steps": self.guard_steps if self.args.selection_guard else 0,
+            "seconds": time.perf_counter() - start,
+        }
+        return ValidatedSelectionResult(logits, losses, report)
+
+    def _folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        order = np.random.default_rng(self.args.seed).permutation(len(self.trusted))
+        first, second = (np.sort(fold) for fold in np.array_split(order, 2))
+        return [(first, second), (second, first)]
+
+    def _cross_fit(self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray) -> _Half:
+        """Adapt to one half for as long as the other gains, then score a sample of the pool and the other half.
+
+        Args:
+            sample_losses (`np.ndarray`): of the sample, under the model as it was given.
+        """
+        self._adapted.load()
+        trusted_losses = self.trusted.means(others)
+        by_steps, best = self._adapt_while_better(rows, others)
+        self._adapted.load(best)
+        numbers, adapted_losses = self._means(self.sample, "a sample, adapted to one half")
+        scores = validated_scores(sample_losses, adapted_losses)
+        trusted_scores = None
+        if trusted_losses is not None:
+            trusted_scores = validated_scores(trusted_losses, self.trusted.means(others))
+        guard = {}
+        for fraction in FRACTIONS * self.args.selection_guard:
+            weights = temper(scores, fraction)[0]
+            self._train(self.sample, numbers, weights, rows, self.guard_steps, f"short training, n_eff {fraction:.0%}")
+            guard[fraction] = self._held_out(others)
+        return _Half(by_steps, scores, trusted_scores, guard)
+
+    def _adapt_while_better(self, rows: np.ndarray, others: np.ndarray) -> tuple[dict[int, float], list[torch.Tensor]]:
+        """Held-out losses by the number of updates, up to the first that is not the lowest; the parameters at the lowest."""
+        losses: dict[int, float] = {}
+        batches = self._begin(rows)
+        done = 0
+        for steps in STEPS:
+            for _ in range(steps - done):
+                self._update(self._trusted_terms(next(batches)))
+            done = steps
+            losses[steps] = self._held_out(others)
+            if losses[steps] > min(losses.values()):
+                break
+            best = self._adapted.snapshot()
+        return losses, best
+
+    def _adapt(self, rows: np.ndarray, num_updates: int) -> None:
+        """θ: the model as it was given, after updates on these trusted rows alone."""
+        self._bar.set_postfix_str("adapting to the trusted rows")
+        batches = self._begin(rows)
+        for _ in range(num_updates):
+            self._update(self._trusted_terms(next(batches)))
+
+    def _begin(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        rate = self.args.adaptation_learning_rate
+        self._adapted.begin(self.args.learning_rate if rate is None else rate)
+        return _batches(rows, self.args.seed)
+
+    def _train(
+        self, pool: PoolLosses, numbers: np.ndarray, weights: np.ndarray, rows: np.ndarray, num_updates: int, what: str
+    ) -> None:
+        """The model as it was given, after updates on the pool's rows, drawn by weight, and these trusted rows."""
+        self._bar.set_postfix_str(what)
+        self._adapted.begin(self.args.learning_rate)
+        of_trusted, of_pool = self.args.penalty_schedule(1).coefficients(0)
+        batches, draws = _batches(rows, self.args.seed), pool.draws(numbers, weights, self.args.seed)
+
+        def loss(places: list[int]) -> torch.Tensor:
+            return pool.loss(places, numbers, weights)
+
+        for _ in range(num_updates):
+            places = [next(draws) for _ in range(min(_BATCH, len(pool)))]
+            terms = _terms(loss, places, self.args.per_device_train_batch_size, of_pool)
+            self._update([*terms, *self._trusted_terms(next(batches), of_trusted)])
+
+    def _trusted_terms(self, rows: np.ndarray, coefficient: float = 1.0) -> list[Callable[[], torch.Tensor]]:
+        return _terms(self.trusted.loss, rows.tolist(), self.trusted.batch_size, coefficient)
+
+    def _update(self, terms: list[Callable[[], torch.Tensor]]) -> None:
+        self._adapted.update(terms)
+        self._bar.update()
+
+    def _held_out(self, rows: np.ndarray) -> float:
+        self.model.eval()
+        return self.trusted.mean(rows)
+
+    def _means(self, pool: PoolLosses, what: str) -> tuple[np.ndarray, np.ndarray]:
+        self._bar.set_postfix_str(what)
+        return pool.means(self._bar.refresh)
+
+    def _choose(self, halves: list[_Half]) -> tuple[float, str, list[dict[str, Any]]]:
+        """The fraction, why, and what was compared."""
+        if not self.args.selection_guard:
+            return self.args.target_effective_fraction, "`selection_guard` is off", []
+        return choose_fraction({fraction: [half.guard[fraction] for half in halves] for fraction in FRACTIONS})
+
+
+def check_trusted_rows(num_rows: int) -> None:
+    """Raises:
+    ValueError: for too few to be cut in halves.
+    """
+    if num_rows < FEWEST_TRUSTED:
+        raise ValueError(
+            f"selector='validated' cuts `validation_dataset` in two halves, and it has {num_rows} usable rows; give at least "
+            f"{FEWEST_TRUSTED}, or use another selector"
+        )
+
+
+def check_model_is_whole(model: nn.Module, accelerator: Accelerator) -> None:
+    """Raises:
+    ValueError: where a process holds a part of the model only before training.
+    """
+    remedy = "use ZeRO-2 or DDP, or another selector"
+    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        raise ValueError(
+            "selector='validated' scores rows before training, and ZeRO-3 has split the model as it was loaded; pass a model "
+            f"that is loaded before the arguments are made, {remedy}"
+        )
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is not None and plugin.cpu_ram_efficient_loading:
+        raise ValueError(
+            "selector='validated' scores rows before training, and FSDP has loaded the model on one process only; set "
+            f"`fsdp_cpu_ram_efficient_loading: false`, {remedy}"
+        )
+
+
+def tempered_logits(scores: np.ndarray, fraction: float) -> tuple[np.ndarray, float]:
+    """k f, at most 0, and k: the logarithm of the weights of equation (19), exact where these are 0 in floating point."""
+    tempering = temper(scores, fraction)[1]
+    return tempering * (scores - scores.max()), tempering
+
+
+def choose_fraction(losses: dict[float, list[float]]) -> tuple[float, str, list[dict[str, Any]]]:
+    """The fraction of the lowest mean loss of held-out trusted rows, why, and all of them. Ties go to equal weights.
+
+    Args:
+        losses (`dict[float, list[float]]`): by fraction, one loss per half; that of equal weights among them.
+    """
+    means = {fraction: float(np.mean(values)) for fraction, values in losses.items()}
+    equal = means[EQUAL_WEIGHTS]
+    best = min((fraction for fraction in means if fraction != EQUAL_WEIGHTS), key=means.__getitem__)
+    compared = f"n_eff {best:.0%} {means[best]:.4f}, equal weights {equal:.4f}"
+    candidates = [{"fraction": f, "losses": losses[f], "loss": means[f]} for f in losses]
+    if means[best] < equal:
+        return best, f"held-out trusted rows have the lowest loss with it: {compared}", candidates
+    return EQUAL_WEIGHTS, f"no weights lower the loss of held-out trusted rows: {compared}", candidates
+
+
+def _best_steps(halves: list[_Half]) -> int:
+    """The number of updates of the lowest mean held-out loss, of those that both halves reached."""
+    reached = [steps for steps in STEPS if all(steps in half.losses for half in halves)]
+    return min(reached, key=lambda steps: np.mean([half.losses[steps] for half in halves]))
+
+
+def _confidence(halves: list[_Half]) -> dict[str, float] | None:
+    """Rank of trusted rows among the pool's by scores that the other half alone has made: a
+    [`~boost_trl.selection.WeightConfidence`]."""
+    if any(half.trusted_scores is None for half in halves):
+        return None
+    trusted, pool = [], []
+    for half in halves:  # each half has a scale of its own
+        middle, spread = half.sample_scores.mean(), half.sample_scores.std() or 1.0
+        trusted.append((half.trusted_scores - middle) / spread)
+        pool.append((half.sample_scores - middle) / spread)
+    return asdict(weight_confidence(-np.concatenate(trusted), -np.concatenate(pool)))
+
+
+def _batches(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """Endless batches of these rows, in a fresh order each pass."""
+    sampler = EndlessSampler(len(rows), seed)
+    while True:
+        yield rows[sampler.take(min(_BATCH, len(rows)))]
+
+
+def _terms(
+    loss: Callable[[list[int]], torch.Tensor], rows: list[int], size: int, coefficient: float
+) -> list[Callable[[], torch.Tensor]]:
+    """The mean loss of a batch, times a coefficient, as the losses of its micro-batches, which are still to be computed."""
+    if not coefficient:
+        return []
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [lambda part=part: coefficient * len(part) / len(rows) * loss(part) for part in parts]

@@ -1,0 +1,214 @@
+"""Validated selection: scores from a few updates on the trusted rows, rows drawn by weight."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from sft_tiny import WORDS, logs_without_times, make_args, make_model, make_rows, make_tokenizer
+
+from boost_trl import BilevelSFTSelfRefineTrainer
+from boost_trl.selection import temper, weights_auc
+from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.sft import validated_selection
+from boost_trl.trainer.sft.drawn_rows import REPORT_NAME
+
+
+QUICK = {"selector": "validated", "max_steps": 4, "per_device_train_batch_size": 4, "per_device_eval_batch_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path / "cache"))
+
+
+def answers(count, of_second_half, first=0):
+    """Rows whose answers are words of one kind or of another."""
+    rows = []
+    for number in range(first, first + count):
+        words = [WORDS[20 * of_second_half + (number * step) % 4] for step in (1, 3, 7)]
+        rows.append({"prompt": WORDS[number % 40] + " ", "completion": " ".join(words), "is_good": not of_second_half})
+    return rows
+
+
+@functools.cache
+def taught_state():
+    """Of a tiny model that answers by either half, as a pretrained one can."""
+    model, tokenizer = make_model(attention_dropout=0.0), make_tokenizer()
+    rows = answers(40, False) + answers(40, True)
+    ids = torch.tensor([tokenizer(row["prompt"] + row["completion"])["input_ids"] + [1] for row in rows])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(80):
+        model(ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.state_dict()
+
+
+def taught_model():
+    model = make_model(attention_dropout=0.0)
+    model.load_state_dict(taught_state())
+    return model
+
+
+def make_pool():
+    return Dataset.from_list(answers(10, False) + answers(14, True))
+
+
+def make_trainer(folder, pool=None, model=None, peft_config=None, trusted=None, **options):
+    return BilevelSFTSelfRefineTrainer(
+        taught_model() if model is None else model,
+        make_args(folder, **{**QUICK, **options}),
+        train_dataset=make_pool() if pool is None else pool,
+        validation_dataset=Dataset.from_list(answers(17, False, first=20)) if trusted is None else trusted,
+        processing_class=make_tokenizer(),
+        peft_config=peft_config,
+    )
+
+
+def mean_loss(model, row):
+    """Of one prepared row."""
+    ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])[1:]
+    log_probs = model(ids).logits[0, :-1].log_softmax(-1)
+    return -log_probs[labels != -100, labels[labels != -100]].mean()
+
+
+@torch.no_grad()
+def mean_losses(model, rows):
+    return np.array([mean_loss(model, row).item() for row in rows])
+
+
+def test_scores_follow_their_definition(tmp_path):
+    trainer = make_trainer(
+        tmp_path, selection_guard=False, target_effective_fraction=0.3, max_grad_norm=0, adam_epsilon=1e-3
+    )
+    model, rows, trusted = taught_model(), trainer.train_dataset, list(trainer._validation.dataset)
+    before = mean_losses(model, rows)
+    trainer.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-3, weight_decay=0.0)
+    sampler = EndlessSampler(len(trusted), trainer.args.seed)
+    for _ in range(trainer.selection_report["adaptation_steps"]):
+        # All completions are as long, so that a mean over rows is one over tokens.
+        torch.stack([mean_loss(model, trusted[row]) for row in sampler.take(len(trusted))]).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    weights, _ = temper(0.5 * before - mean_losses(model, rows), 0.3)
+    assert trainer.example_weights()["weight"][:] == pytest.approx((24 * weights).tolist(), rel=2e-3, abs=1e-4)
+
+
+def test_scoring_leaves_everything_as_it_was(tmp_path):
+    trainer = make_trainer(tmp_path)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    generator = torch.get_rng_state()
+    trainer.score_pool(trainer._validation, trainer._selector_step)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"padding_free": True, "max_length": None}, {"peft_config": LoraConfig(r=4, target_modules="all-linear")}],
+    ids=["whole", "flat", "lora"],
+)
+def test_rows_that_agree_with_the_trusted_ones_are_drawn(options, tmp_path):
+    trainer = make_trainer(tmp_path, selection_guard=False, learning_rate=5e-2 if options else 1e-2, **options)
+    trainer.train()
+    is_good = np.array(make_pool()["is_good"])
+    assert weights_auc(trainer.example_weights()["score"][:], is_good) > 0.9
+    drawn = np.array(list(trainer._get_train_sampler()))
+    assert is_good[drawn].mean() > 0.8 and len(drawn) == 24
+    report = trainer.selection_report
+    assert report["agreement"]["auc"] > 0.6 and trainer.weight_confidence.auc > 0.6
+    assert report["effective_sample_size"] == pytest.approx(2.4, rel=1e-3)
+
+
+def test_the_losses_of_drawn_rows_are_not_weighted(tmp_path):
+    trainer = make_trainer(tmp_path, max_steps=2, selection_guard=False)
+    trainer.train()
+    for entry in trainer.state.log_history[:2]:
+        assert entry["weighted_lower_loss"] == pytest.approx(entry["lower_loss"])
+        assert (entry["rho"], entry["gamma"]) == pytest.approx((0.8, 4.0))
+
+
+def test_packed_rows_are_weighted_in_their_loss(tmp_path):
+    trainer = make_trainer(tmp_path, packing=True, max_length=16, selection_guard=True, max_steps=2)
+    trainer.train()
+    assert not trainer.draws_rows
+    assert weights_auc(trainer.example_weights()["score"][:], make_pool()["is_good"]) > 0.9
+    entry = trainer.state.log_history[1]
+    assert entry["weighted_lower_loss"] < 0.95 * entry["lower_loss"]
+
+
+def test_the_guard_takes_the_lowest_held_out_loss_and_equal_weights_at_a_tie():
+    losses = {1.0: [2.0, 4.0], 0.4: [2.5, 3.5], 0.2: [2.0, 3.0], 0.1: [2.2, 3.0]}
+    assert validated_selection.choose_fraction(losses)[0] == 0.2
+    assert validated_selection.choose_fraction({**losses, 1.0: [2.0, 3.0]})[0] == 1.0
+
+
+def test_the_guard_judges_by_the_other_half(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    report = json.loads(json.dumps(trainer.selection_report))
+    assert [entry["fraction"] for entry in report["candidates"]] == [1.0, 0.4, 0.2, 0.1]
+    assert report["fraction"] < 1  # 14 of 24 rows contradict the trusted ones
+    assert report["candidates"][0]["loss"] == max(entry["loss"] for entry in report["candidates"])
+
+
+def test_a_clean_pool_is_left_alone_or_hardly_weighted(tmp_path):
+    """Where no row is bad, trusted rows rank among the pool's as any other."""
+    pool = Dataset.from_list(answers(30, False))
+    trainer = make_trainer(tmp_path, pool=pool)
+    trainer.train()
+    assert trainer.weight_confidence.is_near_chance
+
+
+def losses_of(trainer):
+    """TRL counts tokens from zero in a resumed run."""
+    return [{**entry, "num_tokens": None} for entry in logs_without_times(trainer)[:9]]
+
+
+def test_a_run_that_goes_on_equals_one_that_was_not_interrupted(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 9, "selection_rounds": 2, "learning_rate": 1e-2}
+    whole = make_trainer(tmp_path / "whole", **options)
+    whole.train()
+    scored = {float(entry["selector/max_weight"]) for entry in whole.state.log_history if "loss" in entry}
+    assert len(scored) == 2  # six steps an epoch: scored again as the second begins
+    for step in (2, 6, 7):
+        part = make_trainer(tmp_path / "whole", **options)
+        part.score_pool = None  # a resumed run does not score
+        part.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{step}"))
+        assert losses_of(part) == losses_of(whole)
+        assert part.example_weights()["weight"][:] == whole.example_weights()["weight"][:]
+        assert part.selection_report == whole.selection_report and part.weight_confidence == whole.weight_confidence
+    (tmp_path / "whole" / "checkpoint-9" / REPORT_NAME).unlink()
+    assert REPORT_NAME in whole.why_incomplete(tmp_path / "whole" / "checkpoint-9")
+
+
+def test_scores_are_computed_once(tmp_path, monkeypatch):
+    first = make_trainer(tmp_path)
+    first.train()
+    monkeypatch.setattr(validated_selection.ValidatedSelection, "run", None)
+    again = make_trainer(tmp_path)
+    again.train()
+    assert logs_without_times(again) == logs_without_times(first)
+    first.train()  # goes on with the weights that it has
+    for options in ({"learning_rate": 2e-2}, {"model": make_model(1)}, {"pool": make_pool().select(range(23))}):
+        with pytest.raises(TypeError, match="not callable"):
+            make_trainer(tmp_path, **options).train()
+
+
+def test_what_cannot_be_scored_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="selector='validated'` needs a dataset that can be read more than once"):
+        stream = make_rows(8, {"number": range(8)}).to_iterable_dataset()
+        make_trainer(tmp_path, pool=stream, example_id_column="number", num_examples=8)
+    trainer = make_trainer(tmp_path, trusted=Dataset.from_list(answers(3, False)))
+    with pytest.raises(ValueError, match="it has 3 usable rows; give at least 4"):
+        trainer.train()
+    trainer = make_trainer(tmp_path)
+    next(trainer.model.parameters()).ds_id = 0
+    with pytest.raises(ValueError, match="ZeRO-3 has split the model"):
+        trainer.train()
