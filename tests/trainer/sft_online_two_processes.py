@@ -1,4 +1,4 @@
-"""Run by `test_sft_refine_distributed.py` on two processes: online self-refining, and what each process saw."""
+"""Run by `test_sft_distributed.py` on two processes: online self-refining, and what each process saw."""
 
 import gc
 import json
@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from sft_tiny import make_args, make_model, make_pairs, make_tokenizer
 from sft_two_processes import ZERO
+from sft_two_processes import train as train_offline
 
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
@@ -84,7 +85,7 @@ def train(folder, name, num_processes):
 
 def main(folder, *names):
     gc.freeze()  # as in `conftest.py`
-    results = {name: train(folder, name, 2) for name in names}
+    results = {name: (train if name in SETTINGS else train_offline)(folder, name, 2) for name in names}
     Path(folder, f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()
 

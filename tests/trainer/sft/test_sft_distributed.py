@@ -1,16 +1,23 @@
-"""Two real processes learn what one does."""
+"""Two real processes learn, ask and answer what one does."""
+
+import json
 
 import pytest
+from sft_online_two_processes import largest_difference
+from sft_online_two_processes import train as train_online
 from sft_tiny import launch_two_processes
 from sft_two_processes import SETTINGS, ZERO, train
 
 
 pytestmark = pytest.mark.distributed
 
+ONLINE = ("random", "dynamic")
+EXACT = ("mask", "rows", "answers", "status")
+
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    return launch_two_processes("sft_two_processes.py", tmp_path_factory.mktemp("two"), *SETTINGS)
+    return launch_two_processes("sft_online_two_processes.py", tmp_path_factory.mktemp("two"), *SETTINGS, *ONLINE)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -59,3 +66,35 @@ def test_deepspeed_learns_what_one_process_does(name, tmp_path):
     two = launch_two_processes("sft_two_processes.py", tmp_path, name)
     assert two[0][name]["logits"] == two[1][name]["logits"]
     assert_equal(train(tmp_path, name, 1), two[0][name])
+
+
+# Online
+
+
+def assert_as_one_process(name, ranks, folder):
+    first, second = (rank[name] for rank in ranks)
+    assert {**first, "files": []} == second  # to the last bit; the first process writes the files
+    alone = json.loads(json.dumps(train_online(folder, name, 1)))
+    assert len(first["files"]) == 3 and len(first["steps"]) == 5
+    for mine, yours in zip(first["steps"], alone["steps"], strict=True):
+        assert all(mine[field] == yours[field] for field in EXACT)
+    # Ages 0, 1, 0, 1, 0; after a step the ratios are not 1, so that they can differ.
+    assert all(weight != 1 for values in first["steps"][1]["weights"].values() for weight in values)
+    # Not the logits: near 0 a relative difference says nothing of them.
+    for field in ("steps", "files", "weights", "parameters", "logs"):
+        assert largest_difference(first[field], alone[field]) < 2e-5, field
+    if name == "dynamic":
+        assert first["steps"][0]["mask"] != first["steps"][4]["mask"]
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_two_processes_refine_as_one_does(name, ranks, tmp_path):
+    assert_as_one_process(name, ranks, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_deepspeed_refines_as_one_process_does(name, tmp_path):
+    """Also where the processes have unequally many batches to generate: a forward under ZeRO-3 needs all of them."""
+    ranks = launch_two_processes("sft_online_two_processes.py", tmp_path, name)
+    assert_as_one_process(name, ranks, tmp_path / "alone")
