@@ -264,8 +264,14 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
 
     def _weighted_batches(self) -> WeightedBatches:
         weights = np.ones(self.data.num_training) if self.validated is None else self.validated.weights
-        seed = self.args.seed + _SEED_OFFSETS["mixture"]
-        return WeightedBatches(weights, self.data.num_validation, self.args.validation_share, seed)
+        return WeightedBatches(
+            weights,
+            self.data.num_validation,
+            self.args.validation_share,
+            self.args.seed + _SEED_OFFSETS["mixture"],
+            num_steps=self.state.max_steps,
+            finish_share=self.args.finish_share,
+        )
 
     @property
     def schedule(self) -> BilevelSchedule:

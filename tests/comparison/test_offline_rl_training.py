@@ -81,6 +81,16 @@ def test_two_stages_are_pool_then_validation_in_the_proportion_of_the_phases(exp
     assert not np.concatenate(batches[:4]).any()
 
 
+def test_all_rows_come_before_finishing_and_validation_rows_alone_after(experiment, args, tmp_path):
+    args.finish_share = 1 / 3
+    trainer = train_method(METHODS["vanilla_validation"], experiment, args, tmp_path)
+    is_validation = np.asarray(trainer.data.train_dataset["is_validation"])
+    rows = np.concatenate([batch["index"].numpy() for batch in trainer.get_train_dataloader()])
+    # Four updates of 4 of the 46 rows, all different; two on the 6 validation rows.
+    assert len(rows) == 24 and len(set(rows[:16])) == 16 and not is_validation[rows[:16]].all()
+    assert is_validation[rows[16:]].all() and sorted(rows[16:22]) == list(range(40, 46))
+
+
 def test_a_method_that_was_killed_while_it_played_is_not_trained_on(experiment, args, tmp_path):
     args.save_strategy, args.save_steps = "steps", 6
     once = train_method(METHODS["validated"], experiment, args, tmp_path)

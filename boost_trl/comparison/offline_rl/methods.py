@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
+from torch.utils.data import Sampler
 
 from boost_trl.comparison.cells import Method
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
@@ -15,19 +16,36 @@ from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.offline_rl.row_filters import filter_rows
 
 
-class TwoStageTrainer(BilevelOfflineRLTrainer):
+class FinishingTrainer(BilevelOfflineRLTrainer):
+    """Trains on all rows, pool and validation, but for the last `finish_share` of the updates, which see the validation rows
+    alone."""
+
+    def _get_train_sampler(self, train_dataset=None) -> Sampler | list[int] | None:
+        if self.args.finish_share == 0:
+            return super()._get_train_sampler(train_dataset)
+        finishing = round(self.args.max_steps * self.args.finish_share)
+        return self._two_stages(np.arange(self.data.num_training), self.args.max_steps - finishing)
+
+    def _two_stages(self, first_rows: np.ndarray, first_updates: int) -> list[int]:
+        """Row numbers of all updates: `first_updates` on shuffled `first_rows`, the others on shuffled validation rows."""
+        args, batch = self.args, self.get_total_train_batch_size(self.args)
+        first = EndlessSampler(len(first_rows), args.seed).take(first_updates * batch)
+        validation = np.flatnonzero(self._is_validation())
+        then = EndlessSampler(len(validation), args.seed + 1).take((args.max_steps - first_updates) * batch)
+        return [*first_rows[first].tolist(), *validation[then].tolist()]
+
+    def _is_validation(self) -> np.ndarray:
+        return np.asarray(self.data.train_dataset["is_validation"])[self.data.training.original_row]
+
+
+class TwoStageTrainer(FinishingTrainer):
     """Trains on the pool first and on the validation rows at its end after that, under one learning-rate schedule, in
-    the proportion K_ψ : K_θ of the bilevel methods' updates."""
+    the proportion K_ψ : K_θ of the bilevel methods' updates; it always finishes, whatever `finish_share` is."""
 
     def _get_train_sampler(self, train_dataset=None) -> list[int]:
-        args, batch = self.args, self.get_total_train_batch_size(self.args)
+        args = self.args
         first = round(args.max_steps * args.auxiliary_steps / (args.auxiliary_steps + args.primary_steps))
-        in_pool = self.data.train_dataset["is_validation"].index(True)
-        pool = torch.from_numpy(self.data.training.original_row < in_pool).nonzero()[:, 0].tolist()
-        validation = torch.from_numpy(self.data.training.original_row >= in_pool).nonzero()[:, 0].tolist()
-        order = [pool[i] for i in EndlessSampler(len(pool), args.seed).take(first * batch)]
-        rest = (args.max_steps - first) * batch
-        return order + [validation[i] for i in EndlessSampler(len(validation), args.seed + 1).take(rest)]
+        return self._two_stages(np.flatnonzero(~self._is_validation()), first)
 
 
 def _pool(experiment: OfflineRLExperiment, args: BilevelOfflineRLConfig) -> Dataset:
@@ -101,7 +119,9 @@ METHODS = {
     for method in (
         OfflineRLMethod("vanilla", "Vanilla", VANILLA, rows=_offline),
         OfflineRLMethod("vanilla_synthetic", "Vanilla+Syn", VANILLA),
-        OfflineRLMethod("vanilla_validation", "Vanilla+Val", VANILLA, rows=_pool_and_validation),
+        OfflineRLMethod(
+            "vanilla_validation", "Vanilla+Val", VANILLA, rows=_pool_and_validation, trainer_class=FinishingTrainer
+        ),
         OfflineRLMethod("two_stage", "Two-stage", VANILLA, rows=_pool_and_validation, trainer_class=TwoStageTrainer),
         OfflineRLMethod("uniform", "Uniform", UNIFORM),
         OfflineRLMethod("bilevel", "Bilevel Only", rows=_offline),

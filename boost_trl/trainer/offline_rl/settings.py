@@ -32,7 +32,8 @@ _OWN_NUMBERS = (
     *("penalty_alpha_init", "penalty_alpha_final", "penalty_alpha_ramp", "reweighting_alpha"),
     *("per_device_validation_batch_size", "validation_batch_size"),
     *("reweighting_learning_rate", "reweighting_head_depth", "reweighting_head_size"),
-    *("validation_share", "target_effective_fraction", "score_steps", "score_batch_size", "score_learning_rate"),
+    *("validation_share", "finish_share", "target_effective_fraction"),
+    *("score_steps", "score_batch_size", "score_learning_rate"),
     *("average_last", "beta", "eval_games", "max_new_tokens"),
 )
 
@@ -199,6 +200,12 @@ class OfflineRLSettings:
             "help": "method='validated': share of every optimizer batch that is drawn from validation, in [0, 1)."
         },
     )
+    finish_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "method='validated': this last share of the policy updates, in [0, 1), sees validation rows only."
+        },
+    )
     target_effective_fraction: float = field(
         default=0.4,
         metadata={
@@ -307,8 +314,9 @@ class OfflineRLSettings:
         for name in ("discount", "penalty_alpha_ramp", "average_last"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}")
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"`validation_share` must lie in [0, 1), got {self.validation_share}")
+        for name in ("validation_share", "finish_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}")
         if not 0 < self.target_effective_fraction <= 1:
             raise ValueError(f"`target_effective_fraction` must lie in (0, 1], got {self.target_effective_fraction}")
         if self.score_learning_rate is not None and self.score_learning_rate <= 0:

@@ -1,4 +1,5 @@
-"""Optimizer batches that mix pool rows, drawn by weight, with validation rows, and the sampler that draws them."""
+"""Optimizer batches that mix pool rows, drawn by weight, with validation rows, and the sampler that draws them. The last
+batches may hold validation rows only."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -20,12 +21,24 @@ class WeightedBatches:
         share (`float`): of a batch that comes from validation. Where it is no whole number of rows, batches take one
             more or one less, so that the running total is right.
         seed (`int`): fixes all draws.
+        num_steps (`int`, *optional*): batches in all, of which ...
+        finish_share (`float`, *optional*, defaults to `0.0`): ... this last share, to the nearest whole batch, comes from
+            validation alone.
 
     Raises:
         ValueError: if the weights are no distribution.
     """
 
-    def __init__(self, weights: np.ndarray, num_validation: int, share: float, seed: int):
+    def __init__(
+        self,
+        weights: np.ndarray,
+        num_validation: int,
+        share: float,
+        seed: int,
+        *,
+        num_steps: int = 0,
+        finish_share: float = 0.0,
+    ):
         weights = np.asarray(weights, dtype=np.float64)
         total = weights.sum()
         if not (np.isfinite(total) and total > 0 and (weights >= 0).all()):
@@ -34,12 +47,16 @@ class WeightedBatches:
         self.num_validation = num_validation
         self.share = share if num_validation else 0.0
         self.seed = seed
+        finishing = round(finish_share * num_steps) if num_validation else 0
+        self.finish_start = num_steps - finishing if finishing else math.inf
         self._cumulative = np.cumsum(weights) / total
         # Rounding must not leave a gap above the last row that has any weight.
         self._cumulative[np.flatnonzero(weights)[-1] :] = 1.0
 
     def validation_count(self, step: int, size: int) -> int:
         """Number of validation rows in batch `step` of `size` rows."""
+        if step >= self.finish_start:
+            return size
         exact = self.share * size
         return math.floor((step + 1) * exact + 1e-9) - math.floor(step * exact + 1e-9)
 

@@ -32,6 +32,7 @@ SETTINGS = {
         "score_steps": 12,
         "states_dtype": "float32",
         "validation_share": 0.25,
+        "finish_share": 0.25,
         "max_steps": 4,
     },
     "token_mean": {"algorithm": "mc", "loss_normalization": "token_mean", "max_grad_norm": 0.5},

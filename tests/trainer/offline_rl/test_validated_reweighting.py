@@ -108,6 +108,25 @@ def test_more_validation_rows_than_there_are_repeat_whole_passes():
     assert np.bincount(rows[rows >= 2] - 2).tolist() == [2, 2, 2]
 
 
+def test_the_last_batches_hold_validation_rows_only():
+    weights = np.array([0.5, 0.0, 0.2, 0.3, 0.0])
+    plain = WeightedBatches(weights, num_validation=3, share=0.25, seed=7)
+    # Three of ten, to the nearest whole batch; batches of 4 rows, one of them from validation, before that.
+    for finish_share in (0.3, 0.26, 0.34):
+        draws = WeightedBatches(weights, 3, 0.25, seed=7, num_steps=10, finish_share=finish_share)
+        counts = [int((draws.rows(step, 4) >= 5).sum()) for step in range(10)]
+        assert counts == [1, 1, 1, 1, 1, 1, 1, 4, 4, 4]
+    assert all((draws.rows(step, 4) == plain.rows(step, 4)).all() for step in range(7))
+    for step in (7, 8, 9):  # all three rows, one of them twice
+        assert sorted(np.bincount(draws.rows(step, 4) - 5)) == [1, 1, 2]
+    assert (draws.rows(7, 4) != draws.rows(8, 4)).any()
+    # Nothing to finish on, or a run whose length nobody knows.
+    for options in ({"num_steps": 10}, {"finish_share": 0.3}):
+        draws = WeightedBatches(weights, 3, 0.25, seed=7, **options)
+        assert (draws.rows(9, 4) == plain.rows(9, 4)).all()
+    assert (WeightedBatches(weights, 0, 0.25, seed=7, num_steps=10, finish_share=0.3).rows(9, 4) < 5).all()
+
+
 @pytest.mark.parametrize(
     "processes, last, sizes",
     [(1, "short", [12, 12, 4]), (1, "dropped", [12, 12]), (2, "filled", [12, 12, 6]), (2, "dropped", [12, 12])],
@@ -464,8 +483,11 @@ def test_a_batch_is_the_same_for_every_accumulation(make_trainer, algorithm, tra
             gradient_accumulation_steps=8 // size,
             optim="sgd",  # Adam's division would amplify rounding in near-zero gradients
             learning_rate=1e-3,
+            finish_share=0.25,
         )
         trainer.train()
+        # The last of four updates is on validation rows alone.
+        assert len(logged(trainer, "train_loss_weighted")) == 3
         results.append((logged(trainer, "loss"), logged(trainer, "validation_loss"), trainer.model.state_dict()))
     (losses, validation_losses, parameters), *others = results
     for other_losses, other_validation_losses, other_parameters in others:
@@ -496,7 +518,9 @@ def test_a_step_descends_the_mean_loss_of_the_drawn_rows(make_trainer, monkeypat
     assert entry["train_loss_weighted"] == pytest.approx(loss[~is_validation].mean().item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"train_backbone": True}, {"reweighting": "uniform"}, {"algorithm": "ilql"}])
+@pytest.mark.parametrize(
+    "options", [{"finish_share": 0.5}, {"train_backbone": True}, {"reweighting": "uniform"}, {"algorithm": "ilql"}]
+)
 def test_resuming_equals_an_uninterrupted_run(make_trainer, tmp_path, monkeypatch, options):
     options = {**options, "max_steps": 6, "average_last": 0.7, "save_strategy": "steps", "save_steps": 2}
     straight = make_trainer(output_dir=str(tmp_path / "run"), **options)
@@ -588,6 +612,7 @@ def test_the_reweighting_head_ranks_rows_that_were_never_scored(make_trainer, tm
     [
         ({"validation_share": 1.0}, "`validation_share` must .* got 1.0"),
         ({"validation_share": -0.1}, "`validation_share` must .* got -0.1"),
+        ({"finish_share": 1.0}, "`finish_share` must .* got 1.0"),
         ({"target_effective_fraction": 0.0}, "`target_effective_fraction` must .* got 0.0"),
         ({"target_effective_fraction": 1.5}, "`target_effective_fraction` must .* got 1.5"),
         ({"score_validation": "best"}, "`score_validation` must .* got 'best'"),
