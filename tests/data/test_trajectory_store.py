@@ -10,7 +10,8 @@ def test_a_batch_points_at_the_states_actions_and_rows_it_says(tiny_tokenizer, m
     dataset = make_dialogues(12, seed=4)
     rows = tokenize_trajectories(dataset, tiny_tokenizer)
     store = TrajectoryStore(rows, tiny_tokenizer.pad_token_id)
-    chosen = [7, 2, 2, 11]
+    chosen = [7, 2, 2, 0, 11]
+    assert store.is_cut[chosen].tolist() == [False, False, False, True, False]
     batch = store.collate(chosen)
     flat = batch.input_ids.reshape(-1)
     action = state = 0
