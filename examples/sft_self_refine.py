@@ -46,6 +46,13 @@ class Arguments:
     methods: list[str] | None = field(default=None, metadata={"help": "Methods to run; all by default."})
     seeds: list[int] = field(default_factory=lambda: [1], metadata={"help": "One run of everything for each."})
     bad_share: float = field(default=0.6, metadata={"help": "Share of bad rows in the contradiction pool."})
+    pretraining_epochs: int = field(
+        default=0,
+        metadata={
+            "help": "Epochs that the contradiction pool's model is pretrained for, on other rows in equal parts of all kinds, so that "
+            "fine-tuning only selects one."
+        },
+    )
     processes: int = field(
         default=1, metadata={"help": "Processes that share out the methods, on a machine with as many cores."}
     )
@@ -62,7 +69,9 @@ def make_experiment(arguments: Arguments, hub_arguments, model_args, training_ar
     if arguments.pool == "contradiction":
         from boost_trl.comparison.sft.contradiction_pool import contradiction_pool
 
-        return contradiction_pool(seed, arguments.num_rows, arguments.bad_share)
+        return contradiction_pool(
+            seed, arguments.num_rows, arguments.bad_share, pretraining_epochs=arguments.pretraining_epochs
+        )
     from sft_real_text import from_scratch, smollm2
 
     folder = Path(training_args.output_dir)

@@ -19,7 +19,19 @@ from boost_trl.tables import number, plus_minus
 
 
 GUARDED, CONTROL = "rank_token", "uniform"
-CONTROLS = ("uniform", "mixing_half", "mixing_one", "validation_only", "known_good")
+CONTROLS = (
+    *(
+        "uniform",
+        "mixing_eight",
+        "mixing_half",
+        "mixing_one",
+        "validation_only",
+        "trusted_only",
+        "two_stage",
+        "finish",
+    ),
+    *("low_loss", "known_good_mixed", "known_good"),
+)
 PICTURED = ("bds", "bmo", "rank_token", "online_10", "online_dynamic")
 _MEANS = ("eval_loss", "clean_eval_loss", "weights_auc", "loss_auc", "effective_sample_size", "num_rows", "seconds")
 COLUMNS = {
@@ -66,7 +78,8 @@ class SFTComparison(Comparison):
             *(experiment.validation, experiment.evaluation, experiment.clean_evaluation, experiment.holdout),
         )
         rows = hashlib.sha256(repr([dataset.to_list() for dataset in datasets]).encode()).hexdigest()
-        return repr([sorted({**self.options, **method.options}.items()), experiment.model_name, rows])
+        plan = [method.stages, method.lowest_losses]
+        return repr([sorted({**self.options, **method.options}.items()), plan, experiment.model_name, rows])
 
     def run(self, cell: Cell, advance: Callable[[], object] = lambda: None) -> Result:
         method, experiment = self.methods[cell.method], self.experiment(cell)
@@ -150,7 +163,7 @@ def findings(results: Sequence[Result]) -> list[str]:
     """Paired differences of the selectors to every control, negatives included."""
     lines = []
     num_seeds = len({result.seed for result in results})
-    for name in (f"{GUARDED}_guarded", GUARDED, "bds"):
+    for name in ("validated", f"{GUARDED}_guarded", GUARDED, "bds"):
         label = next((result.label for result in results if result.method == name), None)
         parts = []
         for control in CONTROLS:

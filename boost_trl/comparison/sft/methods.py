@@ -14,13 +14,25 @@ class SFTMethod(Method):
     Args:
         known_good (`bool`, *optional*): train on the pool's good rows only: the bar to approach.
         plain (`bool`, *optional*): TRL's `SFTTrainer` on pool and validation rows together.
+        stages (`tuple`, *optional*): TRL's `SFTTrainer` on batches that are planned: per stage its share of the updates, and
+            the share of trusted rows in its batches. The updates that are left are not made.
+        lowest_losses (`float`, *optional*): train on this share of the pool's rows only, those that have the lowest losses
+            after TRL's `SFTTrainer` has trained on the pool: a filter that sees no trusted row.
     """
 
     known_good: bool = False
     plain: bool = False
+    stages: tuple[tuple[float, float], ...] = ()
+    lowest_losses: float | None = None
+
+    @property
+    def is_trl(self) -> bool:
+        """Whether [`~trl.SFTTrainer`] trains it, without weights."""
+        return self.plain or bool(self.stages)
 
 
 RANK_TOKEN = {"selector": "rank", "selector_baseline": "token", "keep_fraction": 0.3}
+VALIDATED = {"selector": "validated", "selection_rounds": 3}
 RAW = {"selector_baseline": None}
 BDS = {"selector": "bds", **RAW}
 
@@ -28,10 +40,17 @@ SFT_METHODS = {
     method.name: method
     for method in (
         SFTMethod("sft", "Plain SFT, all rows", plain=True),
+        SFTMethod("trusted_only", "Trusted rows only, a third of the updates", stages=((1 / 3, 1.0),)),
+        SFTMethod("two_stage", "Two-stage: pool, then trusted rows", stages=((0.5, 0.0), (0.5, 1.0))),
+        SFTMethod("finish", "20 % trusted rows, at last only these", stages=((0.7, 0.2), (0.3, 1.0))),
+        SFTMethod("low_loss", "Low-loss filter, 40 %", {"selector": "mixing", "rho_init": 0.8}, lowest_losses=0.4),
+        SFTMethod("mixing_eight", "Equal weights, ρ=.8", {"selector": "mixing", "rho_init": 0.8}),
         SFTMethod("validation_only", "Validation only", {"selector": "mixing", "rho_init": 0.0}),
         SFTMethod("mixing_half", "Mixing ρ=.5", {"selector": "mixing", "rho_init": 0.5}),
         SFTMethod("mixing_one", "Mixing ρ=1", {"selector": "mixing", "rho_init": 1.0}),
         SFTMethod("uniform", "Uniform, same ρ", {"selector": "uniform"}),
+        SFTMethod("validated", "Validated", VALIDATED),
+        SFTMethod("validated_once", "Validated, scored once", {**VALIDATED, "selection_rounds": 1}),
         SFTMethod("bds", "BDS", BDS),
         SFTMethod("bds_adam", "BDS, the paper's Adam", {**BDS, "selector_optimizer": "adam"}),
         SFTMethod("bds_token", "BDS + token baseline", {**BDS, "selector_baseline": "token"}),
@@ -50,6 +69,9 @@ SFT_METHODS = {
         SFTMethod("online_10_g2", "Online 10 %, G=2", {**BDS, "online_ratio": 0.1, "num_generations": 2}),
         SFTMethod("online_10_g5", "Online 10 %, G=5", {**BDS, "online_ratio": 0.1, "num_generations": 5}),
         SFTMethod("online_dynamic", "Online 10 %, dynamic", {**BDS, "online_ratio": 0.1, "mask": "dynamic"}),
+        SFTMethod(
+            "known_good_mixed", "Known-good rows, ρ=.8", {"selector": "mixing", "rho_init": 0.8}, known_good=True
+        ),
         SFTMethod("known_good", "Known-good rows", {"selector": "uniform"}, known_good=True),
     )
 }

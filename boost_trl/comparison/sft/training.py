@@ -1,6 +1,8 @@
 """Training one method of a comparison of supervised fine-tuning, and what it gave."""
 
 import math
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from boost_trl.selection.auc import weights_auc
 from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN, EXAMPLE_WEIGHTS_NAME
 
@@ -60,15 +63,16 @@ def train_and_evaluate(
         of minus the rows' final losses, what ranking them by the trained model alone would give; and `holdout_losses`, one
         per trusted row kept out of training.
     """
-    trainer = (_plain_trainer if method.plain else _trainer)(method, experiment, pool, options, folder, seed)
-    if trainer.args.disable_tqdm:
-        trainer.remove_callback(PrinterCallback)
-    seconds = trainer.train().metrics["train_runtime"]
-    if not method.plain:
+    filtering = 0.0
+    if method.lowest_losses is not None:
+        pool, filtering = _rows_of_lowest_loss(method.lowest_losses, experiment, pool, options, folder, seed)
+    trainer = (_trl_trainer if method.is_trl else _trainer)(method, experiment, pool, options, folder, seed)
+    seconds = filtering + _train(trainer)
+    if not method.is_trl:
         trainer.save_model()
     losses = trainer.evaluate()
     is_good = np.asarray(pool["is_good"])
-    weights = np.ones(len(pool)) if method.plain else np.asarray(trainer.example_weights()["weight"])
+    weights = np.ones(len(pool)) if method.is_trl else np.asarray(trainer.example_weights()["weight"])
     return Result(
         method=method.name,
         label=method.label,
@@ -84,6 +88,15 @@ def train_and_evaluate(
             "holdout_losses": mean_nll_per_row(trainer, trainer.eval_dataset["holdout"]).tolist(),
         },
     )
+
+
+def _train(trainer: SFTTrainer) -> float:
+    """Seconds that training took, scoring before it included."""
+    if trainer.args.disable_tqdm:
+        trainer.remove_callback(PrinterCallback)
+    start = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - start
 
 
 def _shared(experiment: SFTExperiment) -> dict[str, Any]:
@@ -110,7 +123,16 @@ def _trainer(
     )
 
 
-def _plain_trainer(
+class PlannedBatches(SFTTrainer):
+    """[`~trl.SFTTrainer`] that takes the rows of its one pass in a given order."""
+
+    planned_rows: Sequence[int] | None = None
+
+    def _get_train_sampler(self, train_dataset=None):
+        return super()._get_train_sampler(train_dataset) if self.planned_rows is None else self.planned_rows
+
+
+def _trl_trainer(
     method: SFTMethod, experiment: SFTExperiment, pool: Dataset, options: dict[str, Any], folder: Path, seed: int
 ) -> SFTTrainer:
     """As many steps as the others take, on batches as large as theirs of pool and validation rows together."""
@@ -119,11 +141,51 @@ def _plain_trainer(
         output_dir=str(folder),
         seed=seed,
     )
-    rows = args.per_device_train_batch_size
-    args.max_steps = math.ceil(
-        len(pool) / (rows * args.gradient_accumulation_steps * args.world_size) * args.num_train_epochs
-    )
+    rows, accumulation = args.per_device_train_batch_size, args.gradient_accumulation_steps * args.world_size
+    if args.max_steps <= 0:
+        args.max_steps = math.ceil(len(pool) / (rows * accumulation) * args.num_train_epochs)
     args.per_device_train_batch_size = rows + (options.get("per_device_validation_batch_size") or rows)
+    planned = None
+    if method.stages:
+        size = args.per_device_train_batch_size * accumulation
+        planned = planned_rows(method.stages, args.max_steps, size, len(pool), len(experiment.validation), seed)
+        args.max_steps = len(planned) // size
     columns = ["prompt", "completion"]
     both = concatenate_datasets([pool.select_columns(columns), experiment.validation.select_columns(columns)])
-    return SFTTrainer(args=args, train_dataset=both, **_shared(experiment))
+    trainer = PlannedBatches(args=args, train_dataset=both, **_shared(experiment))
+    trainer.planned_rows = planned
+    return trainer
+
+
+def planned_rows(
+    stages: Sequence[tuple[float, float]], updates: int, size: int, num_pool: int, num_trusted: int, seed: int
+) -> list[int]:
+    """Rows of all updates, one batch after the other: the pool's 0..num_pool-1, then the trusted ones. Each kind comes in a fresh
+    random order, pass by pass.
+
+    Args:
+        stages (`Sequence[tuple[float, float]]`): per stage its share of the updates, and of trusted rows in each batch.
+        updates (`int`): of the whole training.
+        size (`int`): rows of an update.
+        num_pool (`int`): rows of the pool.
+        num_trusted (`int`): trusted rows.
+        seed (`int`): of the orders.
+    """
+    pool, trusted = EndlessSampler(num_pool, seed), EndlessSampler(num_trusted, seed)
+    rows = []
+    for share, share_trusted in stages:
+        count = round(share_trusted * size)
+        for _ in range(round(share * updates)):
+            rows += [num_pool + row for row in trusted.take(count)] + pool.take(size - count)
+    return rows
+
+
+def _rows_of_lowest_loss(
+    share: float, experiment: SFTExperiment, pool: Dataset, options: dict[str, Any], folder: Path, seed: int
+) -> tuple[Dataset, float]:
+    """The pool's rows that have the lowest losses after a plain training on the pool alone, and the seconds that it took."""
+    on_pool = SFTMethod("low_loss_filter", "", stages=((1.0, 0.0),))
+    trainer = _trl_trainer(on_pool, experiment, pool, options, folder, seed)
+    seconds = _train(trainer)
+    losses = mean_nll_per_row(trainer, trainer.train_dataset)[: len(pool)]
+    return pool.select(np.sort(np.argsort(losses, kind="stable")[: round(share * len(pool))])), seconds
