@@ -11,9 +11,14 @@ import torch
 
 from boost_trl.comparison.cells import Cell, run_cells, shard
 from boost_trl.comparison.results import Result, paired_difference
+from boost_trl.comparison.sft import contradiction_pool as pool_module
+from boost_trl.comparison.sft import training
 from boost_trl.comparison.sft.comparison import SFTComparison, with_guard
 from boost_trl.comparison.sft.contradiction_pool import LIST_LENGTH, contradiction_pool
 from boost_trl.comparison.sft.methods import SFT_METHODS
+from boost_trl.comparison.sft.training import planned_rows, train_and_evaluate
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+from boost_trl.trainer.sft import validated_selection
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 
 
@@ -108,16 +113,31 @@ def test_paired_differences_are_over_the_seeds_that_both_have():
     assert paired_difference(results, "a", "c", "eval_loss") is None
 
 
-def test_all_methods_run_and_everything_is_written(experiment, tmp_path):
+# One of each kind; the others differ in numbers.
+RUN = (
+    *("sft", "two_stage", "low_loss", "uniform", "validated", "bds", "bmo_exact", "rank_token", "second_pass"),
+    *("online_10_g2", "online_dynamic", "known_good"),
+)
+
+
+def test_the_settings_of_all_methods_are_valid(tmp_path):
+    for method in SFT_METHODS.values():
+        assert BilevelSFTSelfRefineConfig(**{**OPTIONS, **method.options}, output_dir=str(tmp_path))
+
+
+def test_methods_run_and_everything_is_written(experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(validated_selection, "STEPS", (1, 2))
+    monkeypatch.setattr(validated_selection, "_SHORTEST", 1)
     comparison = compared(experiment, tmp_path)
-    cells = [Cell(method, 0) for method in SFT_METHODS]
+    cells = [Cell(method, 0) for method in SFT_METHODS if method in RUN]
     # Two shares leave what waits for others to the last call, which reads the rest.
     shares = [run_cells(comparison, shard(comparison, cells, index, 2)) for index in (0, 1)]
-    assert sorted(result.method for share in shares for result in share) == sorted(set(SFT_METHODS) - {"second_pass"})
+    assert sorted(result.method for share in shares for result in share) == sorted({*RUN} - {"second_pass"})
     report = comparison.report("Small", run_cells(comparison, cells))
     report.write(tmp_path)
     rows = report.rows
-    assert [row["method"] for row in rows] == [*SFT_METHODS, "rank_token_guarded"]
+    assert [row["method"] for row in rows] == [*(cell.method for cell in cells), "rank_token_guarded"]
     assert all(math.isfinite(row["eval_loss"]) and math.isfinite(row["clean_eval_loss"]) for row in rows)
     by_name = {row["method"]: row for row in rows}
     assert by_name["known_good"]["num_rows"] == 16 and by_name["uniform"]["num_rows"] == 40
@@ -194,3 +214,49 @@ def test_row_losses_against_one_row_at_a_time(experiment, tmp_path):
             log_probs = model(torch.tensor([question + answer])).logits[0].log_softmax(-1)
         expected = -np.mean([log_probs[len(question) - 1 + t, token].item() for t, token in enumerate(answer)])
         assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_planned_batches_follow_their_stages():
+    rows = planned_rows(((0.5, 0.0), (0.25, 0.5), (0.25, 1.0)), updates=8, size=4, num_pool=16, num_trusted=4, seed=0)
+    batches = [rows[start : start + 4] for start in range(0, len(rows), 4)]
+    assert [sum(row >= 16 for row in batch) for batch in batches] == [0, 0, 0, 0, 2, 2, 4, 4]
+    assert sorted(rows[:16]) == list(range(16))  # a pass over the pool, then over the trusted rows
+    assert sorted(row for row in rows if row >= 16)[::3] == [16, 17, 18, 19]
+
+
+def test_two_stage_training_ends_on_trusted_rows(experiment, tmp_path, monkeypatch):
+    seen = []
+
+    def observe(trainer, *args, **kwargs):
+        seen.append(trainer.planned_rows)
+        return train(trainer, *args, **kwargs)
+
+    train = training.PlannedBatches.train
+    monkeypatch.setattr(training.PlannedBatches, "train", observe)
+    result = train_and_evaluate(SFT_METHODS["two_stage"], experiment, experiment.pool, OPTIONS, tmp_path, 0)
+    assert math.isfinite(result.eval_loss)
+    rows = seen[0]
+    assert len(rows) == 4 * 16 and all(row < 40 for row in rows[:32]) and all(row >= 40 for row in rows[32:])
+
+
+def test_the_low_loss_filter_keeps_rows_of_low_loss(experiment, tmp_path):
+    options = {**OPTIONS, "max_steps": 6}
+    kept, _ = training._rows_of_lowest_loss(0.4, experiment, experiment.pool, options, tmp_path, 0)
+    on_pool = training.SFTMethod("pool", "", stages=((1.0, 0.0),))
+    trainer = training._trl_trainer(on_pool, experiment, experiment.pool, options, tmp_path, 0)
+    trainer.train()
+    losses = mean_nll_per_row(trainer, trainer.train_dataset)[:40]
+    is_kept = np.isin(experiment.pool["prompt"], kept["prompt"])
+    assert is_kept.sum() == 16 and losses[is_kept].max() < losses[~is_kept].min()
+
+
+def test_the_pretrained_model_is_made_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path))
+    monkeypatch.setattr(pool_module, "PRETRAINING_ROWS", 96)
+    pretrained = contradiction_pool(0, num_rows=40, pretraining_epochs=2)
+    fresh = contradiction_pool(0, num_rows=40)
+    first = pretrained.make_model().state_dict()
+    monkeypatch.setattr(pool_module, "SFTTrainer", None)
+    again = pretrained.make_model().state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["lm_head.weight"], fresh.make_model().state_dict()["lm_head.weight"])
