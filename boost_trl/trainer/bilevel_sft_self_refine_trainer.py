@@ -31,12 +31,12 @@ from trl import SFTConfig, SFTTrainer
 
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.models.deepspeed_device import tell_deepspeed_the_device
-from boost_trl.trainer.bilevel_sft_self_refine_config import complete_arguments
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig, complete_arguments
 from boost_trl.trainer.common.base_model import record_under_adapter
 from boost_trl.trainer.sft.callback import BilevelCallback
 from boost_trl.trainer.sft.checks import (
     check_before_preparation,
-    check_eval_dataset,
+    check_datasets,
     check_loss_can_be_weighted,
     check_parallelism,
     explain_objective,
@@ -66,7 +66,6 @@ from boost_trl.trainer.sft.results import (
     trusted_rows,
     warn_of_chance,
 )
-from boost_trl.trainer.sft.row_checks import check_rows
 from boost_trl.trainer.sft.schedule import Schedule, make_schedule
 from boost_trl.trainer.sft.selector_step import SelectorStep
 from boost_trl.trainer.sft.validation import make_validation_loss, num_input_tokens
@@ -155,24 +154,15 @@ class BilevelSFTSelfRefineTrainer(DrawnRowsTrainer):
         given_train_dataset = train_dataset
         check_before_preparation(args, validation_loss, train_dataset, validation_dataset, formatting_func)
         self.pool = make_pool(train_dataset, args, learned)
-        if isinstance(train_dataset, (Dataset, IterableDataset)):
-            left_out = None if self.pool is None else self.pool.left_out
-            check_rows(train_dataset, "train_dataset", args, formatting_func, left_out)
-        check_eval_dataset(eval_dataset, args, formatting_func)
-        self.selector = None
+        left_out = None if self.pool is None else self.pool.left_out
+        check_datasets(train_dataset, eval_dataset, args, formatting_func, left_out)
         if self.pool is not None:
             check_loss_can_be_weighted(args, compute_loss_func)
             train_dataset = self.pool.identified()
-            if learned:
-                self.selector = args.make_selector(self.pool.num_examples, self.pool.fingerprint)
-        if self.selector is None or not self.selector.is_learned:
-            # The model card must not claim what was not done.
-            self._tag_names, self._name, self._paper = SFTTrainer._tag_names, SFTTrainer._name, SFTTrainer._paper
-        if isinstance(model, str):
-            model = resolve_model_name(model, **(args.model_init_kwargs or {}))
+        self._set_up_selector(args, learned)
         tell_deepspeed_the_device()
         super().__init__(
-            model=model,
+            model=resolve_model_name(model, **(args.model_init_kwargs or {})) if isinstance(model, str) else model,
             args=given if self.pool is None else args,
             data_collator=data_collator,
             train_dataset=train_dataset,
@@ -188,12 +178,20 @@ class BilevelSFTSelfRefineTrainer(DrawnRowsTrainer):
             peft_config=peft_config,
             formatting_func=formatting_func,
         )
+        warn_of_what_is_not_used(given_train_dataset, args, self.selector is not None, weighted=self.pool is not None)
         if self.pool is not None:
             check_parallelism(self.accelerator.parallelism_config, self.get_tp_size(), self.padding_free, learned)
             self.train_dataset = leave_out_empty_rows(self.pool, self.train_dataset, self.args)
-        warn_of_what_is_not_used(given_train_dataset, args, self.selector is not None, weighted=self.pool is not None)
         if self.selector is not None:
             self._set_up_learning(with_ids(validation_dataset), validation_loss, eval_dataset)
+
+    def _set_up_selector(self, args: BilevelSFTSelfRefineConfig, learned: bool) -> None:
+        self.selector = None
+        if self.pool is not None and learned:
+            self.selector = args.make_selector(self.pool.num_examples, self.pool.fingerprint)
+        if self.selector is None or not self.selector.is_learned:
+            # The model card must not claim what was not done.
+            self._tag_names, self._name, self._paper = SFTTrainer._tag_names, SFTTrainer._name, SFTTrainer._paper
 
     def _set_up_learning(self, validation_dataset: Dataset, validation_loss: str | Callable, eval_dataset) -> None:
         args, accelerator = self.args, self.accelerator

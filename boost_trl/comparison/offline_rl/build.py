@@ -72,24 +72,13 @@ def build_experiment(
         tokenizer = with_action_marks(load_tokenizer(model_args))
         make_model = partial(load_model, model_args, training_args)
         make_peft_config = partial(get_peft_config, model_args)
-        model = make_model()
-        made_with = [
-            train["messages"][:],
-            vars(model_args),
-            arguments.environment_kwargs,
-            training_args.max_new_tokens,
-        ]
+        max_new_tokens = training_args.max_new_tokens
+        made_with = [train["messages"][:], vars(model_args), arguments.environment_kwargs, max_new_tokens]
         digest = hashlib.sha256(json.dumps(made_with).encode()).hexdigest()[:8]
+        shards = folder / "synthetic" / f"{seed}-{digest}"
         synthetic = shared_synthetic(
-            model,
-            tokenizer,
-            train,
-            make_env(),
-            folder / "synthetic" / f"{seed}-{digest}",
-            seed=seed,
-            max_new_tokens=training_args.max_new_tokens,
+            make_model(), tokenizer, train, make_env(), shards, seed=seed, max_new_tokens=max_new_tokens
         )
-        del model
         clear_device_cache(garbage_collection=True)
     validation_tasks, evaluation_tasks = distinct_tasks(validation), distinct_tasks(split.evaluation)
     experiment = OfflineRLExperiment(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import fields
 
+import numpy as np
 from accelerate import ParallelismConfig
 from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
@@ -132,13 +133,20 @@ def check_validation_dataset(
     check_rows(dataset, "validation_dataset", args, formatting_func)
 
 
-def check_eval_dataset(eval_dataset, args: SFTConfig, formatting_func: Callable | None) -> None:
-    """Check the evaluation set before it is prepared.
+def check_datasets(
+    train_dataset, eval_dataset, args: SFTConfig, formatting_func: Callable | None, left_out: np.ndarray | None
+) -> None:
+    """Check the rows of training and evaluation before they are prepared.
+
+    Args:
+        left_out (`np.ndarray`, *optional*): numbers of training rows that are never read.
 
     Raises:
-        ValueError: for an evaluation set that is empty, or whose columns or cells cannot be read.
-        TypeError: for one that is no dataset.
+        ValueError: for an evaluation set that is empty, or columns or cells that cannot be read.
+        TypeError: for an evaluation set that is no dataset.
     """
+    if isinstance(train_dataset, (Dataset, IterableDataset)):
+        check_rows(train_dataset, "train_dataset", args, formatting_func, left_out)
     named = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
     for name, dataset in named.items():
         label = "eval_dataset" if name is None else f"eval_dataset[{name!r}]"
