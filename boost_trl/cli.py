@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 
+from boost_trl.hub_names import is_connection_error
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 
 
@@ -66,6 +67,12 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, TypeError) and "unexpected keyword argument" not in str(error):
             raise
         print(f"boost-trl {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not is_connection_error(error):
+            raise
+        remedy = "leave out what needs it, such as `push_to_hub`, and upload later"
+        print(f"boost-trl {name}: the Hub cannot be reached ({error}); {remedy}", file=sys.stderr)
         return 2
     try:
         run()

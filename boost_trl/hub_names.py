@@ -3,6 +3,7 @@
 Left alone, the libraries repeat requests to a Hub that does not answer for most of a minute. No import here is heavy.
 """
 
+import socket
 from pathlib import Path
 
 from boost_trl.smollm2_package import SMOLLM2, converted_folder
@@ -56,6 +57,13 @@ def check_dataset_name(name: str) -> None:
         raise FileNotFoundError(f"no dataset {name!r}: there is no such file here")
     if not _dataset_in_cache(name):
         _ask_hub(name, "dataset", None, None)
+
+
+def is_connection_error(error: BaseException) -> bool:
+    """Whether an error began as a connection that could not be made, whatever the Hub's client has turned it into."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return isinstance(error, (ConnectionError, TimeoutError, socket.gaierror))
 
 
 def _in_cache(name: str, files: tuple[str, ...], revision: str | None, cache_dir: str | None) -> bool:

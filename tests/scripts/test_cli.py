@@ -1,4 +1,5 @@
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,23 @@ def test_other_errors_keep_their_traceback(files, monkeypatch):
     monkeypatch.setattr("boost_trl.data.splits.subsample", broken)
     with pytest.raises(TypeError, match="unsupported operand"):
         cli.main(["offline-rl", "--config", str(files / "config.yaml")])
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(files, monkeypatch, capsys):
+    class ConnectError(Exception):
+        """That of the Hub's client, which is no `OSError`."""
+
+    def unreachable(*args, **kwargs):
+        try:
+            raise socket.gaierror(-2, "Name or service not known")
+        except OSError as error:
+            raise ConnectError(str(error)) from error
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", unreachable)
+    arguments = ["--config", str(files / "config.yaml"), "--push_to_hub", "true"]
+    assert cli.main(["offline-rl", *arguments]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("boost-trl offline-rl: ")]
+    assert "the Hub cannot be reached ([Errno -2] Name or service not known)" in said and "`push_to_hub`" in said
 
 
 def test_an_unknown_field_in_yaml_is_named(files, capsys):
