@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from boost_trl.selection.choices import OPTIMIZERS, SELECTORS, WEIGHT_SCALES
+from boost_trl.selection.choices import OPTIMIZERS, SELECTORS, WEIGHT_SCALES, check_selector_settings
 from boost_trl.selection.rules import (
     AdamRule,
     BmoExactRule,
@@ -78,26 +78,6 @@ class Selector:
         _check_choice("selector_optimizer", selector_optimizer, OPTIMIZERS)
         _check_choice("weight_scale", weight_scale, WEIGHT_SCALES)
         _check(num_examples >= 1, f"`num_examples` must be at least 1, got {num_examples}")
-        _check(
-            selector_learning_rate is None or 0 < selector_learning_rate < float("inf"),
-            f"`selector_learning_rate` must be positive and finite, got {selector_learning_rate}",
-        )
-        _check(selector_max_step > 0, f"`selector_max_step` must be positive, got {selector_max_step}")
-        _check(0 < bmo_tau < float("inf"), f"`bmo_tau` must be positive and finite, got {bmo_tau}")
-        _check(0 < keep_fraction <= 1, f"`keep_fraction` must be in (0, 1], got {keep_fraction}")
-        _check(
-            rank_refresh_steps is None or rank_refresh_steps >= 1,
-            f"`rank_refresh_steps` must be at least 1, got {rank_refresh_steps}",
-        )
-        _check(
-            0 <= min_effective_sample_size <= 1,
-            f"`min_effective_sample_size` is a share of the rows, in [0, 1], got {min_effective_sample_size}",
-        )
-        if selector == "bmo" and selector_learning_rate is not None and selector_learning_rate > 1:
-            raise ValueError(
-                f'`selector_learning_rate` must be at most 1 with selector="bmo", got {selector_learning_rate}: '
-                "equation (28) overshoots −τC above it"
-            )
         self.num_examples = int(num_examples)
         self.selector = selector
         self.selector_optimizer = selector_optimizer
@@ -109,6 +89,7 @@ class Selector:
         self.weight_scale = weight_scale
         self.min_effective_sample_size = min_effective_sample_size
         self.dataset_fingerprint = dataset_fingerprint
+        check_selector_settings(self)
         self._logits = SoftmaxLogits(self.num_examples)
         self._rule = self._make_rule()
         self._num_updates = np.zeros(1, dtype=np.int64)

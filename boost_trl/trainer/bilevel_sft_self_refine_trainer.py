@@ -68,6 +68,7 @@ from boost_trl.trainer.sft.results import (
 )
 from boost_trl.trainer.sft.schedule import Schedule, make_schedule
 from boost_trl.trainer.sft.selector_step import SelectorStep
+from boost_trl.trainer.sft.validated_selection import check_trusted_rows
 from boost_trl.trainer.sft.validation import make_validation_loss, num_input_tokens
 
 
@@ -225,6 +226,8 @@ class BilevelSFTSelfRefineTrainer(DrawnRowsTrainer):
             vocab_size=vocab_size,
         )
         self.num_validation_rows = len(self._validation.dataset)
+        if self.selector.is_fixed:
+            check_trusted_rows(self.num_validation_rows)
         self._refinement = self._set_up_refinement(forward) if args.online_ratio > 0 else None
         self._optimizer_batch: OptimizerBatch | None = None
         # Read once; `None` where tokens are not at hand, as with images and streams.

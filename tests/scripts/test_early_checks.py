@@ -76,6 +76,7 @@ def folder(tmp_path_factory):
         (f"sft-self-refine {SFT} --rho_inti 1", "did you mean `--rho_init`?"),
         (f"sft-self-refine {SFT} --rho_init 2", "`rho_init` must be in [0, 1), got 2.0"),
         (f"sft-self-refine {SFT} --selector best", "argument --selector: invalid choice: 'best'"),
+        (f"sft-self-refine {SFT} --keep_fraction 2", "`keep_fraction` must be in (0, 1], got 2.0"),
         (f"sft-self-refine {SFT} --dataset_name no/rows", "no dataset 'no/rows'"),
         (f"sft-self-refine {SFT} --validation_dataset_name nowhere.csv", "no dataset 'nowhere.csv'"),
         (f"sft-self-refine {SFT} --model_name_or_path no/thing", "no model 'no/thing'"),

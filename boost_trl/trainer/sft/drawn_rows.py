@@ -22,7 +22,6 @@ from boost_trl.trainer.sft.validated_selection import (
     ValidatedSelection,
     ValidatedSelectionResult,
     check_model_is_whole,
-    check_trusted_rows,
     tempered_logits,
 )
 from boost_trl.trainer.sft.validation import ValidationLoss
@@ -100,7 +99,6 @@ class DrawnRowsTrainer(LearnedWeightsTrainer):
         if not self.selector.is_fixed or self._scored.rounds:
             return
         args = self.args
-        check_trusted_rows(len(validation.dataset))
         check_model_is_whole(self.model, self.accelerator)
         self.model.to(args.device)  # DeepSpeed moves it later
         is_main = self.is_world_process_zero()

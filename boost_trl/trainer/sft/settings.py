@@ -6,7 +6,14 @@ import math
 from dataclasses import dataclass, field
 from numbers import Real
 
-from boost_trl.selection.choices import LEVELS, OPTIMIZERS, RESPONSE_WEIGHTINGS, SELECTORS, WEIGHT_SCALES
+from boost_trl.selection.choices import (
+    LEVELS,
+    OPTIMIZERS,
+    RESPONSE_WEIGHTINGS,
+    SELECTORS,
+    WEIGHT_SCALES,
+    check_selector_settings,
+)
 from boost_trl.selection.penalty_schedule import PenaltySchedule
 from boost_trl.trainer.common.renamed_fields import take_former_name
 from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers, check_whole
@@ -347,6 +354,7 @@ class SFTSelfRefineSettings:
         ):
             _check_choice(self, name)
         self._check_numbers()
+        check_selector_settings(self)
         self._check_online()
         if self.selector_baseline is not None:
             _check_choice(self, "selector_baseline")
