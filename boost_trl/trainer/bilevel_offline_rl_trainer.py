@@ -58,15 +58,15 @@ from boost_trl.trainer.offline_rl.parameter_groups import FrozenGroups, freeze_a
 from boost_trl.trainer.offline_rl.reweighter import TrajectoryReweighter, fitted_reweighting_head, new_reweighting_head
 from boost_trl.trainer.offline_rl.schedule import BilevelSchedule, Phase, check_iterations
 from boost_trl.trainer.offline_rl.token_losses import sum_by_trajectory
-from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights, check_folds, score_rows
-from boost_trl.trainer.offline_rl.value_head_initialization import initialize_value_heads
+from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights, check_folds, drawn_batches, score_rows
+from boost_trl.trainer.offline_rl.value_head_initialization import initialize_value_heads, reference_head
 from boost_trl.trainer.offline_rl.value_policy_trainer import ValuePolicyTrainer
 from boost_trl.trainer.offline_rl.weighted_batches import MixedBatchSampler, WeightedBatches
 
 
 logger = logging.getLogger(__name__)
 
-_SEED_OFFSETS = {"validation": 1, "reweighting": 2, "mixture": 3}
+_SEED_OFFSETS = {"validation": 1, "reweighting": 2}
 
 
 class BilevelOfflineRLTrainer(ValuePolicyTrainer):
@@ -191,6 +191,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             if store.states is None:
                 cache_states(self.model.backbone, store, args)
             embeddings = trajectory_embeddings(self.model.backbone, data.training, cache_folder_of(args))
+            prior = reference_head(self.model.backbone, store) if args.policy_prior == "lm" else None
         updates_per_epoch = math.ceil(data.num_training / self.get_total_train_batch_size(args))
         validated = score_rows(
             copy.deepcopy(self.model.primary).to(args.device),
@@ -199,6 +200,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             args,
             updates=args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * updates_per_epoch),
             rows_per_update=data.num_training / updates_per_epoch / self.accelerator.num_processes,
+            prior=prior,
             progress=self.is_world_process_zero() and not args.disable_tqdm,
         )
         if self.accelerator.num_processes > 1:
@@ -263,15 +265,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         return self._mixed_batches
 
     def _weighted_batches(self) -> WeightedBatches:
-        weights = np.ones(self.data.num_training) if self.validated is None else self.validated.weights
-        return WeightedBatches(
-            weights,
-            self.data.num_validation,
-            self.args.validation_share,
-            self.args.seed + _SEED_OFFSETS["mixture"],
-            num_steps=self.state.max_steps,
-            finish_share=self.args.finish_share,
-        )
+        return drawn_batches(self.args, self.validated, self.data, self.state.max_steps)
 
     @property
     def schedule(self) -> BilevelSchedule:

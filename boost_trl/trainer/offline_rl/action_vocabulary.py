@@ -36,12 +36,12 @@ class ActionVocabulary:
 
     def __init__(self, heads: ValueHeads, store: TrajectoryStore, words: np.ndarray):
         config = heads.config
-        self.store, self.device = store, heads.q_bias.device
+        self.store, self.device, self._whole = store, heads.q_bias.device, heads
         self.hidden_size, self.num_q_heads = config.hidden_size, config.num_q_heads
         self.words = torch.from_numpy(words)
         self._word_of_token = torch.full((config.vocab_size,), len(words))
         self._word_of_token[self.words] = torch.arange(len(words))
-        self._others = self._other_logsumexp(heads)
+        self._others = self.other_logsumexp(np.arange(len(store)))
         self.heads = self._few_words(heads)
 
     @classmethod
@@ -52,10 +52,19 @@ class ActionVocabulary:
             return None
         return cls(heads, store, words)
 
-    def reduce(self, batch: TrajectoryBatch, rows: np.ndarray) -> TrajectoryBatch:
-        """The batch of `rows`, as `store.collate` gives it, for `heads`: other action numbers, longer states."""
+    def initial_others(self, rows: np.ndarray) -> torch.Tensor:
+        """`other_logsumexp(rows)`, computed before."""
+        return self._others[torch.from_numpy(self.store.action_positions(rows))]
+
+    def reduce(self, batch: TrajectoryBatch, of_others: torch.Tensor) -> TrajectoryBatch:
+        """The batch of some rows, as `store.collate` gives it, for `heads`: other action numbers, longer states.
+
+        Args:
+            batch (`TrajectoryBatch`): on the CPU.
+            of_others (`torch.Tensor` of shape `(N, K)`): what stands for the other words at each action token.
+        """
         others = batch.states.new_zeros(len(batch.states), self.num_q_heads, dtype=torch.float32)
-        others[batch.action_index] = self._others[torch.from_numpy(self.store.action_positions(rows))]
+        others[batch.action_index] = of_others
         return dataclasses.replace(
             batch,
             actions=self._word_of_token[batch.actions],
@@ -72,21 +81,24 @@ class ActionVocabulary:
         return heads
 
     @torch.no_grad()
-    def _other_logsumexp(self, heads: ValueHeads) -> torch.Tensor:
-        """log Σ exp Q₀(s, v) over the words left out, without a scalar bias, of every action token, (N, K)."""
-        token_bias = heads.q_bias if heads.config.bias == "token" else None
+    def other_logsumexp(
+        self, rows: np.ndarray, beta: float = 1.0, prior: tuple[torch.Tensor, torch.Tensor | None] | None = None
+    ) -> torch.Tensor:
+        """log Σ exp(β Q₀(s, v) + z(s, v)) over the words left out, without a scalar bias, of the action tokens of `rows`,
+        (N, K); z the logits of `prior`, as in `HeadFitter`, or 0."""
+        heads = self._whole
         left_out = torch.from_numpy(np.setdiff1d(np.arange(heads.config.vocab_size), self.words.numpy()))
         blocks = left_out.to(self.device).split(_WORDS_PER_BLOCK)
-        last_rows = np.flatnonzero(np.diff(np.cumsum(self.store.action_counts) // _TOKENS_PER_BATCH)) + 1
+        last_rows = np.flatnonzero(np.diff(np.cumsum(self.store.action_counts[rows]) // _TOKENS_PER_BATCH)) + 1
         pieces = []
-        for rows in np.split(np.arange(len(self.store)), last_rows):
-            batch = self.store.collate(rows).to(self.device)
+        for piece in np.split(rows, last_rows):
+            batch = self.store.collate(piece).to(self.device)
             states = batch.states[batch.action_index]
             nothing_taken = torch.zeros_like(batch.actions)
             logsumexp = torch.full((self.num_q_heads, len(states)), -torch.inf, device=self.device)
             for words in blocks:
-                bias = None if token_bias is None else token_bias[:, words]
-                _, of_block = q_statistics(states, _matrix(heads, words), bias, nothing_taken)
+                weight, bias = _policy_head(heads, words, beta, prior)
+                _, of_block = q_statistics(states, weight, bias, nothing_taken)
                 logsumexp = torch.logaddexp(logsumexp, of_block)
             pieces.append(logsumexp.T.cpu())
         return torch.cat(pieces)
@@ -108,6 +120,19 @@ class ActionVocabulary:
             few.v_bias.copy_(heads.v_bias)
         few.update_targets(1.0)
         return few
+
+
+def _policy_head(
+    heads: ValueHeads, words: torch.Tensor, beta: float, prior
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight (K, len(words), d) and bias (K, len(words)) of the policy's logits; a scalar bias counts for none."""
+    weight = beta * _matrix(heads, words)
+    bias = beta * heads.q_bias[:, words] if heads.config.bias == "token" else None
+    if prior is not None:
+        weight = weight + prior[0][words]
+        if prior[1] is not None:
+            bias = prior[1][words] + (weight.new_zeros(len(weight), len(words)) if bias is None else bias)
+    return weight, bias
 
 
 def _matrix(heads: ValueHeads, words: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Short fits of value heads on the cached states of a frozen backbone, in plain PyTorch."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -36,10 +36,17 @@ class HeadFitter:
         store (`TrajectoryStore`): trajectories with cached `states`.
         args (`BilevelOfflineRLConfig`): the loss, `score_batch_size` and `score_learning_rate`.
         steps (`int`, *optional*): updates of a fit; `args.score_steps`, or 400, unless given.
+        prior (`tuple` of `torch.Tensor`, *optional*): weight (V, d) and bias (V,), or `None`, whose softmax is the π_ref that
+            the policy multiplies; by default there is none.
     """
 
     def __init__(
-        self, initial: ValueHeads, store: TrajectoryStore, args: BilevelOfflineRLConfig, steps: int | None = None
+        self,
+        initial: ValueHeads,
+        store: TrajectoryStore,
+        args: BilevelOfflineRLConfig,
+        steps: int | None = None,
+        prior: tuple[torch.Tensor, torch.Tensor | None] | None = None,
     ):
         self.vocabulary = ActionVocabulary.of(initial, store)
         self.initial = initial if self.vocabulary is None else self.vocabulary.heads
@@ -52,6 +59,8 @@ class HeadFitter:
             # Adam moves every entry of W by the learning rate, so Q(s, a) by at most that times ‖h‖₁.
             sample = store.states[:: max(1, len(store.states) // 4096)].float()
             self.learning_rate = FIRST_STEP / sample.abs().sum(dim=1).mean().item()
+        self.prior = prior
+        self._policy_others: dict[tuple[float, bytes], torch.Tensor] = {}
         self.num_fits = 0
 
     @property
@@ -113,6 +122,43 @@ class HeadFitter:
             total += len(best)
         return correct / total
 
+    @torch.no_grad()
+    def cross_entropies(self, heads: ValueHeads, rows: np.ndarray, betas: Sequence[float]) -> np.ndarray:
+        """The mean over the action tokens of `rows` of −ln π_β(a | s), for every β: π_β ∝ exp(βQ), times π_ref if there is a
+        prior, Q the minimum of the heads; over the whole vocabulary, float64, (len(betas),)."""
+        totals, count = np.zeros(len(betas)), 0
+        for piece in self._pieces(rows):
+            for number, beta in enumerate(betas):
+                batch = self._batch_at(piece, beta)
+                states = batch.states[batch.action_index]
+                logits = beta * heads.q_logits(states) + self._prior_logits(states)
+                totals[number] += nn.functional.cross_entropy(logits, batch.actions, reduction="sum").item()
+            count += len(batch.actions)
+        return totals / count
+
+    def _batch_at(self, rows: np.ndarray, beta: float) -> TrajectoryBatch:
+        """The batch of `rows` in which β Q of the last word stands for all words that never occur as actions, and for their
+        prior."""
+        if self.vocabulary is None:
+            return self._collate(rows)
+        key = (beta, rows.tobytes())
+        if key not in self._policy_others:
+            # The same for all heads that are judged on these rows.
+            self._policy_others[key] = self.vocabulary.other_logsumexp(rows, beta, self.prior) / beta
+        batch = self.store.collate(rows)
+        return self.vocabulary.reduce(batch, self._policy_others[key]).to(self.device)
+
+    def _prior_logits(self, states: torch.Tensor) -> torch.Tensor | float:
+        if self.prior is None:
+            return 0.0
+        weight, bias = self.prior
+        if self.vocabulary is None:
+            return nn.functional.linear(states.float(), weight, bias)
+        words = self.vocabulary.words.to(weight.device)
+        hidden = states[:, : weight.shape[1]].float()
+        logits = nn.functional.linear(hidden, weight[words], None if bias is None else bias[words])
+        return nn.functional.pad(logits, (0, 1))
+
     def _weighed_batch(self, rows: np.ndarray) -> tuple[TrajectoryBatch, torch.Tensor]:
         """The distinct rows of a batch, and what each of their tokens counts for in the batch's mean loss, (N,)."""
         scale = trajectory_scale(self.store.action_counts[rows], self.args.loss_normalization) / len(rows)
@@ -125,12 +171,14 @@ class HeadFitter:
     def _collate(self, rows: np.ndarray) -> TrajectoryBatch:
         batch = self.store.collate(rows)
         if self.vocabulary is not None:
-            batch = self.vocabulary.reduce(batch, rows)
+            batch = self.vocabulary.reduce(batch, self.vocabulary.initial_others(rows))
         return batch.to(self.device)
 
     def _batches(self, rows: np.ndarray) -> Iterator[TrajectoryBatch]:
+        return map(self._collate, self._pieces(rows))
+
+    def _pieces(self, rows: np.ndarray) -> list[np.ndarray]:
         """Consecutive `rows`, as many at a time as their logits leave room for."""
         tokens = max(1, _LOGITS_PER_BATCH // self.initial.config.vocab_size)
         borders = np.cumsum(self.store.action_counts[rows]) // tokens
-        for piece in np.split(rows, np.flatnonzero(np.diff(borders)) + 1):
-            yield self._collate(piece)
+        return np.split(rows, np.flatnonzero(np.diff(borders)) + 1)

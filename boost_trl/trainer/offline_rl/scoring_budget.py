@@ -13,6 +13,8 @@ COST_LIMIT = 2.5
 LONGEST_FIT, SHORTEST_FIT = 400, 16
 # θ is fitted for a fit's length divided by one of these.
 STEP_DIVISORS = (64, 16, 4, 1)
+# Cross-validation judges a policy at the best of these β.
+JUDGED_BETAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 # Adam's update of the heads takes about as long as this many tokens.
 _ADAM_TOKENS = 32
 # A token, a word and a state's entry: two operations for the loss, four in the backward pass.
@@ -61,7 +63,9 @@ def affordable_steps(
     evaluations = 1 + 4 * args.guard + 1
     fixed = _FORWARD * entries * evaluations * num_words * float(action_counts[:num_pool].sum())
     if num_words < heads.vocab_size:
-        fixed += _FORWARD * entries * heads.vocab_size * float(action_counts.sum())
+        # All words once, and on the half of validation that judges at every β.
+        judged = args.guard * len(JUDGED_BETAS) * num_validation * validation_tokens / 2
+        fixed += _FORWARD * entries * heads.vocab_size * (float(action_counts.sum()) + judged)
     return int(np.clip((COST_LIMIT * updates * training - fixed) / per_step, SHORTEST_FIT, LONGEST_FIT))
 
 

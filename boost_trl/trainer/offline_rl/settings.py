@@ -203,7 +203,8 @@ class OfflineRLSettings:
     finish_share: float = field(
         default=0.0,
         metadata={
-            "help": "method='validated': this last share of the policy updates, in [0, 1), sees validation rows only."
+            "help": "method='validated': this last share of the policy updates, in [0, 1), sees validation rows only; with "
+            "`guard` one candidate among others."
         },
     )
     target_effective_fraction: float = field(
@@ -240,8 +241,8 @@ class OfflineRLSettings:
     guard: bool = field(
         default=True,
         metadata={
-            "help": "method='validated': choose between several ways to weigh the rows, uniform weights among them, by "
-            "two-fold cross-validation on the validation dataset."
+            "help": "method='validated': choose between several ways to weigh the rows, uniform weights among them, and "
+            "to finish, by two-fold cross-validation on the validation dataset."
         },
     )
 

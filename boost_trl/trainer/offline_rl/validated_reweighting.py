@@ -5,7 +5,9 @@ r"""Validated reweighting: weights of training rows from a small trusted set, us
    token). The half keeps what the pool as a whole makes likely, which pure excess loss would punish.
 3. Temper, equation (19), by `boost_trl.selection.tempering`: \\( w = \mathrm{softmax}(k f) \\), k such that the effective
    sample size is a given share of the pool.
-4. With `guard`, two-fold cross-validation chooses among several such weights and uniform ones.
+4. With `guard`, two-fold cross-validation chooses among several such weights and uniform ones, each with and without a
+   finishing stage on validation rows alone. It judges by the cross-entropy of the policy softmax(βQ) at the best β, so that
+   it does not mistake a policy that is too sharp, which β mends, for one that is wrong.
 
 All fits are on the cached states of the frozen backbone. Training itself (rows drawn by w, mixed with validation rows) is
 in [`BilevelOfflineRLTrainer`]; its draws are in `weighted_batches`.
@@ -13,7 +15,7 @@ in [`BilevelOfflineRLTrainer`]; its draws are in `weighted_batches`.
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +27,39 @@ from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.selection.tempering import effective_sample_size, temper
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.offline_rl.data import TrainingData
 from boost_trl.trainer.offline_rl.head_fitting import HeadFitter
-from boost_trl.trainer.offline_rl.scoring_budget import STEP_DIVISORS, affordable_steps
+from boost_trl.trainer.offline_rl.scoring_budget import JUDGED_BETAS, STEP_DIVISORS, affordable_steps
 from boost_trl.trainer.offline_rl.weighted_batches import WeightedBatches
 
 
 REPORT_NAME = "validated_reweighting.json"
 _WEIGHTS_KEY, _SCORES_KEY = "validated.weights", "validated.scores"
-_SEED_OFFSETS = {"pool": 11, "validation": 12, "mixture": 13, "folds": 14, "halves": 15}
+_SEED_OFFSETS = {"training": 3, "pool": 11, "validation": 12, "mixture": 13, "folds": 14, "halves": 15}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to weigh the pool.
+    """One way to weigh the pool and to finish.
 
     Args:
         score_validation (`str`, *optional*): what θ is fitted to, `"high_return"` or `"all"`; `None`: uniform weights.
         fraction (`float`, *optional*, defaults to `1.0`): effective sample size over N.
+        finish_share (`float`, *optional*, defaults to `0.0`): last share of the updates that sees validation rows only.
     """
 
     score_validation: str | None = None
     fraction: float = 1.0
+    finish_share: float = 0.0
 
     @property
     def name(self) -> str:
-        return "uniform" if self.score_validation is None else f"{self.score_validation}@{self.fraction:g}"
+        weights = "uniform" if self.score_validation is None else f"{self.score_validation}@{self.fraction:g}"
+        return f"{weights}+finish@{self.finish_share:g}" if self.finish_share else weights
 
 
-UNIFORM = Candidate()
-CANDIDATES = (UNIFORM, Candidate("high_return", 0.7), Candidate("high_return", 0.4), Candidate("all", 0.4))
+CANDIDATES = (Candidate(), Candidate("high_return", 0.7), Candidate("high_return", 0.4), Candidate("all", 0.4))
+FINISH_SHARES = (0.0, 0.3)
 
 
 def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
@@ -71,9 +77,14 @@ def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
 
 def candidates_of(args: BilevelOfflineRLConfig) -> dict[str, Candidate]:
     """Candidates that cross-validation compares, by name: `CANDIDATES` and, if it is none of these, the configured
-    setting."""
+    setting, each with every share of `FINISH_SHARES` and the configured one."""
     configured = Candidate(args.score_validation, args.target_effective_fraction)
-    return {candidate.name: candidate for candidate in (*CANDIDATES, configured)}
+    found = [
+        replace(candidate, finish_share=share)
+        for share in sorted({*FINISH_SHARES, args.finish_share})
+        for candidate in (*CANDIDATES, configured)
+    ]
+    return {candidate.name: candidate for candidate in found}
 
 
 @dataclass
@@ -96,9 +107,10 @@ class ValidatedWeights:
 
     def summary(self) -> dict[str, float]:
         """The numbers of the report that belong in a log."""
-        accuracies = {f"guard_accuracy_{entry['name']}": entry["accuracy"] for entry in self.report["candidates"]}
+        losses = {f"guard_cross_entropy_{each['name']}": each["cross_entropy"] for each in self.report["candidates"]}
         names = {"scoring_runtime": "seconds", "score_primary_steps": "primary_steps", "tempering": "tempering"}
-        return {**{name: self.report[key] for name, key in names.items()}, **accuracies}
+        names["guard_finish_share"] = "finish_share"
+        return {**{name: self.report[key] for name, key in names.items()}, **losses}
 
     def verdict(self) -> str:
         """Decision and reason, in one line."""
@@ -131,23 +143,38 @@ def high_return_half(returns: np.ndarray) -> np.ndarray:
     return np.sort(order[: -(-len(order) // 2)])
 
 
-def choose_candidate(accuracies: dict[str, list[float]]) -> tuple[str, str]:
-    """The name of the candidate with the highest mean accuracy, and why. Ties go to uniform, then to the first.
+def choose_candidate(losses: dict[str, list[float]]) -> tuple[str, str]:
+    """The name of the candidate with the lowest mean loss, and why. Ties go to uniform, then to the first.
 
     Args:
-        accuracies (`dict[str, list[float]]`): per candidate, one accuracy per fold; `"uniform"` among them.
+        losses (`dict[str, list[float]]`): per candidate, one cross-entropy per fold; `"uniform"` among them.
     """
-    means = {name: float(np.mean(values)) for name, values in accuracies.items()}
+    means = {name: float(np.mean(values)) for name, values in losses.items()}
     uniform = means["uniform"]
-    best = max((name for name in means if name != "uniform"), key=means.__getitem__)
-    if means[best] > uniform:
+    best = min((name for name in means if name != "uniform"), key=means.__getitem__)
+    if means[best] < uniform:
         return (
             best,
-            f"{best} has the highest mean accuracy on the held-out folds, {means[best]:.4f}; uniform: {uniform:.4f}",
+            f"{best} has the lowest mean cross-entropy on the held-out folds, {means[best]:.4f}; uniform: {uniform:.4f}",
         )
     return (
         "uniform",
         f"no candidate beats uniform weights on the held-out folds: {uniform:.4f}; {best}: {means[best]:.4f}",
+    )
+
+
+def drawn_batches(
+    args: BilevelOfflineRLConfig, validated: ValidatedWeights | None, data: TrainingData, num_updates: int
+) -> WeightedBatches:
+    """The rows of all policy updates: by the weights and the finishing share that were found or, where nothing was scored,
+    by equal weights and the configured share."""
+    return WeightedBatches(
+        np.ones(data.num_training) if validated is None else validated.weights,
+        data.num_validation,
+        args.validation_share,
+        args.seed + _SEED_OFFSETS["training"],
+        num_steps=num_updates,
+        finish_share=args.finish_share if validated is None else validated.report["finish_share"],
     )
 
 
@@ -162,9 +189,9 @@ def validated_weights(fitter: HeadFitter, num_pool: int, *, progress: bool = Fal
     """Score the pool, temper the scores and, with `args.guard`, choose by cross-validation whether to use them at all.
 
     In the cross-validation each candidate is judged so: scores come from one fold of validation, heads are fitted to the mixture
-    of weighted pool rows and that fold, and the share of argmax actions is taken on the high-return half of the other
-    fold. The candidates are uniform weights, `CANDIDATES` and, if it is none of these, the configured
-    (`args.score_validation`, `args.target_effective_fraction`); without `args.guard` the latter is used.
+    of weighted pool rows and that fold, in the finishing share of their updates to that fold alone, and the policy's mean
+    cross-entropy per token is taken on the high-return half of the other fold, at the best β of `JUDGED_BETAS`. The
+    candidates are those of `candidates_of`; without `args.guard` the configured one is used.
 
     ψ and the heads of the cross-validation are fitted for `fitter.steps` updates, θ for that number over 64, 16, 4 or 1: the shortest
     after which the next does worse, where each half of θ's rows has to predict the other.
@@ -175,8 +202,10 @@ def validated_weights(fitter: HeadFitter, num_pool: int, *, progress: bool = Fal
         progress (`bool`, *optional*, defaults to `False`): show a bar over the fits.
 
     Returns:
-        `ValidatedWeights`, with a report of `winner`, `reason`, `candidates` (per candidate `name`, `score_validation`,
-        `target_effective_fraction`, `fold_accuracies`, `accuracy`), `tempering` (k), `effective_sample_size`,
+        `ValidatedWeights`, with a report of `winner`, `reason`, `finish_share` (of the winner), `candidates` (per candidate
+        `name`, `score_validation`, `target_effective_fraction`, `finish_share`, what each fold said, `fold_cross_entropies`,
+        `fold_betas`, `fold_accuracies`, and the means `cross_entropy` and `accuracy`, the share of argmax actions, which
+        decides nothing), `tempering` (k), `effective_sample_size`,
         `num_rows`, `num_validation_rows`, `learning_rate`, `score_steps` (of a fit), `primary_steps` (of θ), `num_words`
         (that have values of their own), `fits` and `seconds`. Where uniform weights win, the scores are still those of the
         configured setting.
@@ -192,6 +221,7 @@ def score_rows(
     *,
     updates: int,
     rows_per_update: float,
+    prior: tuple[torch.Tensor, torch.Tensor | None] | None = None,
     progress: bool = False,
 ) -> ValidatedWeights:
     """[`validated_weights`] with fits of `args.score_steps` updates, or as many as the training to come allows.
@@ -203,9 +233,10 @@ def score_rows(
         args (`BilevelOfflineRLConfig`): of the training.
         updates (`int`): policy updates of the training.
         rows_per_update (`float`): rows of one process in each of them.
+        prior (`tuple` of `torch.Tensor`, *optional*): π_ref of the policy, as in [`HeadFitter`].
         progress (`bool`, *optional*, defaults to `False`): show a bar over the fits.
     """
-    fitter = HeadFitter(heads, store, args)
+    fitter = HeadFitter(heads, store, args, prior=prior)
     if args.score_steps is None:
         fitter.steps = affordable_steps(
             args,
@@ -227,7 +258,9 @@ class _ValidatedReweighting:
         self.validation = np.arange(num_pool, len(fitter.store))
         self.returns = fitter.store.row_returns()
         self.candidates = candidates_of(self.args)
-        self.configured = Candidate(self.args.score_validation, self.args.target_effective_fraction)
+        self.configured = Candidate(
+            self.args.score_validation, self.args.target_effective_fraction, self.args.finish_share
+        )
         # θ with the fits that find its length, before and within the cross-validation; its own; ψ.
         kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
         most_fits = (1 + 2 * len(kinds) * self.args.guard) * (1 + 2 * len(self._lengths()))
@@ -240,29 +273,21 @@ class _ValidatedReweighting:
         auxiliary = fit_to_pool(self.fitter, self.num_pool, self.args.seed)
         self.bar.update()
         self.pool_losses = self.fitter.policy_losses(auxiliary, self.pool)
-        accuracies: dict[str, list[float]] = {}
+        judged: list[dict[str, Any]] = []
         winner, reason = self.configured, "cross-validation is off (`guard=False`)"
         if self.args.guard:
-            accuracies = self._cross_validate()
-            name, reason = choose_candidate(accuracies)
+            judged = self._cross_validate()
+            name, reason = choose_candidate({each["name"]: each["fold_cross_entropies"] for each in judged})
             winner = self.candidates[name]
-        scored_by = self.configured if winner is UNIFORM else winner
+        scored_by = self.configured if winner.score_validation is None else winner
         scores = self._scores(self.validation, scored_by.score_validation, "validation")
         self.bar.close()
         weights, tempering = temper(scores, winner.fraction)
         report = {
             "winner": winner.name,
             "reason": reason,
-            "candidates": [
-                {
-                    "name": name,
-                    "score_validation": self.candidates[name].score_validation,
-                    "target_effective_fraction": self.candidates[name].fraction,
-                    "fold_accuracies": values,
-                    "accuracy": float(np.mean(values)),
-                }
-                for name, values in accuracies.items()
-            ],
+            "finish_share": winner.finish_share,
+            "candidates": judged,
             "tempering": tempering,
             "effective_sample_size": effective_sample_size(weights),
             "num_rows": self.num_pool,
@@ -276,10 +301,11 @@ class _ValidatedReweighting:
         }
         return ValidatedWeights(weights, scores, report)
 
-    def _cross_validate(self) -> dict[str, list[float]]:
+    def _cross_validate(self) -> list[dict[str, Any]]:
+        """The report's entries, one per candidate."""
         order = np.random.default_rng(self.args.seed + _SEED_OFFSETS["folds"]).permutation(self.validation)
         folds = [np.sort(fold) for fold in np.array_split(order, 2)]
-        accuracies: dict[str, list[float]] = {name: [] for name in self.candidates}
+        said: dict[str, list[tuple[float, float, float]]] = {name: [] for name in self.candidates}
         for number, (fold, held_out) in enumerate((folds, folds[::-1]), start=1):
             where = f"cross-validation, fold {number} of 2"
             kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
@@ -289,10 +315,26 @@ class _ValidatedReweighting:
             for name, candidate in self.candidates.items():
                 self.bar.set_postfix_str(f"{where}: {name}")
                 weights, _ = temper(scores[candidate.score_validation], candidate.fraction)
-                heads = self._fit_to_mixture(weights, fold)
-                accuracies[name].append(self.fitter.accuracy(heads, judged_on))
+                heads = self._fit_to_mixture(weights, fold, candidate.finish_share)
+                losses = self.fitter.cross_entropies(heads, judged_on, JUDGED_BETAS)
+                best = int(np.argmin(losses))
+                said[name].append((float(losses[best]), JUDGED_BETAS[best], self.fitter.accuracy(heads, judged_on)))
                 self.bar.update()
-        return accuracies
+        return [self._judgement(self.candidates[name], *zip(*folds)) for name, folds in said.items()]
+
+    @staticmethod
+    def _judgement(candidate: Candidate, losses: tuple, betas: tuple, accuracies: tuple) -> dict[str, Any]:
+        return {
+            "name": candidate.name,
+            "score_validation": candidate.score_validation,
+            "target_effective_fraction": candidate.fraction,
+            "finish_share": candidate.finish_share,
+            "fold_cross_entropies": list(losses),
+            "fold_betas": list(betas),
+            "fold_accuracies": list(accuracies),
+            "cross_entropy": float(np.mean(losses)),
+            "accuracy": float(np.mean(accuracies)),
+        }
 
     def _scores(self, validation: np.ndarray, kind: str, where: str) -> np.ndarray:
         """f of every pool row, θ fitted to `validation`."""
@@ -338,11 +380,16 @@ class _ValidatedReweighting:
         draws = WeightedBatches(np.ones(len(rows)), 0, 0.0, self.args.seed + _SEED_OFFSETS["validation"])
         return self.fitter.fit(lambda step: rows[draws.rows(step, size)], steps)
 
-    def _fit_to_mixture(self, weights: np.ndarray, fold: np.ndarray) -> ValueHeads:
+    def _fit_to_mixture(self, weights: np.ndarray, fold: np.ndarray, finish_share: float) -> ValueHeads:
         """A short run of the training step, with the same seed for all candidates, so that they differ by their
-        weights only."""
+        weights and finishing only."""
         draws = WeightedBatches(
-            weights, len(fold), self.args.validation_share, self.args.seed + _SEED_OFFSETS["mixture"]
+            weights,
+            len(fold),
+            self.args.validation_share,
+            self.args.seed + _SEED_OFFSETS["mixture"],
+            num_steps=self.fitter.steps,
+            finish_share=finish_share,
         )
         numbers = np.concatenate([self.pool, fold])
         return self.fitter.fit(lambda step: numbers[draws.rows(step, self.args.score_batch_size)])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from boost_trl.data.trajectory_store import TrajectoryStore
-from boost_trl.models.hidden_states import base_causal_lm, final_hidden_states
+from boost_trl.models.hidden_states import adapters_disabled, base_causal_lm, final_hidden_states
 from boost_trl.models.lm_logits import LMLogits, joined, lm_logits
 from boost_trl.models.value_heads import ValueHeads
 
@@ -77,6 +77,16 @@ def initialize_value_heads(
     if divergence > NOTABLE_DIVERGENCE:
         reasons = _why_not_the_lm(heads, lm, scale, factor, has_bias=head.bias is not None)
         logger.warning(f"softmax(Q) starts {divergence:.2g} nats from the language model's distribution: {reasons}")
+
+
+@torch.no_grad()
+def reference_head(backbone: nn.Module, store: TrajectoryStore) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight (V, d) and bias (V,), if there is one, whose softmax of the hidden state is the unmodified LM's distribution, or
+    as near to it as a linear head gets; float32."""
+    head = base_causal_lm(backbone).get_output_embeddings()
+    with adapters_disabled(backbone):
+        factor = _lm_at_some_actions(backbone, store).best_factor()
+    return factor * head.weight.float(), None if head.bias is None else factor * head.bias.float()
 
 
 def _why_not_the_lm(heads: ValueHeads, lm: LMLogits, scale: float, factor: float, has_bias: bool) -> str:

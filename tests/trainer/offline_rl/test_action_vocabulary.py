@@ -10,6 +10,7 @@ from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.offline_rl import action_vocabulary
 from boost_trl.trainer.offline_rl.action_vocabulary import ActionVocabulary
 from boost_trl.trainer.offline_rl.head_fitting import HeadFitter
+from boost_trl.trainer.offline_rl.value_head_initialization import reference_head
 
 
 OPTIONS = {"method": "validated", "guard": False, "train_backbone": False, "score_steps": 12}
@@ -101,6 +102,62 @@ def test_a_fit_moves_words_and_the_rest_as_autograd_over_the_whole_vocabulary_do
     assert (fitted.q_weight[0, :-1, width:] == 0).all() and (fitted.q_weight[0, -1, width:] == 1).all()
 
 
+@pytest.mark.parametrize("few_words", [True, False])
+@pytest.mark.parametrize("bias", ["scalar", "token"])
+def test_a_policy_is_judged_over_the_whole_vocabulary(make_trainer, monkeypatch, bias, few_words):
+    monkeypatch.setattr(action_vocabulary, "_WORDS_PER_BLOCK", 5)
+    monkeypatch.setattr(action_vocabulary, "SMALL_VOCABULARY", 0 if few_words else 4096)
+    trainer = make_trainer(**OPTIONS, value_head_bias=bias)
+    heads, store, rows, betas = trainer.model.primary, trainer.data.store, np.array([5, 0, 30, 11]), (0.25, 1.0, 4.0)
+    head = trainer.model.backbone.get_output_embeddings()
+    weight, of_word = head.weight.detach().clone(), torch.randn(heads.config.vocab_size)
+    words = torch.from_numpy(np.unique(store.action_tokens)).long()
+    others = np.setdiff1d(np.arange(heads.config.vocab_size), words)
+    for prior in (None, (weight, None), (weight, of_word)):
+        fitter = HeadFitter(heads, store, trainer.args, prior=prior)
+        fitted = fitter.fit(lambda step: rows[:2])
+        whole, whole_bias = heads.q_weight[0].detach().clone(), heads.q_bias[0].detach().clone()
+        if few_words:  # words that never occur have moved together
+            whole[others] += fitted.q_weight[0, -1, : whole.shape[1]]
+            whole[words] = fitted.q_weight[0, :-1, : whole.shape[1]]
+            moved = fitted.q_bias[0]
+            if bias == "token":
+                whole_bias[others] += moved[-1]
+                whole_bias[words] = moved[:-1]
+            else:
+                whole_bias = moved
+        else:
+            whole, whole_bias = fitted.q_weight[0], fitted.q_bias[0]
+        losses = [[] for _ in betas]
+        for row in rows:
+            batch = store.collate([row])
+            hidden = batch.states[batch.action_index]
+            reference = 0.0 if prior is None else hidden @ prior[0].T + (0.0 if prior[1] is None else prior[1])
+            for found, beta in zip(losses, betas):
+                policy = (reference + beta * (hidden @ whole.T + whole_bias)).log_softmax(dim=-1)
+                found += (-policy[torch.arange(len(batch.actions)), batch.actions]).tolist()
+        expected = [np.mean(found) for found in losses]
+        assert np.ptp(expected) > 0.05
+        for _ in range(2):
+            np.testing.assert_allclose(fitter.cross_entropies(fitted, rows, betas), expected, rtol=1e-5)
+
+
+def test_the_prior_is_the_language_model(make_trainer):
+    trainer = make_trainer(**OPTIONS)
+    store = trainer.data.store
+    fitter = HeadFitter(
+        trainer.model.primary, store, trainer.args, prior=reference_head(trainer.model.backbone, store)
+    )
+    losses = []
+    for row in (4, 9):
+        batch = store.collate([row], tokens=True)
+        logits = trainer.model.backbone(batch.input_ids).logits[0, batch.state_index[batch.action_index]]
+        losses += torch.nn.functional.cross_entropy(logits, batch.actions, reduction="none").tolist()
+    # With β near 0, Q says nothing.
+    found = fitter.cross_entropies(fitter.initial, np.array([4, 9]), [1e-6])
+    assert found[0] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
 def test_the_value_head_does_not_see_the_additional_entries(make_fitter):
     fitter, heads = make_fitter(algorithm="ilql")
     fitted = fitter.fit(lambda step: np.arange(8))
@@ -124,7 +181,9 @@ def test_accuracy_lets_the_rest_win_as_one_word(make_fitter):
 def _accuracy(fitter, heads):
     hits = []
     for row in range(32):
-        batch = fitter.vocabulary.reduce(fitter.store.collate([row]), np.array([row]))
+        batch = fitter.vocabulary.reduce(
+            fitter.store.collate([row]), fitter.vocabulary.initial_others(np.array([row]))
+        )
         q = batch.states[batch.action_index] @ heads.q_weight[0].T
         hits += (q.argmax(dim=-1) == batch.actions).tolist()
     return float(np.mean(hits))

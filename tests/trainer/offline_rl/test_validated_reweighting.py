@@ -1,5 +1,7 @@
+import copy
 import json
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from boost_trl.trainer.offline_rl.scoring_budget import affordable_steps
 from boost_trl.trainer.offline_rl.validated_reweighting import (
     _ValidatedReweighting,
     choose_candidate,
+    drawn_batches,
     fit_to_pool,
     high_return_half,
     score_rows,
@@ -168,8 +171,6 @@ def naive_losses(trainer, heads, store, rows):
 
 
 def naive_fit(trainer, store, batches):
-    import copy
-
     heads = copy.deepcopy(trainer.model.primary).requires_grad_(True)
     rate = 0.5 / store.states.abs().sum(1).mean().item()
     optimizer = torch.optim.Adam(heads.parameters(), lr=rate, foreach=False, fused=False)
@@ -239,14 +240,29 @@ def test_policy_losses_and_accuracy_do_not_depend_on_how_rows_are_batched(make_t
         assert fitter.accuracy(heads, rows) == correct / count
 
 
+def test_cross_entropies_by_hand(make_trainer):
+    trainer = make_trainer(value_head_bias="token")
+    fitter, store = HeadFitter(trainer.model.primary, trainer.data.store, trainer.args), trainer.data.store
+    rows = np.arange(34)
+    word, count = Counter(store.action_tokens.tolist()).most_common(1)[0]
+    share, vocabulary = count / len(store.action_tokens), trainer.model.primary.config.vocab_size
+    heads = copy.deepcopy(trainer.model.primary).requires_grad_(False)
+    heads.q_weight.zero_(), heads.q_bias.zero_()
+    heads.q_bias[0, word] = np.log(3)
+    # π(word) ∝ 3^β, all others ∝ 1, whatever the state.
+    expected = [np.log(3**beta + vocabulary - 1) - share * beta * np.log(3) for beta in (0.5, 1.0, 2.0)]
+    np.testing.assert_allclose(fitter.cross_entropies(heads, rows, (0.5, 1.0, 2.0)), expected, rtol=1e-5)
+
+
 # Guard
 
 
 class StubFitter:
-    """Pool rows 0..9, of which the even ones are good; "heads" are the rows they were fitted to."""
+    """Pool rows 0..9, of which the even ones are good; "heads" are the rows they were fitted to. Policies are best at
+    β = 4."""
 
-    def __init__(self, args, help_of_good_rows):
-        self.args, self.help_of_good_rows = args, help_of_good_rows
+    def __init__(self, args, help_of_good_rows, help_of_finishing=-0.1):
+        self.args, self.help_of_good_rows, self.help_of_finishing = args, help_of_good_rows, help_of_finishing
         self.learning_rate, self.num_fits, self.num_words = 0.1, 0, 30
         self.steps = args.score_steps
         self.judged, self.fitted_with = [], []
@@ -266,11 +282,16 @@ class StubFitter:
         # What validation teaches makes good rows likely; the pool alone tells nothing.
         return np.where(rows % 2 == 0, 1.0, 2.0) if (heads >= 10).all() else np.ones(len(rows))
 
-    def accuracy(self, heads, rows):
+    def cross_entropies(self, heads, rows, betas):
         self.judged.append(rows)
         self.fitted_with.append(set(heads[heads >= 10]))
-        pool = heads[heads < 10]
-        return 0.5 + self.help_of_good_rows * float((pool % 2 == 0).mean())
+        good = float((heads[heads < 10] % 2 == 0).mean())
+        finishing = float((heads[-64:] >= 10).all())
+        loss = 0.5 - self.help_of_good_rows * good - self.help_of_finishing * finishing
+        return loss + np.abs(np.log2(np.asarray(betas) / 4))
+
+    def accuracy(self, heads, rows):
+        return 0.5  # which decides nothing
 
 
 def test_cross_validation_picks_the_candidate_that_helps_on_the_other_fold(make_args):
@@ -278,13 +299,17 @@ def test_cross_validation_picks_the_candidate_that_helps_on_the_other_fold(make_
     result = validated_weights(fitter, 10)
     report = result.report
     # The fewer effective rows, the more of them good; both kinds of scores are equal here, so the first wins.
-    assert report["winner"] == "high_return@0.4" and "high_return@0.4 has the highest" in report["reason"]
+    assert report["winner"] == "high_return@0.4" and "high_return@0.4 has the lowest" in report["reason"]
     names = [entry["name"] for entry in report["candidates"]]
-    assert names == ["uniform", "high_return@0.7", "high_return@0.4", "all@0.4"]
+    weights = ["uniform", "high_return@0.7", "high_return@0.4", "all@0.4"]
+    assert names == weights + [f"{name}+finish@0.3" for name in weights]
     assert result.weights[::2].min() > result.weights[1::2].max()
-    # ψ, θ for two folds and two kinds, four candidates for two folds, θ of the winner; and for each θ two lengths of
+    # Judged at the best β, 4; at 1 all are 2 worse.
+    chosen = report["candidates"][2]
+    assert chosen["fold_betas"] == [4.0, 4.0] and chosen["cross_entropy"] < 0.3 and report["finish_share"] == 0
+    # ψ, θ for two folds and two kinds, eight candidates for two folds, θ of the winner; and for each θ two lengths of
     # training are tried on both halves of its rows.
-    assert report["fits"] == 1 + 4 + 8 + 1 + 5 * 2 * 2
+    assert report["fits"] == 1 + 4 + 16 + 1 + 5 * 2 * 2
     # The judge's rows are the high-return half of the fold that nothing was fitted to.
     for judged, used in zip(fitter.judged, fitter.fitted_with):
         other = sorted(set(range(10, 18)) - used)
@@ -292,18 +317,30 @@ def test_cross_validation_picks_the_candidate_that_helps_on_the_other_fold(make_
 
 
 def test_cross_validation_prefers_uniform_on_ties_and_where_scores_harm(make_args):
-    for help_of_good_rows in (0.0, -0.2):
+    for help_of_good_rows in (0.0, -0.4):
         result = validated_weights(StubFitter(make_args(guard=True), help_of_good_rows), 10)
         assert result.report["winner"] == "uniform" and "no candidate beats uniform" in result.report["reason"]
         assert (result.weights == 0.1).all() and result.scores.std() > 0
-    assert choose_candidate({"uniform": [0.5, 0.7], "a": [0.7, 0.5], "b": [0.1, 0.2]})[0] == "uniform"
-    assert choose_candidate({"uniform": [0.5, 0.6], "a": [0.6, 0.6], "b": [0.6, 0.6]})[0] == "a"
+    assert choose_candidate({"uniform": [0.7, 0.5], "a": [0.5, 0.7], "b": [0.9, 0.8]})[0] == "uniform"
+    assert choose_candidate({"uniform": [0.6, 0.5], "a": [0.5, 0.5], "b": [0.5, 0.5]})[0] == "a"
+
+
+def test_cross_validation_chooses_finishing_too(make_args, make_trainer):
+    result = validated_weights(StubFitter(make_args(guard=True), help_of_good_rows=0, help_of_finishing=0.1), 10)
+    assert result.report["winner"] == "uniform+finish@0.3" and result.report["finish_share"] == 0.3
+    assert (result.weights == 0.1).all()
+    # Training does as the report says, whatever the configuration does.
+    data = make_trainer().data
+    draws = drawn_batches(make_args(finish_share=0.6), result, data, num_updates=10)
+    assert [draws.validation_count(step, 5) for step in range(10)] == [1] * 7 + [5] * 3
+    draws = drawn_batches(make_args(finish_share=0.6), None, data, num_updates=10)
+    assert [draws.validation_count(step, 5) for step in range(10)] == [1] * 4 + [5] * 6
 
 
 def test_a_configured_setting_joins_the_candidates(make_args):
     fitter = StubFitter(make_args(guard=True, target_effective_fraction=0.55), help_of_good_rows=0.4)
     names = [entry["name"] for entry in validated_weights(fitter, 10).report["candidates"]]
-    assert names[-1] == "high_return@0.55" and len(names) == 5
+    assert names[4] == "high_return@0.55" and names[9] == "high_return@0.55+finish@0.3" and len(names) == 10
 
 
 @pytest.mark.parametrize("algorithm", ["mc", "ilql"])
@@ -342,7 +379,7 @@ def test_scores_on_few_words_tell_good_rows_from_bad_as_well(make_trainer, monke
 # Cost and what is said meanwhile
 
 
-@pytest.mark.parametrize("words, updates", [(0, 120), (500, 3)])
+@pytest.mark.parametrize("words, updates", [(0, 200), (500, 6)])
 def test_scoring_costs_at_most_three_times_the_training(make_trainer, tiny_tokenizer, monkeypatch, words, updates):
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -580,7 +617,8 @@ def test_results_are_logged_and_saved(make_trainer, tmp_path):
     report = json.loads((tmp_path / "out/validated_reweighting.json").read_text())
     assert report == trainer.validated_report and report["seconds"] > 0
     assert logged(trainer, "tempering") == [report["tempering"]]
-    assert logged(trainer, "guard_accuracy_uniform") == [report["candidates"][0]["accuracy"]]
+    assert logged(trainer, "guard_cross_entropy_uniform") == [report["candidates"][0]["cross_entropy"]]
+    assert logged(trainer, "guard_finish_share") == [report["finish_share"]]
     assert result.metrics["scoring_runtime"] == report["seconds"]
     assert logged(trainer, "effective_sample_size")[0] == pytest.approx(report["effective_sample_size"])
     assert {"weight_offline", "weight_synthetic"} <= trainer.state.log_history[1].keys()
