@@ -104,7 +104,8 @@ def test_the_forecast_names_the_rows_that_loaders_then_read(processes, accumulat
         for start in range(0, len(batches[0]), accumulation):
             steps.append({row for rank in batches for batch in rank[start : start + accumulation] for row in batch})
     assert forecast.steps_per_epoch == len(steps) / 3
-    for first, count in itertools.product(range(forecast.steps_per_epoch + 1), (1, 2)):
+    counts = (1, 2, forecast.steps_per_epoch + 1, 2 * forecast.steps_per_epoch)
+    for first, count in itertools.product(range(forecast.steps_per_epoch + 1), counts):
         places = forecast.places(first, first + count)
         expected = set.union(*steps[first : first + count])
         if count >= 2 * forecast.steps_per_epoch:
