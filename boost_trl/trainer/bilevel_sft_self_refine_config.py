@@ -78,10 +78,10 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         rank_refresh_steps (`int`, *optional*):
             Optimizer steps between two rankings of `"rank"`. Defaults to a twentieth of an epoch.
         target_effective_fraction (`float`, *optional*, defaults to `0.1`):
-            n_eff/N of the weights of `"validated"`, equation (19), in (0, 1], where `selection_guard` does not choose it.
+            n_eff/N of the weights of `"validated"`, equation (19), in (0, 1].
         selection_guard (`bool`, *optional*, defaults to `True`):
-            Choose n_eff/N for `"validated"` from 1 (equal weights), 0.4, 0.2 and 0.1 by cross-validation: short trainings
-            with one half of the validation set are judged by the other half's loss.
+            Choose between the weights of `"validated"` and equal ones by cross-validation: short trainings with one half of
+            the validation set are judged by the other half's loss.
         selection_rounds (`int`, *optional*, defaults to `1`):
             How often `"validated"` scores the pool: before training, and as each of the next epochs begins, when θ of equation
             (34) is the model as it has been trained so far.

@@ -145,16 +145,13 @@ class SFTSelfRefineSettings:
     )
     target_effective_fraction: float = field(
         default=0.1,
-        metadata={
-            "help": "Effective sample size of the weights of 'validated' over the number of rows, in (0, 1], where "
-            "`selection_guard` does not choose it."
-        },
+        metadata={"help": "Effective sample size of the weights of 'validated' over the number of rows, in (0, 1]."},
     )
     selection_guard: bool = field(
         default=True,
         metadata={
-            "help": "Whether 'validated' chooses the effective sample size, equal weights included, by cross-validation: short "
-            "trainings with one half of the validation set, judged by the other."
+            "help": "Whether 'validated' chooses between its weights and equal ones by cross-validation: short trainings with one "
+            "half of the validation set, judged by the other."
         },
     )
     selection_rounds: int = field(

@@ -4,7 +4,8 @@ r"""Validated selection: weights of the pool's rows from a few updates on the tr
 2. Score, equation (34): \\( f_i = \tfrac12 \ell_i(\theta_0) - \ell_i(\theta) \\).
 3. Temper, equation (19): \\( w = \mathrm{softmax}(k f) \\), k such that the effective sample size is a given share of the pool.
 4. Cross-validation between two halves of the trusted rows finds n, says how far the scores can be trusted and, with
-   `selection_guard`, chooses the share: short trainings with one half are judged by the other.
+   `selection_guard`, whether to use them at all: short trainings with one half, by these weights and by equal ones, are judged
+   by the other.
 
 Training itself, with rows drawn by w, and what it scores again as it goes on, is in `drawn_rows.py`.
 """
@@ -36,7 +37,6 @@ from boost_trl.trainer.sft.scoring_losses import PoolLosses, TrustedLosses
 
 STEPS = (5, 10, 20, 40, 80)
 EQUAL_WEIGHTS = 1.0
-FRACTIONS = (EQUAL_WEIGHTS, 0.4, 0.2, 0.1)
 FEWEST_TRUSTED = 4
 # Rows of an update, of the pool and of the trusted ones each.
 _BATCH = 32
@@ -107,8 +107,8 @@ class ValidatedSelection:
     ):
         self.model, self.args, self.pool, self.trusted = model, args, pool, trusted
         self.sample = pool.sample(_SAMPLE, args.seed)
-        runs = 2 * len(FRACTIONS) * args.selection_guard
-        self.guard_steps = int(np.clip(_GUARD_SHARE * num_updates / (2 * len(FRACTIONS)), _SHORTEST, _LONGEST))
+        runs = 4 * args.selection_guard  # two halves, with and without weights
+        self.guard_steps = int(np.clip(_GUARD_SHARE * num_updates / 4, _SHORTEST, _LONGEST))
         total = 3 * STEPS[-1] + runs * self.guard_steps
         self._bar = tqdm(total=total, desc="Scoring the pool", unit="update", disable=not progress)
 
@@ -164,7 +164,7 @@ class ValidatedSelection:
         if trusted_losses is not None:
             trusted_scores = validated_scores(trusted_losses, self.trusted.means(others))
         guard = {}
-        for fraction in FRACTIONS * self.args.selection_guard:
+        for fraction in (EQUAL_WEIGHTS, self.args.target_effective_fraction) * self.args.selection_guard:
             weights = temper(scores, fraction)[0]
             self._train(self.sample, numbers, weights, rows, self.guard_steps, f"short training, n_eff {fraction:.0%}")
             guard[fraction] = self._held_out(others)
@@ -231,9 +231,10 @@ class ValidatedSelection:
 
     def _choose(self, halves: list[_Half]) -> tuple[float, str, list[dict[str, Any]]]:
         """The fraction, why, and what was compared."""
+        fraction = self.args.target_effective_fraction
         if not self.args.selection_guard:
-            return self.args.target_effective_fraction, "`selection_guard` is off", []
-        return choose_fraction({fraction: [half.guard[fraction] for half in halves] for fraction in FRACTIONS})
+            return fraction, "`selection_guard` is off", []
+        return choose_fraction({f: [half.guard[f] for half in halves] for f in (EQUAL_WEIGHTS, fraction)})
 
 
 def check_trusted_rows(num_rows: int) -> None:
@@ -278,13 +279,15 @@ def choose_fraction(losses: dict[float, list[float]]) -> tuple[float, str, list[
         losses (`dict[float, list[float]]`): by fraction, one loss per half; that of equal weights among them.
     """
     means = {fraction: float(np.mean(values)) for fraction, values in losses.items()}
-    equal = means[EQUAL_WEIGHTS]
-    best = min((fraction for fraction in means if fraction != EQUAL_WEIGHTS), key=means.__getitem__)
-    compared = f"n_eff {best:.0%} {means[best]:.4f}, equal weights {equal:.4f}"
-    candidates = [{"fraction": f, "losses": losses[f], "loss": means[f]} for f in losses]
-    if means[best] < equal:
-        return best, f"held-out trusted rows have the lowest loss with it: {compared}", candidates
-    return EQUAL_WEIGHTS, f"no weights lower the loss of held-out trusted rows: {compared}", candidates
+    best = min(means, key=lambda fraction: (means[fraction], fraction != EQUAL_WEIGHTS))
+    compared = ", ".join(f"{_name(fraction)} {mean:.4f}" for fraction, mean in means.items())
+    verb = "do not lower" if best == EQUAL_WEIGHTS else "lower"
+    candidates = [{"fraction": fraction, "losses": losses[fraction], "loss": means[fraction]} for fraction in losses]
+    return best, f"weights {verb} the loss of held-out trusted rows: {compared}", candidates
+
+
+def _name(fraction: float) -> str:
+    return "equal weights" if fraction == EQUAL_WEIGHTS else f"n_eff {fraction:.0%}"
 
 
 def _best_steps(halves: list[_Half]) -> int:
