@@ -27,6 +27,7 @@ _MODULE_OF = {
     "ValuePolicy": "boost_trl.models.value_policy",
     "as_environment_factory": "boost_trl.environments.adapters.trl_tools",
     "as_rollout_func": "boost_trl.environments.adapters.trl_rollout",
+    "compare": "boost_trl.comparison.own_data.compare",
     "env_reward": "boost_trl.environments.adapters.trl_rollout",
     "evaluate_policy": "boost_trl.environments.rollout",
     "from_gymnasium": "boost_trl.environments.adapters.gymnasium",

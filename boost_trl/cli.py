@@ -16,6 +16,7 @@ COMMANDS = {
         "boost_trl.scripts.sft_self_refine",
         "fine-tune on instructions with learned weights (BilevelSFTSelfRefineTrainer)",
     ),
+    "compare": ("boost_trl.scripts.compare", "say which way of training pays on a pool and trusted rows of your own"),
     "synthesize": ("boost_trl.scripts.synthesize", "let a model continue training dialogues, playing both roles"),
     "rollout": ("boost_trl.scripts.rollout", "play live games with a model and save them"),
 }

@@ -14,7 +14,6 @@ and in the paper's setting (datasets and models of the Hub, a GPU):
 Flags override the file. All fields of `BilevelSFTSelfRefineConfig` and of TRL's `ModelConfig` are flags too.
 """
 
-import dataclasses
 import logging
 import sys
 import time
@@ -99,7 +98,7 @@ def main(argv: list[str]) -> None:
     import transformers
 
     from boost_trl.comparison.cells import Cell, run_cells, run_shards, shard
-    from boost_trl.comparison.sft.comparison import SFTComparison
+    from boost_trl.comparison.sft.comparison import SFTComparison, options_of
 
     start = time.perf_counter()
     arguments, hub_arguments, model_args, training_args = parse(argv)
@@ -108,14 +107,9 @@ def main(argv: list[str]) -> None:
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     folder = Path(training_args.output_dir)
-    options = {
-        f.name: value
-        for f in dataclasses.fields(training_args)
-        if f.init and f.name not in ("output_dir", "seed") and (value := getattr(training_args, f.name)) != f.default
-    }
     comparison = SFTComparison(
         folder,
-        options,
+        options_of(training_args),
         lambda cell: make_experiment(arguments, hub_arguments, model_args, training_args, cell.seed),
     )
     methods = comparison.choose(arguments.methods)

@@ -17,6 +17,8 @@ from boost_trl import ValuePolicy, cli
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 MODELS = ["openai-community/gpt2", "HuggingFaceTB/SmolLM2-135M-Instruct", "outputs/twenty_questions/policy"]
 NO_TEMPLATE = MODELS[:1]
+# A comparison's other methods and seeds are the same again.
+FEWER = {"compare": ["--methods", "sft", "two_stage", "--seeds", "0"]}
 
 
 def blocks(language):
@@ -37,6 +39,9 @@ def folder(tmp_path_factory):
     assert rows and all(json.loads(row) for row in rows)
     for name in ("dialogues.jsonl", "trusted.jsonl"):
         (folder / name).write_text("".join(row + "\n" for row in rows))
+    answers = [json.dumps({"messages": json.loads(row)["messages"]}) for row in rows] * 4
+    for name in ("answers.jsonl", "trusted_answers.jsonl"):
+        (folder / name).write_text("".join(row + "\n" for row in answers))
     words = sorted({word for row in rows for word in re.findall(r"\w+|[^\w\s]", row)})
     for name in MODELS:
         tokenizer = word_tokenizer(["user:", "assistant:", "system:", *words])
@@ -65,5 +70,5 @@ def test_its_code_runs_as_it_stands():
 def test_its_commands_run_as_they_stand_one_after_the_other(capsys):
     assert {command[1] for command in commands()} == set(cli.COMMANDS)
     for command in commands():
-        status = cli.main(command[1:])
+        status = cli.main([*command[1:], *FEWER.get(command[1], [])])
         assert status == 0, capsys.readouterr().err.splitlines()[-1]

@@ -106,6 +106,20 @@ def paired_difference(
     return float(np.mean(differences)), standard_error(differences)
 
 
+def mean_over_rows_and_seeds(values: np.ndarray) -> tuple[float, float]:
+    """Mean ± standard error of values by seed and row, such as losses of the rows that judge.
+
+    Rows and seeds are both samples, so that the variances of their means are added: the square of the error is SE(means of rows)² +
+    SE(means of seeds)². With one seed its own variance is not known and counts as 0.
+
+    Args:
+        values (`np.ndarray` of shape `(S, R)`): NaN where a row has no value with a seed.
+    """
+    of_rows = np.nanmean(values[:, ~np.isnan(values).all(axis=0)], axis=0)
+    of_seeds = np.nanmean(values, axis=1)
+    return float(of_seeds.mean()), float(np.hypot(standard_error(of_rows), standard_error(of_seeds)))
+
+
 def mean_over_groups(values: Mapping[Any, float], group: Callable[[Any], Any]) -> tuple[float, float]:
     """Mean ± standard error over groups, such as worlds: the values of one group are averaged first, since they share its
     difficulty.

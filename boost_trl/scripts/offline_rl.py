@@ -236,7 +236,7 @@ def check_evaluation_data(script_args: OfflineRLArguments, method: str, eval_str
     Raises:
         ValueError: for a file, which has no split for it, with no other rows held out.
     """
-    from boost_trl.scripts.row_files import type_of_file
+    from boost_trl.data.row_files import type_of_file
 
     holds_out = not script_args.has_validation and not (method == "vanilla" and script_args.train_task_frac == 1)
     if eval_strategy not in ("steps", "epoch") or holds_out or script_args.eval_dataset_name is not None:
@@ -265,8 +265,8 @@ def load_datasets(script_args: OfflineRLArguments, method: str, evaluates: bool 
         ValueError: as `check_data_arguments`, `split_by_category`, `load_rows`.
     """
     from boost_trl import split_by_category
+    from boost_trl.data.row_files import load_rows
     from boost_trl.data.splits import subsample
-    from boost_trl.scripts.row_files import load_rows
 
     check_data_arguments(script_args, method)
     vanilla = method == "vanilla"
@@ -328,8 +328,8 @@ def join_rows(*parts: tuple[str, str, Any]):
     Raises:
         ValueError: naming the row and column that is no trajectory or has another type than the rows before it.
     """
+    from boost_trl.data.row_files import dataset_from_rows
     from boost_trl.data.trajectories import to_trajectory
-    from boost_trl.scripts.row_files import dataset_from_rows
 
     rows, places = [], []
     for name, source, dataset in parts:

@@ -97,9 +97,9 @@ def main(args: RolloutArguments) -> dict[str, float]:
 
 def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
     """Check and load everything; what is returned plays, saves and prints."""
+    from boost_trl.data.row_files import check_suffix, load_rows
     from boost_trl.environments.base import make_env
     from boost_trl.scripts.early_checks import check_names
-    from boost_trl.scripts.row_files import check_suffix, load_rows
 
     if args.output_path is not None:
         check_suffix(args.output_path, (".jsonl", ".parquet"))
@@ -139,8 +139,8 @@ def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
 
 
 def _play(args: RolloutArguments, policy, env, tasks) -> dict[str, float]:
+    from boost_trl.data.row_files import save_rows
     from boost_trl.environments.rollout import rollout, summarize
-    from boost_trl.scripts.row_files import save_rows
     from boost_trl.tables import markdown_table, plus_minus
 
     games = rollout(policy, env, tasks, num_envs=args.num_envs, seed=args.seed)

@@ -39,8 +39,8 @@ def load_named_dataset(name: str, config: str | None = None, streaming: bool = F
     """`datasets.load_dataset`, which also takes the path of one JSON, CSV or Parquet file."""
     from datasets import load_dataset
 
+    from boost_trl.data.row_files import load_file, type_of_file
     from boost_trl.hub_names import check_dataset_name
-    from boost_trl.scripts.row_files import load_file, type_of_file
 
     file_type = type_of_file(name)
     if file_type is not None:
@@ -166,7 +166,7 @@ def check_evaluation_data(script_args, dataset_args, eval_strategy: str) -> None
     Raises:
         ValueError: for a file or a mixture, which have no split for it.
     """
-    from boost_trl.scripts.row_files import type_of_file
+    from boost_trl.data.row_files import type_of_file
 
     split = script_args.dataset_test_split
     if eval_strategy not in ("steps", "epoch") or split == "train":

@@ -74,10 +74,10 @@ def main(args: SynthesizeArguments):
 
 def prepare(args: SynthesizeArguments) -> Callable:
     """Check and load everything; what is returned writes the rows, prints what they are and returns them."""
+    from boost_trl.data.row_files import check_suffix, load_rows
     from boost_trl.environments.base import make_env
     from boost_trl.scripts.early_checks import check_names
     from boost_trl.scripts.rollout import open_policy
-    from boost_trl.scripts.row_files import check_suffix, load_rows
 
     check_suffix(args.output_path, (".jsonl",))
     check_names((args.model_name_or_path,), (args.dataset,), args.environment, args.environment_kwargs)

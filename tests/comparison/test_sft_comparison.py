@@ -252,7 +252,7 @@ def test_the_low_loss_filter_keeps_rows_of_low_loss(experiment, tmp_path):
     options = {**OPTIONS, "max_steps": 6}
     kept, _ = training._rows_of_lowest_loss(0.4, experiment, experiment.pool, options, tmp_path, 0)
     on_pool = training.SFTMethod("pool", "", stages=((1.0, 0.0),))
-    trainer = training._trl_trainer(on_pool, experiment, experiment.pool, options, tmp_path, 0)
+    trainer = training.trl_trainer(on_pool, experiment, experiment.pool, options, tmp_path, 0)
     trainer.train()
     losses = mean_nll_per_row(trainer, trainer.train_dataset)[:40]
     is_kept = np.isin(experiment.pool["prompt"], kept["prompt"])

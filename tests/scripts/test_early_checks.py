@@ -9,7 +9,7 @@ import sys
 import pytest
 from trl import DatasetMixtureConfig, ModelConfig
 
-from boost_trl.scripts import early_checks, offline_rl, sft_self_refine
+from boost_trl.scripts import compare, early_checks, offline_rl, sft_self_refine
 from boost_trl.scripts.early_checks import EvaluationOptions
 from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
@@ -28,7 +28,9 @@ OWN_TYPES = {
         SFTSelfRefineSettings,
         EvaluationOptions,
     ),
+    compare: (compare.CompareArguments, compare.CompareModel, SFTSelfRefineSettings),
 }
+COMPARE = "--train_path rows.jsonl --validation_path rows.jsonl --model model"
 WRITE = f"{PLAY} --dataset rows.jsonl --output_path new.jsonl"
 
 
@@ -81,6 +83,8 @@ def folder(tmp_path_factory):
         (f"sft-self-refine {SFT} --validation_dataset_name nowhere.csv", "no dataset 'nowhere.csv'"),
         (f"sft-self-refine {SFT} --model_name_or_path no/thing", "no model 'no/thing'"),
         ("sft-self-refine --model_name_or_path model", "must be provided"),
+        (f"compare {COMPARE} --train_path nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
+        (f"compare {COMPARE} --judging_shar 1", "did you mean `--judging_share`?"),
         (f"rollout {PLAY} --beta -1", "`beta` must be a finite number and not negative, got -1.0"),
         (f"rollout {PLAY} --num_gmaes 1", "--num_gmaes"),
         (f"rollout {PLAY} --environment chess", "no environment is called 'chess'"),
@@ -103,7 +107,7 @@ def test_a_mistake_is_said_before_heavy_imports(folder, arguments, complaint):
     assert complaint in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("script", [offline_rl, sft_self_refine], ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", list(OWN_TYPES), ids=lambda script: script.__name__)
 def test_the_names_that_are_read_from_sources_are_those_of_the_classes(script):
     from boost_trl import BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig
 
@@ -114,12 +118,14 @@ def test_the_names_that_are_read_from_sources_are_those_of_the_classes(script):
     assert fields - own <= read and all(name.startswith("_") for name in read - fields)
 
 
-@pytest.mark.parametrize("script, needed", [(offline_rl, TRAIN), (sft_self_refine, SFT)])
+@pytest.mark.parametrize("script, needed", [(offline_rl, TRAIN), (sft_self_refine, SFT), (compare, COMPARE)])
 def test_no_option_of_the_parser_is_refused(folder, monkeypatch, script, needed):
     monkeypatch.chdir(folder)
     ours = {name for types in OWN_TYPES[script] for name in types.__dataclass_fields__}
     options = [name for action in script.make_parser()._actions for name in action.option_strings]
-    foreign = [name for name in options if name[2:].replace("-", "_").removeprefix("no_") not in ours | {"help", "h"}]
+    foreign = [
+        name for name in options if name[2:].replace("-", "_").removeprefix("no_") not in ours | {"help", "h", "model"}
+    ]
     assert "--use-cpu" in foreign and "--no_average_tokens_across_devices" in foreign
     script.check_early([*needed.split(), *foreign], "test")
 

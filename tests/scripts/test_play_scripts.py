@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 
 from boost_trl import cli
+from boost_trl.data.row_files import load_rows
 from boost_trl.data.trajectories import validate_trajectories
 from boost_trl.environments.base import make_env
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
@@ -17,7 +18,6 @@ from boost_trl.environments.webshop.pretraining import small_vocabulary as shop_
 from boost_trl.models.value_heads import ValueHeads, ValueHeadsConfig
 from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.scripts import rollout, synthesize
-from boost_trl.scripts.row_files import load_rows
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,12 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
+
+from accelerate.utils.memory import clear_device_cache
+from trl import SFTConfig
 
 from boost_trl.comparison.cells import Cell, Comparison
 from boost_trl.comparison.report import Report
@@ -60,30 +63,49 @@ class SFTComparison(Comparison):
         folder (`str` or `Path`): gets `runs/<method>-<seed>/`.
         options (`dict`): fields of [`BilevelSFTSelfRefineConfig`] that all methods share.
         make_experiment (`Callable`): model and data of a cell, an [`SFTExperiment`].
+        keeps (`Callable`, *optional*): whether a cell's model is saved; otherwise only its weights are.
     """
 
     methods = SFT_METHODS
 
-    def __init__(self, folder: str | Path, options: dict[str, Any], make_experiment: Callable[[Cell], SFTExperiment]):
+    def __init__(
+        self,
+        folder: str | Path,
+        options: dict[str, Any],
+        make_experiment: Callable[[Cell], SFTExperiment],
+        keeps: Callable[[Cell], bool] = lambda cell: True,
+    ):
         super().__init__(folder, make_experiment)
-        self.options = options
+        self.options, self.keeps = options, keeps
 
     def name(self, cell: Cell) -> str:
-        return f"{cell.method}-{cell.seed}"
+        return "-".join(part for part in (cell.method, str(cell.seed), cell.setting) if part)
 
     def settings(self, cell: Cell) -> str:
         method, experiment = self.methods[cell.method], self.experiment(cell)
-        datasets = (
-            self._rows(cell),
-            *(experiment.validation, experiment.evaluation, experiment.clean_evaluation, experiment.holdout),
-        )
+        datasets = (self._rows(cell), experiment.validation, *experiment.held_out().values())
         rows = hashlib.sha256(repr([dataset.to_list() for dataset in datasets]).encode()).hexdigest()
         plan = [method.stages, method.lowest_losses]
         return repr([sorted({**self.options, **method.options}.items()), plan, experiment.model_name, rows])
 
     def run(self, cell: Cell, advance: Callable[[], object] = lambda: None) -> Result:
         method, experiment = self.methods[cell.method], self.experiment(cell)
-        return train_and_evaluate(method, experiment, self._rows(cell), self.options, self.run_folder(cell), cell.seed)
+        result = train_and_evaluate(
+            method,
+            experiment,
+            self._rows(cell),
+            self.options,
+            self.run_folder(cell),
+            cell.seed,
+            keeps_model=self.keeps(cell),
+            advance=advance,
+        )
+        clear_device_cache(garbage_collection=True)
+        return replace(result, setting=cell.setting)
+
+    def steps(self, cell: Cell) -> int:
+        """Updates, where the options say how many."""
+        return max(1, self.options.get("max_steps", 1))
 
     def report(self, title: str, results: Sequence[Result]) -> Report:
         """Draw the pictures and say what came out.
@@ -124,6 +146,20 @@ class SFTComparison(Comparison):
             "![Answer lengths](answer_lengths.png)\n\nLength of the answers to the questions that count most.",
             "[Questions with the largest and smallest weights, epoch by epoch](questions.md)",
         ]
+
+
+def options_of(args: SFTConfig) -> dict[str, Any]:
+    """The fields of a configuration that differ from their defaults, without folder and seed: what methods share."""
+    return {
+        entry.name: value
+        for entry in fields(args)
+        if entry.init and entry.name not in ("output_dir", "seed")
+        if (value := getattr(args, entry.name)) != _default(entry)
+    }
+
+
+def _default(entry: Field) -> Any:
+    return entry.default_factory() if entry.default_factory is not MISSING else entry.default
 
 
 def with_guard(results: Sequence[Result], method: str, control: str) -> list[Result]:

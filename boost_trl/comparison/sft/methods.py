@@ -30,6 +30,12 @@ class SFTMethod(Method):
         """Whether [`~trl.SFTTrainer`] trains it, without weights."""
         return self.plain or bool(self.stages)
 
+    @property
+    def learns_weights(self) -> bool:
+        """Whether rows' weights are learned from the validation set, or such weights taken."""
+        is_equal = self.options.get("selector", "rank") in ("uniform", "mixing") and self.needs is None
+        return not (self.is_trl or is_equal)
+
 
 RANK_TOKEN = {"selector": "rank", "selector_baseline": "token", "keep_fraction": 0.3}
 VALIDATED = {"selector": "validated", "selection_rounds": 3}

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from boost_trl.comparison.pictures import figure
+from boost_trl.comparison.row_text import shorten, text_of
 from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.tables import markdown_table
 
@@ -41,7 +42,7 @@ def draw_weights_over_training(experiment: SFTExperiment, run_folders: dict[str,
 
 def draw_answer_lengths(experiment: SFTExperiment, run_folders: dict[str, Path], path: Path) -> None:
     """Mean length of the answers to the tenth of the questions with the largest weights, after each epoch ([S] Figure 5)."""
-    answers = [_text(completion) for completion in experiment.pool["completion"]]
+    answers = [text_of(completion) for completion in experiment.pool["completion"]]
     lengths = np.array([len(ids) for ids in experiment.tokenizer(answers)["input_ids"]])
     with figure(path, figsize=(5.5, 3.6)) as (_, axes):
         for title, folder in run_folders.items():
@@ -78,17 +79,7 @@ def questions_page(experiment: SFTExperiment, run_folders: dict[str, Path]) -> s
                 lines = [["weight", "kind", "question", "offline answer"]]
                 for place in sorted(chosen, key=lambda place: -weights[place]):
                     row = experiment.pool[int(place)]
-                    shown = (_short(_text(row[column])) for column in ("prompt", "completion"))
+                    shown = (shorten(text_of(row[column])) for column in ("prompt", "completion"))
                     lines.append([f"{weights[place]:.2f}", row["kind"], *shown])
                 parts.append(markdown_table(lines, "rlll"))
     return "\n\n".join(parts) + "\n"
-
-
-def _text(turns: str | list[dict[str, str]]) -> str:
-    """A prompt or completion as text, from either of TRL's formats."""
-    return turns if isinstance(turns, str) else "\n".join(turn["content"] for turn in turns)
-
-
-def _short(text: str, limit: int = 120) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from boost_trl.comparison.results import Result
@@ -46,7 +46,14 @@ def training_rows(method: SFTMethod, experiment: SFTExperiment, needed: Path | N
 
 
 def train_and_evaluate(
-    method: SFTMethod, experiment: SFTExperiment, pool: Dataset, options: dict[str, Any], folder: Path, seed: int
+    method: SFTMethod,
+    experiment: SFTExperiment,
+    pool: Dataset,
+    options: dict[str, Any],
+    folder: Path,
+    seed: int,
+    keeps_model: bool = True,
+    advance: Callable[[], object] = lambda: None,
 ) -> Result:
     """Train `method` in `folder` and evaluate it.
 
@@ -57,37 +64,64 @@ def train_and_evaluate(
         options (`dict`): fields of [`BilevelSFTSelfRefineConfig`] that all methods share.
         folder (`Path`): gets what training saves.
         seed (`int`): of training.
+        keeps_model (`bool`, *optional*, defaults to `True`): save the model; the weights are saved in any case.
+        advance (`Callable`, *optional*): called after each update.
 
     Returns:
         `Result`: `eval_loss` is that of the trusted evaluation rows. Its metrics are `clean_eval_loss`; `loss_auc`, the AUC
-        of minus the rows' final losses, what ranking them by the trained model alone would give; and `holdout_losses`, one
-        per trusted row kept out of training.
+        of minus the rows' final losses, what ranking them by the trained model alone would give; `eval_losses` and
+        `holdout_losses`, one per trusted row of these sets; and of the trainer `selection_report` and `weight_confidence`.
     """
     filtering = 0.0
     if method.lowest_losses is not None:
         pool, filtering = _rows_of_lowest_loss(method.lowest_losses, experiment, pool, options, folder, seed)
-    trainer = (_trl_trainer if method.is_trl else _trainer)(method, experiment, pool, options, folder, seed)
+    trainer = (trl_trainer if method.is_trl else _trainer)(method, experiment, pool, options, folder, seed)
+    trainer.add_callback(_Progress(advance))
     seconds = filtering + _train(trainer)
-    if not method.is_trl:
+    if keeps_model:
         trainer.save_model()
-    losses = trainer.evaluate()
-    is_good = np.asarray(pool["is_good"])
-    weights = np.ones(len(pool)) if method.is_trl else np.asarray(trainer.example_weights()["weight"])
+    weights, confidence = np.ones(len(pool)), None
+    if not method.is_trl:
+        table, confidence = trainer.example_weights(), trainer.weight_confidence
+        weights = np.asarray(table["weight"])
+        if not keeps_model and trainer.is_world_process_zero():
+            table.to_parquet(str(folder / EXAMPLE_WEIGHTS_NAME))
+    held_out = experiment.held_out()
+    losses = trainer.evaluate() if held_out else {}
+    is_good = np.asarray(pool["is_good"]) if "is_good" in pool.column_names else None
     return Result(
         method=method.name,
         label=method.label,
         seed=seed,
         effective_sample_size=effective_sample_size(weights),
         num_rows=len(pool),
-        weights_auc=weights_auc(weights, is_good),
-        eval_loss=losses["eval_trusted_loss"],
+        weights_auc=None if is_good is None else weights_auc(weights, is_good),
+        eval_loss=losses.get("eval_trusted_loss"),
         seconds=seconds,
         metrics={
-            "clean_eval_loss": losses["eval_clean_loss"],
-            "loss_auc": weights_auc(-mean_nll_per_row(trainer, trainer.train_dataset)[: len(pool)], is_good),
-            "holdout_losses": mean_nll_per_row(trainer, trainer.eval_dataset["holdout"]).tolist(),
+            "clean_eval_loss": losses.get("eval_clean_loss"),
+            "loss_auc": None if is_good is None else _loss_auc(trainer, is_good),
+            **{
+                f"{name}_losses": mean_nll_per_row(trainer, trainer.eval_dataset[rows]).tolist()
+                for name, rows in (("eval", "trusted"), ("holdout", "holdout"))
+                if rows in held_out
+            },
+            "selection_report": getattr(trainer, "selection_report", None),
+            "weight_confidence": None if confidence is None else confidence.to_dict(),
         },
     )
+
+
+def _loss_auc(trainer: SFTTrainer, is_good: np.ndarray) -> float | None:
+    return weights_auc(-mean_nll_per_row(trainer, trainer.train_dataset)[: len(is_good)], is_good)
+
+
+class _Progress(TrainerCallback):
+    def __init__(self, advance: Callable[[], object]):
+        self.advance = advance
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.advance()
 
 
 def _train(trainer: SFTTrainer) -> float:
@@ -103,11 +137,7 @@ def _shared(experiment: SFTExperiment) -> dict[str, Any]:
     return {
         "model": experiment.make_model(),
         "processing_class": experiment.tokenizer,
-        "eval_dataset": {
-            "trusted": experiment.evaluation,
-            "clean": experiment.clean_evaluation,
-            "holdout": experiment.holdout,
-        },
+        "eval_dataset": experiment.held_out() or None,
         "peft_config": None if experiment.make_peft_config is None else experiment.make_peft_config(),
     }
 
@@ -115,8 +145,9 @@ def _shared(experiment: SFTExperiment) -> dict[str, Any]:
 def _trainer(
     method: SFTMethod, experiment: SFTExperiment, pool: Dataset, options: dict[str, Any], folder: Path, seed: int
 ) -> BilevelSFTSelfRefineTrainer:
+    label_column = "is_good" if "is_good" in pool.column_names else None
     args = BilevelSFTSelfRefineConfig(
-        **{**options, **method.options}, output_dir=str(folder), seed=seed, label_column="is_good"
+        **{**options, **method.options}, output_dir=str(folder), seed=seed, label_column=label_column
     )
     return BilevelSFTSelfRefineTrainer(
         args=args, train_dataset=pool, validation_dataset=experiment.validation, **_shared(experiment)
@@ -132,7 +163,7 @@ class PlannedBatches(SFTTrainer):
         return super()._get_train_sampler(train_dataset) if self.planned_rows is None else self.planned_rows
 
 
-def _trl_trainer(
+def trl_trainer(
     method: SFTMethod, experiment: SFTExperiment, pool: Dataset, options: dict[str, Any], folder: Path, seed: int
 ) -> SFTTrainer:
     """As many steps as the others take, on batches as large as theirs of pool and validation rows together."""
@@ -150,7 +181,7 @@ def _trl_trainer(
         size = args.per_device_train_batch_size * accumulation
         planned = planned_rows(method.stages, args.max_steps, size, len(pool), len(experiment.validation), seed)
         args.max_steps = len(planned) // size
-    columns = ["prompt", "completion"]
+    columns = experiment.validation.column_names
     both = concatenate_datasets([pool.select_columns(columns), experiment.validation.select_columns(columns)])
     trainer = PlannedBatches(args=args, train_dataset=both, **_shared(experiment))
     trainer.planned_rows = planned
@@ -185,7 +216,7 @@ def _rows_of_lowest_loss(
 ) -> tuple[Dataset, float]:
     """The pool's rows that have the lowest losses after a plain training on the pool alone, and the seconds that it took."""
     on_pool = SFTMethod("low_loss_filter", "", stages=((1.0, 0.0),))
-    trainer = _trl_trainer(on_pool, experiment, pool, options, folder, seed)
+    trainer = trl_trainer(on_pool, experiment, pool, options, folder, seed)
     seconds = _train(trainer)
     losses = mean_nll_per_row(trainer, trainer.train_dataset)[: len(pool)]
     return pool.select(np.sort(np.argsort(losses, kind="stable")[: round(share * len(pool))])), seconds

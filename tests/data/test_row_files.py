@@ -3,7 +3,7 @@ import json
 import pytest
 from datasets import Dataset
 
-from boost_trl.scripts.row_files import dataset_from_rows, load_rows
+from boost_trl.data.row_files import dataset_from_rows, load_rows
 
 
 def write(path, *lines):

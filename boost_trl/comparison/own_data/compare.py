@@ -1,0 +1,225 @@
+"""`boost_trl.compare`: the way of training that pays on one's own data."""
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset
+from trl import ModelConfig
+
+from boost_trl.comparison.cells import RESULT_NAME, Cell, run_cells, saved_results
+from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData
+from boost_trl.comparison.own_data.report import make_report
+from boost_trl.comparison.own_data.row_format import check_same_kind, is_trajectories
+from boost_trl.comparison.own_data.trusted_split import check_split
+from boost_trl.comparison.own_data.verdict import Decision, decide, explain
+from boost_trl.comparison.own_data.worst_rows import WorstRow, worst_rows
+from boost_trl.comparison.results import Result
+from boost_trl.files import write_whole
+
+
+MODEL_FOLDER, VERDICT_NAME = "model", "verdict.json"
+DEFAULT_SEEDS, DEFAULT_SHARE = (0, 1, 2), 1 / 3
+_QUOTED = 3
+
+
+@dataclass
+class OwnDataResult:
+    """Outcome of a comparison on one's own rows.
+
+    Args:
+        verdict (`str`): which method to use, whether weights pay, how sure that is and what the worst rows are.
+        method (`str`): to use.
+        decision ([`~boost_trl.comparison.own_data.verdict.Decision`]): the numbers behind it.
+        table (`list[dict]`): one object per method.
+        worst_rows (`list[WorstRow]`): those that weights trust least; none if all weigh the same.
+        results (`list[Result]`): of every cell.
+        folder (`Path`): has `report.md`, `results.json`, `runs.json` and `verdict.json`.
+        model_folder (`Path`): the model of `method`, trained with all trusted rows.
+    """
+
+    verdict: str
+    method: str
+    decision: Decision
+    table: list[dict[str, Any]]
+    worst_rows: list[WorstRow]
+    results: list[Result]
+    folder: Path
+    model_folder: Path
+
+
+def compare(
+    train: str | Dataset,
+    validation: str | Dataset,
+    *,
+    model: str | ModelConfig,
+    args: Any = None,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] = DEFAULT_SEEDS,
+    judging_share: float = DEFAULT_SHARE,
+) -> OwnDataResult:
+    """Train several methods on a pool with equal numbers of updates, judge them on trusted rows that none has seen, and say
+    which to use; a comparison that was killed goes on.
+
+    Example:
+
+    ```python
+    >>> import boost_trl
+
+    >>> result = boost_trl.compare("pool.jsonl", "trusted.jsonl", model="HuggingFaceTB/SmolLM2-135M-Instruct")
+    >>> print(result.verdict)
+    >>> result.model_folder
+    ```
+
+    Args:
+        train (`str` or [`~datasets.Dataset`]): the pool: a file or dataset of rows for SFT.
+        validation (`str` or [`~datasets.Dataset`]): trusted rows of the same format. Each seed cuts them anew into a part that
+            methods may use and one that judges them.
+        model (`str` or [`~trl.ModelConfig`]): what every method starts from; a `ModelConfig` can ask for LoRA and quantisation.
+        args ([`BilevelSFTSelfRefineConfig`], *optional*): what all methods share. `output_dir` gets the results, by default
+            `outputs/compare`.
+        methods (`list[str]`, *optional*): names of `boost_trl.comparison.sft.methods`, or `"all"`.
+        seeds (`list[int]`, *optional*, defaults to `(0, 1, 2)`): of splits and training; one run of every method for each.
+        judging_share (`float`, *optional*, defaults to a third): of the trusted rows, raised to 20 rows where that leaves half.
+
+    Raises:
+        OSError: if there is no such file, dataset or model.
+        ValueError: for an unknown method, too few trusted rows, or rows that cannot be read or differ in format.
+    """
+    return OwnDataComparison(train, validation, model, args, methods, seeds, judging_share).run()
+
+
+class OwnDataComparison:
+    """A comparison that has been checked and can run; arguments are those of [`compare`]."""
+
+    def __init__(
+        self,
+        train: str | Dataset,
+        validation: str | Dataset,
+        model: str | ModelConfig,
+        args: Any = None,
+        methods: Sequence[str] | None = None,
+        seeds: Sequence[int] = DEFAULT_SEEDS,
+        judging_share: float = DEFAULT_SHARE,
+    ):
+        names = tuple(
+            rows if isinstance(rows, str) else name for rows, name in ((train, "train"), (validation, "validation"))
+        )
+        pool, trusted = (_load(rows) for rows in (train, validation))
+        check_same_kind(pool, trusted, *names)
+        check_split(len(trusted), judging_share, names[1])
+        model_args = ModelConfig(model_name_or_path=model) if isinstance(model, str) else model
+        self.data = _own_data(pool, trusted, names, args, model_args, judging_share)
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise ValueError(f"`seeds` must be different numbers, at least one, got {list(seeds)}")
+        self.seeds = list(seeds)
+        self.methods = self.data.choose(methods)
+        self.folder = self.data.comparison.folder
+
+    def run(self) -> OwnDataResult:
+        """Run what has no result yet, judge, keep the chosen method's model and write the report."""
+        start = time.perf_counter()
+        data, state = self.data, PartialState()
+        cells = [Cell(method, seed) for seed in self.seeds for method in self.methods]
+        self._announce(cells)
+        results = run_cells(data.comparison, cells)
+        judgement = data.judgement(results)
+        decision = decide(judgement)
+        kept = Cell(decision.method, self.seeds[0], ALL_TRUSTED)
+        needed = data.comparison.methods[decision.method].needs
+        run_cells(data.comparison, [*([] if needed is None else [replace(kept, method=needed)]), kept])
+        worst = self._worst_rows(decision)
+        verdict = self._verdict(results, judgement, decision, worst)
+        report = make_report(data, results, judgement, verdict, worst)
+        found = OwnDataResult(
+            verdict, decision.method, decision, report.rows, worst, results, self.folder, self.folder / MODEL_FOLDER
+        )
+        if state.is_main_process:
+            shutil.rmtree(found.model_folder, ignore_errors=True)
+            shutil.copytree(
+                data.comparison.run_folder(kept),
+                found.model_folder,
+                ignore=shutil.ignore_patterns("checkpoint-*", RESULT_NAME, "example_weights"),
+            )
+            self._write(found, report)
+            report.print()
+            print(
+                f"\n{self.folder}/report.md has the table and the picture; it took {time.perf_counter() - start:.0f} s"
+            )
+        state.wait_for_everyone()
+        return found
+
+    def _announce(self, cells: Sequence[Cell]) -> None:
+        """Say how many runs there are and how long they will take."""
+        data, state = self.data, PartialState()
+        left = len(cells) - len(saved_results(data.comparison, cells))
+        what = (
+            f"{_count(self.methods, 'method')} × {_count(self.seeds, 'split')} of {len(data.trusted)} trusted rows, on a pool of "
+            f"{len(data.pool)} rows: {_count(cells, 'run')} of {data.num_updates} updates, and the chosen method's once more with all "
+            "trusted rows"
+        )
+        how_long = f"{len(cells) - left} of them are there already"
+        if left:
+            estimate = f"about {_duration(data.seconds_of_a_run() * (left + 1))}"
+            how_long = estimate if left == len(cells) else f"{how_long}, {estimate} for the others"
+        if state.is_main_process:
+            print(f"{what}; {how_long}", flush=True)
+
+    def _worst_rows(self, decision: Decision) -> list[WorstRow]:
+        if decision.weighted is None:
+            return []
+        scores = [self.data.scores(Cell(decision.weighted, seed)) for seed in self.seeds]
+        return worst_rows(self.data.pool, scores)
+
+    def _verdict(self, results, judgement, decision: Decision, worst: Sequence[WorstRow]) -> str:
+        data = self.data
+        sentences = explain(judgement, decision, data.judged_on(results), data.plain)
+        if decision.weighted is not None:
+            sentences.append(data.confidence([result for result in results if result.method == decision.weighted]))
+            label = f"`{decision.weighted}`"
+            shown = "; ".join(f"row {row.row} (weight {row.weight:.2g}): {row.text}" for row in worst[:_QUOTED])
+            sentences.append(
+                f"The worst rows by {label}: {shown}."
+                if worst
+                else f"{label} gives all rows the same weight: none stands out."
+            )
+        return " ".join(filter(None, sentences))
+
+    def _write(self, found: OwnDataResult, report) -> None:
+        report.write(self.folder)
+        decision = asdict(found.decision) | {"weights_pay": found.decision.weights_pay}
+        content = {"verdict": found.verdict, **decision, "worst_rows": [asdict(row) for row in found.worst_rows]}
+        write_whole(self.folder / VERDICT_NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _own_data(pool: Dataset, trusted: Dataset, names, args, model_args: ModelConfig, judging_share: float) -> OwnData:
+    if is_trajectories(pool.column_names):
+        raise ValueError(f"{names[0]} has rewards: trajectories cannot be compared yet; give rows of SFT")
+    from boost_trl.comparison.own_data.sft import SFTOwnData
+    from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+
+    args = BilevelSFTSelfRefineConfig("outputs/compare") if args is None else args
+    return SFTOwnData(pool, trusted, names, args, model_args, judging_share)
+
+
+def _load(rows: str | Dataset) -> Dataset:
+    if not isinstance(rows, str):
+        return rows
+    from boost_trl.data.row_files import load_rows
+
+    return load_rows(rows)
+
+
+def _count(things: Sequence, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) > 1)}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

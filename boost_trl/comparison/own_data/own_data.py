@@ -1,0 +1,86 @@
+"""The part of a comparison on one's own rows that depends on their kind, SFT or offline RL."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from boost_trl.comparison.cells import Cell, Comparison
+from boost_trl.comparison.own_data.verdict import Judgement
+from boost_trl.comparison.results import Result
+
+
+# The setting of the last cell: the chosen method with all trusted rows, whose model is kept.
+ALL_TRUSTED = "all-trusted"
+
+
+class OwnData(ABC):
+    """Pool, trusted rows and the methods that can be compared on them.
+
+    Attributes:
+        comparison (`Comparison`): what runs cells; those of the setting `ALL_TRUSTED` keep their model.
+        pool (`Dataset`): of N rows.
+        trusted (`Dataset`): all trusted rows.
+        num_updates (`int`): of every method.
+        default_methods (`tuple[str, ...]`): those that run unless others are named.
+        plain (`str`): the method that does nothing about bad rows.
+        options (`dict`): what all methods share.
+    """
+
+    comparison: Comparison
+    pool: Dataset
+    trusted: Dataset
+    num_updates: int
+    default_methods: tuple[str, ...]
+    plain: str
+    options: dict[str, Any]
+
+    def choose(self, names: Sequence[str] | None) -> list[str]:
+        """The methods of these names, by default `default_methods`; `"all"`: all that these rows allow.
+
+        Raises:
+            ValueError: for an unknown method, or one that these rows do not allow.
+        """
+        methods = self.comparison.methods
+        impossible = {name: why for name in methods if (why := self.why_impossible(name)) is not None}
+        if names is not None and "all" in names:
+            return [name for name in methods if name not in impossible]
+        chosen = list(dict.fromkeys(self.comparison.choose(self.default_methods if names is None else names)))
+        for name in chosen:
+            if name in impossible:
+                raise ValueError(f"method {name!r} {impossible[name]}; leave it out")
+            if methods[name].needs not in (None, *chosen[: chosen.index(name)]):
+                raise ValueError(
+                    f"method {name!r} takes the weights of {methods[name].needs!r}: name that one before it"
+                )
+        return chosen
+
+    @abstractmethod
+    def why_impossible(self, method: str) -> str | None:
+        """The reason why a method cannot run on these rows, `None` if it can."""
+
+    @abstractmethod
+    def seconds_of_a_run(self) -> float:
+        """Estimate, from a few updates of plain training."""
+
+    @abstractmethod
+    def weighted(self, method: str) -> bool:
+        """Whether a method learns weights."""
+
+    @abstractmethod
+    def judgement(self, results: Sequence[Result]) -> Judgement:
+        """The losses or scores by which the results' methods are judged."""
+
+    @abstractmethod
+    def judged_on(self, results: Sequence[Result]) -> str:
+        """The rows or games that judged, in words."""
+
+    @abstractmethod
+    def scores(self, cell: Cell) -> np.ndarray:
+        """Logits of the pool's weights at the end of a cell's run, (N,)."""
+
+    @abstractmethod
+    def confidence(self, results: Sequence[Result]) -> str | None:
+        """A sentence that says how far the weights of these results, of one method, can be trusted, where that was measured."""

@@ -1,0 +1,97 @@
+"""Report of a comparison on one's own data: table, picture, verdict and worst rows."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from boost_trl.comparison.own_data.own_data import OwnData
+from boost_trl.comparison.own_data.verdict import Judgement
+from boost_trl.comparison.own_data.worst_rows import WorstRow, worst_rows_table
+from boost_trl.comparison.pictures import figure
+from boost_trl.comparison.report import Report
+from boost_trl.comparison.results import Result, aggregate
+from boost_trl.tables import number, plus_minus
+
+
+PICTURE = "methods.png"
+_MEANS = ("weights_auc", "effective_sample_size", "num_rows", "seconds")
+
+
+def make_report(
+    data: OwnData, results: Sequence[Result], judgement: Judgement, verdict: str, worst: Sequence[WorstRow]
+) -> Report:
+    """Draw the picture and put the report together; the table has the best method first.
+
+    Args:
+        data (`OwnData`): what was compared on.
+        results (`Sequence[Result]`): of every method and seed.
+        judgement (`Judgement`): of them.
+        verdict (`str`): what it says.
+        worst (`Sequence[WorstRow]`): rows that weights trust least.
+    """
+    rows = _table(data, results, judgement)
+    _draw(rows, judgement, data.comparison.folder / PICTURE)
+    parts = [f"![{judgement.measure} of each method]({PICTURE})\n\nMean ± standard error; one dot per split."]
+    if worst:
+        parts.append(f"## Rows of the pool that weights trust least\n\n{worst_rows_table(worst)}")
+    return Report(
+        title="Which way pays",
+        rows=rows,
+        results=results,
+        columns=_columns(judgement, has_auc=any(row["weights_auc"] is not None for row in rows)),
+        findings=[verdict],
+        settings={name: value for name, value in data.options.items() if type(value) in (bool, int, float, str)},
+        notes=(
+            f"`{judgement.measure}`: of {data.judged_on(results)}. `gain`: mean of the paired differences to "
+            f"`{rows[0]['reference']}`. Standard errors are over rows and splits together. n_eff = (Σw)²/Σw². Each method had "
+            f"{data.num_updates} updates, or as many fewer as its name says."
+        ),
+        pictures=parts,
+    )
+
+
+def _table(data: OwnData, results: Sequence[Result], judgement: Judgement) -> list[dict]:
+    reference = data.plain if data.plain in judgement.values else results[0].method
+
+    def judged(group: Sequence[Result]) -> dict:
+        name = group[0].method
+        mean, error = judgement.level(name)
+        gain, gain_error = judgement.gain(name, reference)
+        return {
+            "value": mean,
+            "value_se": error,
+            "of_seeds": np.nanmean(judgement.values[name], axis=1).tolist(),
+            "reference": reference,
+            "gain": gain,
+            "gain_se": gain_error,
+            "learns_weights": data.weighted(name),
+        }
+
+    rows = aggregate(results, _MEANS, judged)
+    return sorted(rows, key=lambda row: row["value"] if judgement.lower_is_better else -row["value"])
+
+
+def _columns(judgement: Judgement, has_auc: bool) -> dict:
+    def gain(row: dict) -> str:
+        return "" if row["method"] == row["reference"] else plus_minus(row["gain"], row["gain_se"], "+.3f")
+
+    columns = {
+        "method": lambda row: f"{row['label']} [{row['method']}]",
+        judgement.measure: lambda row: plus_minus(row["value"], row["value_se"], judgement.style),
+        "gain": gain,
+        "n_eff / rows": lambda row: f"{row['effective_sample_size']:.0f} / {row['num_rows']:.0f}",
+        "AUC": lambda row: number(row["weights_auc"], ".3f"),
+        "seconds": lambda row: number(row["seconds"], ".1f"),
+    }
+    return columns if has_auc else {name: cell for name, cell in columns.items() if name != "AUC"}
+
+
+def _draw(rows: Sequence[dict], judgement: Judgement, path) -> None:
+    with figure(path, figsize=(6.5, 1 + 0.45 * len(rows))) as (_, axes):
+        for place, row in enumerate(reversed(rows)):
+            colour = "tab:blue" if row["learns_weights"] else "tab:gray"
+            axes.errorbar(row["value"], place, xerr=row["value_se"], fmt="D", color=colour, capsize=3)
+            axes.plot(row["of_seeds"], [place] * len(row["of_seeds"]), ".", color=colour, alpha=0.5)
+        axes.set_yticks(range(len(rows)), [row["label"] for row in reversed(rows)])
+        axes.set_xlabel(f"{judgement.measure} ({'lower' if judgement.lower_is_better else 'higher'} is better)")
+        axes.set_title("Blue: with learned weights")

@@ -1,0 +1,181 @@
+"""A comparison of methods of supervised fine-tuning on a pool and trusted rows of one's own."""
+
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from trl import ModelConfig, get_peft_config
+
+from boost_trl.comparison.cells import Cell
+from boost_trl.comparison.models import load_model, load_tokenizer
+from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData
+from boost_trl.comparison.own_data.row_format import LABEL, sft_rows
+from boost_trl.comparison.own_data.trusted_split import split_trusted
+from boost_trl.comparison.own_data.verdict import Judgement
+from boost_trl.comparison.results import Result
+from boost_trl.comparison.sft.comparison import SFTComparison, options_of
+from boost_trl.comparison.sft.experiment import SFTExperiment
+from boost_trl.comparison.sft.methods import SFT_METHODS
+from boost_trl.comparison.sft.training import trl_trainer
+from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+from boost_trl.trainer.sft.results import EXAMPLE_WEIGHTS_NAME
+
+
+_TIMED_UPDATES = 3
+# What methods set, or what would make rows that judge cannot be judged one by one.
+_FIXED = {
+    "selector": "methods do",
+    "weight_column": "weights are what is compared",
+    "packing": "rows are judged one by one",
+}
+_FIXED |= {"padding_free": "rows are judged one by one", "online_ratio": "methods do"}
+
+
+class SFTOwnData(OwnData):
+    """As [`OwnData`].
+
+    Args:
+        pool (`Dataset`), trusted (`Dataset`): rows of one format that SFT reads.
+        names (`tuple[str, str]`): what messages call them.
+        args ([`BilevelSFTSelfRefineConfig`]): what all methods share; `output_dir` gets the results.
+        model_args ([`~trl.ModelConfig`]): what they start from.
+        judging_share (`float`): of the trusted rows.
+
+    Raises:
+        ValueError: for rows that cannot be read or differ in format, or an option that cannot be used here.
+    """
+
+    default_methods = ("sft", "two_stage", "trusted_only", "mixing_eight", "validated")
+    plain = "sft"
+
+    def __init__(
+        self,
+        pool: Dataset,
+        trusted: Dataset,
+        names: tuple[str, str],
+        args: BilevelSFTSelfRefineConfig,
+        model_args: ModelConfig,
+        judging_share: float,
+    ):
+        self.pool, self.trusted = sft_rows(pool, trusted, *names, args.dataset_text_field)
+        self.args, self.model_args, self.judging_share = args, model_args, judging_share
+        self.num_updates = _num_updates(args, len(self.pool))
+        self.options = options_of(args) | {"max_steps": self.num_updates}
+        for name, why in _FIXED.items():
+            if name in self.options:
+                raise ValueError(f"`{name}` cannot be set here, because {why}; leave it out")
+        self.tokenizer = load_tokenizer(model_args)
+        self._check_chat_template()
+        self.comparison = SFTComparison(
+            args.output_dir, self.options, self._experiment, keeps=lambda cell: cell.setting == ALL_TRUSTED
+        )
+
+    def _check_chat_template(self) -> None:
+        chats = [name for name in self.pool.column_names if not isinstance(self.pool[0][name], str | bool)]
+        if chats and self.tokenizer.chat_template is None:
+            raise ValueError(
+                f"column `{chats[0]}` holds messages, and the tokenizer of {self.model_args.model_name_or_path} has no chat "
+                "template; name an instruction-tuned model, or give rows of text"
+            )
+
+    def _experiment(self, cell: Cell) -> SFTExperiment:
+        validation, evaluation = self.trusted, None
+        if cell.setting != ALL_TRUSTED:
+            used, judging = split_trusted(len(self.trusted), self.judging_share, cell.seed)
+            validation, evaluation = self.trusted.select(used), self.trusted.select(judging)
+        return SFTExperiment(
+            make_model=lambda: load_model(self.model_args, self.args),
+            tokenizer=self.tokenizer,
+            pool=self.pool,
+            validation=validation,
+            evaluation=evaluation,
+            make_peft_config=lambda: get_peft_config(self.model_args),
+            model_name=repr(self.model_args),
+        )
+
+    def seconds_of_a_run(self) -> float:
+        clock, start = _Clock(), time.perf_counter()
+        experiment = self.comparison.experiment(Cell(self.plain, 0))
+        with tempfile.TemporaryDirectory() as folder:
+            options = self.options | {"max_steps": 1 + _TIMED_UPDATES}
+            trainer = trl_trainer(SFT_METHODS[self.plain], experiment, self.pool, options, Path(folder), 0)
+            trainer.remove_callback(PrinterCallback)
+            trainer.add_callback(clock)
+            trainer.train()
+        first, *_, last = clock.times
+        return first - start + (last - first) / _TIMED_UPDATES * self.num_updates
+
+    def why_impossible(self, method: str) -> str | None:
+        if SFT_METHODS[method].known_good and LABEL not in self.pool.column_names:
+            return f"needs to know which rows are good, a boolean column `{LABEL}`"
+        return None
+
+    def weighted(self, method: str) -> bool:
+        return SFT_METHODS[method].learns_weights
+
+    def judgement(self, results: Sequence[Result]) -> Judgement:
+        methods = list(dict.fromkeys(result.method for result in results))
+        seeds = list(dict.fromkeys(result.seed for result in results))
+        values = {method: np.full((len(seeds), len(self.trusted)), np.nan) for method in methods}
+        for result in results:
+            judging = split_trusted(len(self.trusted), self.judging_share, result.seed)[1]
+            values[result.method][seeds.index(result.seed), judging] = result["eval_losses"]
+        return Judgement(
+            values,
+            [method for method in methods if self.weighted(method)],
+            measure="loss",
+            unit=" nats per token",
+        )
+
+    def judged_on(self, results: Sequence[Result]) -> str:
+        seeds = len({result.seed for result in results})
+        splits = f", in each of {seeds} splits" if seeds > 1 else ""
+        return f"{len(results[0]['eval_losses'])} trusted rows that no method saw{splits}"
+
+    def scores(self, cell: Cell) -> np.ndarray:
+        return pd.read_parquet(self.comparison.run_folder(cell) / EXAMPLE_WEIGHTS_NAME)["score"].to_numpy()
+
+    def confidence(self, results: Sequence[Result]) -> str | None:
+        agreements = [
+            result["selection_report"]["agreement"]["auc"]
+            for result in results
+            if result["selection_report"] is not None
+        ]
+        ranks = [result["weight_confidence"] for result in results if result["weight_confidence"] is not None]
+        parts = []
+        if agreements:
+            parts.append(
+                f"two halves of the trusted rows agree on its rows with an AUC of {np.mean(agreements):.2f} (chance .50)"
+            )
+        if ranks:
+            parts.append(
+                f"a trusted row that had no part in the weights is ahead of {np.mean([rank['auc'] for rank in ranks]):.0%} of it "
+                f"(chance {0.5:.0%} ± {np.mean([rank['chance_error'] for rank in ranks]):.0%})"
+            )
+        if not parts:
+            return None
+        is_chance = sum(rank["is_near_chance"] for rank in ranks) * 2 > len(ranks)
+        warning = ": near chance, so do not trust weights and worst rows" if is_chance else ""
+        return f"How sure the weights of the pool are: {', and '.join(parts)}{warning}."
+
+
+class _Clock(TrainerCallback):
+    def __init__(self):
+        self.times: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.times.append(time.perf_counter())
+
+
+def _num_updates(args: BilevelSFTSelfRefineConfig, num_rows: int) -> int:
+    if args.max_steps > 0:
+        return args.max_steps
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.n_gpu) * args.world_size
+    return math.ceil(num_rows / batch) * math.ceil(args.num_train_epochs)

@@ -1,0 +1,121 @@
+"""Choice of a method: the one to use, whether weights pay at all, and how sure that is."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from boost_trl.comparison.results import mean_over_rows_and_seeds
+from boost_trl.tables import plus_minus
+
+
+CLEAR = 2.0  # standard errors
+
+
+@dataclass
+class Judgement:
+    """Values that methods are judged by, and paired differences of them: the same rows judge all methods.
+
+    Args:
+        values (`dict[str, np.ndarray]`): by method, of shape `(S, R)`: seeds and judging rows (or games), NaN where a row did not
+            judge with a seed.
+        weighted (`Iterable[str]`): methods that learn weights.
+        measure (`str`): what the values are, such as `"loss"`.
+        unit (`str`, *optional*): of the values.
+        lower_is_better (`bool`, *optional*, defaults to `True`): or higher.
+    """
+
+    values: Mapping[str, np.ndarray]
+    weighted: Iterable[str]
+    measure: str
+    unit: str = ""
+    lower_is_better: bool = True
+    style: str = field(default=".3f", repr=False)
+
+    def level(self, method: str) -> tuple[float, float]:
+        """Mean ± standard error."""
+        return mean_over_rows_and_seeds(self.values[method])
+
+    def gain(self, method: str, other: str) -> tuple[float, float]:
+        """By how much `method` is better than `other`, mean ± standard error of the paired differences."""
+        mean, error = mean_over_rows_and_seeds(self.values[other] - self.values[method])
+        return (mean if self.lower_is_better else -mean), error
+
+    def best(self, methods: Iterable[str]) -> str | None:
+        """The one of best mean, the first at a tie; `None` of none."""
+        sign = 1 if self.lower_is_better else -1
+        return min(methods, key=lambda name: sign * self.level(name)[0], default=None)
+
+    @property
+    def num_seeds(self) -> int:
+        return len(next(iter(self.values.values())))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The method to use, and whether weights pay.
+
+    Args:
+        method (`str`): to use. One that learns weights only where they pay.
+        weighted (`str`, *optional*): the best of those that learn weights.
+        control (`str`, *optional*): the best of the others.
+        gain (`float`, *optional*), error (`float`, *optional*): of `weighted` over `control`, with the standard error.
+    """
+
+    method: str
+    weighted: str | None
+    control: str | None
+    gain: float | None = None
+    error: float | None = None
+
+    @property
+    def weights_pay(self) -> bool | None:
+        """True if the gain is larger than two standard errors, `None` if there is nothing to compare."""
+        return None if self.gain is None else self.gain > CLEAR * self.error
+
+
+def decide(judgement: Judgement) -> Decision:
+    """The best method that learns weights if it is clearly better than the best of the others, else that."""
+    is_weighted = {name: name in set(judgement.weighted) for name in judgement.values}
+    weighted = judgement.best(name for name in judgement.values if is_weighted[name])
+    control = judgement.best(name for name in judgement.values if not is_weighted[name])
+    if weighted is None or control is None:
+        return Decision(weighted or control, weighted, control)
+    gain, error = judgement.gain(weighted, control)
+    return Decision(weighted if gain > CLEAR * error else control, weighted, control, gain, error)
+
+
+def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str) -> list[str]:
+    """Sentences: which method to use, whether weights pay, and by how much it beats plain training.
+
+    Args:
+        judgement (`Judgement`), decision (`Decision`): what came out.
+        judged_on (`str`): what judged, such as `"16 trusted rows per split that no method saw (3 splits)"`.
+        plain (`str`): name of plain training.
+    """
+    level = plus_minus(*judgement.level(decision.method), judgement.style)
+    lines = [
+        f"Use `{decision.method}`: on {judged_on}, its {judgement.measure} is {level}{judgement.unit}.",
+        _of_weights(judgement, decision),
+    ]
+    if plain in judgement.values and plain not in (decision.method, decision.control):
+        gain = plus_minus(*judgement.gain(decision.method, plain), judgement.style)
+        lines.append(f"Over `{plain}` it gains {gain}.")
+    if judgement.num_seeds == 1:
+        lines.append("One split only, so that the errors leave out what another split or seed would change.")
+    return [line for line in lines if line]
+
+
+def _of_weights(judgement: Judgement, decision: Decision) -> str:
+    if decision.gain is None:
+        missing = "learns weights" if decision.weighted is None else "does without weights"
+        return f"Whether weights pay is open: no method that was compared {missing}."
+    gain = plus_minus(decision.gain, decision.error, judgement.style)
+    compared = f"`{decision.weighted}` gains {gain} over `{decision.control}`, the best without weights"
+    if decision.weights_pay:
+        return f"Weights pay: {compared}."
+    if decision.gain > 0:
+        return f"Weights may pay, but that is not clear: {compared}, less than two standard errors; more trusted rows or seeds would tell."
+    if decision.gain < -CLEAR * decision.error:
+        return f"Weights do not pay: {compared}."
+    return f"Weights bring nothing that could be seen: {compared}."

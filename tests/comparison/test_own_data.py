@@ -1,0 +1,227 @@
+"""Which way pays on one's own data: splits, errors, decisions, and small comparisons from files."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset
+from transformers import AutoModelForCausalLM
+
+import boost_trl
+from boost_trl import BilevelSFTSelfRefineConfig, cli
+from boost_trl.comparison.cells import Cell
+from boost_trl.comparison.own_data.compare import OwnDataComparison
+from boost_trl.comparison.own_data.own_data import ALL_TRUSTED
+from boost_trl.comparison.own_data.trusted_split import split_trusted
+from boost_trl.comparison.own_data.verdict import Judgement, decide, explain
+from boost_trl.comparison.own_data.worst_rows import worst_rows
+from boost_trl.comparison.results import mean_over_rows_and_seeds
+from boost_trl.comparison.sft.contradiction_pool import contradiction_pool
+
+
+OPTIONS = {
+    "max_steps": 4,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 3e-3,
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "report_to": "none",
+    "save_strategy": "no",
+    "logging_strategy": "no",
+    "disable_tqdm": True,
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with a tiny model, a pool of 40 rows and 24 trusted ones."""
+    folder = tmp_path_factory.mktemp("own")
+    experiment = contradiction_pool(0, num_rows=40)
+    experiment.make_model().save_pretrained(folder / "model")
+    experiment.tokenizer.save_pretrained(folder / "model")
+    experiment.pool.select_columns(["prompt", "completion"]).to_json(folder / "pool.jsonl")
+    experiment.validation.select(range(24)).to_json(folder / "trusted.jsonl")
+    return folder
+
+
+def own(files, output_dir, **options):
+    args = BilevelSFTSelfRefineConfig(str(output_dir), **OPTIONS)
+    return OwnDataComparison(
+        str(files / "pool.jsonl"), str(files / "trusted.jsonl"), str(files / "model"), args, **options
+    )
+
+
+@pytest.mark.parametrize("rows, share, judging", [(90, 1 / 3, 30), (48, 1 / 3, 20), (24, 1 / 3, 12), (8, 0.9, 4)])
+def test_a_third_judges_or_twenty_rows_where_half_is_left(rows, share, judging):
+    splits = [split_trusted(rows, share, seed) for seed in (0, 0, 1)]
+    for used, judges in splits:
+        assert len(judges) == judging
+        assert sorted([*used, *judges]) == list(range(rows))
+    assert (splits[0][1] == splits[1][1]).all() and (splits[0][1] != splits[2][1]).any()
+
+
+def test_errors_are_over_rows_and_seeds():
+    values = np.array([[1.0, 3.0, np.nan, np.nan], [np.nan, 5.0, 7.0, np.nan]])
+    # Seeds: 2 and 6. Rows: 1, 4 and 7.
+    mean, error = mean_over_rows_and_seeds(values)
+    assert mean == pytest.approx(4) and error**2 == pytest.approx(3**2 / 3 + 8 / 2)
+    assert mean_over_rows_and_seeds(values[:1])[1] == pytest.approx(1)
+
+
+def judged(**values):
+    arrays = {name: np.array(value, float) for name, value in values.items()}
+    return Judgement(arrays, ["ours", "other"], measure="loss")
+
+
+@pytest.mark.parametrize(
+    "ours, method, pays, said",
+    [
+        (
+            [[1.0, 2.0, 3.1]],
+            "ours",
+            True,
+            "Weights pay: `ours` gains 0.967 ± 0.033 over `two`, the best without weights.",
+        ),
+        ([[1.9, 2.0, 4.9]], "two", False, "Weights may pay, but that is not clear"),
+        ([[2.1, 3.2, 4.3]], "two", False, "Weights bring nothing that could be seen"),
+        ([[4.0, 5.0, 6.1]], "two", False, "Weights do not pay"),
+    ],
+)
+def test_weights_are_used_where_they_are_clearly_better_than_the_best_control(ours, method, pays, said):
+    judgement = judged(plain=[[3, 4, 5]], two=[[2, 3, 4]], ours=ours, other=[[9, 9, 9]])
+    if said.startswith("Weights bring"):
+        judgement = judged(plain=[[3, 4, 5]], two=[[2, 3, 4]], ours=[[2.2, 2.9, 4.1]])
+    decision = decide(judgement)
+    assert (decision.method, decision.weights_pay, decision.control) == (method, pays, "two")
+    text = " ".join(explain(judgement, decision, "3 rows", "plain"))
+    assert text.startswith(f"Use `{method}`") and said in text and "One split only" in text
+    assert decision.gain == pytest.approx(3 - judgement.values["ours"].mean())
+
+
+def test_without_weights_or_without_controls_there_is_nothing_to_say_of_weights():
+    for judgement, missing in (
+        (judged(two=[[1]], plain=[[2]]), "learns"),
+        (judged(ours=[[1]], other=[[2]]), "without"),
+    ):
+        decision = decide(judgement)
+        assert decision.method in ("two", "ours") and decision.weights_pay is None
+        assert missing in " ".join(explain(judgement, decision, "1 row", "plain"))
+
+
+def test_the_worst_rows_are_those_of_lowest_mean_log_weight():
+    pool = Dataset.from_list([{"prompt": f"p{i}", "completion": f"c{i}"} for i in range(3)])
+    weights = np.array([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4]])
+    first, second = worst_rows(pool, [*np.log(weights) + 5, np.zeros(3)], count=2)
+    # Geometric means: .2, .346, .346.
+    assert (first.row, first.text) == (0, "p0 → c0") and first.weight == pytest.approx(3 * 0.25)
+    assert second.row in (1, 2)
+    assert worst_rows(pool, [np.zeros(3)]) == []
+
+
+def test_no_method_sees_the_rows_that_judge_and_all_take_the_same_updates(files, tmp_path):
+    comparison = own(files, tmp_path).data.comparison
+    updates = {}
+    for method in ("sft", "two_stage", "uniform"):
+        updates[method] = 0
+
+        def advance(method=method):
+            updates[method] += 1
+
+        cell = Cell(method, 5)
+        comparison.run(cell, advance)
+        experiment = comparison.experiment(cell)
+        used, judging = ({row["prompt"] for row in rows} for rows in (experiment.validation, experiment.evaluation))
+        assert len(used) == len(judging) == 12 and not used & judging
+    assert set(updates.values()) == {OPTIONS["max_steps"]}
+    kept = comparison.experiment(Cell("sft", 5, ALL_TRUSTED))
+    assert len(kept.validation) == 24 and kept.held_out() == {}
+
+
+def test_a_comparison_from_python_and_one_more_seed(files, tmp_path, capsys):
+    own(files, tmp_path, methods=["rank_token", "sft"], seeds=[0]).run()
+    assert "2 methods × 1 split of 24 trusted rows" in capsys.readouterr().out
+    first = (tmp_path / "runs" / "sft-0" / "result.json").stat().st_mtime_ns
+    args = BilevelSFTSelfRefineConfig(str(tmp_path), **OPTIONS)
+    result = boost_trl.compare(
+        str(files / "pool.jsonl"),
+        str(files / "trusted.jsonl"),
+        model=str(files / "model"),
+        args=args,
+        methods=["rank_token", "sft"],
+        seeds=[0, 1],
+    )
+    assert "2 of them are there already" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "sft-0" / "result.json").stat().st_mtime_ns == first
+    losses = {
+        name: np.array([each["eval_losses"] for each in result.results if each.method == name])
+        for name in ("rank_token", "sft")
+    }
+    assert {row["method"]: row["value"] for row in result.table} == pytest.approx(
+        {name: values.mean() for name, values in losses.items()}
+    )
+    gain = (losses["sft"] - losses["rank_token"]).mean()
+    assert result.decision.gain == pytest.approx(gain) and result.decision.control == "sft"
+    assert result.method == ("rank_token" if gain > 2 * result.decision.error else "sft")
+    weights = [
+        pd.read_parquet(tmp_path / "runs" / f"rank_token-{seed}" / "example_weights.parquet")["weight"]
+        for seed in (0, 1)
+    ]
+    assert result.worst_rows[0].row == np.log(weights).mean(axis=0).argmin()
+    assert result.worst_rows[0].weight == pytest.approx(np.mean(weights, axis=0)[result.worst_rows[0].row], rel=1e-4)
+    saved = json.loads((tmp_path / "verdict.json").read_text())
+    assert saved["verdict"] == result.verdict and saved["method"] == result.method
+    page = (tmp_path / "report.md").read_text()
+    assert result.verdict in page and result.worst_rows[9].text in page
+    assert (tmp_path / "methods.png").stat().st_size > 0
+    AutoModelForCausalLM.from_pretrained(result.model_folder)
+
+
+@pytest.mark.slow
+def test_the_command_compares_the_default_methods(files, monkeypatch, capsys):
+    monkeypatch.chdir(files)
+    options = [part for name, value in OPTIONS.items() for part in (f"--{name}", str(value))]
+    rows = ["--train_path", "pool.jsonl", "--validation_path", "trusted.jsonl", "--model", "model"]
+    assert cli.main(["compare", *rows, *options, "--seeds", "3", "--output_dir", "out"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "5 methods × 1 split" in printed and "Use `" in printed and "two halves of the trusted rows agree" in printed
+    )
+    table = json.loads((files / "out" / "results.json").read_text())
+    assert {row["method"] for row in table} == {"sft", "two_stage", "trusted_only", "mixing_eight", "validated"}
+    AutoModelForCausalLM.from_pretrained(files / "out" / "model")
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["--train_path", "nowhere.jsonl"], "no dataset 'nowhere.jsonl'"),
+        (["--model", "nobody/nothing"], "'nobody/nothing'"),
+        (["--methods", "sft", "magic"], "unknown methods ['magic']"),
+        (["--methods", "known_good"], "method 'known_good' needs to know which rows are good"),
+        (["--methods", "second_pass"], "name that one before it"),
+        (["--validation_path", "few.jsonl"], "few.jsonl has 3 trusted rows, and a comparison needs at least 8"),
+        (["--validation_path", "chats.jsonl"], "chats.jsonl ['messages']; give both the same format"),
+        (["--validation_path", "turns.jsonl"], "turns.jsonl, column `prompt`: has another type than in"),
+        (["--validation_path", "episodes.jsonl"], "episodes.jsonl has rewards and"),
+        (["--judging_share", "1"], "`judging_share` must lie in (0, 1), got 1.0"),
+        (["--seeds", "1", "1"], "`seeds` must be different numbers"),
+        (["--selector", "bmo"], "`selector` cannot be set here"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(files, monkeypatch, capsys, arguments, complaint):
+    monkeypatch.chdir(files)
+    message = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    rows = {
+        "few": [{"prompt": "a", "completion": "b"}] * 3,
+        "chats": [{"messages": message}] * 8,
+        "turns": [{"prompt": message[:1], "completion": message[1:]}] * 8,
+        "episodes": [{"messages": message, "rewards": [1.0]}] * 8,
+    }
+    for name, lines in rows.items():
+        (files / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    defaults = ["--train_path", "pool.jsonl", "--validation_path", "trusted.jsonl", "--model", "model"]
+    assert cli.main(["compare", *defaults, "--use_cpu", "true", *arguments]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("boost-trl compare: ")]
+    assert len(said) == 1 and complaint in said[0]
