@@ -256,10 +256,13 @@ class Selector:
     def _warn_of_collapse(self) -> None:
         if not self._warned and self.has_collapsed:
             self._warned = True
+            remedy = "Lower `selector_learning_rate`, or `bmo_tau` with BMO."
+            if self.is_fixed:
+                remedy = "Raise `target_effective_fraction`."
             logger.warning(
                 f"The selector has collapsed: its effective sample size is {self.effective_sample_size():.1f} of "
                 f"{self.num_examples} rows (`min_effective_sample_size={self.min_effective_sample_size}`). Training now "
-                "sees little else than the rows of largest weight. Lower `selector_learning_rate`, or `bmo_tau` with BMO."
+                f"sees little else than the rows of largest weight. {remedy}"
             )
 
     @property

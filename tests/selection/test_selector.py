@@ -333,7 +333,10 @@ def test_collapse_warns_once(caplog):
             selector.update([0], [0.0], 0.1)
     assert selector.has_collapsed
     assert len(caplog.records) == 1 and "n" in caplog.records[0].message
-    assert "of 100 rows" in caplog.records[0].message
+    assert "of 100 rows" in caplog.records[0].message and "Lower `selector_learning_rate`" in caplog.records[0].message
+    caplog.clear()
+    Selector(100, selector="validated").assign(np.eye(100)[0] * 50)
+    assert "Raise `target_effective_fraction`" in caplog.records[0].message
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 10, 100, 1000])

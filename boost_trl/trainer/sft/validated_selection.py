@@ -10,6 +10,7 @@ r"""Validated selection: weights of the pool's rows from a few updates on the tr
 Training itself, with rows drawn by w, and what it scores again as it goes on, is in `drawn_rows.py`.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -171,7 +172,11 @@ class ValidatedSelection:
         return _Half(by_steps, scores, trusted_scores, guard)
 
     def _adapt_while_better(self, rows: np.ndarray, others: np.ndarray) -> tuple[dict[int, float], list[torch.Tensor]]:
-        """Held-out losses by the number of updates, up to the first that is not the lowest; the parameters at the lowest."""
+        """Held-out losses by the number of updates, up to the first that is not the lowest; the parameters at the lowest.
+
+        Raises:
+            ValueError: for updates that diverge at once.
+        """
         losses: dict[int, float] = {}
         batches = self._begin(rows)
         done = 0
@@ -179,10 +184,18 @@ class ValidatedSelection:
             for _ in range(steps - done):
                 self._update(self._trusted_terms(next(batches)))
             done = steps
-            losses[steps] = self._held_out(others)
-            if losses[steps] > min(losses.values()):
+            loss = self._held_out(others)
+            if not math.isfinite(loss):
+                break
+            losses[steps] = loss
+            if loss > min(losses.values()):
                 break
             best = self._adapted.snapshot()
+        if not losses:
+            raise ValueError(
+                f"selector='validated': the first {STEPS[0]} updates on `validation_dataset` have diverged; lower "
+                "`adaptation_learning_rate` (by default `learning_rate`)"
+            )
         return losses, best
 
     def _adapt(self, rows: np.ndarray, num_updates: int) -> None:

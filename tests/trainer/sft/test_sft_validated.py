@@ -14,6 +14,7 @@ from boost_trl import BilevelSFTSelfRefineTrainer
 from boost_trl.selection import temper, weights_auc
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.sft import validated_selection
+from boost_trl.trainer.sft.adaptation import Adaptation
 from boost_trl.trainer.sft.drawn_rows import REPORT_NAME
 
 
@@ -97,6 +98,36 @@ def test_scores_follow_their_definition(tmp_path):
         optimizer.zero_grad()
     weights, _ = temper(0.5 * before - mean_losses(model, rows), 0.3)
     assert trainer.example_weights()["weight"][:] == pytest.approx((24 * weights).tolist(), rel=2e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("finite_updates", [0, 7])
+def test_updates_that_diverge(finite_updates, tmp_path, monkeypatch):
+    """What came before counts; where nothing did, the updates are blamed and no row of the pool."""
+    update, begin, done = Adaptation.update, Adaptation.begin, []
+
+    def begin_anew(self, *args):
+        done.clear()
+        begin(self, *args)
+
+    def diverge(self, losses):
+        update(self, losses)
+        done.append(None)
+        if len(done) > finite_updates:
+            torch.nn.init.constant_(self.parameters[0], float("nan"))
+
+    monkeypatch.setattr(Adaptation, "begin", begin_anew)
+    monkeypatch.setattr(Adaptation, "update", diverge)
+    trainer = make_trainer(tmp_path, selection_guard=False)
+    if not finite_updates:
+        with pytest.raises(
+            ValueError, match="updates on `validation_dataset` have diverged; lower `adaptation_learning"
+        ):
+            trainer.train()
+        return
+    trainer.train()
+    report = trainer.selection_report
+    assert [[entry["updates"] for entry in losses] for losses in report["adaptation_losses"]] == [[5], [5]]
+    assert report["adaptation_steps"] == 5
 
 
 def test_scoring_leaves_everything_as_it_was(tmp_path):
