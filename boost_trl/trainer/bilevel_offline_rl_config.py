@@ -142,9 +142,9 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
 
         validation_share (`float`, *optional*, defaults to `0.2`):
             Share of every optimizer batch that is drawn from validation, in [0, 1).
-        finish_share (`float`, *optional*, defaults to `0.0`):
-            Finishing: this last share of the policy updates, in [0, 1), sees validation rows only; with `guard` one
-            candidate among others.
+        finish_share (`float`, *optional*):
+            Finishing: this last share of the policy updates, in [0, 1), sees validation rows only. By default `guard`
+            chooses between 0 and 0.3 where rows are scored; it is 0 elsewhere.
         target_effective_fraction (`float`, *optional*, defaults to `0.4`):
             Effective sample size of the weights over the number of rows, in (0, 1], which sets k in equation (19); with
             `guard` one candidate among others.

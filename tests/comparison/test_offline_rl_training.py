@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from trl import ModelConfig
 
 from boost_trl import BilevelOfflineRLConfig
+from boost_trl.comparison.cells import Cell
+from boost_trl.comparison.offline_rl import comparison as comparison_module
+from boost_trl.comparison.offline_rl.arguments import ComparisonArguments
+from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.methods import METHODS, TwoStageTrainer
 from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
@@ -89,6 +94,40 @@ def test_all_rows_come_before_finishing_and_validation_rows_alone_after(experime
     # Four updates of 4 of the 46 rows, all different; two on the 6 validation rows.
     assert len(rows) == 24 and len(set(rows[:16])) == 16 and not is_validation[rows[:16]].all()
     assert is_validation[rows[16:]].all() and sorted(rows[16:22]) == list(range(40, 46))
+
+
+def test_games_on_validation_tasks_choose_weights_and_finishing(experiment, args, tmp_path, monkeypatch):
+    """That whose best β is better, not whose first or mean is."""
+    trained = []
+
+    def scores(trainer, experiment, **options):
+        settings = trainer.args
+        weights = settings.score_validation if settings.reweighting == "learned" else "uniform"
+        trained.append((weights, settings.target_effective_fraction, settings.finish_share))
+        # Scores by β.
+        best = {1.0: 1.0, 2.0: 5.0} if weights == "all" else {1.0: 1.0, 2.0: 4.0}
+        return best if settings.finish_share else {1.0: 3.0, 2.0: 3.0}
+
+    def choose(name, **options):
+        trained.clear()
+        options = Options(ComparisonArguments(**options), args, ModelConfig())
+        comparison, cell = OfflineRLComparison(tmp_path, lambda cell: options, lambda cell: experiment), Cell(name, 0)
+        trainer, choice, found, _ = comparison._best_choice(cell, args, lambda: None)
+        assert trainer.args.output_dir == str(comparison.run_folder(cell))
+        assert found == scores(trainer, experiment) and len(trained) == comparison.steps(cell) // 5 + 1
+        return choice, trained[:-1]
+
+    monkeypatch.setattr(comparison_module, "validation_scores", scores)
+    for name in ("return_filter", "vanilla_validation"):
+        choice, tried = choose(name, finish_shares=[0.0, 0.5])
+        assert choice == "finish-0.5" and [share for _, _, share in tried] == [0.0, 0.5]
+    assert len(choose("two_stage", finish_shares=[0.0, 0.5])[1]) == 1
+    choice, tried = choose("validated", guard_by_games=True)
+    kinds = [("uniform", 0.4), ("high_return", 0.7), ("high_return", 0.4), ("all", 0.4)]
+    assert choice == "all@0.4+finish@0.3" and tried == [(*kind, share) for share in (0.0, 0.3) for kind in kinds]
+    assert [share for _, _, share in choose("validated", guard_by_games=True, finish_shares=[0.5])[1]] == [0.5] * 4
+    with pytest.raises(ValueError, match="`finish_shares` must be numbers in .* got .1.0."):
+        ComparisonArguments(finish_shares=[1.0])
 
 
 def test_a_method_that_was_killed_while_it_played_is_not_trained_on(experiment, args, tmp_path):

@@ -48,6 +48,20 @@ class ComparisonArguments:
     methods: list[str] = field(
         default_factory=lambda: list(PAPER_METHODS), metadata={"help": "Methods to run, or 'all'."}
     )
+    finish_shares: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Train every method that mixes validation rows in once with each of these shares as `finish_share`, and "
+            "report the one that does best in the games on validation tasks; `finish_share` alone by default."
+        },
+    )
+    guard_by_games: bool = field(
+        default=False,
+        metadata={
+            "help": "Validated: train every candidate of its cross-validation to the end and report the one that does best "
+            "in the games on validation tasks, instead of trusting held-out rows."
+        },
+    )
     games: int = field(default=64, metadata={"help": "Live games behind every reported score."})
     validation_games: int = field(default=64, metadata={"help": "Live games on validation tasks behind every β."})
 
@@ -59,6 +73,8 @@ class ComparisonArguments:
             )
         if self.noise not in ("none", *NOISE_KINDS):
             raise ValueError(f"`noise` must be one of none, {', '.join(NOISE_KINDS)}, got {self.noise!r}")
+        if self.finish_shares is not None and not (self.finish_shares and all(0 <= s < 1 for s in self.finish_shares)):
+            raise ValueError(f"`finish_shares` must be numbers in [0, 1), got {self.finish_shares}")
         if isinstance(self.environment_kwargs, str):
             try:
                 self.environment_kwargs = json.loads(self.environment_kwargs)

@@ -18,7 +18,7 @@ from boost_trl.comparison.cells import Cell, Comparison, run_cells
 from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, settings_of
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.findings import COLUMNS, NOTES, findings, summarize
-from boost_trl.comparison.offline_rl.games import BETAS, one_game, play_method
+from boost_trl.comparison.offline_rl.games import BETAS, one_game, play_method, validation_scores
 from boost_trl.comparison.offline_rl.kept_policy import candidates, keep_best_policy
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.offline_rl.pictures import PICTURES, draw_weight_against_distance, draw_weights_by_kind
@@ -28,6 +28,7 @@ from boost_trl.comparison.results import Result
 from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
+from boost_trl.trainer.offline_rl.validated_reweighting import candidates_of
 
 
 DRAWN = "boost"
@@ -76,7 +77,8 @@ class OfflineRLComparison(Comparison):
 
     def steps(self, cell: Cell) -> int:
         """Training and sets of games."""
-        return 2 + len(BETAS) + (len(BETAS) - 1) * self.methods[cell.method].shows_best_beta
+        trained = len(self._choices(cell))
+        return trained * (1 + len(BETAS)) + 1 + (len(BETAS) - 1) * self.methods[cell.method].shows_best_beta
 
     def run(self, cell: Cell, advance: Callable[[], object] = lambda: None) -> Result:
         """Train and play; `seconds` covers training with its preparation, not the games."""
@@ -88,20 +90,18 @@ class OfflineRLComparison(Comparison):
             cache_dir=training_args.cache_dir or str(self.folder / "cache"),
             hub_model_id=f"{training_args.hub_model_id or self.folder.name}-{self.hub_name(cell)}",
         )
-        start = time.perf_counter()
-        trainer = train_method(method, experiment, args, folder)
-        seconds = time.perf_counter() - start
-        advance()
+        trainer, choice, scores, seconds = self._best_choice(cell, args, advance)
         played = play_method(
             trainer,
             experiment,
-            validation_games=arguments.validation_games,
+            scores,
             games=arguments.games,
             seed=args.seed,
             show_best_beta=method.shows_best_beta,
             advance=advance,
         )
         result = self._result(cell, trainer, seconds, played)
+        result.metrics["choice"] = choice if len(self._choices(cell)) > 1 else None
         if self.keeps(cell):
             result.metrics["game"] = one_game(trainer, experiment, result["beta"])
             result.metrics["environment_kwargs"] = getattr(experiment.make_env, "keywords", None)
@@ -123,6 +123,38 @@ class OfflineRLComparison(Comparison):
         del trainer
         clear_device_cache(garbage_collection=True)
         return result
+
+    def _choices(self, cell: Cell) -> dict[str, dict[str, Any]]:
+        """Options of the trainer, by name, among which games on validation tasks choose."""
+        arguments, training_args, _ = self.options(cell)
+        method = self.methods[cell.method]
+        if not method.can_finish:
+            return {"": {}}
+        shares = arguments.finish_shares or [training_args.finish_share]
+        if not (arguments.guard_by_games and method.learns_weights):
+            return {f"finish-{share}": {"finish_share": share} for share in shares}
+        candidates = [candidates_of(replace(training_args, finish_share=share)) for share in shares]
+        return {name: candidate.options for of_share in candidates for name, candidate in of_share.items()}
+
+    def _best_choice(
+        self, cell: Cell, args: BilevelOfflineRLConfig, advance: Callable[[], object]
+    ) -> tuple[BilevelOfflineRLTrainer, str, dict[float, float], float]:
+        """The trainer that is best at its best β in games on validation tasks, the first of equals; the choice's name; its
+        scores by β; seconds of training of all."""
+        method, experiment, folder = self.methods[cell.method], self.experiment(cell), self.run_folder(cell)
+        games, choices = self.options(cell).arguments.validation_games, self._choices(cell)
+        best, seconds = None, 0.0
+        for name, options in choices.items():
+            start = time.perf_counter()
+            place = folder if len(choices) == 1 else folder / name
+            trainer = train_method(method, experiment, replace(args, **options), place)
+            seconds += time.perf_counter() - start
+            advance()
+            scores = validation_scores(trainer, experiment, games=games, seed=args.seed, advance=advance)
+            if best is None or max(scores.values()) > max(best[2].values()):
+                best = trainer, name, scores
+        best[0].args.output_dir = str(folder)
+        return *best, seconds
 
     def _result(self, cell: Cell, trainer: BilevelOfflineRLTrainer, seconds: float, played: dict[str, Any]) -> Result:
         method, experiment = self.methods[cell.method], self.experiment(cell)

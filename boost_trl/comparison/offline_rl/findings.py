@@ -87,6 +87,9 @@ def findings(results: Sequence[Result]) -> list[str]:
             f"Uniform mix at the β that is best on the evaluation games themselves: {sum(best) / len(best):.2f}."
         )
     for result in results:
+        if result.metrics.get("choice"):
+            lines.append(f"{result.label}, world {result.seed}: games on validation tasks chose {result['choice']}.")
+    for result in results:
         if result["report"] is not None and "reason" in result["report"]:
             lines.append(f"Validated reweighting's cross-validation: {result['report']['reason']}.")
     if lines and sum(result.method == results[0].method for result in results) == 1:

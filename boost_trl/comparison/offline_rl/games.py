@@ -17,20 +17,38 @@ from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 BETAS = (1.0, 2.0, 3.0, 5.0)
 
 
-def play_method(
+def validation_scores(
     trainer: BilevelOfflineRLTrainer,
     experiment: OfflineRLExperiment,
     *,
     betas: Sequence[float] = BETAS,
-    validation_games: int = 128,
+    games: int = 128,
+    seed: int = 0,
+    advance: Callable[[], Any] = lambda: None,
+) -> dict[float, float]:
+    """The mean score of `games` games on validation tasks by β; the same tasks for all."""
+    scores = {}
+    for beta in betas:
+        tasks = choose_tasks(experiment.validation_tasks, games, 2 * seed + 1)
+        scores[beta] = summarize(play_games(trainer, experiment, beta, tasks, 2 * seed + 1))["score_mean"]
+        advance()
+    return scores
+
+
+def play_method(
+    trainer: BilevelOfflineRLTrainer,
+    experiment: OfflineRLExperiment,
+    scores: dict[float, float],
+    *,
     games: int = 256,
     seed: int = 0,
     show_best_beta: bool = False,
     advance: Callable[[], Any] = lambda: None,
 ) -> dict[str, Any]:
-    """β from games on validation tasks, then the reported games on evaluation tasks at that β.
+    """The reported games, on evaluation tasks, at the β that is best on validation tasks.
 
     Args:
+        scores (`dict[float, float]`): of `validation_scores`.
         show_best_beta (`bool`, *optional*): play the reported games at every β and give the best score too.
         advance (`Callable`, *optional*): called after every set of games.
 
@@ -39,20 +57,12 @@ def play_method(
         `best_beta_score`.
     """
 
-    def play(beta, tasks, num_games, seed):
-        games = play_games(trainer, experiment, beta, choose_tasks(tasks, num_games, seed), seed)
-        advance()
-        return summarize(games)
-
-    scores = {}
-    for beta in betas:
-        scores[beta] = play(beta, experiment.validation_tasks, validation_games, 2 * seed + 1)["score_mean"]
     # Ties go to the smaller β, which stays closer to the data.
-    beta = max(betas, key=lambda candidate: (scores[candidate], -candidate))
-    played = {
-        candidate: play(candidate, experiment.evaluation_tasks, games, 2 * seed)
-        for candidate in (betas if show_best_beta else (beta,))
-    }
+    beta = max(scores, key=lambda candidate: (scores[candidate], -candidate))
+    tasks, played = choose_tasks(experiment.evaluation_tasks, games, 2 * seed), {}
+    for candidate in scores if show_best_beta else (beta,):
+        played[candidate] = summarize(play_games(trainer, experiment, candidate, tasks, 2 * seed))
+        advance()
     return {
         **played[beta],
         "beta": beta,

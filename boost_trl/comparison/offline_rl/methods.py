@@ -21,7 +21,7 @@ class FinishingTrainer(BilevelOfflineRLTrainer):
     alone."""
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler | list[int] | None:
-        if self.args.finish_share == 0:
+        if not self.args.finish_share:
             return super()._get_train_sampler(train_dataset)
         finishing = round(self.args.max_steps * self.args.finish_share)
         return self._two_stages(np.arange(self.data.num_training), self.args.max_steps - finishing)
@@ -74,6 +74,11 @@ class OfflineRLMethod(Method):
     def learns_weights(self) -> bool:
         """Whether its rows' weights are learned, in training or before it."""
         return self.uses_validation and self.options.get("reweighting", "learned") == "learned"
+
+    @property
+    def can_finish(self) -> bool:
+        """Whether `finish_share` applies to it."""
+        return self.options.get("method") == "validated" or self.trainer_class is FinishingTrainer
 
     @property
     def uses_validation(self) -> bool:

@@ -200,11 +200,11 @@ class OfflineRLSettings:
             "help": "method='validated': share of every optimizer batch that is drawn from validation, in [0, 1)."
         },
     )
-    finish_share: float = field(
-        default=0.0,
+    finish_share: float | None = field(
+        default=None,
         metadata={
-            "help": "method='validated': this last share of the policy updates, in [0, 1), sees validation rows only; with "
-            "`guard` one candidate among others."
+            "help": "method='validated': this last share of the policy updates, in [0, 1), sees validation rows only. None: "
+            "`guard` chooses between 0 and 0.3 where rows are scored; 0 elsewhere."
         },
     )
     target_effective_fraction: float = field(
@@ -316,7 +316,7 @@ class OfflineRLSettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}")
         for name in ("validation_share", "finish_share"):
-            if not 0 <= getattr(self, name) < 1:
+            if not 0 <= (getattr(self, name) or 0) < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}")
         if not 0 < self.target_effective_fraction <= 1:
             raise ValueError(f"`target_effective_fraction` must lie in (0, 1], got {self.target_effective_fraction}")

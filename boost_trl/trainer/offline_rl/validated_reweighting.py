@@ -57,6 +57,18 @@ class Candidate:
         weights = "uniform" if self.score_validation is None else f"{self.score_validation}@{self.fraction:g}"
         return f"{weights}+finish@{self.finish_share:g}" if self.finish_share else weights
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Fields of the configuration that train it, beside `method="validated"`."""
+        if self.score_validation is None:
+            return {"reweighting": "uniform", "finish_share": self.finish_share}
+        return {
+            "score_validation": self.score_validation,
+            "target_effective_fraction": self.fraction,
+            "finish_share": self.finish_share,
+            "guard": False,
+        }
+
 
 CANDIDATES = (Candidate(), Candidate("high_return", 0.7), Candidate("high_return", 0.4), Candidate("all", 0.4))
 FINISH_SHARES = (0.0, 0.3)
@@ -77,11 +89,11 @@ def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
 
 def candidates_of(args: BilevelOfflineRLConfig) -> dict[str, Candidate]:
     """Candidates that cross-validation compares, by name: `CANDIDATES` and, if it is none of these, the configured
-    setting, each with every share of `FINISH_SHARES` and the configured one."""
+    setting, each with the configured finishing share or, if there is none, with every one of `FINISH_SHARES`."""
     configured = Candidate(args.score_validation, args.target_effective_fraction)
     found = [
         replace(candidate, finish_share=share)
-        for share in sorted({*FINISH_SHARES, args.finish_share})
+        for share in (FINISH_SHARES if args.finish_share is None else (args.finish_share,))
         for candidate in (*CANDIDATES, configured)
     ]
     return {candidate.name: candidate for candidate in found}
@@ -144,21 +156,22 @@ def high_return_half(returns: np.ndarray) -> np.ndarray:
 
 
 def choose_candidate(losses: dict[str, list[float]]) -> tuple[str, str]:
-    """The name of the candidate with the lowest mean loss, and why. Ties go to uniform, then to the first.
+    """The name of the candidate with the lowest mean loss, and why. Ties go to the first.
 
     Args:
-        losses (`dict[str, list[float]]`): per candidate, one cross-entropy per fold; `"uniform"` among them.
+        losses (`dict[str, list[float]]`): per candidate, one cross-entropy per fold; uniform weights first.
     """
     means = {name: float(np.mean(values)) for name, values in losses.items()}
-    uniform = means["uniform"]
-    best = min((name for name in means if name != "uniform"), key=means.__getitem__)
+    first, *others = means
+    uniform = means[first]
+    best = min(others, key=means.__getitem__)
     if means[best] < uniform:
         return (
             best,
             f"{best} has the lowest mean cross-entropy on the held-out folds, {means[best]:.4f}; uniform: {uniform:.4f}",
         )
     return (
-        "uniform",
+        first,
         f"no candidate beats uniform weights on the held-out folds: {uniform:.4f}; {best}: {means[best]:.4f}",
     )
 
@@ -174,7 +187,7 @@ def drawn_batches(
         args.validation_share,
         args.seed + _SEED_OFFSETS["training"],
         num_steps=num_updates,
-        finish_share=args.finish_share if validated is None else validated.report["finish_share"],
+        finish_share=args.finish_share or 0.0 if validated is None else validated.report["finish_share"],
     )
 
 
@@ -259,7 +272,7 @@ class _ValidatedReweighting:
         self.returns = fitter.store.row_returns()
         self.candidates = candidates_of(self.args)
         self.configured = Candidate(
-            self.args.score_validation, self.args.target_effective_fraction, self.args.finish_share
+            self.args.score_validation, self.args.target_effective_fraction, self.args.finish_share or 0.0
         )
         # θ with the fits that find its length, before and within the cross-validation; its own; ψ.
         kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}

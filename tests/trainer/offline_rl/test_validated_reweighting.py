@@ -329,6 +329,11 @@ def test_cross_validation_chooses_finishing_too(make_args, make_trainer):
     result = validated_weights(StubFitter(make_args(guard=True), help_of_good_rows=0, help_of_finishing=0.1), 10)
     assert result.report["winner"] == "uniform+finish@0.3" and result.report["finish_share"] == 0.3
     assert (result.weights == 0.1).all()
+    # A share that is given is that of all candidates.
+    report = validated_weights(StubFitter(make_args(guard=True, finish_share=0.5), 0, 0.1), 10).report
+    assert report["winner"] == "uniform+finish@0.5" and {each["finish_share"] for each in report["candidates"]} == {
+        0.5
+    }
     # Training does as the report says, whatever the configuration does.
     data = make_trainer().data
     draws = drawn_batches(make_args(finish_share=0.6), result, data, num_updates=10)
