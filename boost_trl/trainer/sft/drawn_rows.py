@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
+from torch import nn
 
 from boost_trl.models.model_fingerprint import model_fingerprint, trained_fingerprint
 from boost_trl.selection import WeightConfidence, validated_scores
@@ -147,7 +148,7 @@ class DrawnRowsTrainer(LearnedWeightsTrainer):
         args, collator = self.args, self.collator_with_ids()
         batch_size = args.per_device_train_batch_size
         if args.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
+            _checkpoint_activations(self.model, args.gradient_checkpointing_kwargs)
         validation.begin(batch_size)
 
         def forward(inputs):
@@ -209,3 +210,13 @@ class DrawnRowsTrainer(LearnedWeightsTrainer):
         if self.selection_report is not None and self.args.should_save:
             folder = Path(self.args.output_dir if output_dir is None else output_dir)
             (folder / REPORT_NAME).write_text(json.dumps(self.selection_report, indent=2) + "\n")
+
+
+def _checkpoint_activations(model: nn.Module, options: dict[str, Any] | None) -> None:
+    """As Trainer does it, in which these two options are of the model and the others of `torch.utils.checkpoint`."""
+    options = dict(options or {})
+    of_model = {name: options.pop(name) for name in ("every_n_layers", "offload") if name in options}
+    # transformers' new name, and the one that older versions know.
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+    enable = next(getattr(model, name) for name in names if hasattr(model, name))
+    enable(options or None, **of_model)

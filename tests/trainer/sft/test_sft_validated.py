@@ -130,8 +130,13 @@ def test_updates_that_diverge(finite_updates, tmp_path, monkeypatch):
     assert report["adaptation_steps"] == 5
 
 
+@pytest.mark.filterwarnings("error:.*checkpointing_enable:FutureWarning")
 def test_scoring_leaves_everything_as_it_was(tmp_path):
-    trainer = make_trainer(tmp_path)
+    trainer = make_trainer(
+        tmp_path,
+        gradient_checkpointing=True,
+        gradient_checkpointing_kwargs={"every_n_layers": 2, "use_reentrant": False},
+    )
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     generator = torch.get_rng_state()
     trainer.score_pool(trainer._validation, trainer._selector_step)
