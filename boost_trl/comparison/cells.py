@@ -159,7 +159,9 @@ def read_saved(path: Path, settings: Any) -> Result | None:
 
 def saved_results(comparison: Comparison, cells: Sequence[Cell]) -> list[Result]:
     """The results of `cells` so far; nothing is run."""
-    found = (read_saved(comparison.run_folder(cell) / RESULT_NAME, comparison.settings(cell)) for cell in cells)
+    paths = [(cell, comparison.run_folder(cell) / RESULT_NAME) for cell in cells]
+    # The settings of a method that needs another's result are not known before that is there.
+    found = (read_saved(path, comparison.settings(cell)) for cell, path in paths if path.is_file())
     return [result for result in found if result is not None]
 
 

@@ -1,11 +1,15 @@
 """`boost-trl compare`: which way of training pays on a pool and trusted rows of one's own."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from trl import ModelConfig, TrlParser
 
-from boost_trl.scripts.sft_self_refine import OTHER_OPTIONS
+from boost_trl.data.row_files import load_rows, type_of_file
+from boost_trl.scripts import offline_rl, sft_self_refine
 
 
 # Cells are resumed whole, and nothing that they print or upload is of interest.
@@ -22,7 +26,8 @@ TRAINING_DEFAULTS = {
 class CompareArguments:
     """Rows, methods and seeds of `boost-trl compare`. Rows are .jsonl, .json, .csv or .parquet files, or datasets of the Hub.
 
-    Training is described by [`BilevelSFTSelfRefineConfig`], the model by [`CompareModel`].
+    Training is described by [`BilevelSFTSelfRefineConfig`], for trajectories by [`BilevelOfflineRLConfig`], the model by
+    [`CompareModel`].
     """
 
     train_path: str = field(metadata={"help": "The pool: rows of mixed quality."})
@@ -32,8 +37,9 @@ class CompareArguments:
     methods: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Methods to compare, names of boost_trl.comparison.sft.methods, or 'all'; by default plain training, "
-            "two-stage, trusted rows only, equal weights and validated selection."
+            "help": "Methods to compare, names of boost_trl.comparison.sft.methods (for trajectories of "
+            "boost_trl.comparison.offline_rl.methods), or 'all'; by default plain training, two-stage, trusted rows only, equal "
+            "weights and validated ones."
         },
     )
     seeds: list[int] = field(
@@ -47,9 +53,26 @@ class CompareArguments:
         },
     )
 
+    # Not `env`: TRL's parser takes that entry of a YAML file for environment variables.
+    environment: str | None = field(
+        default=None,
+        metadata={
+            "help": "Trajectories only: judge by games of this environment, on the trusted rows' tasks (column `task`)."
+        },
+    )
+    environment_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Its options as JSON, such as \'{"world": "full"}\'.'}
+    )
+    num_games: int = field(default=64, metadata={"help": "Games behind each score, and behind each β that is tried."})
+
     def __post_init__(self):
+        from boost_trl.scripts.rollout import parse_environment_kwargs
+
         if not 0 < self.judging_share < 1:
             raise ValueError(f"`judging_share` must lie in (0, 1), got {self.judging_share}")
+        if self.num_games < 1:
+            raise ValueError(f"`num_games` must be at least 1, got {self.num_games}")
+        self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
 
 
 @dataclass
@@ -65,28 +88,76 @@ class CompareModel(ModelConfig):
     )
 
 
-def make_parser(prog: str | None = None) -> TrlParser:
-    """The command's parser."""
-    import torch
+def are_trajectories(path: str) -> bool:
+    """Whether the rows have rewards; not if there is no such file, or none that can be read."""
+    if not Path(path).exists() and type_of_file(path) is not None:
+        return False
+    if not path.endswith(".jsonl"):
+        return bool({"rewards", "reward"} & set(load_rows(path).column_names))
+    with open(path, "rb") as file:
+        try:
+            row = json.loads(next(filter(bytes.strip, file), b""))
+        except ValueError:
+            return False
+    return isinstance(row, dict) and bool({"rewards", "reward"} & row.keys())
 
+
+class CompareParser(TrlParser):
+    """The command's parser; its training options are those of the trainer that the rows of `train_path` are for."""
+
+    def __init__(self, prog: str | None = None):
+        super().__init__((CompareArguments, _config("sft"), CompareModel), prog=prog, allow_abbrev=False)
+        _set_defaults(self)
+
+    def parse_args_and_config(self, args=None, *rest, **options):
+        if {"-h", "--help"} & set(args) or not are_trajectories(_train_path(args, self.prog)):
+            return super().parse_args_and_config(args, *rest, **options)
+        parser = TrlParser((CompareArguments, _config("offline_rl"), CompareModel), prog=self.prog, allow_abbrev=False)
+        _set_defaults(parser)
+        parser.set_defaults(lora_dropout=0.0)
+        return parser.parse_args_and_config(args, *rest, **options)
+
+
+def _train_path(arguments: list[str], prog: str) -> str:
+    parser = TrlParser((CompareArguments,), prog=prog, add_help=False, allow_abbrev=False)
+    return parser.parse_args_and_config(list(arguments), return_remaining_strings=True)[0].train_path
+
+
+def _config(kind: str) -> type:
+    from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
     from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 
-    parser = TrlParser((CompareArguments, BilevelSFTSelfRefineConfig, CompareModel), prog=prog, allow_abbrev=False)
+    return {"sft": BilevelSFTSelfRefineConfig, "offline_rl": BilevelOfflineRLConfig}[kind]
+
+
+def _set_defaults(parser: TrlParser) -> None:
+    import torch
+
     has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     parser.set_defaults(**TRAINING_DEFAULTS, bf16=has_bf16)
-    return parser
+
+
+def make_parser(prog: str | None = None) -> CompareParser:
+    """The command's parser."""
+    return CompareParser(prog)
 
 
 def check_early(arguments: list[str], prog: str) -> None:
     """Refuse at once what `make_parser` and `prepare` would refuse only after seconds of imports."""
     from boost_trl.scripts.early_checks import check_names, parse_own_options
+    from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
     from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
-    types = (CompareArguments, CompareModel, SFTSelfRefineSettings)
-    compare_args, model_args, _ = parse_own_options(types, OTHER_OPTIONS, arguments, prog)
+    settings, others = SFTSelfRefineSettings, sft_self_refine.OTHER_OPTIONS
+    if are_trajectories(_train_path(arguments, prog)):
+        settings, others = OfflineRLSettings, offline_rl.OTHER_OPTIONS
+    types = (CompareArguments, CompareModel, settings)
+    compare_args, model_args, _ = parse_own_options(types, others, arguments, prog)
     check_names(
         (model_args.model_name_or_path,),
         (compare_args.train_path, compare_args.validation_path),
+        compare_args.environment,
+        compare_args.environment_kwargs,
     )
 
 
@@ -107,4 +178,7 @@ def prepare(compare_args: CompareArguments, training_args, model_args: CompareMo
         compare_args.methods,
         compare_args.seeds,
         compare_args.judging_share,
+        compare_args.environment,
+        compare_args.environment_kwargs,
+        compare_args.num_games,
     ).run

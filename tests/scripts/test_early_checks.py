@@ -30,7 +30,7 @@ OWN_TYPES = {
     ),
     compare: (compare.CompareArguments, compare.CompareModel, SFTSelfRefineSettings),
 }
-COMPARE = "--train_path rows.jsonl --validation_path rows.jsonl --model model"
+COMPARE = "--train_path answers.jsonl --validation_path answers.jsonl --model model"
 WRITE = f"{PLAY} --dataset rows.jsonl --output_path new.jsonl"
 
 
@@ -39,6 +39,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("newcomer")
     (folder / "model").mkdir()
     (folder / "rows.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b", "reward": 1.0}) + "\n")
+    (folder / "answers.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
     (folder / "short.yaml").write_text("max_steps: 10\nlearning_rate: 1.0e-3\nlogging_steps: 1\n")
     (folder / "typo.yaml").write_text("learning_rate: 1.0e-3\nloging_steps: 1\n")
     (folder / "evaluate.yaml").write_text("eval_strategy: epoch\nlearning_rate: 1.0e-3\n")
@@ -84,6 +85,8 @@ def folder(tmp_path_factory):
         (f"sft-self-refine {SFT} --model_name_or_path no/thing", "no model 'no/thing'"),
         ("sft-self-refine --model_name_or_path model", "must be provided"),
         (f"compare {COMPARE} --train_path nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
+        (f"compare {COMPARE} --algorithm ilql", "there is no option `--algorithm`"),
+        (f"compare {COMPARE} --train_path rows.jsonl --rho_init 1", "there is no option `--rho_init`"),
         (f"compare {COMPARE} --judging_shar 1", "did you mean `--judging_share`?"),
         (f"rollout {PLAY} --beta -1", "`beta` must be a finite number and not negative, got -1.0"),
         (f"rollout {PLAY} --num_gmaes 1", "--num_gmaes"),
@@ -107,7 +110,7 @@ def test_a_mistake_is_said_before_heavy_imports(folder, arguments, complaint):
     assert complaint in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("script", list(OWN_TYPES), ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", [offline_rl, sft_self_refine], ids=lambda script: script.__name__)
 def test_the_names_that_are_read_from_sources_are_those_of_the_classes(script):
     from boost_trl import BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig
 

@@ -26,22 +26,22 @@ class OfflineRLExperiment:
     Args:
         make_model (`Callable[[], PreTrainedModel]`): a fresh copy of what every method starts from.
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
-        make_env (`Callable`): makes a game.
+        make_env (`Callable`, *optional*): makes a game, where games are played.
         offline (`Dataset`): training rows; `is_noise` marks planted noise where it is known.
-        synthetic (`Dataset`): one row per offline row.
+        synthetic (`Dataset`, *optional*): one row per offline row, or as many as there are.
         validation (`Dataset`): the small trusted set.
-        evaluation (`Dataset`): held-out rows, for the loss.
+        evaluation (`Dataset`, *optional*): held-out rows, for the loss.
         validation_tasks, evaluation_tasks (`list[Task]`): what is played to choose β, and to report.
         make_peft_config (`Callable`, *optional*): a fresh adapter's settings, if one is to be trained.
     """
 
     make_model: Callable[[], PreTrainedModel]
     tokenizer: PreTrainedTokenizerBase
-    make_env: Callable[[], Environment]
+    make_env: Callable[[], Environment] | None
     offline: Dataset
-    synthetic: Dataset
+    synthetic: Dataset | None
     validation: Dataset
-    evaluation: Dataset
+    evaluation: Dataset | None
     validation_tasks: Sequence[Task]
     evaluation_tasks: Sequence[Task]
     make_peft_config: Callable[[], Any] = lambda: None
@@ -49,14 +49,16 @@ class OfflineRLExperiment:
 
     def __post_init__(self):
         self.offline = _common_columns(self.offline, "offline")
-        self.synthetic = _common_columns(self.synthetic, "synthetic")
+        if self.synthetic is not None:
+            self.synthetic = _common_columns(self.synthetic, "synthetic")
         self.validation = _common_columns(self.validation, "offline")
-        self.evaluation = _common_columns(self.evaluation, "offline")
+        if self.evaluation is not None:
+            self.evaluation = _common_columns(self.evaluation, "offline")
 
     @property
     def pool(self) -> Dataset:
         """Offline and synthetic rows."""
-        return concatenate_datasets([self.offline, self.synthetic])
+        return concatenate_datasets([self.offline, *([] if self.synthetic is None else [self.synthetic])])
 
     @property
     def num_shared_tasks(self) -> int:

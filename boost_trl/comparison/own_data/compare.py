@@ -23,8 +23,8 @@ from boost_trl.comparison.results import Result
 from boost_trl.files import write_whole
 
 
-MODEL_FOLDER, VERDICT_NAME = "model", "verdict.json"
-DEFAULT_SEEDS, DEFAULT_SHARE = (0, 1, 2), 1 / 3
+DEFAULT_FOLDER, MODEL_FOLDER, VERDICT_NAME = "outputs/compare", "model", "verdict.json"
+DEFAULT_SEEDS, DEFAULT_SHARE, DEFAULT_GAMES = (0, 1, 2), 1 / 3, 64
 _QUOTED = 3
 
 
@@ -62,6 +62,9 @@ def compare(
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] = DEFAULT_SEEDS,
     judging_share: float = DEFAULT_SHARE,
+    environment: str | None = None,
+    environment_kwargs: dict[str, Any] | None = None,
+    num_games: int = DEFAULT_GAMES,
 ) -> OwnDataResult:
     """Train several methods on a pool with equal numbers of updates, judge them on trusted rows that none has seen, and say
     which to use; a comparison that was killed goes on.
@@ -77,21 +80,28 @@ def compare(
     ```
 
     Args:
-        train (`str` or [`~datasets.Dataset`]): the pool: a file or dataset of rows for SFT.
+        train (`str` or [`~datasets.Dataset`]): the pool: a file or dataset of rows for SFT, or of trajectories (rows with
+            rewards), which are compared by offline RL.
         validation (`str` or [`~datasets.Dataset`]): trusted rows of the same format. Each seed cuts them anew into a part that
             methods may use and one that judges them.
         model (`str` or [`~trl.ModelConfig`]): what every method starts from; a `ModelConfig` can ask for LoRA and quantisation.
-        args ([`BilevelSFTSelfRefineConfig`], *optional*): what all methods share. `output_dir` gets the results, by default
-            `outputs/compare`.
-        methods (`list[str]`, *optional*): names of `boost_trl.comparison.sft.methods`, or `"all"`.
+        args ([`BilevelSFTSelfRefineConfig`] or [`BilevelOfflineRLConfig`], *optional*): what all methods share. `output_dir` gets the
+            results, by default `outputs/compare`.
+        methods (`list[str]`, *optional*): names of `boost_trl.comparison.sft.methods`, for trajectories of
+            `boost_trl.comparison.offline_rl.methods`, or `"all"`.
         seeds (`list[int]`, *optional*, defaults to `(0, 1, 2)`): of splits and training; one run of every method for each.
         judging_share (`float`, *optional*, defaults to a third): of the trusted rows, raised to 20 rows where that leaves half.
+        environment (`str`, *optional*): trajectories only: judge by live games of this environment, on the trusted rows' tasks.
+        environment_kwargs (`dict`, *optional*): its options.
+        num_games (`int`, *optional*, defaults to `64`): games behind each score, and behind each β that is tried.
 
     Raises:
         OSError: if there is no such file, dataset or model.
         ValueError: for an unknown method, too few trusted rows, or rows that cannot be read or differ in format.
     """
-    return OwnDataComparison(train, validation, model, args, methods, seeds, judging_share).run()
+    return OwnDataComparison(
+        train, validation, model, args, methods, seeds, judging_share, environment, environment_kwargs, num_games
+    ).run()
 
 
 class OwnDataComparison:
@@ -106,6 +116,9 @@ class OwnDataComparison:
         methods: Sequence[str] | None = None,
         seeds: Sequence[int] = DEFAULT_SEEDS,
         judging_share: float = DEFAULT_SHARE,
+        environment: str | None = None,
+        environment_kwargs: dict[str, Any] | None = None,
+        num_games: int = DEFAULT_GAMES,
     ):
         names = tuple(
             rows if isinstance(rows, str) else name for rows, name in ((train, "train"), (validation, "validation"))
@@ -114,7 +127,13 @@ class OwnDataComparison:
         check_same_kind(pool, trusted, *names)
         check_split(len(trusted), judging_share, names[1])
         model_args = ModelConfig(model_name_or_path=model) if isinstance(model, str) else model
-        self.data = _own_data(pool, trusted, names, args, model_args, judging_share)
+        given = (pool, trusted, names, args, model_args, judging_share)
+        if is_trajectories(pool.column_names):
+            self.data = _trajectories(*given, environment, environment_kwargs, num_games)
+        elif environment is not None:
+            raise ValueError(f"`environment` judges trajectories, and {names[0]} has no rewards; leave it out")
+        else:
+            self.data = _sft(*given)
         if not seeds or len(set(seeds)) < len(seeds):
             raise ValueError(f"`seeds` must be different numbers, at least one, got {list(seeds)}")
         self.seeds = list(seeds)
@@ -130,6 +149,7 @@ class OwnDataComparison:
         results = run_cells(data.comparison, cells)
         judgement = data.judgement(results)
         decision = decide(judgement)
+        data.prepare_kept([result for result in results if result.method == decision.method])
         kept = Cell(decision.method, self.seeds[0], ALL_TRUSTED)
         needed = data.comparison.methods[decision.method].needs
         run_cells(data.comparison, [*([] if needed is None else [replace(kept, method=needed)]), kept])
@@ -197,14 +217,31 @@ class OwnDataComparison:
         write_whole(self.folder / VERDICT_NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _own_data(pool: Dataset, trusted: Dataset, names, args, model_args: ModelConfig, judging_share: float) -> OwnData:
-    if is_trajectories(pool.column_names):
-        raise ValueError(f"{names[0]} has rewards: trajectories cannot be compared yet; give rows of SFT")
+def _sft(pool: Dataset, trusted: Dataset, names, args, model_args: ModelConfig, judging_share: float) -> OwnData:
     from boost_trl.comparison.own_data.sft import SFTOwnData
     from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 
-    args = BilevelSFTSelfRefineConfig("outputs/compare") if args is None else args
+    args = BilevelSFTSelfRefineConfig(DEFAULT_FOLDER) if args is None else args
     return SFTOwnData(pool, trusted, names, args, model_args, judging_share)
+
+
+def _trajectories(
+    pool: Dataset,
+    trusted: Dataset,
+    names,
+    args,
+    model_args: ModelConfig,
+    judging_share: float,
+    environment: str | None,
+    environment_kwargs: dict[str, Any] | None,
+    num_games: int,
+) -> OwnData:
+    from boost_trl.comparison.own_data.trajectories import Games, TrajectoryOwnData
+    from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+
+    args = BilevelOfflineRLConfig(DEFAULT_FOLDER) if args is None else args
+    games = None if environment is None else Games(environment, environment_kwargs or {}, num_games)
+    return TrajectoryOwnData(pool, trusted, names, args, model_args, judging_share, games)
 
 
 def _load(rows: str | Dataset) -> Dataset:

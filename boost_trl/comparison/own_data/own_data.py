@@ -74,6 +74,10 @@ class OwnData(ABC):
         """The losses or scores by which the results' methods are judged."""
 
     @abstractmethod
+    def prepare_kept(self, results: Sequence[Result]) -> None:
+        """Take from the results of the chosen method what its last run needs to know."""
+
+    @abstractmethod
     def judged_on(self, results: Sequence[Result]) -> str:
         """The rows or games that judged, in words."""
 

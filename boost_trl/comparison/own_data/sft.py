@@ -134,6 +134,9 @@ class SFTOwnData(OwnData):
             unit=" nats per token",
         )
 
+    def prepare_kept(self, results: Sequence[Result]) -> None:
+        """Nothing: a model of SFT has no β."""
+
     def judged_on(self, results: Sequence[Result]) -> str:
         seeds = len({result.seed for result in results})
         splits = f", in each of {seeds} splits" if seeds > 1 else ""

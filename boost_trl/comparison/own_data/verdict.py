@@ -23,6 +23,7 @@ class Judgement:
         measure (`str`): what the values are, such as `"loss"`.
         unit (`str`, *optional*): of the values.
         lower_is_better (`bool`, *optional*, defaults to `True`): or higher.
+        errors (`dict[str, np.ndarray]`, *optional*): standard errors, (S, R), of values that are means themselves, as of games.
     """
 
     values: Mapping[str, np.ndarray]
@@ -30,16 +31,25 @@ class Judgement:
     measure: str
     unit: str = ""
     lower_is_better: bool = True
+    errors: Mapping[str, np.ndarray] | None = None
     style: str = field(default=".3f", repr=False)
 
     def level(self, method: str) -> tuple[float, float]:
         """Mean ± standard error."""
-        return mean_over_rows_and_seeds(self.values[method])
+        return self._with_own_errors(self.values[method], method)
 
     def gain(self, method: str, other: str) -> tuple[float, float]:
         """By how much `method` is better than `other`, mean ± standard error of the paired differences."""
-        mean, error = mean_over_rows_and_seeds(self.values[other] - self.values[method])
+        mean, error = self._with_own_errors(self.values[other] - self.values[method], method, other)
         return (mean if self.lower_is_better else -mean), error
+
+    def _with_own_errors(self, values: np.ndarray, *methods: str) -> tuple[float, float]:
+        """Mean ± standard error; the variances of values that are means themselves are added."""
+        mean, error = mean_over_rows_and_seeds(values)
+        if self.errors is None:
+            return mean, error
+        own = np.sqrt(sum((self.errors[name] ** 2).sum() for name in methods)) / values.size
+        return mean, float(np.hypot(error, own))
 
     def best(self, methods: Iterable[str]) -> str | None:
         """The one of best mean, the first at a tie; `None` of none."""

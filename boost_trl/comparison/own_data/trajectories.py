@@ -1,0 +1,226 @@
+"""A comparison of methods of offline RL on trajectories of one's own."""
+
+import hashlib
+import json
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from trl import ModelConfig, get_peft_config
+
+from boost_trl.comparison.cells import Cell
+from boost_trl.comparison.models import load_model, load_tokenizer
+from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, settings_of
+from boost_trl.comparison.offline_rl.build import distinct_tasks
+from boost_trl.comparison.offline_rl.comparison import Options
+from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
+from boost_trl.comparison.offline_rl.training import train_method
+from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData
+from boost_trl.comparison.own_data.trajectory_cells import WEIGHTS_NAME, TrajectoryComparison
+from boost_trl.comparison.own_data.trusted_split import split_trusted
+from boost_trl.comparison.own_data.verdict import Judgement
+from boost_trl.comparison.results import Result
+from boost_trl.data.chat_templates import with_action_marks
+from boost_trl.data.trajectories import to_trajectory, validate_trajectories
+from boost_trl.environments.base import make_env
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.offline_rl.scoring_budget import JUDGED_BETAS
+
+
+_TIMED_UPDATES = 4
+
+
+@dataclass(frozen=True)
+class Games:
+    """Games that judge.
+
+    Args:
+        environment (`str`): its name.
+        environment_kwargs (`dict`, *optional*): its options.
+        num_games (`int`, *optional*, defaults to `64`): games behind every score, and behind every β that is tried.
+    """
+
+    environment: str
+    environment_kwargs: dict[str, Any] = field(default_factory=dict)
+    num_games: int = 64
+
+
+class TrajectoryOwnData(OwnData):
+    """As [`OwnData`].
+
+    Args:
+        pool (`Dataset`), trusted (`Dataset`): trajectories.
+        names (`tuple[str, str]`): what messages call them.
+        args ([`BilevelOfflineRLConfig`]): what all methods share; `output_dir` gets the results.
+        model_args ([`~trl.ModelConfig`]): what they start from.
+        judging_share (`float`): of the trusted rows.
+        games (`Games`, *optional*): judge by games on the tasks (column `task`) of the trusted rows; otherwise by how likely a
+            policy makes the actions of the trusted rows of high return.
+
+    Raises:
+        ValueError: naming dataset, row and column of what cannot be read, or an option that cannot be used here.
+    """
+
+    default_methods = ("vanilla_validation", "two_stage", "trusted_only", "uniform_mix", "validated")
+    plain = "vanilla_validation"
+
+    def __init__(
+        self,
+        pool: Dataset,
+        trusted: Dataset,
+        names: tuple[str, str],
+        args: BilevelOfflineRLConfig,
+        model_args: ModelConfig,
+        judging_share: float,
+        games: Games | None = None,
+    ):
+        for rows, name in ((pool, names[0]), (trusted, names[1])):
+            validate_trajectories(rows, name)
+            if used := {"tools", "chat_template_kwargs"}.intersection(rows.column_names):
+                raise ValueError(
+                    f"{name} has a column `{min(used)}`, which comparisons of trajectories leave out; remove it"
+                )
+        if (args.method, args.reweighting) != ("boost", "learned"):
+            raise ValueError("`method` and `reweighting` are what is compared; leave them out and name `methods`")
+        self.pool, self.trusted, self.judging_share, self.games = pool, trusted, judging_share, games
+        self._check_tasks(names[1])
+        self.returns = np.array([sum(to_trajectory(row, i, names[1])["rewards"]) for i, row in enumerate(trusted)])
+        self.model_args, self.tokenizer = model_args, with_action_marks(load_tokenizer(model_args))
+        self.num_updates = _num_updates(args, len(pool))
+        cache_dir = args.cache_dir or str(Path(args.output_dir) / "cache")
+        self.args = replace(args, max_steps=self.num_updates, cache_dir=cache_dir)
+        is_synthetic = np.array([row.get("source") == "synthetic" for row in pool])
+        # The experiment has synthetic rows last.
+        self.order = np.argsort(is_synthetic, kind="stable")
+        self.num_synthetic = int(is_synthetic.sum())
+        played = ComparisonArguments()
+        if games is not None:
+            played = ComparisonArguments(games=games.num_games, validation_games=games.num_games)
+        options = Options(played, self.args, model_args)
+        self.options = settings_of(*options)
+        rows = hashlib.sha256(repr([pool.to_list(), trusted.to_list()]).encode()).hexdigest()
+        self.comparison = TrajectoryComparison(
+            args.output_dir,
+            options,
+            self._experiment,
+            made_with=json.loads(json.dumps([rows, judging_share, repr(games)])),
+        )
+
+    def _check_tasks(self, name: str) -> None:
+        if self.games is None:
+            return
+        missing = [i for i, row in enumerate(self.trusted) if row.get("task") is None]
+        if missing:
+            raise ValueError(
+                f"{name}, row {missing[0]}, column `task`: is missing; games are played on the trusted rows' tasks"
+            )
+
+    def _experiment(self, cell: Cell) -> OfflineRLExperiment:
+        validation, evaluation = self.trusted, None
+        if cell.setting != ALL_TRUSTED:
+            used, judging = split_trusted(len(self.trusted), self.judging_share, cell.seed)
+            validation, evaluation = self.trusted.select(used), self.trusted.select(judging)
+        offline, synthetic = np.split(self.order, [len(self.order) - self.num_synthetic])
+        has_games = self.games is not None and evaluation is not None
+        return OfflineRLExperiment(
+            make_model=partial(load_model, self.model_args, self.args),
+            tokenizer=self.tokenizer,
+            make_env=partial(make_env, self.games.environment, **self.games.environment_kwargs) if has_games else None,
+            offline=self.pool.select(offline),
+            synthetic=self.pool.select(synthetic) if len(synthetic) else None,
+            validation=validation,
+            evaluation=evaluation,
+            validation_tasks=distinct_tasks(validation) if has_games else (),
+            evaluation_tasks=distinct_tasks(evaluation) if has_games else (),
+            make_peft_config=partial(get_peft_config, self.model_args),
+        )
+
+    def seconds_of_a_run(self) -> float:
+        start, experiment = time.perf_counter(), self.comparison.experiment(Cell(self.plain, 0))
+        with tempfile.TemporaryDirectory() as folder:
+            args = replace(self.args, max_steps=_TIMED_UPDATES, auxiliary_steps=1, primary_steps=1)
+            trainer = train_method(self.comparison.methods[self.plain], experiment, args, Path(folder))
+        training = trainer.state.log_history[-1]["train_runtime"]
+        return time.perf_counter() - start - training + training / _TIMED_UPDATES * self.num_updates
+
+    def why_impossible(self, method: str) -> str | None:
+        is_known = "is_noise" in self.pool.column_names
+        if self.comparison.methods[method].needs_planted_noise and not is_known:
+            return "needs to know which rows are bad, a boolean column `is_noise`"
+        return None
+
+    def weighted(self, method: str) -> bool:
+        return self.comparison.methods[method].learns_weights
+
+    def judgement(self, results: Sequence[Result]) -> Judgement:
+        methods = list(dict.fromkeys(result.method for result in results))
+        seeds = list(dict.fromkeys(result.seed for result in results))
+        weighted = [method for method in methods if self.weighted(method)]
+        if self.games is not None:
+            values, errors = (
+                {
+                    method: np.array([[result[name]] for result in results if result.method == method])
+                    for method in methods
+                }
+                for name in ("score_mean", "score_se")
+            )
+            return Judgement(values, weighted, measure="score", lower_is_better=False, errors=errors)
+        values = {method: np.full((len(seeds), len(self.trusted)), np.nan) for method in methods}
+        for result in results:
+            rows, losses, _ = self._judged(result)
+            values[result.method][seeds.index(result.seed), rows] = losses
+        return Judgement(values, weighted, measure="policy loss", unit=" nats per token")
+
+    def _judged(self, result: Result) -> tuple[np.ndarray, np.ndarray, float]:
+        """Numbers of the trusted rows that judge, those of at least the median return, their losses at the best β, and it."""
+        judging = split_trusted(len(self.trusted), self.judging_share, result.seed)[1]
+        is_high = self.returns[judging] >= np.median(self.returns[judging])
+        losses = np.array(result["policy_losses"])[:, is_high]
+        best = int(np.nanmean(losses, axis=1).argmin())
+        return judging[is_high], losses[best], JUDGED_BETAS[best]
+
+    def prepare_kept(self, results: Sequence[Result]) -> None:
+        betas = [self._judged(result)[2] if self.games is None else result["beta"] for result in results]
+        self.comparison.kept_beta = median_low(betas)
+
+    def judged_on(self, results: Sequence[Result]) -> str:
+        seeds = len({result.seed for result in results})
+        splits = f", in each of {seeds} splits" if seeds > 1 else ""
+        if self.games is not None:
+            return f"{self.games.num_games} games of tasks of trusted rows that no method saw{splits}"
+        rows = len(self._judged(results[0])[0])
+        return f"{rows} trusted trajectories of high return that no method saw{splits}"
+
+    def scores(self, cell: Cell) -> np.ndarray:
+        table = pd.read_parquet(self.comparison.run_folder(cell) / WEIGHTS_NAME)
+        weights = np.ones(len(self.pool))
+        weights[self.order[table["index"]]] = table["weight"]
+        is_read = np.zeros(len(self.pool), bool)
+        is_read[self.order[table["index"]]] = table["score"].notna()
+        return np.log(np.where(is_read, np.maximum(weights, np.finfo(float).tiny), 1.0))
+
+    def confidence(self, results: Sequence[Result]) -> str | None:
+        reports = [result["report"] for result in results if result["report"] is not None]
+        if not reports:
+            return None
+        used = sum(report["effective_sample_size"] < 0.999 * report["num_rows"] for report in reports)
+        return (
+            f"How sure the weights of the pool are: cross-validation between two halves of the trusted rows chose weights in "
+            f"{used} of {len(reports)} splits, equal ones in the others."
+        )
+
+
+def _num_updates(args: BilevelOfflineRLConfig, num_rows: int) -> int:
+    if args.max_steps > 0:
+        return args.max_steps
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.n_gpu) * args.world_size
+    return math.ceil(num_rows / batch * args.num_train_epochs)
