@@ -65,6 +65,7 @@ from boost_trl.trainer.sft.results import (
     numbered,
     trusted_rows,
     warn_of_chance,
+    warn_of_trained_rows,
 )
 from boost_trl.trainer.sft.schedule import Schedule, make_schedule
 from boost_trl.trainer.sft.selector_step import SelectorStep
@@ -225,6 +226,8 @@ class BilevelSFTSelfRefineTrainer(DrawnRowsTrainer):
             forward=forward,
             vocab_size=vocab_size,
         )
+        if self._trusted is not None:
+            warn_of_trained_rows(self._trusted, self.train_dataset, self._validation.dataset)
         self.num_validation_rows = len(self._validation.dataset)
         if self.selector.is_fixed:
             check_trusted_rows(self.num_validation_rows)

@@ -104,6 +104,23 @@ def check_tokens_are_known(dataset: Dataset, vocab_size: int, name_of: Callable[
                 )
 
 
+def rows_also_in(dataset: Dataset, others: Dataset) -> int:
+    """Number of rows of `dataset` whose tokens are those of a row of `others`; packed rows have none in common."""
+    if not {"input_ids"} <= {*dataset.column_names} & {*others.column_names}:
+        return 0
+    tokens = list(_tokens(dataset))
+    found = set(tokens).intersection(_tokens(others))
+    return sum(row in found for row in tokens)
+
+
+def _tokens(dataset: Dataset) -> Iterator[bytes]:
+    """The tokens of each row, as bytes."""
+    for table in dataset.with_format("arrow", columns=["input_ids"]).iter(batch_size=1000):
+        values, lengths = _flat(table["input_ids"])
+        values, ends = values.astype(np.int64), np.cumsum(lengths)
+        yield from (values[end - length : end].tobytes() for length, end in zip(lengths, ends))
+
+
 def rows_without_prediction(dataset: Dataset) -> np.ndarray:
     """Places of the rows without a label that a model predicts: the first token of a row is never predicted."""
     return _rows_without(dataset, lambda is_label, is_first: is_label & ~is_first)

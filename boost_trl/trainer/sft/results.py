@@ -11,7 +11,7 @@ from boost_trl.selection import Selector, WeightConfidence, weights_auc
 from boost_trl.tables import markdown_table
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
-from boost_trl.trainer.sft.prepared_rows import rows_without_prediction
+from boost_trl.trainer.sft.prepared_rows import rows_also_in, rows_without_prediction
 
 
 logger = get_logger(__name__)
@@ -237,6 +237,21 @@ def trusted_rows(
             "can be trusted. Give trusted rows as `eval_dataset`, or set `confidence_share=0`, to train on all of them."
         )
     return validation_dataset, trusted
+
+
+def warn_of_trained_rows(trusted: Dataset, train_dataset: Dataset, validation_dataset: Dataset) -> None:
+    """Say in the log how many of the rows that measure the weights are trained on as well, which makes them look better.
+
+    Args:
+        trusted, train_dataset, validation_dataset (`Dataset`): prepared.
+    """
+    for name, dataset in (("train_dataset", train_dataset), ("validation_dataset", validation_dataset)):
+        count = rows_also_in(trusted, dataset)
+        if count:
+            logger.warning(
+                f"{count} of the {len(trusted)} rows that measure how far the weights can be trusted are trained on too: they "
+                f"stand in `{name}` as well, and make the weights look better than they are; take them out of it."
+            )
 
 
 def warn_of_chance(confidence: WeightConfidence | None) -> None:

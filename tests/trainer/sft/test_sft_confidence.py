@@ -62,6 +62,24 @@ def test_rows_kept_aside_are_not_trained_on_and_said(tmp_path, caplog):
     assert trainer.weight_confidence.num_trusted == 6
 
 
+def test_measuring_by_rows_that_are_trained_on_is_said(tmp_path, caplog):
+    texts = [f"w{i} w{i + 1} w{i + 2}" for i in range(30)]
+    pool, validation = (Dataset.from_dict({"text": part}) for part in (texts[:12], texts[12:20]))
+    held_out = Dataset.from_dict(
+        {"text": [*texts[9:14], *texts[25:], texts[9]]}
+    )  # four of the pool, two of validation
+    make_trainer(tmp_path, validation, pool, eval_dataset=held_out)
+    said = [
+        record.message.split(" rows that measure")[0].removeprefix("[RANK 0] ")
+        for record in caplog.records
+        if "measure" in record.message
+    ]
+    assert said == ["4 of the 11", "2 of the 11"]
+    caplog.clear()
+    make_trainer(tmp_path, validation, pool, eval_dataset=held_out.select(range(5, 10)))
+    assert "trained on too" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "settings",
     [
