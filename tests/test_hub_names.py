@@ -112,3 +112,12 @@ def test_a_name_without_value_heads_is_refused_at_once():
     assert "no model 'nope': there is no such folder here" in unknown
     assert "is a plain language model, which has no" in plain
     assert int(seconds) < 8 and int(more_seconds) < 8
+
+
+def test_what_the_hubs_client_raises_without_a_connection_is_known():
+    code = (
+        "from huggingface_hub import HfApi\nfrom boost_trl.hub_names import is_connection_error\n"
+        "try: HfApi().create_repo('some/thing')\nexcept Exception as error: print(is_connection_error(error))\n"
+        "try: 1 / 0\nexcept Exception as error: print(is_connection_error(error))"
+    )
+    assert asked(code)[:2] == ["True", "False"]

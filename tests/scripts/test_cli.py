@@ -128,7 +128,8 @@ def test_a_hub_that_cannot_be_reached_is_one_line(files, monkeypatch, capsys):
         try:
             raise socket.gaierror(-2, "Name or service not known")
         except OSError as error:
-            raise ConnectError(str(error)) from error
+            reason = str(error)
+            raise ConnectError(reason) from None
 
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", unreachable)
     arguments = ["--config", str(files / "config.yaml"), "--push_to_hub", "true"]
