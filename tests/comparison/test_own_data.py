@@ -207,6 +207,10 @@ def test_the_command_compares_the_default_methods(files, monkeypatch, capsys):
         (["--validation_path", "episodes.jsonl"], "episodes.jsonl has rewards and"),
         (["--judging_share", "1"], "`judging_share` must lie in (0, 1), got 1.0"),
         (["--seeds", "1", "1"], "`seeds` must be different numbers"),
+        (
+            ["--load_best_model_at_end", "true", "--eval_strategy", "steps", "--save_strategy", "steps"],
+            "by the rows that judge",
+        ),
         (["--selector", "bmo"], "`selector` cannot be set here"),
     ],
 )

@@ -14,7 +14,7 @@ from trl import ModelConfig
 
 from boost_trl.comparison.cells import RESULT_NAME, Cell, run_cells, saved_results
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData
-from boost_trl.comparison.own_data.report import make_report
+from boost_trl.comparison.own_data.report import PICTURE, draw_methods, make_report
 from boost_trl.comparison.own_data.row_format import check_same_kind, is_trajectories
 from boost_trl.comparison.own_data.trusted_split import check_split
 from boost_trl.comparison.own_data.verdict import Decision, decide, explain
@@ -126,6 +126,8 @@ class OwnDataComparison:
         pool, trusted = (_load(rows) for rows in (train, validation))
         check_same_kind(pool, trusted, *names)
         check_split(len(trusted), judging_share, names[1])
+        if args is not None and args.load_best_model_at_end:
+            raise ValueError("`load_best_model_at_end` would choose by the rows that judge; leave it out")
         model_args = ModelConfig(model_name_or_path=model) if isinstance(model, str) else model
         given = (pool, trusted, names, args, model_args, judging_share)
         if is_trajectories(pool.column_names):
@@ -166,6 +168,7 @@ class OwnDataComparison:
                 found.model_folder,
                 ignore=shutil.ignore_patterns("checkpoint-*", RESULT_NAME, "example_weights"),
             )
+            draw_methods(report.rows, judgement, self.folder / PICTURE)
             self._write(found, report)
             report.print()
             print(

@@ -1,19 +1,30 @@
 """The part of a comparison on one's own rows that depends on their kind, SFT or offline RL."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from transformers import TrainingArguments
 
 from boost_trl.comparison.cells import Cell, Comparison
+from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement
 from boost_trl.comparison.results import Result
 
 
 # The setting of the last cell: the chosen method with all trusted rows, whose model is kept.
 ALL_TRUSTED = "all-trusted"
+
+
+def num_updates(args: TrainingArguments, num_rows: int) -> int:
+    """Optimizer steps of a training on `num_rows` rows."""
+    if args.max_steps > 0:
+        return args.max_steps
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return math.ceil(args.num_train_epochs * math.ceil(num_rows / batch))
 
 
 class OwnData(ABC):
@@ -23,6 +34,7 @@ class OwnData(ABC):
         comparison (`Comparison`): what runs cells; those of the setting `ALL_TRUSTED` keep their model.
         pool (`Dataset`): of N rows.
         trusted (`Dataset`): all trusted rows.
+        judging_share (`float`): of the trusted rows.
         num_updates (`int`): of every method.
         default_methods (`tuple[str, ...]`): those that run unless others are named.
         plain (`str`): the method that does nothing about bad rows.
@@ -32,6 +44,7 @@ class OwnData(ABC):
     comparison: Comparison
     pool: Dataset
     trusted: Dataset
+    judging_share: float
     num_updates: int
     default_methods: tuple[str, ...]
     plain: str
@@ -56,6 +69,33 @@ class OwnData(ABC):
                     f"method {name!r} takes the weights of {methods[name].needs!r}: name that one before it"
                 )
         return chosen
+
+    def judging_rows(self, seed: int) -> np.ndarray:
+        """Numbers of the trusted rows that judge with this seed."""
+        return split_trusted(len(self.trusted), self.judging_share, seed)[1]
+
+    def split(self, cell: Cell) -> tuple[Dataset, Dataset | None]:
+        """The trusted rows that a cell's method may use and those that judge it; all and `None` in the setting `ALL_TRUSTED`."""
+        if cell.setting == ALL_TRUSTED:
+            return self.trusted, None
+        used, judging = split_trusted(len(self.trusted), self.judging_share, cell.seed)
+        return self.trusted.select(used), self.trusted.select(judging)
+
+    def values_by_row(
+        self, results: Sequence[Result], judged: Callable[[Result], tuple[np.ndarray, Sequence[float]]]
+    ) -> dict[str, np.ndarray]:
+        """By method, values by seed and trusted row, (S, T), NaN where a row does not judge.
+
+        Args:
+            results (`Sequence[Result]`): of every method and seed.
+            judged (`Callable`): numbers of the trusted rows that judge a result, and its values on them.
+        """
+        seeds = list(dict.fromkeys(result.seed for result in results))
+        values = {result.method: np.full((len(seeds), len(self.trusted)), np.nan) for result in results}
+        for result in results:
+            rows, of_rows = judged(result)
+            values[result.method][seeds.index(result.seed), rows] = of_rows
+        return values
 
     @abstractmethod
     def why_impossible(self, method: str) -> str | None:

@@ -1,6 +1,7 @@
 """Report of a comparison on one's own data: table, picture, verdict and worst rows."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +21,7 @@ _MEANS = ("weights_auc", "effective_sample_size", "num_rows", "seconds")
 def make_report(
     data: OwnData, results: Sequence[Result], judgement: Judgement, verdict: str, worst: Sequence[WorstRow]
 ) -> Report:
-    """Draw the picture and put the report together; the table has the best method first.
+    """The report, whose table has the best method first; `draw_methods` draws its picture.
 
     Args:
         data (`OwnData`): what was compared on.
@@ -30,7 +31,6 @@ def make_report(
         worst (`Sequence[WorstRow]`): rows that weights trust least.
     """
     rows = _table(data, results, judgement)
-    _draw(rows, judgement, data.comparison.folder / PICTURE)
     parts = [f"![{judgement.measure} of each method]({PICTURE})\n\nMean ± standard error; one dot per split."]
     if worst:
         parts.append(f"## Rows of the pool that weights trust least\n\n{worst_rows_table(worst)}")
@@ -86,7 +86,14 @@ def _columns(judgement: Judgement, has_auc: bool) -> dict:
     return columns if has_auc else {name: cell for name, cell in columns.items() if name != "AUC"}
 
 
-def _draw(rows: Sequence[dict], judgement: Judgement, path) -> None:
+def draw_methods(rows: Sequence[dict], judgement: Judgement, path: Path) -> None:
+    """Mean ± standard error of every method and its value with each seed.
+
+    Args:
+        rows (`Sequence[dict]`): of the report.
+        judgement (`Judgement`): what the values are.
+        path (`Path`): of the picture.
+    """
     with figure(path, figsize=(6.5, 1 + 0.45 * len(rows))) as (_, axes):
         for place, row in enumerate(reversed(rows)):
             colour = "tab:blue" if row["learns_weights"] else "tab:gray"

@@ -1,6 +1,5 @@
 """A comparison of methods of supervised fine-tuning on a pool and trusted rows of one's own."""
 
-import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,9 +14,8 @@ from trl import ModelConfig, get_peft_config
 
 from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.models import load_model, load_tokenizer
-from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData
+from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData, num_updates
 from boost_trl.comparison.own_data.row_format import LABEL, sft_rows
-from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement
 from boost_trl.comparison.results import Result
 from boost_trl.comparison.sft.comparison import SFTComparison, options_of
@@ -66,7 +64,7 @@ class SFTOwnData(OwnData):
     ):
         self.pool, self.trusted = sft_rows(pool, trusted, *names, args.dataset_text_field)
         self.args, self.model_args, self.judging_share = args, model_args, judging_share
-        self.num_updates = _num_updates(args, len(self.pool))
+        self.num_updates = num_updates(args, len(self.pool))
         self.options = options_of(args) | {"max_steps": self.num_updates}
         for name, why in _FIXED.items():
             if name in self.options:
@@ -86,10 +84,7 @@ class SFTOwnData(OwnData):
             )
 
     def _experiment(self, cell: Cell) -> SFTExperiment:
-        validation, evaluation = self.trusted, None
-        if cell.setting != ALL_TRUSTED:
-            used, judging = split_trusted(len(self.trusted), self.judging_share, cell.seed)
-            validation, evaluation = self.trusted.select(used), self.trusted.select(judging)
+        validation, evaluation = self.split(cell)
         return SFTExperiment(
             make_model=lambda: load_model(self.model_args, self.args),
             tokenizer=self.tokenizer,
@@ -121,18 +116,9 @@ class SFTOwnData(OwnData):
         return SFT_METHODS[method].learns_weights
 
     def judgement(self, results: Sequence[Result]) -> Judgement:
-        methods = list(dict.fromkeys(result.method for result in results))
-        seeds = list(dict.fromkeys(result.seed for result in results))
-        values = {method: np.full((len(seeds), len(self.trusted)), np.nan) for method in methods}
-        for result in results:
-            judging = split_trusted(len(self.trusted), self.judging_share, result.seed)[1]
-            values[result.method][seeds.index(result.seed), judging] = result["eval_losses"]
-        return Judgement(
-            values,
-            [method for method in methods if self.weighted(method)],
-            measure="loss",
-            unit=" nats per token",
-        )
+        values = self.values_by_row(results, lambda result: (self.judging_rows(result.seed), result["eval_losses"]))
+        weighted = [method for method in values if self.weighted(method)]
+        return Judgement(values, weighted, measure="loss", unit=" nats per token")
 
     def prepare_kept(self, results: Sequence[Result]) -> None:
         """Nothing: a model of SFT has no β."""
@@ -175,10 +161,3 @@ class _Clock(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.times.append(time.perf_counter())
-
-
-def _num_updates(args: BilevelSFTSelfRefineConfig, num_rows: int) -> int:
-    if args.max_steps > 0:
-        return args.max_steps
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.n_gpu) * args.world_size
-    return math.ceil(num_rows / batch) * math.ceil(args.num_train_epochs)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,9 +23,8 @@ from boost_trl.comparison.offline_rl.build import distinct_tasks
 from boost_trl.comparison.offline_rl.comparison import Options
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.training import train_method
-from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData
+from boost_trl.comparison.own_data.own_data import OwnData, num_updates
 from boost_trl.comparison.own_data.trajectory_cells import WEIGHTS_NAME, TrajectoryComparison
-from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement
 from boost_trl.comparison.results import Result
 from boost_trl.data.chat_templates import with_action_marks
@@ -95,7 +93,7 @@ class TrajectoryOwnData(OwnData):
         self._check_tasks(names[1])
         self.returns = np.array([sum(to_trajectory(row, i, names[1])["rewards"]) for i, row in enumerate(trusted)])
         self.model_args, self.tokenizer = model_args, with_action_marks(load_tokenizer(model_args))
-        self.num_updates = _num_updates(args, len(pool))
+        self.num_updates = num_updates(args, len(pool))
         cache_dir = args.cache_dir or str(Path(args.output_dir) / "cache")
         self.args = replace(args, max_steps=self.num_updates, cache_dir=cache_dir)
         is_synthetic = np.array([row.get("source") == "synthetic" for row in pool])
@@ -125,10 +123,7 @@ class TrajectoryOwnData(OwnData):
             )
 
     def _experiment(self, cell: Cell) -> OfflineRLExperiment:
-        validation, evaluation = self.trusted, None
-        if cell.setting != ALL_TRUSTED:
-            used, judging = split_trusted(len(self.trusted), self.judging_share, cell.seed)
-            validation, evaluation = self.trusted.select(used), self.trusted.select(judging)
+        validation, evaluation = self.split(cell)
         offline, synthetic = np.split(self.order, [len(self.order) - self.num_synthetic])
         has_games = self.games is not None and evaluation is not None
         return OfflineRLExperiment(
@@ -162,27 +157,22 @@ class TrajectoryOwnData(OwnData):
         return self.comparison.methods[method].learns_weights
 
     def judgement(self, results: Sequence[Result]) -> Judgement:
-        methods = list(dict.fromkeys(result.method for result in results))
-        seeds = list(dict.fromkeys(result.seed for result in results))
-        weighted = [method for method in methods if self.weighted(method)]
+        weighted = [result.method for result in results if self.weighted(result.method)]
         if self.games is not None:
             values, errors = (
                 {
                     method: np.array([[result[name]] for result in results if result.method == method])
-                    for method in methods
+                    for method in dict.fromkeys(result.method for result in results)
                 }
                 for name in ("score_mean", "score_se")
             )
             return Judgement(values, weighted, measure="score", lower_is_better=False, errors=errors)
-        values = {method: np.full((len(seeds), len(self.trusted)), np.nan) for method in methods}
-        for result in results:
-            rows, losses, _ = self._judged(result)
-            values[result.method][seeds.index(result.seed), rows] = losses
+        values = self.values_by_row(results, lambda result: self._judged(result)[:2])
         return Judgement(values, weighted, measure="policy loss", unit=" nats per token")
 
     def _judged(self, result: Result) -> tuple[np.ndarray, np.ndarray, float]:
         """Numbers of the trusted rows that judge, those of at least the median return, their losses at the best β, and it."""
-        judging = split_trusted(len(self.trusted), self.judging_share, result.seed)[1]
+        judging = self.judging_rows(result.seed)
         is_high = self.returns[judging] >= np.median(self.returns[judging])
         losses = np.array(result["policy_losses"])[:, is_high]
         best = int(np.nanmean(losses, axis=1).argmin())
@@ -214,13 +204,6 @@ class TrajectoryOwnData(OwnData):
             return None
         used = sum(report["effective_sample_size"] < 0.999 * report["num_rows"] for report in reports)
         return (
-            f"How sure the weights of the pool are: cross-validation between two halves of the trusted rows chose weights in "
-            f"{used} of {len(reports)} splits, equal ones in the others."
+            "How sure the weights of the pool are: cross-validation between two halves of the trusted rows preferred them to equal "
+            f"ones in {used} of {len(reports)} splits."
         )
-
-
-def _num_updates(args: BilevelOfflineRLConfig, num_rows: int) -> int:
-    if args.max_steps > 0:
-        return args.max_steps
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.n_gpu) * args.world_size
-    return math.ceil(num_rows / batch * args.num_train_epochs)
