@@ -142,8 +142,8 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
 
         validation_share (`float`, *optional*, defaults to `0.2`):
             Share of every optimizer batch that is drawn from validation, in [0, 1).
-        finish_share (`float`, *optional*):
-            Finishing: this last share of the policy updates, in [0, 1), sees validation rows only. By default `guard`
+        finish_share (`float`, *optional*, defaults to `0.0`):
+            Finishing: this last share of the policy updates, in [0, 1), sees validation rows only. With `None`, `guard`
             chooses between 0 and 0.3 where rows are scored; it is 0 elsewhere.
         target_effective_fraction (`float`, *optional*, defaults to `0.4`):
             Effective sample size of the weights over the number of rows, in (0, 1], which sets k in equation (19); with
@@ -162,8 +162,10 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
             First learning rate of these fits (Adam, falling to 0). By default 0.5 over the mean L1 norm of the hidden
             states, so that the first step moves a Q value by at most about 0.5.
         guard (`bool`, *optional*, defaults to `True`):
-            Choose between several ways to weigh the rows, uniform weights among them, and to finish, by two-fold
-            cross-validation on the validation dataset.
+            Choose between several ways to weigh the rows, uniform weights among them, and to finish, by cross-validation on
+            the validation dataset.
+        guard_folds (`int`, *optional*, defaults to `5`):
+            Folds of that cross-validation; fewer where a fold would have less than two rows.
 
         > Parameters that control the backbone
 

@@ -122,7 +122,7 @@ def test_games_on_validation_tasks_choose_weights_and_finishing(experiment, args
         choice, tried = choose(name, finish_shares=[0.0, 0.5])
         assert choice == "finish-0.5" and [share for _, _, share in tried] == [0.0, 0.5]
     assert len(choose("two_stage", finish_shares=[0.0, 0.5])[1]) == 1
-    choice, tried = choose("validated", guard_by_games=True)
+    choice, tried = choose("validated", guard_by_games=True, finish_shares=[0.0, 0.3])
     kinds = [("uniform", 0.4), ("high_return", 0.7), ("high_return", 0.4), ("all", 0.4)]
     assert choice == "all@0.4+finish@0.3" and tried == [(*kind, share) for share in (0.0, 0.3) for kind in kinds]
     assert [share for _, _, share in choose("validated", guard_by_games=True, finish_shares=[0.5])[1]] == [0.5] * 4

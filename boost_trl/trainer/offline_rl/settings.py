@@ -33,7 +33,7 @@ _OWN_NUMBERS = (
     *("per_device_validation_batch_size", "validation_batch_size"),
     *("reweighting_learning_rate", "reweighting_head_depth", "reweighting_head_size"),
     *("validation_share", "finish_share", "target_effective_fraction"),
-    *("score_steps", "score_batch_size", "score_learning_rate"),
+    *("score_steps", "score_batch_size", "score_learning_rate", "guard_folds"),
     *("average_last", "beta", "eval_games", "max_new_tokens"),
 )
 
@@ -201,7 +201,7 @@ class OfflineRLSettings:
         },
     )
     finish_share: float | None = field(
-        default=None,
+        default=0.0,
         metadata={
             "help": "method='validated': this last share of the policy updates, in [0, 1), sees validation rows only. None: "
             "`guard` chooses between 0 and 0.3 where rows are scored; 0 elsewhere."
@@ -242,8 +242,12 @@ class OfflineRLSettings:
         default=True,
         metadata={
             "help": "method='validated': choose between several ways to weigh the rows, uniform weights among them, and "
-            "to finish, by two-fold cross-validation on the validation dataset."
+            "to finish, by cross-validation on the validation dataset."
         },
+    )
+    guard_folds: int = field(
+        default=5,
+        metadata={"help": "Folds of that cross-validation; fewer where a fold would have less than two rows."},
     )
 
     train_backbone: bool = field(
@@ -320,6 +324,8 @@ class OfflineRLSettings:
                 raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}")
         if not 0 < self.target_effective_fraction <= 1:
             raise ValueError(f"`target_effective_fraction` must lie in (0, 1], got {self.target_effective_fraction}")
+        if self.guard_folds < 2:
+            raise ValueError(f"`guard_folds` must be at least 2, got {self.guard_folds}")
         if self.score_learning_rate is not None and self.score_learning_rate <= 0:
             raise ValueError(f"`score_learning_rate` must be positive, or none, got {self.score_learning_rate}")
         if not 0 < self.expectile < 1:

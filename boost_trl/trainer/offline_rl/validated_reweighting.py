@@ -5,7 +5,7 @@ r"""Validated reweighting: weights of training rows from a small trusted set, us
    token). The half keeps what the pool as a whole makes likely, which pure excess loss would punish.
 3. Temper, equation (19), by `boost_trl.selection.tempering`: \\( w = \mathrm{softmax}(k f) \\), k such that the effective
    sample size is a given share of the pool.
-4. With `guard`, two-fold cross-validation chooses among several such weights and uniform ones, each with and without a
+4. With `guard`, cross-validation chooses among several such weights and uniform ones, each with and without a
    finishing stage on validation rows alone. It judges by the cross-entropy of the policy softmax(βQ) at the best β, so that
    it does not mistake a policy that is too sharp, which β mends, for one that is wrong.
 
@@ -29,7 +29,7 @@ from boost_trl.selection.tempering import effective_sample_size, temper
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.data import TrainingData
 from boost_trl.trainer.offline_rl.head_fitting import HeadFitter
-from boost_trl.trainer.offline_rl.scoring_budget import JUDGED_BETAS, STEP_DIVISORS, affordable_steps
+from boost_trl.trainer.offline_rl.scoring_budget import JUDGED_BETAS, STEP_DIVISORS, affordable_steps, folds_of
 from boost_trl.trainer.offline_rl.weighted_batches import WeightedBatches
 
 
@@ -82,7 +82,7 @@ def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
     """
     if args.scores_rows and args.guard and num_validation < 4:
         raise ValueError(
-            f"cross-validation cuts `validation_dataset` in two folds, which {num_validation} usable rows do not allow: "
+            f"cross-validation cuts `validation_dataset` in folds, which {num_validation} usable rows do not allow: "
             "add rows, or set `guard=False`"
         )
 
@@ -201,9 +201,10 @@ def fit_to_pool(fitter: HeadFitter, num_pool: int, seed: int) -> ValueHeads:
 def validated_weights(fitter: HeadFitter, num_pool: int, *, progress: bool = False) -> ValidatedWeights:
     """Score the pool, temper the scores and, with `args.guard`, choose by cross-validation whether to use them at all.
 
-    In the cross-validation each candidate is judged so: scores come from one fold of validation, heads are fitted to the mixture
-    of weighted pool rows and that fold, in the finishing share of their updates to that fold alone, and the policy's mean
-    cross-entropy per token is taken on the high-return half of the other fold, at the best β of `JUDGED_BETAS`. The
+    In the cross-validation each candidate is judged so: scores come from all folds of validation but one, heads are fitted to
+    the mixture of weighted pool rows and those folds, in the finishing share of their updates to those folds alone, and the
+    policy's mean cross-entropy per token is taken on the high-return half of the fold left out, at the best β of
+    `JUDGED_BETAS`. The
     candidates are those of `candidates_of`; without `args.guard` the configured one is used.
 
     ψ and the heads of the cross-validation are fitted for `fitter.steps` updates, θ for that number over 64, 16, 4 or 1: the shortest
@@ -276,8 +277,9 @@ class _ValidatedReweighting:
         )
         # θ with the fits that find its length, before and within the cross-validation; its own; ψ.
         kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
-        most_fits = (1 + 2 * len(kinds) * self.args.guard) * (1 + 2 * len(self._lengths()))
-        most_fits += 1 + 2 * len(self.candidates) * self.args.guard
+        self.num_folds = folds_of(self.args, len(self.validation))
+        most_fits = (1 + self.num_folds * len(kinds)) * (1 + 2 * len(self._lengths()))
+        most_fits += 1 + self.num_folds * len(self.candidates)
         self.bar = tqdm(total=most_fits, desc="Weighing the rows", unit="fit", disable=not progress)
 
     def run(self) -> ValidatedWeights:
@@ -317,10 +319,11 @@ class _ValidatedReweighting:
     def _cross_validate(self) -> list[dict[str, Any]]:
         """The report's entries, one per candidate."""
         order = np.random.default_rng(self.args.seed + _SEED_OFFSETS["folds"]).permutation(self.validation)
-        folds = [np.sort(fold) for fold in np.array_split(order, 2)]
+        folds = [np.sort(fold) for fold in np.array_split(order, self.num_folds)]
         said: dict[str, list[tuple[float, float, float]]] = {name: [] for name in self.candidates}
-        for number, (fold, held_out) in enumerate((folds, folds[::-1]), start=1):
-            where = f"cross-validation, fold {number} of 2"
+        for number, held_out in enumerate(folds, start=1):
+            fold = np.setdiff1d(self.validation, held_out)
+            where = f"cross-validation, fold {number} of {len(folds)}"
             kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
             scores = {kind: self._scores(fold, kind, where) for kind in sorted(kinds)}
             scores[None] = np.zeros(self.num_pool)

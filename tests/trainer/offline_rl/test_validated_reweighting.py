@@ -32,6 +32,7 @@ from boost_trl.trainer.offline_rl.weighted_batches import MixedBatchSampler, Wei
 
 
 OPTIONS = {**TINY_OPTIONS, "method": "validated", "score_steps": 6, "guard": False, "train_backbone": False}
+OPTIONS |= {"guard_folds": 2, "finish_share": None}
 
 
 @pytest.fixture
@@ -316,6 +317,21 @@ def test_cross_validation_picks_the_candidate_that_helps_on_the_other_fold(make_
         assert len(used) == len(other) == 4 and judged.tolist() == other[2:]
 
 
+def test_each_fold_is_left_out_once(make_args):
+    """Of 8 rows: three folds, and four where five would leave one row to a fold."""
+    for asked, number in ((3, 3), (5, 4)):
+        fitter = StubFitter(make_args(guard=True, guard_folds=asked, finish_share=0), help_of_good_rows=0.4)
+        report = validated_weights(fitter, 10).report
+        assert report["fits"] == 1 + 2 * number + 4 * number + 1 + (2 * number + 1) * 4
+        judged, used = fitter.judged[::4], fitter.fitted_with[::4]
+        for fold, others in zip(judged, used):
+            left_out = sorted(set(range(10, 18)) - others)
+            assert len(left_out) in (8 // number, 8 // number + 1)
+            assert fold.tolist() == left_out[len(left_out) // 2 :]
+        assert len(judged) == number and set.intersection(*used) == set()
+        assert len(report["candidates"][0]["fold_betas"]) == number
+
+
 def test_cross_validation_prefers_uniform_on_ties_and_where_scores_harm(make_args):
     for help_of_good_rows in (0.0, -0.4):
         result = validated_weights(StubFitter(make_args(guard=True), help_of_good_rows), 10)
@@ -384,7 +400,7 @@ def test_scores_on_few_words_tell_good_rows_from_bad_as_well(make_trainer, monke
 # Cost and what is said meanwhile
 
 
-@pytest.mark.parametrize("words, updates", [(0, 200), (500, 6)])
+@pytest.mark.parametrize("words, updates", [(0, 300), (500, 9)])
 def test_scoring_costs_at_most_three_times_the_training(make_trainer, tiny_tokenizer, monkeypatch, words, updates):
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -397,6 +413,8 @@ def test_scoring_costs_at_most_three_times_the_training(make_trainer, tiny_token
     trainer = make_trainer(
         model=tiny_gpt2(tokenizer, hidden_size=8, num_layers=1, num_heads=1),
         guard=True,
+        guard_folds=5,
+        finish_share=0.0,
         score_steps=None,
         max_steps=updates,
         per_device_train_batch_size=32,
@@ -655,6 +673,7 @@ def test_the_reweighting_head_ranks_rows_that_were_never_scored(make_trainer, tm
     [
         ({"validation_share": 1.0}, "`validation_share` must .* got 1.0"),
         ({"validation_share": -0.1}, "`validation_share` must .* got -0.1"),
+        ({"guard_folds": 1}, "`guard_folds` must .* got 1"),
         ({"finish_share": 1.0}, "`finish_share` must .* got 1.0"),
         ({"target_effective_fraction": 0.0}, "`target_effective_fraction` must .* got 0.0"),
         ({"target_effective_fraction": 1.5}, "`target_effective_fraction` must .* got 1.5"),
