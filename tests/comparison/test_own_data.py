@@ -72,7 +72,8 @@ def test_errors_are_over_rows_and_seeds():
 
 def judged(**values):
     arrays = {name: np.array(value, float) for name, value in values.items()}
-    return Judgement(arrays, ["ours", "other"], measure="loss")
+    equal = [name for name in values if name == "even"]
+    return Judgement(arrays, ["ours", "other"], equal, measure="loss")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def judged(**values):
         ),
         ([[1.9, 2.0, 4.9]], "two", False, "Weights may pay, but that is not clear"),
         ([[2.1, 3.2, 4.3]], "two", False, "Weights bring nothing that could be seen"),
-        ([[4.0, 5.0, 6.1]], "two", False, "Weights do not pay"),
+        ([[4.0, 5.0, 6.1]], "two", False, "Weights do not pay: `ours` is worse by 2.033 ± 0.033 than `two`, the best"),
     ],
 )
 def test_weights_are_used_where_they_are_clearly_better_than_the_best_control(ours, method, pays, said):
@@ -108,6 +109,16 @@ def test_without_weights_or_without_controls_there_is_nothing_to_say_of_weights(
         decision = decide(judgement)
         assert decision.method in ("two", "ours") and decision.weights_pay is None
         assert missing in " ".join(explain(judgement, decision, "1 row", "plain"))
+
+
+def test_a_method_that_chose_equal_weights_is_no_evidence_for_weights():
+    judgement = judged(plain=[[3, 4, 5]], even=[[1, 2, 3.1]])
+    decision = decide(judgement)
+    assert decision.method == "even" and decision.weights_pay is False
+    text = " ".join(explain(judgement, decision, "3 rows", "plain"))
+    assert (
+        "Weights do not pay: `even` chose equal ones in every split." in text and "Over `plain` it gains 1.967" in text
+    )
 
 
 def test_the_worst_rows_are_those_of_lowest_mean_log_weight():

@@ -76,7 +76,7 @@ def test_policy_losses_against_one_token_at_a_time(
 def test_scores_of_games_have_errors_of_their_own():
     values = {"a": np.array([[3.0], [5.0]]), "b": np.array([[1.0], [4.0]])}
     errors = {"a": np.array([[0.6], [0.8]]), "b": np.array([[0.0], [1.2]])}
-    judgement = Judgement(values, ["a"], measure="score", lower_is_better=False, errors=errors)
+    judgement = Judgement(values, ["a"], [], measure="score", lower_is_better=False, errors=errors)
     # Seeds: differences 2 and 1, of standard error 1/2. Games: (.36 + .64 + 1.44)/4.
     gain, error = judgement.gain("a", "b")
     assert gain == pytest.approx(1.5) and error**2 == pytest.approx(0.25 + 0.61)

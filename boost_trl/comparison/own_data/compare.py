@@ -202,15 +202,11 @@ class OwnDataComparison:
     def _verdict(self, results, judgement, decision: Decision, worst: Sequence[WorstRow]) -> str:
         data = self.data
         sentences = explain(judgement, decision, data.judged_on(results), data.plain)
-        if decision.weighted is not None:
-            sentences.append(data.confidence([result for result in results if result.method == decision.weighted]))
-            label = f"`{decision.weighted}`"
+        told = [name for name in (decision.weighted, *decision.equal) if name is not None][:1]
+        sentences += [data.confidence([result for result in results if result.method == name]) for name in told]
+        if worst:
             shown = "; ".join(f"row {row.row} (weight {row.weight:.2g}): {row.text}" for row in worst[:_QUOTED])
-            sentences.append(
-                f"The worst rows by {label}: {shown}."
-                if worst
-                else f"{label} gives all rows the same weight: none stands out."
-            )
+            sentences.append(f"The worst rows by `{decision.weighted}`: {shown}.")
         return " ".join(filter(None, sentences))
 
     def _write(self, found: OwnDataResult, report) -> None:

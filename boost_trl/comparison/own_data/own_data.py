@@ -19,6 +19,10 @@ from boost_trl.comparison.results import Result
 ALL_TRUSTED = "all-trusted"
 
 
+# Share of all rows above which an effective sample size is that of equal weights, but for rounding.
+_EVEN = 0.9999
+
+
 def num_updates(args: TrainingArguments, num_rows: int) -> int:
     """Optimizer steps of a training on `num_rows` rows."""
     if args.max_steps > 0:
@@ -80,6 +84,13 @@ class OwnData(ABC):
             return self.trusted, None
         used, judging = split_trusted(len(self.trusted), self.judging_share, cell.seed)
         return self.trusted.select(used), self.trusted.select(judging)
+
+    def weighted_and_equal(self, results: Sequence[Result]) -> tuple[list[str], list[str]]:
+        """Methods that learn weights: those that ended with some that differ, and those that chose equal ones with every
+        seed."""
+        learners = [name for name in dict.fromkeys(result.method for result in results) if self.weighted(name)]
+        uneven = {result.method for result in results if result.effective_sample_size < _EVEN * result.num_rows}
+        return [name for name in learners if name in uneven], [name for name in learners if name not in uneven]
 
     def values_by_row(
         self, results: Sequence[Result], judged: Callable[[Result], tuple[np.ndarray, Sequence[float]]]

@@ -117,8 +117,7 @@ class SFTOwnData(OwnData):
 
     def judgement(self, results: Sequence[Result]) -> Judgement:
         values = self.values_by_row(results, lambda result: (self.judging_rows(result.seed), result["eval_losses"]))
-        weighted = [method for method in values if self.weighted(method)]
-        return Judgement(values, weighted, measure="loss", unit=" nats per token")
+        return Judgement(values, *self.weighted_and_equal(results), measure="loss", unit=" nats per token")
 
     def prepare_kept(self, results: Sequence[Result]) -> None:
         """Nothing: a model of SFT has no β."""

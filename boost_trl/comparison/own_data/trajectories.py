@@ -157,7 +157,7 @@ class TrajectoryOwnData(OwnData):
         return self.comparison.methods[method].learns_weights
 
     def judgement(self, results: Sequence[Result]) -> Judgement:
-        weighted = [result.method for result in results if self.weighted(result.method)]
+        weighted = self.weighted_and_equal(results)
         if self.games is not None:
             values, errors = (
                 {
@@ -166,9 +166,9 @@ class TrajectoryOwnData(OwnData):
                 }
                 for name in ("score_mean", "score_se")
             )
-            return Judgement(values, weighted, measure="score", lower_is_better=False, errors=errors)
+            return Judgement(values, *weighted, measure="score", lower_is_better=False, errors=errors)
         values = self.values_by_row(results, lambda result: self._judged(result)[:2])
-        return Judgement(values, weighted, measure="policy loss", unit=" nats per token")
+        return Judgement(values, *weighted, measure="policy loss", unit=" nats per token")
 
     def _judged(self, result: Result) -> tuple[np.ndarray, np.ndarray, float]:
         """Numbers of the trusted rows that judge, those of at least the median return, their losses at the best β, and it."""

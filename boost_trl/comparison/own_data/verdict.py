@@ -19,7 +19,8 @@ class Judgement:
     Args:
         values (`dict[str, np.ndarray]`): by method, of shape `(S, R)`: seeds and judging rows (or games), NaN where a row did not
             judge with a seed.
-        weighted (`Iterable[str]`): methods that learn weights.
+        weighted (`Iterable[str]`): methods that learn weights, and ended with some that differ.
+        equal (`Iterable[str]`): methods that learn weights, and chose equal ones with every seed.
         measure (`str`): what the values are, such as `"loss"`.
         unit (`str`, *optional*): of the values.
         lower_is_better (`bool`, *optional*, defaults to `True`): or higher.
@@ -28,6 +29,7 @@ class Judgement:
 
     values: Mapping[str, np.ndarray]
     weighted: Iterable[str]
+    equal: Iterable[str]
     measure: str
     unit: str = ""
     lower_is_better: bool = True
@@ -70,6 +72,7 @@ class Decision:
         weighted (`str`, *optional*): the best of those that learn weights.
         control (`str`, *optional*): the best of the others.
         gain (`float`, *optional*), error (`float`, *optional*): of `weighted` over `control`, with the standard error.
+        equal (`tuple[str]`, *optional*): methods that could weigh rows and chose equal weights; they count among the others.
     """
 
     method: str
@@ -77,11 +80,14 @@ class Decision:
     control: str | None
     gain: float | None = None
     error: float | None = None
+    equal: tuple[str, ...] = ()
 
     @property
     def weights_pay(self) -> bool | None:
-        """True if the gain is larger than two standard errors, `None` if there is nothing to compare."""
-        return None if self.gain is None else self.gain > CLEAR * self.error
+        """True if the gain is larger than two standard errors, `None` if there is nothing to compare and no method chose."""
+        if self.gain is None:
+            return False if self.weighted is None and self.equal else None
+        return self.gain > CLEAR * self.error
 
 
 def decide(judgement: Judgement) -> Decision:
@@ -90,9 +96,10 @@ def decide(judgement: Judgement) -> Decision:
     weighted = judgement.best(name for name in judgement.values if is_weighted[name])
     control = judgement.best(name for name in judgement.values if not is_weighted[name])
     if weighted is None or control is None:
-        return Decision(weighted or control, weighted, control)
+        return Decision(weighted or control, weighted, control, equal=tuple(judgement.equal))
     gain, error = judgement.gain(weighted, control)
-    return Decision(weighted if gain > CLEAR * error else control, weighted, control, gain, error)
+    method = weighted if gain > CLEAR * error else control
+    return Decision(method, weighted, control, gain, error, tuple(judgement.equal))
 
 
 def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str) -> list[str]:
@@ -108,7 +115,8 @@ def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str
         f"Use `{decision.method}`: on {judged_on}, its {judgement.measure} is {level}{judgement.unit}.",
         _of_weights(judgement, decision),
     ]
-    if plain in judgement.values and plain not in (decision.method, decision.control):
+    is_said = decision.gain is not None and decision.control == plain
+    if plain in judgement.values and plain != decision.method and not is_said:
         gain = plus_minus(*judgement.gain(decision.method, plain), judgement.style)
         lines.append(f"Over `{plain}` it gains {gain}.")
     if judgement.num_seeds == 1:
@@ -117,11 +125,16 @@ def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str
 
 
 def _of_weights(judgement: Judgement, decision: Decision) -> str:
+    if decision.weighted is None and decision.equal:
+        return f"Weights do not pay: {_listed(decision.equal)} chose equal ones in every split."
     if decision.gain is None:
         missing = "learns weights" if decision.weighted is None else "does without weights"
         return f"Whether weights pay is open: no method that was compared {missing}."
-    gain = plus_minus(decision.gain, decision.error, judgement.style)
-    compared = f"`{decision.weighted}` gains {gain} over `{decision.control}`, the best without weights"
+    gain = plus_minus(abs(decision.gain), decision.error, judgement.style)
+    control = f"`{decision.control}`, the best without weights"
+    compared = f"`{decision.weighted}` gains {gain} over {control}"
+    if decision.gain < 0:
+        compared = f"`{decision.weighted}` is worse by {gain} than {control}"
     if decision.weights_pay:
         return f"Weights pay: {compared}."
     if decision.gain > 0:
@@ -129,3 +142,7 @@ def _of_weights(judgement: Judgement, decision: Decision) -> str:
     if decision.gain < -CLEAR * decision.error:
         return f"Weights do not pay: {compared}."
     return f"Weights bring nothing that could be seen: {compared}."
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
