@@ -189,7 +189,6 @@ def test_a_comparison_from_python_and_one_more_seed(files, tmp_path, capsys):
     AutoModelForCausalLM.from_pretrained(result.model_folder)
 
 
-@pytest.mark.slow
 def test_the_command_compares_the_default_methods(files, monkeypatch, capsys):
     monkeypatch.chdir(files)
     options = [part for name, value in OPTIONS.items() for part in (f"--{name}", str(value))]
