@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
     answers = [json.dumps({"messages": json.loads(row)["messages"]}) for row in rows] * 4
     for name in ("answers.jsonl", "trusted_answers.jsonl"):
         (folder / name).write_text("".join(row + "\n" for row in answers))
-    words = sorted({word for row in rows for word in re.findall(r"\w+|[^\w\s]", row)})
+    words = sorted({word for row in rows for turn in json.loads(row)["messages"] for word in turn["content"].split()})
     for name in MODELS:
         tokenizer = word_tokenizer(["user:", "assistant:", "system:", *words])
         if name in NO_TEMPLATE:

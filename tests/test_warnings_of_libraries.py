@@ -17,8 +17,8 @@ texts = [f"a{END}", f"a b c{END}"]
 model, tokenizer = build_from_texts("test", "a b c".split(), [(texts, 2)], cache_dir=sys.argv[1], **sizes)
 model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token = None  # as GPT-2's
 rows = [
-    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}], "rewards": [float(i)]}
-    for i in range(8)
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": text}], "rewards": [float(i)]}
+    for i, text in enumerate(["a", "b", "c", "a b", "b c", "c a", "a c", "b a"])
 ]
 args = BilevelOfflineRLConfig(
     sys.argv[1], max_steps=2, auxiliary_steps=1, primary_steps=1, report_to="none", cache_dir=sys.argv[1]

@@ -35,15 +35,16 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
 
         γ · (Σ_b w_b Σ_t ℓ_bt) / N_pool + (validation loss),                                                   (22)
 
-    where N_pool counts the pool's tokens of the whole optimizer batch and w = N·softmax(ω) are the learned weights. One step
-    on the selector's logits ω follows from the losses C_b of the batch's rows (23), by default
+    where N_pool counts the pool's tokens of the whole optimizer batch and w = N·softmax(ω) are the learned weights. By default
+    they are set before training, from the losses of all rows under the model as it is given, θ₀, and after a few updates on the
+    validation set, θ; rows are then drawn by w, with all w in (22) one:
 
-        s_b ← ½ s_b + ½ C_b,    ω_b = log sigmoid((f − rank(s_b)/V)/0.05).                                     (29)
+        f_i = ½ ℓ_i(θ₀) − ℓ_i(θ),    ω = k f.                                                                 (34)
 
     Parameters:
         > Parameters that control the weights
 
-        selector (`str`, *optional*, defaults to `"rank"`):
+        selector (`str`, *optional*, defaults to `"validated"`):
             How the weights are learned. `"validated"`: before training, by what a few updates on the validation set teach the
             model, equations (34) and (19); rows are then drawn by weight. `"bds"`: bilevel data selection (the paper's), equations (24) and (25); `"bmo"` and
             `"bmo_exact"`: bilevel multi-objective, equations (28) and (27); `"rank"`: keeps the rows of lowest loss,
@@ -82,7 +83,7 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         selection_guard (`bool`, *optional*, defaults to `True`):
             Choose between the weights of `"validated"` and equal ones by cross-validation: short trainings with one half of
             the validation set are judged by the other half's loss.
-        selection_rounds (`int`, *optional*, defaults to `1`):
+        selection_rounds (`int`, *optional*, defaults to `3`):
             How often `"validated"` scores the pool: before training, and as each of the next epochs begins, when θ of equation
             (34) is the model as it has been trained so far.
         adaptation_learning_rate (`float`, *optional*):
@@ -112,8 +113,8 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         dpo_beta (`float`, *optional*, defaults to `0.1`):
             β of `validation_loss="dpo"`.
         confidence_share (`float`, *optional*, defaults to `0.2`):
-            Share of the validation set, at most 64 rows, that is kept out of training where there is no `eval_dataset`:
-            how far the weights can be trusted is measured on these rows, or on those of `eval_dataset`. 0: do not measure.
+            Share of the validation set, at most 64 rows, that is kept out of training where there is no `eval_dataset`, not
+            with `"validated"`: how far the weights can be trusted is measured on these rows, or on those of `eval_dataset`. 0: do not measure.
 
         > Parameters that control the data
 

@@ -230,7 +230,7 @@ class BilevelSFTSelfRefineTrainer(DrawnRowsTrainer):
             warn_of_trained_rows(self._trusted, self.train_dataset, self._validation.dataset)
         self.num_validation_rows = len(self._validation.dataset)
         if self.selector.is_fixed:
-            check_trusted_rows(self.num_validation_rows)
+            check_trusted_rows(self._validation.dataset)
         self._refinement = self._set_up_refinement(forward) if args.online_ratio > 0 else None
         self._optimizer_batch: OptimizerBatch | None = None
         # Read once; `None` where tokens are not at hand, as with images and streams.

@@ -33,6 +33,7 @@ def rows(tmp_path, monkeypatch, make_tiny_model, tiny_tokenizer, make_dialogues)
     rows.to_json(tmp_path / "rows.jsonl")
     offline_trajectories(TwentyQuestions(), 2).to_json(tmp_path / "games.jsonl")
     rows.select_columns("messages").to_json(tmp_path / "instructions.jsonl")
+    make_dialogues(40, seed=5).select_columns("messages").to_json(tmp_path / "many.jsonl")
     return rows
 
 
@@ -87,6 +88,7 @@ def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
             **SMALL,
         },
         "sft-self-refine": {"dataset_name": "instructions.jsonl", "output_dir": "out", "bf16": False, **SMALL},
+        "compare": {"train_path": "instructions.jsonl", "validation_path": "many.jsonl", "output_dir": "out"},
         "rollout": {},
         "synthesize": {**GAMES, "output_path": "new.jsonl"},
     }[command]

@@ -157,7 +157,10 @@ class StreamedPool:
             ("selector='validated'", args.selector == "validated"),
         ):
             if needed:
-                raise ValueError(f"`{name}` needs a dataset that can be read more than once: it is not streaming")
+                other = "; use `selector='rank'`" if name.startswith("selector") else ""
+                raise ValueError(
+                    f"`{name}` needs a dataset that can be read more than once: it is not streaming{other}"
+                )
         if args.example_id_column is not None:
             if args.num_examples is None:
                 raise ValueError("`example_id_column` on streaming data needs `num_examples`, the number of rows")

@@ -113,6 +113,15 @@ def rows_also_in(dataset: Dataset, others: Dataset) -> int:
     return sum(row in found for row in tokens)
 
 
+def first_of_equal(dataset: Dataset) -> np.ndarray:
+    """For each row the place of the first that has the same tokens, (len(dataset),); its own where tokens are made with each
+    batch, or in several columns."""
+    if "input_ids" not in dataset.column_names:
+        return np.arange(len(dataset))
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(tokens, place) for place, tokens in enumerate(_tokens(dataset))])
+
+
 def _tokens(dataset: Dataset) -> Iterator[bytes]:
     """The tokens of each row, as bytes."""
     for table in dataset.with_format("arrow", columns=["input_ids"]).iter(batch_size=1000):

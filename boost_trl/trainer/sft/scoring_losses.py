@@ -14,6 +14,7 @@ from boost_trl.trainer.common.weighted_sampler import WeightedSampler
 from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
 from boost_trl.trainer.sft.losses import token_losses
 from boost_trl.trainer.sft.optimizer_batch import take_micro_batch
+from boost_trl.trainer.sft.prepared_rows import first_of_equal
 from boost_trl.trainer.sft.validation import ValidationLoss
 
 
@@ -115,6 +116,10 @@ class TrustedLosses:
 
     def __len__(self) -> int:
         return len(self._validation.dataset)
+
+    def equal_rows(self) -> np.ndarray:
+        """For each row the place of the first that has the same tokens, (len(self),)."""
+        return first_of_equal(self._validation.dataset)
 
     @property
     def batch_size(self) -> int:

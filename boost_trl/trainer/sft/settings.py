@@ -69,7 +69,7 @@ class SFTSelfRefineSettings:
     """
 
     selector: str = field(
-        default="rank",
+        default="validated",
         metadata={
             "help": "How example weights are learned: 'validated' (before training, from a few updates on the validation set), "
             "'rank', 'bds', 'bmo', 'bmo_exact', 'mixing' (no weights, fixed rho) or 'uniform' (no weights, the schedule of "
@@ -155,7 +155,7 @@ class SFTSelfRefineSettings:
         },
     )
     selection_rounds: int = field(
-        default=1,
+        default=3,
         metadata={
             "help": "How often 'validated' scores the pool: before training, and as each of the next epochs begins, with the model "
             "as it has been trained so far."

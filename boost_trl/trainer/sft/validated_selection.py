@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from datasets import Dataset
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -33,6 +34,7 @@ from boost_trl.selection import (
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.sft.adaptation import adaptation
+from boost_trl.trainer.sft.prepared_rows import first_of_equal
 from boost_trl.trainer.sft.scoring_losses import PoolLosses, TrustedLosses
 
 
@@ -109,8 +111,11 @@ class ValidatedSelection:
         self.model, self.args, self.pool, self.trusted = model, args, pool, trusted
         self.sample = pool.sample(_SAMPLE, args.seed)
         runs = 4 * args.selection_guard  # two halves, with and without weights
-        self.guard_steps = int(np.clip(_GUARD_SHARE * num_updates / 4, _SHORTEST, _LONGEST))
-        total = 3 * STEPS[-1] + runs * self.guard_steps
+        # A short training is not worth a long preparation.
+        longest = max(num_updates, STEPS[1])
+        self.steps = [steps for steps in STEPS if steps <= longest]
+        self.guard_steps = min(int(np.clip(_GUARD_SHARE * num_updates / 4, _SHORTEST, _LONGEST)), longest)
+        total = 3 * self.steps[-1] + runs * self.guard_steps
         self._bar = tqdm(total=total, desc="Scoring the pool", unit="update", disable=not progress)
 
     def run(self) -> ValidatedSelectionResult:
@@ -145,8 +150,10 @@ class ValidatedSelection:
         return ValidatedSelectionResult(logits, losses, report)
 
     def _folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        order = np.random.default_rng(self.args.seed).permutation(len(self.trusted))
-        first, second = (np.sort(fold) for fold in np.array_split(order, 2))
+        # The same row must not train and judge.
+        rows = self.trusted.equal_rows()
+        halves = np.array_split(np.random.default_rng(self.args.seed).permutation(np.unique(rows)), 2)
+        first, second = (np.flatnonzero(np.isin(rows, half)) for half in halves)
         return [(first, second), (second, first)]
 
     def _cross_fit(self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray) -> _Half:
@@ -180,7 +187,7 @@ class ValidatedSelection:
         losses: dict[int, float] = {}
         batches = self._begin(rows)
         done = 0
-        for steps in STEPS:
+        for steps in self.steps:
             for _ in range(steps - done):
                 self._update(self._trusted_terms(next(batches)))
             done = steps
@@ -250,14 +257,15 @@ class ValidatedSelection:
         return choose_fraction({f: [half.guard[f] for half in halves] for f in (EQUAL_WEIGHTS, fraction)})
 
 
-def check_trusted_rows(num_rows: int) -> None:
+def check_trusted_rows(dataset: Dataset) -> None:
     """Raises:
-    ValueError: for too few to be cut in halves.
+    ValueError: for too few different rows to be cut in halves.
     """
-    if num_rows < FEWEST_TRUSTED:
+    count = len(np.unique(first_of_equal(dataset)))
+    if count < FEWEST_TRUSTED:
         raise ValueError(
-            f"selector='validated' cuts `validation_dataset` in two halves, and it has {num_rows} usable rows; give at least "
-            f"{FEWEST_TRUSTED}, or use another selector"
+            f"selector='validated' cuts `validation_dataset` in two halves, and it has {count} different usable rows; give at "
+            f"least {FEWEST_TRUSTED}, or use another selector, such as 'rank'"
         )
 
 
@@ -286,17 +294,19 @@ def tempered_logits(scores: np.ndarray, fraction: float) -> tuple[np.ndarray, fl
 
 
 def choose_fraction(losses: dict[float, list[float]]) -> tuple[float, str, list[dict[str, Any]]]:
-    """The fraction of the lowest mean loss of held-out trusted rows, why, and all of them. Ties go to equal weights.
+    """The fraction that has the lower loss of held-out trusted rows, why, and what was compared. Weights have to win in both
+    halves, which is a gain above its standard error over the two.
 
     Args:
-        losses (`dict[float, list[float]]`): by fraction, one loss per half; that of equal weights among them.
+        losses (`dict[float, list[float]]`): by fraction, that of equal weights first, one loss per half.
     """
+    equal, weighted = losses.values()
+    wins = all(weights < without for weights, without in zip(weighted, equal))
     means = {fraction: float(np.mean(values)) for fraction, values in losses.items()}
-    best = min(means, key=lambda fraction: (means[fraction], fraction != EQUAL_WEIGHTS))
     compared = ", ".join(f"{_name(fraction)} {mean:.4f}" for fraction, mean in means.items())
-    verb = "do not lower" if best == EQUAL_WEIGHTS else "lower"
+    reason = f"weights {'lower' if wins else 'do not lower'} the loss of both halves of the trusted rows: {compared}"
     candidates = [{"fraction": fraction, "losses": losses[fraction], "loss": means[fraction]} for fraction in losses]
-    return best, f"weights {verb} the loss of held-out trusted rows: {compared}", candidates
+    return [*losses][wins], reason, candidates
 
 
 def _name(fraction: float) -> str:

@@ -206,7 +206,7 @@ def test_settings_of_streaming_data_on_a_dataset(setting, tmp_path):
     ],
 )
 def test_settings_without_effect_are_said(settings, columns, named, tmp_path, caplog):
-    defaults = {"selector": "rank", "selector_baseline": "token"}
+    defaults = {"selector": "validated", "selector_baseline": "token"}
     make_trainer(tmp_path, make_rows(3, columns), args={**defaults, **settings})
     warnings = [record.message for record in caplog.records if "validation_dataset" in record.message]
     assert len(warnings) == (named is not None)
@@ -239,7 +239,7 @@ def test_a_weight_column_that_nobody_asked_for_is_mentioned_once_and_does_nothin
             make_args(tmp_path, config, max_steps=2),
             train_dataset=make_rows(4, columns),
             processing_class=make_tokenizer(),
-            validation_dataset=make_rows(3) if learned else None,
+            validation_dataset=make_rows(5) if learned else None,
         )
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])

@@ -116,7 +116,7 @@ def test_other_training_arguments_are_accepted(config, tmp_path):
         args,
         train_dataset=make_rows(),
         processing_class=make_tokenizer(),
-        validation_dataset=make_rows(3),
+        validation_dataset=make_rows(5),
     )
     assert isinstance(trainer.args, BilevelSFTSelfRefineConfig)
     for name in ("hub_token", "seed", "learning_rate", "max_steps", "eos_token"):

@@ -363,10 +363,10 @@ def test_command_line(tmp_path):
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
-def test_the_defaults_find_rows_that_contradict_validation(tmp_path):
+def test_rank_with_a_token_baseline_finds_rows_that_contradict_validation(tmp_path):
     rows = contradicting_rows()
     defaults = BilevelSFTSelfRefineConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True)
-    assert (defaults.selector, defaults.selector_baseline, defaults.keep_fraction) == ("rank", "token", 0.3)
+    assert (defaults.selector_baseline, defaults.keep_fraction) == ("token", 0.3)
     args = make_args(
         tmp_path, selector="rank", selector_baseline="token", max_steps=-1, num_train_epochs=9, rho_increment=0.05
     )

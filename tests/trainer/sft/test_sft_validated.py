@@ -179,10 +179,20 @@ def test_packed_rows_are_weighted_in_their_loss(tmp_path):
     assert entry["weighted_lower_loss"] < 0.95 * entry["lower_loss"]
 
 
-def test_the_guard_takes_the_lowest_held_out_loss_and_equal_weights_at_a_tie():
-    losses = {1.0: [2.0, 4.0], 0.1: [2.2, 3.0]}
-    assert validated_selection.choose_fraction(losses)[0] == 0.1
-    assert validated_selection.choose_fraction({**losses, 1.0: [2.2, 3.0]})[0] == 1.0
+@pytest.mark.parametrize(("weighted", "chosen"), [([1.9, 3.9], 0.1), ([1.0, 4.1], 1.0), ([2.0, 3.0], 1.0)])
+def test_weights_have_to_win_in_both_halves(weighted, chosen):
+    assert validated_selection.choose_fraction({1.0: [2.0, 4.0], 0.1: weighted})[0] == chosen
+
+
+def test_the_same_row_does_not_train_and_judge(tmp_path):
+    """Every trusted row twice."""
+    rows = answers(9, False, first=20)
+    trainer = make_trainer(tmp_path, trusted=Dataset.from_list(rows + rows[::-1]))
+    pool, trusted = trainer._losses(trainer._validation, trainer._selector_step)
+    (first, second), _ = validated_selection.ValidatedSelection(trainer.model, trainer.args, pool, trusted, 4)._folds()
+    tokens = [tuple(row) for row in trainer._validation.dataset["input_ids"]]
+    assert len(first) + len(second) == 18
+    assert not {tokens[row] for row in first} & {tokens[row] for row in second}
 
 
 def test_the_guard_judges_by_the_other_half(tmp_path):
@@ -241,7 +251,7 @@ def test_what_cannot_be_scored_is_refused(tmp_path):
     with pytest.raises(ValueError, match="selector='validated'` needs a dataset that can be read more than once"):
         stream = make_rows(8, {"number": range(8)}).to_iterable_dataset()
         make_trainer(tmp_path, pool=stream, example_id_column="number", num_examples=8)
-    with pytest.raises(ValueError, match="it has 3 usable rows; give at least 4"):
+    with pytest.raises(ValueError, match="it has 3 different usable rows; give at least 4"):
         make_trainer(tmp_path, trusted=Dataset.from_list(answers(3, False)))
     trainer = make_trainer(tmp_path)
     next(trainer.model.parameters()).ds_id = 0
