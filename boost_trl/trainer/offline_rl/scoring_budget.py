@@ -81,6 +81,7 @@ def _fits(folds: int, num_pool: int, num_validation: int, num_candidates: int) -
     others = num_validation * (folds - 1) / max(1, folds)
     for rows in (*[others] * 2 * folds, num_validation):
         yield rows, False, 1.0
-        yield rows / 2, False, 2 * sum(1 / divisor for divisor in STEP_DIVISORS)
+    for _ in range(2 if folds else 1):
+        yield num_validation / 2, False, 2 * sum(1 / divisor for divisor in STEP_DIVISORS)
     for _ in range(folds * num_candidates):
         yield num_pool + others, True, 1.0

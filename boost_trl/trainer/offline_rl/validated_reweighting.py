@@ -278,7 +278,9 @@ class _ValidatedReweighting:
         # θ with the fits that find its length, before and within the cross-validation; its own; ψ.
         kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
         self.num_folds = folds_of(self.args, len(self.validation))
-        most_fits = (1 + self.num_folds * len(kinds)) * (1 + 2 * len(self._lengths()))
+        self.primary_steps: dict[str, int] = {}
+        searches = len(kinds) if self.num_folds else 1
+        most_fits = 1 + self.num_folds * len(kinds) + searches * 2 * len(self._lengths())
         most_fits += 1 + self.num_folds * len(self.candidates)
         self.bar = tqdm(total=most_fits, desc="Weighing the rows", unit="fit", disable=not progress)
 
@@ -309,7 +311,7 @@ class _ValidatedReweighting:
             "num_validation_rows": len(self.validation),
             "learning_rate": self.fitter.learning_rate,
             "score_steps": self.fitter.steps,
-            "primary_steps": self.primary_steps,
+            "primary_steps": self.primary_steps[scored_by.score_validation],
             "num_words": self.fitter.num_words,
             "fits": self.fitter.num_fits,
             "seconds": time.perf_counter() - start,
@@ -354,12 +356,16 @@ class _ValidatedReweighting:
 
     def _scores(self, validation: np.ndarray, kind: str, where: str) -> np.ndarray:
         """f of every pool row, θ fitted to `validation`."""
-        rows = validation[high_return_half(self.returns[validation])] if kind == "high_return" else validation
         self.bar.set_postfix_str(f"{where}: {'its half of high return' if kind == 'high_return' else 'all of it'}")
-        self.primary_steps = self._steps_that_generalise(rows)
-        primary = self._fit_to_validation(rows, self.primary_steps)
+        if kind not in self.primary_steps:
+            # Once, on all validation rows: in every fold, the search would take half of the time.
+            self.primary_steps[kind] = self._steps_that_generalise(self._rows_of_kind(self.validation, kind))
+        primary = self._fit_to_validation(self._rows_of_kind(validation, kind), self.primary_steps[kind])
         self.bar.update()
         return 0.5 * self.pool_losses - self.fitter.policy_losses(primary, self.pool)
+
+    def _rows_of_kind(self, validation: np.ndarray, kind: str) -> np.ndarray:
+        return validation[high_return_half(self.returns[validation])] if kind == "high_return" else validation
 
     def _lengths(self) -> list[int]:
         """The updates among which θ's are chosen, ascending."""

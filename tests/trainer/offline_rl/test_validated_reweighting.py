@@ -308,9 +308,9 @@ def test_cross_validation_picks_the_candidate_that_helps_on_the_other_fold(make_
     # Judged at the best β, 4; at 1 all are 2 worse.
     chosen = report["candidates"][2]
     assert chosen["fold_betas"] == [4.0, 4.0] and chosen["cross_entropy"] < 0.3 and report["finish_share"] == 0
-    # ψ, θ for two folds and two kinds, eight candidates for two folds, θ of the winner; and for each θ two lengths of
-    # training are tried on both halves of its rows.
-    assert report["fits"] == 1 + 4 + 16 + 1 + 5 * 2 * 2
+    # ψ, θ for two folds and two kinds, eight candidates for two folds, θ of the winner; and for each kind of θ two
+    # lengths of training are tried on both halves of its rows.
+    assert report["fits"] == 1 + 4 + 16 + 1 + 2 * 2 * 2
     # The judge's rows are the high-return half of the fold that nothing was fitted to.
     for judged, used in zip(fitter.judged, fitter.fitted_with):
         other = sorted(set(range(10, 18)) - used)
@@ -322,7 +322,7 @@ def test_each_fold_is_left_out_once(make_args):
     for asked, number in ((3, 3), (5, 4)):
         fitter = StubFitter(make_args(guard=True, guard_folds=asked, finish_share=0), help_of_good_rows=0.4)
         report = validated_weights(fitter, 10).report
-        assert report["fits"] == 1 + 2 * number + 4 * number + 1 + (2 * number + 1) * 4
+        assert report["fits"] == 1 + 2 * number + 4 * number + 1 + 2 * 4
         judged, used = fitter.judged[::4], fitter.fitted_with[::4]
         for fold, others in zip(judged, used):
             left_out = sorted(set(range(10, 18)) - others)
