@@ -168,7 +168,10 @@ def incomplete(
         deepspeed, fsdp (`bool`): who writes the model and the optimizer, in files of its own.
     """
     if not (folder / SETTINGS_NAME).is_file():
-        return f"has no {SETTINGS_NAME}: it is no checkpoint of this trainer, or was written without a validation set"
+        return (
+            f"has no {SETTINGS_NAME}: it is no checkpoint of this trainer, was written without a validation set, or was not "
+            "written to its end"
+        )
     if not (folder / TRAINER_STATE_NAME).is_file() or _is_cut(folder / TRAINER_STATE_NAME):
         return f"has no whole {TRAINER_STATE_NAME}: it was not written to its end"
     model = folder / model_folder

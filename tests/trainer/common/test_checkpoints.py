@@ -15,7 +15,7 @@ from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, BilevelSF
 from boost_trl.trainer import bilevel_offline_rl_config, bilevel_sft_self_refine_config
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
-from boost_trl.trainer.common.checkpoints import begin_checkpoint, run_settings
+from boost_trl.trainer.common.checkpoints import SETTINGS_NAME, begin_checkpoint, run_settings
 
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 8}
@@ -135,6 +135,8 @@ def test_every_file_that_resuming_reads_is_looked_at(make, request, tmp_path):
         assert path.name in trainer.why_incomplete(checkpoint), path
         path.write_bytes(content)
     assert trainer.why_incomplete(checkpoint) is None
+    (checkpoint / SETTINGS_NAME).unlink()  # as by a kill before it is written
+    assert trainer.why_incomplete(checkpoint).endswith("or was not written to its end")
 
 
 def test_without_a_whole_checkpoint_nothing_is_resumed(make, tmp_path):
