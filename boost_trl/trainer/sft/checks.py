@@ -19,6 +19,17 @@ from boost_trl.trainer.sft.row_checks import check_cells, check_rows, is_prepare
 
 logger = get_logger(__name__)
 
+_READ_BY_SELECTOR = {
+    "validated": ("target_effective_fraction", "selection_guard", "selection_rounds", "adaptation_learning_rate"),
+    "rank": ("keep_fraction", "rank_refresh_steps", "rho_increment"),
+    "bds": ("selector_optimizer", "selector_learning_rate", "selector_max_step", "rho_increment"),
+    "bmo": ("selector_learning_rate", "bmo_tau", "rho_increment"),
+    "bmo_exact": ("bmo_tau", "bmo_refresh_steps", "rho_increment"),
+    "mixing": (),
+    "uniform": ("rho_increment",),
+}
+_SAMPLING = "train_sampling_strategy"  # older versions of transformers have none
+
 
 def check_before_preparation(
     args: BilevelSFTSelfRefineConfig,
@@ -191,6 +202,16 @@ def ignored_settings_warning(args: BilevelSFTSelfRefineConfig, has_weight_column
     return f"No `validation_dataset` is given, so {what}. Without effect: {_listed(names)}."
 
 
+def unread_settings_warning(args: BilevelSFTSelfRefineConfig) -> str | None:
+    """Warning for settings of other selectors; `None` if all have their effect."""
+    others = set().union(*_READ_BY_SELECTOR.values()) - set(_READ_BY_SELECTOR[args.selector])
+    names = [name for name in changed_settings(args) if name in others]
+    # Rows are drawn by weight unless they are packed.
+    if args.selector == "validated" and not args.packing and getattr(args, _SAMPLING, "random") != "random":
+        names.append(_SAMPLING)
+    return f"Without effect with selector='{args.selector}': {_listed(names)}." if names else None
+
+
 def unused_weight_column_warning(dataset, args: BilevelSFTSelfRefineConfig) -> str | None:
     """Warning for a column named `weight` that nothing reads; a stream of unknown columns is not asked."""
     if args.weight_column is not None or DEFAULT_WEIGHT_COLUMN not in (getattr(dataset, "column_names", None) or ()):
@@ -203,9 +224,8 @@ def unused_weight_column_warning(dataset, args: BilevelSFTSelfRefineConfig) -> s
 
 def warn_of_what_is_not_used(dataset, args: BilevelSFTSelfRefineConfig, learned: bool, weighted: bool) -> None:
     """Say in the log which of our settings and columns have no effect."""
-    warnings = [unused_weight_column_warning(dataset, args)]
-    if not learned:
-        warnings.append(ignored_settings_warning(args, has_weight_column=weighted))
+    unread = unread_settings_warning(args) if learned else ignored_settings_warning(args, has_weight_column=weighted)
+    warnings = [unused_weight_column_warning(dataset, args), unread]
     for warning in warnings:
         if warning is not None:
             logger.warning(warning)

@@ -257,3 +257,25 @@ def test_what_cannot_be_scored_is_refused(tmp_path):
     next(trainer.model.parameters()).ds_id = 0
     with pytest.raises(ValueError, match="ZeRO-3 has split the model"):
         trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"keep_fraction": 0.2, "bmo_tau": 2.0, "selection_rounds": 2}, ["bmo_tau", "keep_fraction"]),
+        ({"selector": "rank", "keep_fraction": 0.2, "selection_rounds": 2}, ["selection_rounds"]),
+        ({"selector": "mixing", "selection_guard": False, "rho_init": 0.5}, ["selection_guard"]),
+        ({"selector": "bmo", "bmo_tau": 2.0, "rho_increment": 0.2}, []),
+        ({"train_sampling_strategy": "group_by_length"}, ["train_sampling_strategy"]),
+        ({"train_sampling_strategy": "group_by_length", "packing": True, "max_length": 16}, []),
+        ({"train_sampling_strategy": "group_by_length", "selector": "rank"}, []),
+    ],
+    ids=str,
+)
+def test_settings_of_other_selectors_are_said_to_have_no_effect(settings, named, tmp_path, caplog):
+    make_trainer(tmp_path, model=make_model(), **settings)
+    messages = [record.getMessage() for record in caplog.records if "Without effect" in record.getMessage()]
+    selector = settings.get("selector", "validated")
+    listed = ", ".join(f"`{name}`" for name in named)
+    assert len(messages) == bool(named)
+    assert not named or messages[0].endswith(f"Without effect with selector='{selector}': {listed}.")
