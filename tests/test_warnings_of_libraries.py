@@ -27,7 +27,7 @@ rows = Dataset.from_list(rows)
 trainer = BilevelOfflineRLTrainer(model, args, train_dataset=rows, validation_dataset=rows, processing_class=tokenizer)
 trainer.train()
 trainer.save_model()
-args = BilevelSFTSelfRefineConfig(sys.argv[1], max_steps=1, bf16=False, activation_checkpointing=False, report_to="none")
+args = BilevelSFTSelfRefineConfig(sys.argv[1], max_steps=1, bf16=False, report_to="none")
 rows = rows.remove_columns("rewards")
 BilevelSFTSelfRefineTrainer(
     model, args, train_dataset=rows, validation_dataset=rows, processing_class=tokenizer
