@@ -38,7 +38,9 @@ class PenaltySchedule:
             raise ValueError(f"`rho_increment` must be finite, got {self.rho_increment}")
         if self.mixing:
             if not 0 <= self.rho_init <= 1:
-                raise ValueError(f"`rho_init` must be in [0, 1] for direct mixing, got {self.rho_init}")
+                raise ValueError(
+                    f"`rho_init` must be in [0, 1] for direct mixing and validated selection, got {self.rho_init}"
+                )
             return
         if not 0 <= self.rho_init < 1:
             raise ValueError(

@@ -77,7 +77,10 @@ def folder(tmp_path_factory):
         (f"offline-rl {TRAIN} --config evaluate.yaml", "`eval_strategy` is 'epoch', but rows.jsonl is a file"),
         (f"sft-self-refine {SFT} --eval_strategy steps", "`eval_strategy` is 'steps', but rows.jsonl is a file"),
         (f"sft-self-refine {SFT} --rho_inti 1", "did you mean `--rho_init`?"),
-        (f"sft-self-refine {SFT} --rho_init 2", "`rho_init` must be in [0, 1), got 2.0"),
+        (
+            f"sft-self-refine {SFT} --rho_init 2",
+            "`rho_init` must be in [0, 1] for direct mixing and validated selection, got 2.0",
+        ),
         (f"sft-self-refine {SFT} --selector best", "argument --selector: invalid choice: 'best'"),
         (f"sft-self-refine {SFT} --keep_fraction 2", "`keep_fraction` must be in (0, 1], got 2.0"),
         (f"sft-self-refine {SFT} --dataset_name no/rows", "no dataset 'no/rows'"),

@@ -326,7 +326,7 @@ def test_a_model_by_its_path_alone(tmp_path, monkeypatch):
     defaults = SFTConfig.__post_init__
     monkeypatch.setattr(SFTConfig, "__post_init__", lambda self: (setattr(self, "use_cpu", True), defaults(self))[0])
     trainer = BilevelSFTSelfRefineTrainer(
-        str(tmp_path / "tiny"), train_dataset=make_rows(), validation_dataset=make_rows(3)
+        str(tmp_path / "tiny"), train_dataset=make_rows(), validation_dataset=make_rows(5)
     )
     assert isinstance(trainer.args, BilevelSFTSelfRefineConfig) and trainer.args.output_dir == "tiny-SFT"
     assert trainer.processing_class.get_vocab() == make_tokenizer().get_vocab()
