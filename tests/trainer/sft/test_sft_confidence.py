@@ -197,6 +197,7 @@ def test_the_contradiction_pool(bad, auc, share, verdict, tmp_path):
         model=setting.make_model(),
         processing_class=setting.tokenizer,
         args=BilevelSFTSelfRefineConfig(
+            selector="rank",
             output_dir=str(tmp_path),
             use_cpu=True,
             bf16=False,
