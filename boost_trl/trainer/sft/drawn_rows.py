@@ -2,11 +2,15 @@
 
 import json
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.logging import get_logger
+from datasets import Dataset
 from torch import nn
 
 from boost_trl.models.model_fingerprint import model_fingerprint, trained_fingerprint
@@ -33,16 +37,8 @@ logger = get_logger(__name__)
 REPORT_NAME = "validated_selection.json"
 _DECISIVE_SETTINGS = (
     *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate"),
-    *(
-        "rho_init",
-        "validation_loss",
-        "dpo_beta",
-        "loss_type",
-        "selection_loss",
-        "packing",
-        "padding_free",
-        "max_length",
-    ),
+    *("rho_init", "validation_loss", "dpo_beta", "loss_type", "selection_loss"),
+    *("packing", "padding_free", "max_length"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "seed", "bf16", "fp16"),
     *("per_device_train_batch_size", "per_device_validation_batch_size"),
 )
@@ -136,20 +132,24 @@ class DrawnRowsTrainer(LearnedWeightsTrainer):
         fraction = self.selection_report["fraction"]
         if not self._scored.rounds <= epoch < self.args.selection_rounds or fraction == EQUAL_WEIGHTS:
             return
-        rows = by_length(self._remove_unused_columns(self.train_dataset))
-        batch_size = self.args.per_device_train_batch_size
-        check = selector_step.check(self.state.global_step)
-        losses = selector_step.losses_of(rows, self.collator_with_ids(), batch_size, check)[1]
+        rows = self._remove_unused_columns(self.train_dataset)
+        losses = self._mean_losses(selector_step, by_length(rows))[1]
         scores = validated_scores(self._scored.losses.numpy(), losses)
         self.selector.assign(tempered_logits(scores, fraction)[0])
         self._scored.rounds = epoch + 1
 
+    def _mean_losses(
+        self, selector_step: SelectorStep, dataset: Dataset, advance: Callable[[], object] = lambda: None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers and mean losses of prepared rows under the model as it is; `advance` is called after every batch."""
+        batch_size, check = self.args.per_device_train_batch_size, selector_step.check(self.state.global_step)
+        return selector_step.losses_of(dataset, self.collator_with_ids(), batch_size, check, advance)
+
     def _losses(self, validation: ValidationLoss, selector_step: SelectorStep) -> tuple[PoolLosses, TrustedLosses]:
-        args, collator = self.args, self.collator_with_ids()
-        batch_size = args.per_device_train_batch_size
+        args = self.args
         if args.gradient_checkpointing:
             _checkpoint_activations(self.model, args.gradient_checkpointing_kwargs)
-        validation.begin(batch_size)
+        validation.begin(args.per_device_train_batch_size)
 
         def forward(inputs):
             with self.compute_loss_context_manager():
@@ -159,13 +159,11 @@ class DrawnRowsTrainer(LearnedWeightsTrainer):
             with self.compute_loss_context_manager():
                 return validation.loss_sum(self.model, self._prepare_inputs(batch))
 
-        def mean_losses(dataset, advance):
-            return selector_step.losses_of(dataset, collator, batch_size, selector_step.check(0), advance)
-
+        mean_losses = partial(self._mean_losses, selector_step)
         rows = self._remove_unused_columns(self.train_dataset)
         is_like_pool = args.validation_loss == "sft" and "labels" in validation.dataset.column_names
         return (
-            PoolLosses(rows, args.packing, collator, mean_losses, forward, args.loss_type),
+            PoolLosses(rows, args.packing, self.collator_with_ids(), mean_losses, forward, args.loss_type),
             TrustedLosses(validation, loss_sum, mean_losses if is_like_pool else None),
         )
 
