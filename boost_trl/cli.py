@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": ("boost_trl.scripts.compare", "say which way of training pays on a pool and trusted rows of your own"),
     "synthesize": ("boost_trl.scripts.synthesize", "let a model continue training dialogues, playing both roles"),
     "rollout": ("boost_trl.scripts.rollout", "play live games with a model and save them"),
+    "env": ("boost_trl.scripts.env", "print what a bug report needs: versions, platform, accelerators"),
 }
 
 
@@ -61,7 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(script, "check_early") and not {"-h", "--help"} & set(rest):
             script.check_early(rest, prog)
         parser = script.make_parser(prog=prog)
-        parser.epilog = "--config FILE.yaml reads any of these options from a file; options on the command line win."
+        if parser.epilog is None:
+            parser.epilog = (
+                "--config FILE.yaml reads any of these options from a file; options on the command line win."
+            )
         run = script.prepare(*parser.parse_args_and_config(rest))
     except (ValueError, OSError, TypeError) as error:
         # Options of a model or tokenizer reach its constructor as they are; any other `TypeError` is a bug.

@@ -1,0 +1,46 @@
+"""`boost-trl env`: what a bug report has to say about the machine, `trl env` with what is ours."""
+
+import re
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+
+
+# An accelerate config can hold environment variables.
+_SECRETS = re.compile(
+    r"""(hf_(?=\w{8})|(?:token|secret|_key|password)\w*['"]?\s*[=:]\s*['"]?)[^\s,'"]+""", flags=re.IGNORECASE
+)
+
+
+def make_parser(prog: str | None = None):
+    from trl import TrlParser
+
+    return TrlParser(
+        prog=prog,
+        allow_abbrev=False,
+        description="Print what a bug report needs: versions, platform, accelerators, accelerate's config; secrets are left out.",
+        epilog="",
+    )
+
+
+def prepare() -> Callable[[], None]:
+    return lambda: print(environment())
+
+
+def environment() -> str:
+    """Versions, platform, accelerators with their memory, and accelerate's config, as a Markdown list."""
+    import torch
+    from trl.scripts.env import print_env
+    from trl.scripts.utils import get_git_commit_hash
+
+    from boost_trl import __version__
+
+    with redirect_stdout(StringIO()) as printed:
+        print_env()
+    commit = get_git_commit_hash("boost_trl")
+    lines = [f"- boost_trl version: {__version__}{f'+{commit[:7]}' if commit else ''}"]
+    if torch.cuda.is_available():
+        sizes = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
+        lines.append(f"- CUDA version: {torch.version.cuda}")
+        lines.append(f"- accelerator memory: {', '.join(f'{size:.0f} GiB' for size in sizes)}")
+    return _SECRETS.sub(r"\1(left out)", "\n".join([printed.getvalue().rstrip(), *lines]))
