@@ -13,7 +13,6 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ import numpy as np
 from trl import TrlParser
 
 from boost_trl.comparison.cells import Cell, run_cells, saved_results
-from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison
 from boost_trl.comparison.offline_rl.methods import METHODS, OfflineRLMethod
-from boost_trl.comparison.offline_rl.worlds import get_world
+from boost_trl.comparison.offline_rl.study import Place, Study
 from boost_trl.comparison.results import standard_error
 from boost_trl.files import write_whole
 from boost_trl.tables import MISSING, markdown_table, plus_minus
@@ -77,13 +75,13 @@ def all_methods() -> dict[str, OfflineRLMethod]:
     return {method.name: method for method in (*guards, *candidates, *controls, *finished)}
 
 
-class GuardComparison(OfflineRLComparison):
+class GuardStudy(Study):
     methods = all_methods()
 
 
 def all_cells(seeds: list[int]) -> list[Cell]:
     """The candidates of all pools first, then the controls."""
-    names = list(GuardComparison.methods)
+    names = list(GuardStudy.methods)
     number = len(FOLDS) + len(CANDIDATES) * len(FINISH_SHARES)
     return [
         Cell(name, seed, f"{environment}-{noise}")
@@ -92,31 +90,20 @@ def all_cells(seeds: list[int]) -> list[Cell]:
         for environment, pools in POOLS.items()
         for noise in pools
         for name in part
-        if noise != "none" or not GuardComparison.methods[name].needs_planted_noise
+        if noise != "none" or not GuardStudy.methods[name].needs_planted_noise
     ]
 
 
-def make_comparison(arguments: StudyArguments) -> GuardComparison:
+def make_study(arguments: StudyArguments) -> GuardStudy:
     folder = Path(arguments.folder)
 
-    @cache
-    def options(setting: str, seed: int):
-        environment, noise = setting.split("-")
-        return get_world(environment).parse(
-            [],
-            noise=noise,
-            seed=seed,
-            games=arguments.games,
-            score_steps=SCORE_STEPS,
-            cache_dir=str(folder / "cache" / f"{setting}-{seed}"),
-            output_dir=str(folder),
-        )
+    def place(cell: Cell) -> Place:
+        environment, noise = cell.setting.split("-")
+        cache_dir = str(folder / "cache" / f"{cell.setting}-{cell.seed}")
+        options = {"noise": noise, "games": arguments.games, "score_steps": SCORE_STEPS, "cache_dir": cache_dir}
+        return Place(environment, options)
 
-    def make_experiment(cell: Cell):
-        world = get_world(cell.setting.split("-")[0])
-        return world.make_experiment(*options(cell.setting, cell.seed), cell.seed)
-
-    return GuardComparison(folder, lambda cell: options(cell.setting, cell.seed), make_experiment, drawn=None)
+    return GuardStudy(folder, place)
 
 
 Results = dict[str, dict[str, Any]]
@@ -184,13 +171,13 @@ def regrets_table(by_pool: dict[tuple[str, int], Results], candidates: list[str]
 
 
 def report(arguments: StudyArguments) -> None:
-    rows = [result.to_dict() for result in saved_results(make_comparison(arguments), all_cells(arguments.seeds))]
+    rows = [result.to_dict() for result in saved_results(make_study(arguments), all_cells(arguments.seeds))]
     if arguments.report != "-":
         write_whole(arguments.report, json.dumps(rows, indent=1) + "\n")
     by_pool: dict[tuple[str, int], Results] = {}
     for row in rows:
         by_pool.setdefault((row["setting"], row["seed"]), {})[row["method"]] = row
-    names = list(GuardComparison.methods)
+    names = list(GuardStudy.methods)
     candidates = names[len(FOLDS) : len(FOLDS) + len(CANDIDATES) * len(FINISH_SHARES)]
     by_pool = {
         pool: by_pool[pool] for pool in sorted(by_pool) if {*names[: len(FOLDS)], *candidates} <= by_pool[pool].keys()
@@ -205,7 +192,7 @@ def main(arguments: StudyArguments) -> None:
     if arguments.report is not None:
         report(arguments)
         return
-    run_cells(make_comparison(arguments), all_cells(arguments.seeds))
+    run_cells(make_study(arguments), all_cells(arguments.seeds))
 
 
 if __name__ == "__main__":

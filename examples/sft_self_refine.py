@@ -55,7 +55,7 @@ class Arguments:
     processes: int = field(
         default=1, metadata={"help": "Processes that share out the methods, on a machine with as many cores."}
     )
-    share: int | None = field(default=None, metadata={"help": "Which share this process runs; internal."})
+    shard: str | None = field(default=None, metadata={"help": "Run the i-th of n shards only, as i/n; no report."})
     num_rows: int = field(default=2400, metadata={"help": "Rows of the contradiction pool or of the Hub's."})
 
 
@@ -114,9 +114,8 @@ def main(argv: list[str]) -> None:
     )
     methods = comparison.choose(arguments.methods)
     cells = [Cell(method, seed) for seed in arguments.seeds for method in methods]
-    if arguments.share is not None:
-        mine = shard(comparison, cells, arguments.share, arguments.processes, group=lambda cell: cell.method)
-        run_cells(comparison, mine, progress=False)
+    if arguments.shard is not None:
+        run_cells(comparison, shard(comparison, cells, arguments.shard, lambda cell: cell.method), progress=False)
         return
     if arguments.processes > 1:
         if training_args.world_size > 1:

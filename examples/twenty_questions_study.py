@@ -11,20 +11,16 @@ import json
 import logging
 import warnings
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from trl import TrlParser
 
 from boost_trl.comparison.cells import Cell, run_cells, run_shards, saved_results, shard
-from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison
 from boost_trl.comparison.offline_rl.methods import METHODS
-from boost_trl.comparison.offline_rl.study import differences_table, scores_table
-from boost_trl.comparison.offline_rl.worlds import get_world
+from boost_trl.comparison.offline_rl.study import Place, Study, differences_table, scores_table
 from boost_trl.files import write_whole
 
 
-WORLD = get_world("twenty_questions")
 POOLS = ("clean", "diverse", "stale", "bot")
 # Worlds below 10 were used to choose settings.
 WORLDS, SEEDS = (10, 11, 12, 13), (0, 1)
@@ -51,8 +47,8 @@ class StudyArguments:
         default="outputs/twenty_questions_study", metadata={"help": "Where cells and models are kept."}
     )
     processes: int = field(default=1, metadata={"help": "Processes that share the worlds."})
-    share: int | None = field(
-        default=None, metadata={"help": "Which share of the worlds this process runs; internal."}
+    shard: str | None = field(
+        default=None, metadata={"help": "Run the i-th of n shards of the worlds only, as i/n, on any machine."}
     )
     games: int = field(default=512, metadata={"help": "Games behind every score."})
     report: str | None = field(
@@ -89,36 +85,27 @@ def all_cells() -> list[Cell]:
     ]
 
 
-def make_comparison(arguments: StudyArguments) -> OfflineRLComparison:
+def place(cell: Cell, folder: Path, games: int) -> Place:
+    said = parts(cell.setting)
+    options = {
+        "noise": "none" if said["pool"] == "clean" else said["pool"],
+        "algorithm": said["algorithm"],
+        "games": games,
+        "cache_dir": str(folder / "cache" / f"{said['world']}-{cell.seed}"),
+    }
+    if said["backbone"] == "trained":
+        # The whole network moves: the heads' rate would undo what it knows.
+        options |= {"train_backbone": True, "learning_rate": 1e-3}
+    return Place("twenty_questions", options, number=said["world"])
+
+
+def make_study(arguments: StudyArguments) -> Study:
     folder = Path(arguments.folder)
-
-    @cache
-    def options(name: str, seed: int):
-        said = parts(name)
-        options = {
-            "noise": "none" if said["pool"] == "clean" else said["pool"],
-            "algorithm": said["algorithm"],
-            "seed": seed,
-            "games": arguments.games,
-            "cache_dir": str(folder / "cache" / f"{said['world']}-{seed}"),
-            "output_dir": str(folder),
-        }
-        if said["backbone"] == "trained":
-            # The whole network moves: the heads' rate would undo what it knows.
-            options |= {"train_backbone": True, "learning_rate": 1e-3}
-        return WORLD.parse([], **options)
-
-    def options_of(cell: Cell):
-        return options(cell.setting, cell.seed)
-
-    def make_experiment(cell: Cell):
-        return WORLD.make_experiment(*options_of(cell), cell.seed, number=parts(cell.setting)["world"])
-
-    return OfflineRLComparison(folder, options_of, make_experiment, drawn=None)
+    return Study(folder, lambda cell: place(cell, folder, arguments.games))
 
 
 def report(arguments: StudyArguments) -> None:
-    results = saved_results(make_comparison(arguments), all_cells())
+    results = saved_results(make_study(arguments), all_cells())
     rows = [{**parts(result.setting), **result.to_dict()} for result in results]
     if arguments.report != "-":
         write_whole(arguments.report, json.dumps(rows, indent=1) + "\n")
@@ -137,25 +124,15 @@ def main(arguments: StudyArguments) -> None:
     if arguments.report is not None:
         report(arguments)
         return
-    cells = all_cells()
-    if arguments.processes > 1 and arguments.share is None:
+    cells, study = all_cells(), make_study(arguments)
+    if arguments.shard is not None:
+        mine = shard(study, cells, arguments.shard, group=lambda cell: parts(cell.setting)["world"])
+        run_cells(study, mine, progress=False)
+    elif arguments.processes > 1:
         command = [__file__, "--folder", arguments.folder, "--games", str(arguments.games)]
-        run_shards(
-            [*command, "--processes", str(arguments.processes)],
-            arguments.processes,
-            Path(arguments.folder),
-            len(cells),
-        )
-        return
-    comparison = make_comparison(arguments)
-    mine = shard(
-        comparison,
-        cells,
-        arguments.share or 0,
-        arguments.processes if arguments.share is not None else 1,
-        group=lambda cell: parts(cell.setting)["world"],
-    )
-    run_cells(comparison, mine, progress=arguments.share is None)
+        run_shards(command, arguments.processes, study.folder, len(cells))
+    else:
+        run_cells(study, cells)
 
 
 if __name__ == "__main__":

@@ -165,38 +165,43 @@ def saved_results(comparison: Comparison, cells: Sequence[Cell]) -> list[Result]
     return [result for result in found if result is not None]
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """`"i/n"`, one of n shards, as (i, n).
+
+    Raises:
+        ValueError: if it is none with 1 ≤ i ≤ n.
+    """
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise ValueError(f"`shard` is {text!r}; it must be such as '1/4', the first of four")
+    return int(index), int(count)
+
+
 def shard(
-    comparison: Comparison,
-    cells: Sequence[Cell],
-    index: int,
-    count: int,
-    group: Callable[[Cell], Hashable] = lambda cell: cell,
+    comparison: Comparison, cells: Sequence[Cell], part: str, group: Callable[[Cell], Hashable] = lambda cell: cell
 ) -> list[Cell]:
-    """The cells that process `index` of `count` runs, without those that need the result of another.
+    """The cells of one shard, without those that need the result of another.
 
     Args:
         comparison (`Comparison`): which methods need another.
         cells (`Sequence[Cell]`): all.
-        index (`int`), count (`int`): which share, of how many.
+        part (`str`): `"i/n"`: the i-th of n shards.
         group (`Callable`, *optional*): cells for which it is equal stay together, for example those of one world.
 
-    Raises:
-        ValueError: for an index outside of [0, count).
     """
-    if not 0 <= index < count:
-        raise ValueError(f"share {index} of {count}: shares are numbered from 0 to {count - 1}")
+    index, count = parse_shard(part)
     free = [cell for cell in cells if comparison.methods[cell.method].needs is None]
     groups = list(dict.fromkeys(map(group, free)))
-    mine = set(groups[index::count])
+    mine = set(groups[index - 1 :: count])
     return [cell for cell in free if group(cell) in mine]
 
 
 def run_shards(argv: Sequence[str], count: int, folder: Path, total: int) -> None:
-    """The same command in `count` processes, each with `--share i`; all results end on disk.
+    """The same command in `count` processes, each with `--shard i/count`; all results end on disk.
 
     Args:
         argv (`Sequence[str]`): what follows the interpreter: script or `-m module`, and its options.
-        count (`int`): processes.
+        count (`int`): number of processes.
         folder (`Path`): the comparison's.
         total (`int`): cells, for the progress bar.
 
@@ -204,7 +209,7 @@ def run_shards(argv: Sequence[str], count: int, folder: Path, total: int) -> Non
         SystemExit: with the status of the first process that failed.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    commands = [[sys.executable, *argv, "--share", str(index)] for index in range(count)]
+    commands = [[sys.executable, *argv, "--shard", f"{index}/{count}"] for index in range(1, count + 1)]
     start = time.time()
     children = [subprocess.Popen(command, env=environment) for command in commands]
     with tqdm(total=total, desc="runs", unit="run") as bar:

@@ -43,14 +43,18 @@ def test_a_cell_runs_once_and_its_experiment_is_made_when_it_is_needed(tmp_path)
     assert other.ran == CELLS[:1] and json.loads((tmp_path / "runs/u-a-0/result.json").read_text())["x"] == [1.0]
 
 
-def test_shares_make_up_the_whole_but_for_what_waits(tmp_path):
+def test_shards_make_up_the_whole_but_for_what_waits(tmp_path):
     toy = Toy(tmp_path)
-    shares = [shard(toy, CELLS, index, 3) for index in range(3)]
+    shares = [shard(toy, CELLS, part) for part in ("1/3", "2/3", "3/3")]
     assert sorted(map(repr, sum(shares, []))) == sorted(repr(cell) for cell in CELLS if cell.method != "c")
-    by_seed = [shard(toy, CELLS, index, 2, group=lambda cell: cell.seed) for index in range(2)]
+    by_seed = [shard(toy, CELLS, part, group=lambda cell: cell.seed) for part in ("1/2", "2/2")]
     assert [{cell.seed for cell in share} for share in by_seed] == [{0}, {1}]
-    with pytest.raises(ValueError, match="share 2 of 2"):
-        shard(toy, CELLS, 2, 2)
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/", "-1/2"])
+def test_a_shard_that_is_none_is_named(part, tmp_path):
+    with pytest.raises(ValueError, match=f"`shard` is '{part}'; it must be such as '1/4'"):
+        shard(Toy(tmp_path), CELLS, part)
 
 
 def test_methods_are_chosen_by_name(tmp_path):

@@ -47,6 +47,6 @@ def test_the_page_has_the_tables_of_the_data(study):
         by_pool.setdefault((row["setting"], row["seed"]), {})[row["method"]] = row
     assert len(by_pool) == 12
     page = (ROOT / "docs" / "reproductions.md").read_text()
-    candidates = list(study.GuardComparison.methods)[2:10]
+    candidates = list(study.GuardStudy.methods)[2:10]
     pools = dict(sorted(by_pool.items()))
     assert study.scores_table(pools, candidates) in page and study.regrets_table(pools, candidates) in page

@@ -1,13 +1,69 @@
-"""Tables of a study: many settings, worlds and seeds, one column per pool."""
+"""Studies: offline RL methods in many worlds and settings, and their tables, one column per pool."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from boost_trl.comparison.cells import Cell
+from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
+from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.methods import METHODS
+from boost_trl.comparison.offline_rl.worlds import get_world
 from boost_trl.comparison.results import mean_over_groups
 from boost_trl.tables import markdown_table, plus_minus
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell trains and plays.
+
+    Args:
+        environment (`str`): name of the world's environment.
+        options (`dict`, *optional*): options of comparison, training and model that differ from the world's; they count only
+            when no model is named.
+        number (`int`, *optional*): the world that has the facts; by default the cell's seed.
+    """
+
+    environment: str
+    options: dict[str, Any] = field(default_factory=dict)
+    number: int | None = None
+
+
+class Study(OfflineRLComparison):
+    """A comparison of offline RL methods in several worlds and settings.
+
+    Args:
+        folder (`str` or `Path`): gets cells and caches.
+        place (`Callable`): the [`Place`] of a cell; the same for all methods of a setting and seed.
+        flags (`Callable`, *optional*): flags of a cell, over the place's options; none by default.
+        drawn (`str`, *optional*): the method whose weights are drawn; by default none.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        place: Callable[[Cell], Place],
+        flags: Callable[[Cell], Sequence[str]] = lambda cell: (),
+        drawn: str | None = None,
+    ):
+        super().__init__(folder, self._options, self._build, drawn=drawn)
+        self.place, self.flags = place, flags
+        self._parsed: dict[tuple[str, int], Options] = {}
+
+    def _options(self, cell: Cell) -> Options:
+        key = cell.setting, cell.seed
+        if key not in self._parsed:
+            place = self.place(cell)
+            flags = ["--output_dir", str(self.folder), "--seed", str(cell.seed), *self.flags(cell)]
+            self._parsed[key] = get_world(place.environment).parse(flags, **place.options)
+        return self._parsed[key]
+
+    def _build(self, cell: Cell) -> OfflineRLExperiment:
+        place = self.place(cell)
+        return get_world(place.environment).make_experiment(*self._options(cell), cell.seed, number=place.number)
 
 
 def mean_over_worlds(values: Mapping[tuple[int, int], float]) -> tuple[float, float]:
