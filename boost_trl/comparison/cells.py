@@ -166,14 +166,14 @@ def saved_results(comparison: Comparison, cells: Sequence[Cell]) -> list[Result]
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """`"i/n"`, one of n shards, as (i, n).
+    """The numbers (i, n) of `"i/n"`, the i-th of n shards.
 
     Raises:
         ValueError: if it is none with 1 ≤ i ≤ n.
     """
     index, slash, count = text.partition("/")
     if not (slash and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise ValueError(f"`shard` is {text!r}; it must be such as '1/4', the first of four")
+        raise ValueError(f"`shard` must be such as '1/4', the first of four, got {text!r}")
     return int(index), int(count)
 
 

@@ -18,7 +18,7 @@ from boost_trl.tables import markdown_table, plus_minus
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell trains and plays.
+    """World and options in which a cell trains and plays.
 
     Args:
         environment (`str`): name of the world's environment.
