@@ -16,6 +16,7 @@ REQUIRED = [
     "markdown-it-py>=3",
     "numpy>=2",
     "peft>=0.21,<1",
+    "psutil",
     "safetensors>=0.6",
     "torch>=2.9",
     "tqdm",

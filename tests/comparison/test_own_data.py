@@ -12,6 +12,7 @@ import boost_trl
 from boost_trl import BilevelSFTSelfRefineConfig, cli
 from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.own_data.compare import OwnDataComparison
+from boost_trl.comparison.own_data.estimate import FORWARD_SHARE
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED
 from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement, decide, explain
@@ -148,6 +149,23 @@ def test_no_method_sees_the_rows_that_judge_and_all_take_the_same_updates(files,
     assert set(updates.values()) == {OPTIONS["max_steps"]}
     kept = comparison.experiment(Cell("sft", 5, ALL_TRUSTED))
     assert len(kept.validation) == 24 and kept.held_out() == {}
+
+
+def test_the_estimate_counts_shorter_trainings_scoring_and_memory(files, tmp_path):
+    data = own(files, tmp_path).data
+    costs = data.estimate(["mixing_eight", "trusted_only", "low_loss", "validated", "validated_once"])
+    once = costs.seconds["mixing_eight"]
+    update = (once - costs.seconds["trusted_only"]) / (OPTIONS["max_steps"] * 2 / 3)
+    # Adapting to two halves of 12 trusted rows and to all, then four short trainings with 32 rows of the pool.
+    trained = 10 * (6 + 6 + 12) + 4 * 10 * (32 + 6)
+    # The pool of 40 before and after, by each half, and in two more rounds; halves before, after, after 5 and 10 updates, judged.
+    read = 40 * 2 + 40 * 2 + 2 * 6 * 6
+    assert costs.seconds["validated_once"] - once == pytest.approx(update * (trained + FORWARD_SHARE * read) / 16)
+    assert costs.seconds["validated"] - costs.seconds["validated_once"] == pytest.approx(
+        update * FORWARD_SHARE * 2 * 40 / 16
+    )
+    assert costs.seconds["low_loss"] - once == pytest.approx(update * (4 + FORWARD_SHARE * 40 / 16))
+    assert 2**27 < costs.memory < 2**36
 
 
 def test_a_comparison_from_python_and_one_more_seed(files, tmp_path, capsys):

@@ -18,7 +18,7 @@ from boost_trl.comparison.sft.contradiction_pool import LIST_LENGTH, contradicti
 from boost_trl.comparison.sft.methods import SFT_METHODS
 from boost_trl.comparison.sft.training import planned_rows, train_and_evaluate
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft import validated_selection
+from boost_trl.trainer.sft import scoring_budget
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 
 
@@ -136,8 +136,8 @@ def test_the_settings_of_all_methods_are_valid(tmp_path):
 
 def test_methods_run_and_everything_is_written(experiment, tmp_path, monkeypatch):
     monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(validated_selection, "STEPS", (1, 2))
-    monkeypatch.setattr(validated_selection, "_SHORTEST", 1)
+    monkeypatch.setattr(scoring_budget, "STEPS", (1, 2))
+    monkeypatch.setattr(scoring_budget, "_SHORTEST", 1)
     comparison = compared(experiment, tmp_path)
     cells = [Cell(method, 0) for method in SFT_METHODS if method in RUN]
     # Two shares leave what waits for others to the last call, which reads the rest.

@@ -13,6 +13,7 @@ from datasets import Dataset
 from trl import ModelConfig
 
 from boost_trl.comparison.cells import RESULT_NAME, Cell, run_cells, saved_results
+from boost_trl.comparison.own_data.estimate import duration
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData
 from boost_trl.comparison.own_data.report import PICTURE, draw_methods, make_report
 from boost_trl.comparison.own_data.row_format import check_same_kind, is_trajectories
@@ -180,16 +181,19 @@ class OwnDataComparison:
     def _announce(self, cells: Sequence[Cell]) -> None:
         """Say how many runs there are and how long they will take."""
         data, state = self.data, PartialState()
-        left = len(cells) - len(saved_results(data.comparison, cells))
+        done = {(result.method, result.seed) for result in saved_results(data.comparison, cells)}
+        left = [cell for cell in cells if (cell.method, cell.seed) not in done]
         what = (
             f"{_count(self.methods, 'method')} × {_count(self.seeds, 'split')} of {len(data.trusted)} trusted rows, on a pool of "
             f"{len(data.pool)} rows: {_count(cells, 'run')} of {data.num_updates} updates, and the chosen method's once more with all "
             "trusted rows"
         )
-        how_long = f"{len(cells) - left} of them are there already"
+        how_long = f"{len(done)} of them are there already"
         if left:
-            estimate = f"about {_duration(data.seconds_of_a_run() * (left + 1))}"
-            how_long = estimate if left == len(cells) else f"{how_long}, {estimate} for the others"
+            costs = data.estimate(self.methods)
+            seconds = sum(costs.seconds[cell.method] for cell in left) + max(costs.seconds.values())
+            estimate = f"at most about {duration(seconds)}, with {costs.memory / 2**30:.1f} GiB of memory"
+            how_long = f"{how_long}, {estimate}, for the others" if done else estimate
         if state.is_main_process:
             print(f"{what}; {how_long}", flush=True)
 
@@ -253,9 +257,3 @@ def _load(rows: str | Dataset) -> Dataset:
 
 def _count(things: Sequence, name: str) -> str:
     return f"{len(things)} {name}{'s' * (len(things) > 1)}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

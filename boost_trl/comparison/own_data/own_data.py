@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from boost_trl.comparison.cells import Cell, Comparison
+from boost_trl.comparison.own_data.estimate import Estimate
 from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement
 from boost_trl.comparison.results import Result
@@ -113,8 +114,8 @@ class OwnData(ABC):
         """The reason why a method cannot run on these rows, `None` if it can."""
 
     @abstractmethod
-    def seconds_of_a_run(self) -> float:
-        """Estimate, from a few updates of plain training."""
+    def estimate(self, methods: Sequence[str]) -> Estimate:
+        """Costs of one run of each method, from a few updates that are timed."""
 
     @abstractmethod
     def weighted(self, method: str) -> bool:

@@ -1,19 +1,17 @@
 """A comparison of methods of supervised fine-tuning on a pool and trusted rows of one's own."""
 
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
 from trl import ModelConfig, get_peft_config
 
 from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.models import load_model, load_tokenizer
+from boost_trl.comparison.own_data.estimate import FORWARD_SHARE, Estimate, Stopwatch
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData, num_updates
 from boost_trl.comparison.own_data.row_format import LABEL, sft_rows
 from boost_trl.comparison.own_data.verdict import Judgement
@@ -21,12 +19,14 @@ from boost_trl.comparison.results import Result
 from boost_trl.comparison.sft.comparison import SFTComparison, options_of
 from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.comparison.sft.methods import SFT_METHODS
-from boost_trl.comparison.sft.training import trl_trainer
+from boost_trl.comparison.sft.training import train_and_evaluate
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.sft.results import EXAMPLE_WEIGHTS_NAME
+from boost_trl.trainer.sft.scoring_budget import ScoringBudget
 
 
-_TIMED_UPDATES = 3
+# Equal weights: what every selector does in an update.
+_TIMED, _TIMED_UPDATES = "mixing_eight", 3
 # What methods set, or what would make rows that judge cannot be judged one by one.
 _FIXED = {
     "selector": "methods do",
@@ -95,17 +95,34 @@ class SFTOwnData(OwnData):
             model_name=repr(self.model_args),
         )
 
-    def seconds_of_a_run(self) -> float:
-        clock, start = _Clock(), time.perf_counter()
-        experiment = self.comparison.experiment(Cell(self.plain, 0))
+    def estimate(self, methods: Sequence[str]) -> Estimate:
+        experiment, watch = self.comparison.experiment(Cell(_TIMED, 0)), Stopwatch()
+        options = self.options | {"max_steps": 1 + _TIMED_UPDATES, "disable_tqdm": True, "logging_strategy": "no"}
         with tempfile.TemporaryDirectory() as folder:
-            options = self.options | {"max_steps": 1 + _TIMED_UPDATES}
-            trainer = trl_trainer(SFT_METHODS[self.plain], experiment, self.pool, options, Path(folder), 0)
-            trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(clock)
-            trainer.train()
-        first, *_, last = clock.times
-        return first - start + (last - first) / _TIMED_UPDATES * self.num_updates
+            place = Path(folder)
+            train_and_evaluate(
+                SFT_METHODS[_TIMED], experiment, self.pool, options, place, 0, keeps_model=False, advance=watch
+            )
+        beside, update = watch.seconds_beside, watch.seconds_of_an_update
+        return Estimate({name: beside + update * self._num_updates(name) for name in methods}, watch.memory)
+
+    def _num_updates(self, name: str) -> float:
+        """Updates that take as long as a method's training and scoring."""
+        method, args = SFT_METHODS[name], self.args
+        if method.stages:
+            return self.num_updates * sum(share for share, _ in method.stages)
+        rows = args.per_device_train_batch_size
+        # Of each process; every one of them adapts to all trusted rows, and reads its part of the pool.
+        rows = (rows + (args.per_device_validation_batch_size or rows)) * args.gradient_accumulation_steps
+        read = FORWARD_SHARE * len(self.pool) / args.world_size / rows
+        if method.lowest_losses is not None:
+            return 2 * self.num_updates + read
+        if method.options.get("selector") != "validated":
+            return self.num_updates
+        budget = ScoringBudget.of(self.num_updates, args.selection_guard)
+        num_trusted = len(self.trusted) - len(self.judging_rows(0))
+        trained, only_read = budget.num_rows(len(self.pool), num_trusted, method.options.get("selection_rounds", 1))
+        return self.num_updates + trained / rows + FORWARD_SHARE * only_read / args.world_size / rows
 
     def why_impossible(self, method: str) -> str | None:
         if SFT_METHODS[method].known_good and LABEL not in self.pool.column_names:
@@ -152,11 +169,3 @@ class SFTOwnData(OwnData):
         is_chance = sum(rank["is_near_chance"] for rank in ranks) * 2 > len(ranks)
         warning = ": near chance, so do not trust weights and worst rows" if is_chance else ""
         return f"How sure the weights of the pool are: {', and '.join(parts)}{warning}."
-
-
-class _Clock(TrainerCallback):
-    def __init__(self):
-        self.times: list[float] = []
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.times.append(time.perf_counter())

@@ -22,19 +22,23 @@ from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, setti
 from boost_trl.comparison.offline_rl.build import distinct_tasks
 from boost_trl.comparison.offline_rl.comparison import Options
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
+from boost_trl.comparison.offline_rl.games import BETAS, play_games
 from boost_trl.comparison.offline_rl.training import train_method
+from boost_trl.comparison.own_data.estimate import Estimate, used_memory
 from boost_trl.comparison.own_data.own_data import OwnData, num_updates
+from boost_trl.comparison.own_data.policy_losses import policy_losses
 from boost_trl.comparison.own_data.trajectory_cells import WEIGHTS_NAME, TrajectoryComparison
 from boost_trl.comparison.own_data.verdict import Judgement
 from boost_trl.comparison.results import Result
 from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.data.trajectories import to_trajectory, validate_trajectories
 from boost_trl.environments.base import make_env
+from boost_trl.environments.rollout import choose_tasks
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.offline_rl.scoring_budget import JUDGED_BETAS
+from boost_trl.trainer.offline_rl.scoring_budget import COST_LIMIT, JUDGED_BETAS
 
 
-_TIMED_UPDATES = 4
+_TIMED_UPDATES, _TIMED_GAMES = 4, 16
 
 
 @dataclass(frozen=True)
@@ -139,13 +143,29 @@ class TrajectoryOwnData(OwnData):
             make_peft_config=partial(get_peft_config, self.model_args),
         )
 
-    def seconds_of_a_run(self) -> float:
+    def estimate(self, methods: Sequence[str]) -> Estimate:
         start, experiment = time.perf_counter(), self.comparison.experiment(Cell(self.plain, 0))
         with tempfile.TemporaryDirectory() as folder:
             args = replace(self.args, max_steps=_TIMED_UPDATES, auxiliary_steps=1, primary_steps=1)
             trainer = train_method(self.comparison.methods[self.plain], experiment, args, Path(folder))
-        training = trainer.state.log_history[-1]["train_runtime"]
-        return time.perf_counter() - start - training + training / _TIMED_UPDATES * self.num_updates
+        policy_losses(trainer, experiment.evaluation, JUDGED_BETAS)
+        timed = trainer.state.log_history[-1]["train_runtime"]
+        beside, training = time.perf_counter() - start - timed, timed / _TIMED_UPDATES * self.num_updates
+        if self.games is not None:
+            beside += self._seconds_of_games(trainer, experiment)
+        scoring = {name: COST_LIMIT * training * self._scores_rows(name) for name in methods}
+        return Estimate({name: beside + training + scoring[name] for name in methods}, used_memory())
+
+    def _seconds_of_games(self, trainer, experiment: OfflineRLExperiment) -> float:
+        """All games of a run, from some at one β."""
+        start, games = time.perf_counter(), min(_TIMED_GAMES, self.games.num_games)
+        tasks = choose_tasks(experiment.validation_tasks, games, seed=0)
+        play_games(trainer, experiment, BETAS[0], tasks, seed=0)
+        return (time.perf_counter() - start) * self.games.num_games / games * (len(BETAS) + 1)
+
+    def _scores_rows(self, name: str) -> bool:
+        options = self.comparison.methods[name].options
+        return replace(self.args, **options).scores_rows
 
     def why_impossible(self, method: str) -> str | None:
         is_known = "is_noise" in self.pool.column_names

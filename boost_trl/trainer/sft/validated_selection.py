@@ -35,18 +35,12 @@ from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefin
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.sft.adaptation import adaptation
 from boost_trl.trainer.sft.prepared_rows import first_of_equal
+from boost_trl.trainer.sft.scoring_budget import BATCH, SAMPLE, ScoringBudget
 from boost_trl.trainer.sft.scoring_losses import PoolLosses, TrustedLosses
 
 
-STEPS = (5, 10, 20, 40, 80)
 EQUAL_WEIGHTS = 1.0
 FEWEST_TRUSTED = 4
-# Rows of an update, of the pool and of the trusted ones each.
-_BATCH = 32
-# Places of the pool by which the halves are compared.
-_SAMPLE = 512
-# The share of training's updates that all short trainings take together, and the length of each.
-_GUARD_SHARE, _SHORTEST, _LONGEST = 0.1, 20, 100
 
 
 @dataclass
@@ -109,13 +103,9 @@ class ValidatedSelection:
         progress: bool = False,
     ):
         self.model, self.args, self.pool, self.trusted = model, args, pool, trusted
-        self.sample = pool.sample(_SAMPLE, args.seed)
-        runs = 4 * args.selection_guard  # two halves, with and without weights
-        # A short training is not worth a long preparation.
-        longest = max(num_updates, STEPS[1])
-        self.steps = [steps for steps in STEPS if steps <= longest]
-        self.guard_steps = min(int(np.clip(_GUARD_SHARE * num_updates / 4, _SHORTEST, _LONGEST)), longest)
-        total = 3 * self.steps[-1] + runs * self.guard_steps
+        self.sample = pool.sample(SAMPLE, args.seed)
+        self.budget = ScoringBudget.of(num_updates, args.selection_guard)
+        total = self.budget.num_updates
         self._bar = tqdm(total=total, desc="Scoring the pool", unit="update", disable=not progress)
 
     def run(self) -> ValidatedSelectionResult:
@@ -144,7 +134,7 @@ class ValidatedSelection:
             "effective_sample_size": effective_sample_size(np.exp(logits)),
             "num_rows": len(numbers),
             "num_validation_rows": len(self.trusted),
-            "guard_steps": self.guard_steps if self.args.selection_guard else 0,
+            "guard_steps": self.budget.guard_steps,
             "seconds": time.perf_counter() - start,
         }
         return ValidatedSelectionResult(logits, losses, report)
@@ -174,7 +164,9 @@ class ValidatedSelection:
         guard = {}
         for fraction in (EQUAL_WEIGHTS, self.args.target_effective_fraction) * self.args.selection_guard:
             weights = temper(scores, fraction)[0]
-            self._train(self.sample, numbers, weights, rows, self.guard_steps, f"short training, n_eff {fraction:.0%}")
+            self._train(
+                self.sample, numbers, weights, rows, self.budget.guard_steps, f"short training, n_eff {fraction:.0%}"
+            )
             guard[fraction] = self._held_out(others)
         return _Half(by_steps, scores, trusted_scores, guard)
 
@@ -187,7 +179,7 @@ class ValidatedSelection:
         losses: dict[int, float] = {}
         batches = self._begin(rows)
         done = 0
-        for steps in self.steps:
+        for steps in self.budget.steps:
             for _ in range(steps - done):
                 self._update(self._trusted_terms(next(batches)))
             done = steps
@@ -200,7 +192,7 @@ class ValidatedSelection:
             best = self._adapted.snapshot()
         if not losses:
             raise ValueError(
-                f"selector='validated': the first {STEPS[0]} updates on `validation_dataset` have diverged; lower "
+                f"selector='validated': the first {self.budget.steps[0]} updates on `validation_dataset` have diverged; lower "
                 "`adaptation_learning_rate` (by default `learning_rate`)"
             )
         return losses, best
@@ -230,7 +222,7 @@ class ValidatedSelection:
             return pool.loss(places, numbers, weights)
 
         for _ in range(num_updates):
-            places = [next(draws) for _ in range(min(_BATCH, len(pool)))]
+            places = [next(draws) for _ in range(min(BATCH, len(pool)))]
             terms = _terms(loss, places, self.args.per_device_train_batch_size, of_pool)
             self._update([*terms, *self._trusted_terms(next(batches), of_trusted)])
 
@@ -315,8 +307,8 @@ def _name(fraction: float) -> str:
 
 def _best_steps(halves: list[_Half]) -> int:
     """The number of updates of the lowest mean held-out loss, of those that both halves reached."""
-    reached = [steps for steps in STEPS if all(steps in half.losses for half in halves)]
-    return min(reached, key=lambda steps: np.mean([half.losses[steps] for half in halves]))
+    reached = set.intersection(*(set(half.losses) for half in halves))
+    return min(sorted(reached), key=lambda steps: np.mean([half.losses[steps] for half in halves]))
 
 
 def _confidence(halves: list[_Half]) -> dict[str, float] | None:
@@ -336,7 +328,7 @@ def _batches(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
     """Endless batches of these rows, in a fresh order each pass."""
     sampler = EndlessSampler(len(rows), seed)
     while True:
-        yield rows[sampler.take(min(_BATCH, len(rows)))]
+        yield rows[sampler.take(min(BATCH, len(rows)))]
 
 
 def _terms(
