@@ -1,7 +1,8 @@
 """Hidden states of the unmodified LM, computed once, kept on disk, reused by later runs.
 
 Two things are cached per dataset, model (see [`model_fingerprint`]) and chat template (the template shows in the token
-ids): trajectory embeddings (the last token's state, [B] G.5) and, for a frozen backbone, the state of every action token.
+ids): embeddings of what is weighed (the last token's state, [B] G.5) and, for a frozen backbone, the state of every action
+token.
 """
 
 import hashlib
@@ -52,19 +53,23 @@ def _for_each_batch(model: nn.Module, store: TrajectoryStore, description: str, 
     model.train(was_training)
 
 
-def trajectory_embeddings(model: nn.Module, store: TrajectoryStore, cache_dir: Path | None = None) -> torch.Tensor:
-    """Final-layer hidden state of each trajectory's last token ([B] G.5), float32, (len(store), d)."""
-    path = (cache_dir or cache_folder("hidden_states")) / f"embeddings-{_key(model, store)}.safetensors"
+def unit_embeddings(model: nn.Module, store: TrajectoryStore, cache_dir: Path | None = None) -> torch.Tensor:
+    """Final-layer hidden state of the last token of each of `store.units`, of every trajectory ([B] G.5) or every turn, float32,
+    (U, d)."""
+    name = f"{store.weight_level}_embeddings-{_key(model, store)}.safetensors"
+    path = (cache_dir or cache_folder("hidden_states")) / name
     if path.is_file():
         return load_file(path)["embeddings"]
-    embeddings = None
+    embeddings, units = None, store.units
 
     def visit(indices, batch, hidden):
         nonlocal embeddings
-        last = hidden[torch.arange(len(indices)), store.last_positions(indices).to(hidden.device)].float().cpu()
+        chosen = units.of_rows(indices)
+        row = np.repeat(np.arange(len(indices)), units.counts[indices])
+        last = hidden[torch.from_numpy(row), torch.from_numpy(units.ends[chosen])].float().cpu()
         if embeddings is None:
-            embeddings = torch.empty(len(store), last.shape[1])
-        embeddings[torch.from_numpy(indices)] = last
+            embeddings = torch.empty(len(units), last.shape[1])
+        embeddings[torch.from_numpy(chosen)] = last
 
     _for_each_batch(model, store, "Embedding trajectories", visit)
     with whole_file(path) as draft:

@@ -47,6 +47,12 @@ class TokenizedTrajectory:
     discounts: np.ndarray
     bootstrap_position: int
 
+    @property
+    def turn_lengths(self) -> np.ndarray:
+        """Action tokens of each turn; turns never touch."""
+        borders = np.flatnonzero(np.diff(self.action_positions) > 1) + 1
+        return np.diff(borders, prepend=0, append=len(self.action_positions))
+
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """Half-open intervals of ones."""

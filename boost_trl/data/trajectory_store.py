@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from boost_trl.data.ragged import ragged_ranges
 from boost_trl.data.tokenization import TokenizedTrajectory
+from boost_trl.data.weight_units import WeightUnits
 
 
 @dataclass
@@ -28,7 +30,9 @@ class TrajectoryBatch:
             next state is `action_index + 1`.
         rewards, returns, discounts (`torch.FloatTensor` of shape `(N,)`).
         row (`torch.LongTensor` of shape `(N,)`): which row, in `0..B-1`, a token belongs to.
+        unit (`torch.LongTensor` of shape `(N,)`): which of the batch's units (see [`WeightUnits`]), row after row.
         lengths (`torch.LongTensor` of shape `(B,)`): action tokens per row.
+        unit_lengths (`torch.LongTensor` of shape `(U,)`): action tokens per unit.
         states (`torch.Tensor` of shape `(M, d)`, *optional*): cached hidden states; `input_ids` is then empty.
     """
 
@@ -42,7 +46,9 @@ class TrajectoryBatch:
     returns: torch.Tensor
     discounts: torch.Tensor
     row: torch.Tensor
+    unit: torch.Tensor
     lengths: torch.Tensor
+    unit_lengths: torch.Tensor
     states: torch.Tensor | None = None
 
     def to(self, device) -> "TrajectoryBatch":
@@ -54,24 +60,26 @@ class TrajectoryBatch:
         )
 
 
-def _ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Concatenated `arange(start, start + length)`."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
-
-
 class TrajectoryStore:
     """All trajectories of a dataset in flat arrays, so that a batch is a few vectorised gathers.
 
     Args:
         trajectories (`Iterable[TokenizedTrajectory | None]`): from `tokenize_trajectories`; `None` rows are left out.
         pad_token_id (`int`): fills `input_ids`.
+        weight_level (`str`, *optional*, defaults to `"trajectory"`): what `units`, the [`WeightUnits`], are.
     """
 
-    def __init__(self, trajectories: Iterable[TokenizedTrajectory | None], pad_token_id: int):
+    def __init__(
+        self,
+        trajectories: Iterable[TokenizedTrajectory | None],
+        pad_token_id: int,
+        weight_level: str = "trajectory",
+    ):
         everything = list(trajectories)
         rows = [item for item in everything if item is not None]
         self.pad_token_id = pad_token_id
+        self.weight_level = weight_level
+        self.units = WeightUnits.of(rows, weight_level)
         self.original_row = np.array([i for i, item in enumerate(everything) if item is not None], dtype=np.int64)
 
         self.input_lengths = np.array([len(item.input_ids) for item in rows])
@@ -103,6 +111,7 @@ class TrajectoryStore:
         if not 0 <= count <= len(self):
             raise ValueError(f"`count` is {count}; the store has {len(self)} rows")
         rows = copy.copy(self)
+        rows.units = self.units.first(count)
         for name in ("original_row", "input_lengths", "action_counts", "is_cut", "state_counts"):
             setattr(rows, name, getattr(self, name)[:count])
         for name in ("_input_start", "_action_start", "_state_start"):
@@ -131,7 +140,7 @@ class TrajectoryStore:
     def action_positions(self, indices: Sequence[int]) -> np.ndarray:
         """Positions of the action tokens of rows `indices` among those of all rows, row after row."""
         indices = np.asarray(indices, dtype=np.int64)
-        return _ragged(self._action_start[indices], self.action_counts[indices])
+        return ragged_ranges(self._action_start[indices], self.action_counts[indices])
 
     def row_returns(self) -> np.ndarray:
         """The return of every episode, (len(self),): its first action's reward-to-go."""
@@ -167,9 +176,10 @@ class TrajectoryStore:
             self.input_lengths[indices],
         )
         action_rows = self.action_positions(indices)
-        state_rows = _ragged(self._state_start[indices], state_counts)
+        state_rows = ragged_ranges(self._state_start[indices], state_counts)
         first_state = np.cumsum(state_counts) - state_counts
         row = np.repeat(np.arange(batch_size), counts)
+        unit_lengths = self.units.lengths[self.units.of_rows(indices)]
         has_next = np.ones(len(action_rows), dtype=bool)
         has_next[np.cumsum(counts) - 1] = self.is_cut[indices]
 
@@ -179,23 +189,21 @@ class TrajectoryStore:
         input_ids = np.full((batch_size, width), self.pad_token_id, dtype=np.int64)
         mask = np.arange(width) < lengths[:, None]
         if tokens:
-            input_ids[mask] = self._input_ids[_ragged(self._input_start[indices], lengths)]
+            input_ids[mask] = self._input_ids[ragged_ranges(self._input_start[indices], lengths)]
         state_index = np.repeat(np.arange(batch_size) * width, state_counts) + self._state_positions[state_rows]
         return TrajectoryBatch(
             input_ids=torch.from_numpy(input_ids),
             attention_mask=torch.from_numpy(mask.astype(np.int64)),
             state_index=torch.from_numpy(state_index),
-            action_index=torch.from_numpy(_ragged(first_state, counts)),
+            action_index=torch.from_numpy(ragged_ranges(first_state, counts)),
             actions=torch.from_numpy(self._actions[action_rows].astype(np.int64)),
             has_next=torch.from_numpy(has_next),
             rewards=torch.from_numpy(self._rewards[action_rows]),
             returns=torch.from_numpy(self._returns[action_rows]),
             discounts=torch.from_numpy(self._discounts[action_rows]),
             row=torch.from_numpy(row),
+            unit=torch.from_numpy(np.repeat(np.arange(len(unit_lengths)), unit_lengths)),
             lengths=torch.from_numpy(counts.astype(np.int64)),
+            unit_lengths=torch.from_numpy(unit_lengths.astype(np.int64)),
             states=None if self.states is None or tokens else self.states[torch.from_numpy(state_rows)],
         )
-
-    def last_positions(self, indices: Sequence[int]) -> torch.Tensor:
-        """Position of each row's last token, (B,)."""
-        return torch.from_numpy(self.input_lengths[np.asarray(indices)] - 1)

@@ -6,7 +6,7 @@ from .ilql import expectile_loss, ilql_loss
 from .mc import mc_loss
 from .q_statistics import q_statistics, q_values_of
 from .returns import returns_to_go
-from .weights import effective_sample_size, trajectory_weights, weight_entropy
+from .weights import effective_sample_size, trajectory_weights, turn_weights, weight_entropy
 
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "q_values_of",
     "returns_to_go",
     "trajectory_weights",
+    "turn_weights",
     "weight_entropy",
 ]

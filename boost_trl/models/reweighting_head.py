@@ -1,4 +1,4 @@
-"""The reweighting head w_φ: from a trajectory's embedding to the score of its weight."""
+"""The reweighting head w_φ: from the embedding of a trajectory, or of a turn, to the score of its weight."""
 
 from dataclasses import dataclass
 
@@ -36,8 +36,8 @@ class ReweightingHeadConfig:
 
 
 class ReweightingHead(PretrainedHead):
-    """A ReLU network from trajectory embeddings to scores; the softmax of a batch's scores are its weights
-    ([`losses.trajectory_weights`]). Its last layer starts at zero, so training starts from exactly uniform weights, and
+    """A ReLU network from embeddings of trajectories, or of turns, to scores; the softmax of a batch's scores are its weights
+    ([`losses.trajectory_weights`], [`losses.turn_weights`]). Its last layer starts at zero, so training starts from exactly uniform weights, and
     has no bias: a constant on all scores changes no weight. Embeddings are standardised with buffers that are saved.
 
     Args:

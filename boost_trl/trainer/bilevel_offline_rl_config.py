@@ -46,7 +46,10 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
             are scored before training by what a validation dataset teaches, drawn by weight and mixed with its rows,
             equations (18) and (19). `"vanilla"`: plain offline RL on the training dataset, no validation dataset.
         reweighting (`str`, *optional*, defaults to `"learned"`):
-            `"learned"` trajectory weights, or `"uniform"`: the same training with equal weights (the control).
+            `"learned"` weights, or `"uniform"`: the same training with equal weights (the control).
+        weight_level (`str`, *optional*, defaults to `"trajectory"`):
+            What has a weight of its own: a whole `"trajectory"` (the paper), or each assistant `"turn"` of it, equations (35)
+            to (38), for dialogues in which good and bad turns stand side by side.
         auxiliary_policy (`str`, *optional*, defaults to `"heads"`):
             What the auxiliary policy ψ has of its own: value `"heads"` on a backbone shared with the primary policy θ
             (the paper), or a LoRA `"adapter"` as well, which takes a forward pass per policy in phase 4.
@@ -136,7 +139,7 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
         reweighting_head_size (`int`, *optional*, defaults to `128`):
             Width of its hidden layers.
         standardize_embeddings (`bool`, *optional*, defaults to `True`):
-            Standardise the trajectory embeddings e_i of equation (11) per dimension over the training set.
+            Standardise the embeddings e_i of equation (11) per dimension over the training set.
 
         > Parameters that control validated reweighting
 

@@ -10,7 +10,7 @@ How a row's `rewards` become a loss, room by room; files without a folder are in
    `get_batch_samples` takes those of a whole policy update, of all processes, and plans it: an `optimizer_batch` of rows and
    coefficients. `compute_loss` runs the model on one of its micro-batches and adds up coefficient times
    `token_losses`, whose equations are in `boost_trl/losses`.
-4. `_after_policy_update` moves target heads, copies θ ← ψ (phase 2), updates φ by the `trajectory_losses` under both
+4. `_after_policy_update` moves target heads, copies θ ← ψ (phase 2), updates φ by the `unit_losses` under both
    policies (phase 4) and averages. `value_policy_trainer`, the base class, evaluates, plays, saves and resumes.
 """
 
@@ -30,8 +30,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from boost_trl.data.chat_templates import with_action_marks
-from boost_trl.data.state_cache import trajectory_embeddings
-from boost_trl.losses import trajectory_weights
+from boost_trl.data.state_cache import unit_embeddings
+from boost_trl.losses import turn_weights
 from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
@@ -55,7 +55,7 @@ from boost_trl.trainer.offline_rl.example_weights import collapse_warning, weigh
 from boost_trl.trainer.offline_rl.metrics import RunningMeans, add_losses, gradient_norms
 from boost_trl.trainer.offline_rl.optimizer_batch import OptimizerBatch, bilevel_batch, mixed_batch
 from boost_trl.trainer.offline_rl.parameter_groups import FrozenGroups, freeze_all_but, synchronize_primary
-from boost_trl.trainer.offline_rl.reweighter import TrajectoryReweighter, fitted_reweighting_head, new_reweighting_head
+from boost_trl.trainer.offline_rl.reweighter import Reweighter, fitted_reweighting_head, new_reweighting_head
 from boost_trl.trainer.offline_rl.schedule import BilevelSchedule, Phase, check_iterations
 from boost_trl.trainer.offline_rl.token_losses import sum_by_trajectory
 from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights, check_folds, drawn_batches, score_rows
@@ -94,10 +94,11 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
 
     # What training changes; `training_state` says what a checkpoint keeps of it.
     optimizer_batch: OptimizerBatch | None = None
-    reweighter: TrajectoryReweighter | None = None
+    reweighter: Reweighter | None = None
     validated: ValidatedWeights | None = None
     num_tokens = 0
     _mixed_batches: MixedBatchSampler | None = None
+    _within_rows: np.ndarray | None = None
     _fitted_head: ReweightingHead | None = None
     # Of the weights of all rows; they change in phase 4 only.
     _logged_statistics: dict[str, float] | None = None
@@ -133,7 +134,9 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         check_datasets(args, train_dataset, validation_dataset, eval_dataset)
         model, tokenizer = load_model(model, args, processing_class, quantization_config, peft_config)
         tokenizer = with_action_marks(tokenizer)
-        data = TrainingData(train_dataset, validation_dataset, tokenizer, tokenize_options(model, args))
+        data = TrainingData(
+            train_dataset, validation_dataset, tokenizer, tokenize_options(model, args), args.weight_level
+        )
         check_folds(args, data.num_validation)
         super().__init__(
             with_value_heads(model, args, data.training),
@@ -175,9 +178,10 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
                 if not args.train_backbone:
                     cache_states(model.backbone, data.store, args)
                 if args.learns_weights:
-                    embeddings = trajectory_embeddings(model.backbone, data.training, cache_folder_of(args))
+                    embeddings = unit_embeddings(model.backbone, data.training, cache_folder_of(args))
                     head = new_reweighting_head(embeddings, args)
-                    self.reweighter = TrajectoryReweighter(head, embeddings, args.reweighting_learning_rate)
+                    shares = data.training.units.shares
+                    self.reweighter = Reweighter(head, embeddings, shares, args.reweighting_learning_rate)
             options = {"init": args.value_head_init, "cql_weight": args.cql_weight, "seed": args.seed}
             initialize_value_heads(model.primary, model.backbone, data.training, **options)
             if model.auxiliary is not None:
@@ -190,7 +194,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         with whole_model(self.model_wrapped), self.accelerator.main_process_first():
             if store.states is None:
                 cache_states(self.model.backbone, store, args)
-            embeddings = trajectory_embeddings(self.model.backbone, data.training, cache_folder_of(args))
+            embeddings = unit_embeddings(self.model.backbone, data.training, cache_folder_of(args))
             prior = reference_head(self.model.backbone, store) if args.policy_prior == "lm" else None
         updates_per_epoch = math.ceil(data.num_training / self.get_total_train_batch_size(args))
         validated = score_rows(
@@ -243,8 +247,10 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         if self._mixed_batches is not None:
             # On several processes Trainer's `set_epoch` gets no further than the batches that a resumed run skips.
             self._mixed_batches.set_epoch(self.state.global_step // self._mixed_batches.steps_per_epoch)
-        if self.validated is not None and self.state.global_step == 0:
-            self.log(self.validated.summary())
+        if self.validated is not None:
+            self._within_rows = self.data.training.units.within_rows(self.validated.weights)
+            if self.state.global_step == 0:
+                self.log(self.validated.summary())
         self._frozen_groups = FrozenGroups(self.optimizer)
 
     def _end_run(self) -> None:
@@ -292,13 +298,18 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         step, schedule, data = self.state.global_step, self.schedule, self.data
         if self.args.method == "validated":
             return mixed_batch(
-                micro_batches, data.num_training, data.store.action_counts, normalization=self.args.loss_normalization
+                micro_batches,
+                data.num_training,
+                data.store.units,
+                normalization=self.args.loss_normalization,
+                within_rows=self._within_rows,
             )
         rows = np.concatenate(micro_batches)
+        units = data.store.units.of_rows(rows)
         phase = schedule.phase(step)
-        weights = np.full(len(rows), 1 / len(rows))
+        weights = data.store.units.shares[units] / len(rows)
         if self.reweighter is not None:
-            weights = self.reweighter.weights(rows).numpy()
+            weights = self.reweighter.weights(units).numpy()
         validation = np.empty(0, dtype=np.int64)
         if phase is Phase.PRIMARY:
             count = self.args.validation_rows(len(micro_batches), len(rows))
@@ -307,7 +318,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             micro_batches,
             weights,
             validation,
-            data.store.action_counts,
+            data.store.units,
             phase=phase,
             alpha=schedule.alpha(step) if phase is Phase.PRIMARY else 1.0,
             normalization=self.args.loss_normalization,
@@ -323,7 +334,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         output = self._token_losses(model, batch, (plan.role,), anchored)
         losses = output[plan.role]
         coefficients = torch.as_tensor(micro_batch.coefficients, dtype=torch.float32, device=self.args.device)
-        weighted = coefficients * sum_by_trajectory(losses["loss"], batch)
+        weighted = sum_by_trajectory(coefficients[batch.unit] * losses["loss"], batch)
         self._update_losses.add(micro_batch.rows, weighted)
         add_losses(self._means, micro_batch, weighted, losses, plan.alpha)
         if self.args.is_bilevel:
@@ -362,15 +373,17 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         processes, batch_size = self.accelerator.num_processes, self.args.per_device_train_batch_size
         count = batch_size * self.args.gradient_accumulation_steps * processes
         rows = np.asarray(self.samplers["reweighting"].take(count))
-        losses = self._trajectory_losses(rows, ("primary", "auxiliary"), self.data.store, batch_size)
+        units = self.data.store.units.of_rows(rows)
+        losses = self._unit_losses(rows, ("primary", "auxiliary"), self.data.store, batch_size)
         if not np.isfinite(losses).all():
+            rows_of_units = self.data.store.units.rows[units].tolist()
             self._check_losses(
-                list(zip(rows.tolist(), losses.sum(axis=0).tolist())), f"after policy update {step + 1}"
+                list(zip(rows_of_units, losses.sum(axis=0).tolist())), f"after policy update {step + 1}"
             )
         gaps = torch.from_numpy(losses[0] - losses[1]).float()
         alpha = self.args.reweighting_alpha
         alpha = self.schedule.alpha(step) if alpha is None else alpha
-        objective = self.reweighter.update(rows, gaps, alpha)
+        objective = self.reweighter.update(units, gaps, alpha)
         self._logged_statistics = None
         self._means.add("reweighting_objective", objective / processes, 1.0 / processes)
 
@@ -407,18 +420,19 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         return None if self.validated is None else self.validated.report
 
     def _scores_and_weights(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the training rows that are used, (N,) each; the weights sum to one."""
+        """Of the units of the training rows that are used, (U,) each; the weights sum to one."""
         if self.validated is not None:
             return self.validated.scores, self.validated.weights
-        scores = torch.zeros(self.data.num_training) if self.reweighter is None else self.reweighter.scores().cpu()
-        return scores.numpy(), trajectory_weights(scores).numpy()
+        shares = torch.from_numpy(self.data.training.units.shares)
+        scores = torch.zeros(len(shares)) if self.reweighter is None else self.reweighter.scores().cpu()
+        return scores.numpy(), turn_weights(scores.double(), shares).numpy()
 
     def weight_statistics(self) -> dict[str, float]:
-        """n_eff = 1/Σw̃², entropy and largest weight (times N) of the softmax over the whole training set, and the mean
-        weight (times N) by `source`. Empty when weights are not learned."""
+        """n_eff, entropy and largest weight (times N) of the softmax over the whole training set, and the mean weight (times N)
+        by `source`; see `weight_statistics`. Empty when weights are not learned."""
         if self.reweighter is None and self.validated is None:
             return {}
-        return weight_statistics(self._scores_and_weights()[1], self.data.sources)
+        return weight_statistics(self._scores_and_weights()[1], self.data.training.units, self.data.sources)
 
     def example_weights(self) -> Dataset:
         """The weight of every training row, in the order of `train_dataset`.
@@ -426,10 +440,12 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         Returns:
             `Dataset` with `index`, `weight` (N·w̃, mean 1 over the rows that are used; 0 for a row without a whole action
             within `max_length`), `score` (w_φ, or f for `method="validated"`; `None` for such a row), `text` (the row's
-            first words), and `source` and `category` where known.
+            first words), and `source` and `category` where known. With `weight_level="turn"` both are the means of the row's
+            turns, each by its share of the row's action tokens, and `turn_weights` lists the turns' weights, what each turn's
+            loss is multiplied by beside one of equal weights: one per assistant turn that fits into `max_length`, in order.
         """
-        used = self.data.training.original_row
-        return weight_table(self.data.train_dataset, used, *self._scores_and_weights(), self.data.first_words)
+        data = self.data
+        return weight_table(data.train_dataset, data.training, *self._scores_and_weights(), data.first_words)
 
     # Resuming
 

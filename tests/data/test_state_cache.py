@@ -4,7 +4,7 @@ import logging
 import pytest
 import torch
 
-from boost_trl.data.state_cache import action_states, trajectory_embeddings
+from boost_trl.data.state_cache import action_states, unit_embeddings
 from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.data.trajectory_store import TrajectoryStore
 
@@ -41,26 +41,26 @@ def test_the_size_is_said_before_writing_and_nothing_is_computed_twice(make_tiny
 
 def test_a_models_training_mode_is_left_as_it_was(make_tiny_model, store, tmp_path):
     model = make_tiny_model().train()
-    trajectory_embeddings(model, store, tmp_path)
+    unit_embeddings(model, store, tmp_path)
     assert model.training
 
 
 def test_embeddings_are_those_of_the_model_without_its_adapter(make_tiny_model, store, tmp_path):
     from peft import LoraConfig, get_peft_model
 
-    plain = trajectory_embeddings(make_tiny_model(), store, tmp_path / "plain")
+    plain = unit_embeddings(make_tiny_model(), store, tmp_path / "plain")
     adapted = get_peft_model(make_tiny_model(), LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False))
     ids = store.collate([0], tokens=True).input_ids
     assert not torch.allclose(adapted(ids).logits, make_tiny_model()(ids).logits, atol=1e-3)
-    torch.testing.assert_close(trajectory_embeddings(adapted, store, tmp_path / "adapted"), plain)
+    torch.testing.assert_close(unit_embeddings(adapted, store, tmp_path / "adapted"), plain)
 
 
 def test_the_cache_lies_below_the_packages_root(make_tiny_model, store, tmp_path, monkeypatch):
     monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path / "ours"))
-    trajectory_embeddings(make_tiny_model(), store)
+    unit_embeddings(make_tiny_model(), store)
     monkeypatch.delenv("BOOST_TRL_CACHE")
     monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
-    trajectory_embeddings(make_tiny_model(), store)
+    unit_embeddings(make_tiny_model(), store)
     written = sorted(path.relative_to(tmp_path).parent.as_posix() for path in tmp_path.rglob("*.safetensors"))
     assert written == ["assets/boost_trl/hidden_states", "ours/hidden_states"]
 
@@ -84,7 +84,7 @@ def test_the_same_weights_under_another_configuration_are_another_model(make_tin
     config.update(setting)
     other = type(model)(config)
     other.load_state_dict(model.state_dict())
-    first = trajectory_embeddings(model, store, tmp_path)
-    second = trajectory_embeddings(other, store, tmp_path)
+    first = unit_embeddings(model, store, tmp_path)
+    second = unit_embeddings(other, store, tmp_path)
     assert not torch.allclose(first, second, atol=1e-3)
-    torch.testing.assert_close(second, trajectory_embeddings(other, store, tmp_path / "fresh"))
+    torch.testing.assert_close(second, unit_embeddings(other, store, tmp_path / "fresh"))

@@ -10,6 +10,7 @@ from boost_trl.losses import (
     mc_loss,
     returns_to_go,
     trajectory_weights,
+    turn_weights,
     weight_entropy,
 )
 
@@ -170,6 +171,35 @@ class TestWeights:
         (weights * losses).sum().backward()
         expected = weights.detach() * (losses - (weights.detach() * losses).sum())
         torch.testing.assert_close(scores.grad, expected)
+
+    def test_turns_count_by_their_shares(self):
+        # Two trajectories: one turn; two turns of a quarter and three quarters.
+        shares = doubles(1, 0.25, 0.75)
+        torch.testing.assert_close(turn_weights(torch.zeros(3).double(), shares), shares / 2)
+        weights = turn_weights(doubles(0, math.log(4), 0), shares)
+        torch.testing.assert_close(weights, doubles(1, 1, 0.75) / 2.75)
+        # One score for all turns of a trajectory: the trajectory's weight, by shares.
+        of_rows = trajectory_weights(doubles(0.3, -1))
+        torch.testing.assert_close(turn_weights(doubles(0.3, -1, -1), shares), of_rows[[0, 1, 1]] * shares)
+        with pytest.raises(ValueError, match="`scores` and `shares` must both have shape"):
+            turn_weights(torch.zeros(3), torch.ones(2))
+
+    def test_turns_that_are_whole_trajectories_are_weighed_as_these_bit_for_bit(self):
+        scores = torch.randn(50)
+        weights = trajectory_weights(scores)
+        assert torch.equal(weights, scores.softmax(0))
+        assert torch.equal(turn_weights(scores, torch.ones(50)), weights)
+        assert effective_sample_size(weights, torch.ones(50)) == effective_sample_size(weights)
+        assert weight_entropy(weights, torch.ones(50)) == weight_entropy(weights)
+
+    def test_numbers_of_turns_are_those_of_trajectories_whose_turns_count_alike(self):
+        shares, weights = doubles(1, 0.25, 0.75), doubles(0.6, 0.1, 0.3)
+        of_rows = doubles(0.6, 0.4)
+        assert effective_sample_size(weights, shares).item() == pytest.approx(effective_sample_size(of_rows).item())
+        assert weight_entropy(weights, shares).item() == pytest.approx(weight_entropy(of_rows).item())
+        # All weight on a quarter of a trajectory.
+        assert effective_sample_size(doubles(0, 1, 0), shares).item() == pytest.approx(0.25)
+        assert weight_entropy(doubles(0, 1, 0), shares).item() == pytest.approx(math.log(0.25))
 
     def test_effective_sample_size(self):
         assert effective_sample_size(torch.full((8,), 1 / 8)).item() == pytest.approx(8)

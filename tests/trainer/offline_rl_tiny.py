@@ -65,9 +65,15 @@ def moved(before, after, part, prefix=""):
 
 def naive_trajectory_losses(trainer, role, rows, dataset):
     """ℓ(τ) one row at a time, from full logits and plain formulas (Monte-Carlo returns)."""
+    by_row = naive_token_losses(trainer, role, rows, dataset)
+    return torch.stack([torch.cat(turns).mean() for turns in by_row])
+
+
+def naive_token_losses(trainer, role, rows, dataset):
+    """The losses of every row's action tokens, turn by turn."""
     tokenizer, config = trainer.processing_class, trainer.model.primary.config
     heads = getattr(trainer.model, role)
-    losses = []
+    by_row = []
     for row in rows:
         example = dataset[int(row)]
         rendered = tokenizer.apply_chat_template(
@@ -76,15 +82,14 @@ def naive_trajectory_losses(trainer, role, rows, dataset):
         ids, mask = rendered["input_ids"], torch.as_tensor(rendered["assistant_masks"]).reshape(-1)
         hidden = trainer.model.backbone(ids, output_hidden_states=True).hidden_states[-1][0]
         q = hidden @ heads.q_weight[0].T + heads.q_bias[0]
-        turn, total, count = -1, 0.0, 0
+        turns = []
         for t in range(1, ids.shape[1]):
             if mask[t] == 0:
                 continue
             if mask[t - 1] == 0:
-                turn += 1
-            target = (sum(example["rewards"][turn:]) - config.return_shift) / config.return_scale
+                turns.append([])
+            target = (sum(example["rewards"][len(turns) - 1 :]) - config.return_shift) / config.return_scale
             taken = q[t - 1, ids[0, t]]
-            total = total + (taken - target) ** 2 + trainer.args.cql_weight * (q[t - 1].logsumexp(0) - taken)
-            count += 1
-        losses.append(total / count)
-    return torch.stack(losses)
+            turns[-1].append((taken - target) ** 2 + trainer.args.cql_weight * (q[t - 1].logsumexp(0) - taken))
+        by_row.append([torch.stack(losses) for losses in turns])
+    return by_row

@@ -590,10 +590,9 @@ def test_rows_are_rescored_when_the_weights_have_moved_and_not_before(make_train
     trainer = make_trainer(max_steps=8, reweighting_learning_rate=0.1)
     scores, calls = trainer.reweighter.scores, []
 
-    def counting(rows=None):
-        if rows is None:
-            calls.append(trainer.state.global_step)
-        return scores(rows)
+    def counting():
+        calls.append(trainer.state.global_step)
+        return scores()
 
     trainer.reweighter.scores = counting
     trainer.train()

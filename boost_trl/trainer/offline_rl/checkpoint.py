@@ -25,7 +25,7 @@ from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.checkpoints import check_settings, run_settings
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
-from boost_trl.trainer.offline_rl.reweighter import TrajectoryReweighter
+from boost_trl.trainer.offline_rl.reweighter import Reweighter
 from boost_trl.trainer.offline_rl.validated_reweighting import REPORT_NAME, ValidatedWeights
 
 
@@ -47,7 +47,7 @@ class TrainingState:
         data_fingerprint (`str`): of training and validation rows.
         num_tokens (`int`): that training has seen.
         base_model (`dict[str, str]`, *optional*): the model before training, where more than the checkpoint holds is read.
-        reweighter (`TrajectoryReweighter`, *optional*): φ and its Adam.
+        reweighter (`Reweighter`, *optional*): φ and its Adam.
         validated (`ValidatedWeights`, *optional*): scored before training, with ...
         fitted_head (`ReweightingHead`, *optional*): ... the head fitted to them.
     """
@@ -58,7 +58,7 @@ class TrainingState:
     data_fingerprint: str
     num_tokens: int
     base_model: dict[str, str] | None = None
-    reweighter: TrajectoryReweighter | None = None
+    reweighter: Reweighter | None = None
     validated: ValidatedWeights | None = None
     fitted_head: ReweightingHead | None = None
 

@@ -27,6 +27,7 @@ class TrainingData:
         validation_dataset (`Dataset`, *optional*): likewise.
         tokenizer (`PreTrainedTokenizerBase`): with action marks.
         options (`dict`): of `tokenize_trajectories`.
+        weight_level (`str`, *optional*, defaults to `"trajectory"`): what has a weight of its own, `"trajectory"` or `"turn"`.
 
     Raises:
         ValueError: naming the first row that is not in the format.
@@ -38,6 +39,7 @@ class TrainingData:
         validation_dataset: Dataset | None,
         tokenizer: PreTrainedTokenizerBase,
         options: dict[str, Any],
+        weight_level: str = "trajectory",
     ):
         self.train_dataset = train_dataset
         training = tokenize_trajectories(train_dataset, tokenizer, name="train_dataset", **options)
@@ -45,7 +47,7 @@ class TrainingData:
         if validation_dataset is not None:
             validation = tokenize_trajectories(validation_dataset, tokenizer, name="validation_dataset", **options)
         self.num_training = sum(row is not None for row in training)
-        self.store = TrajectoryStore([*training, *validation], tokenizer.pad_token_id)
+        self.store = TrajectoryStore([*training, *validation], tokenizer.pad_token_id, weight_level)
         self.fingerprint = self.store.fingerprint(with_rewards=True)
 
     @property

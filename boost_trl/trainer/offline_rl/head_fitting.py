@@ -12,10 +12,10 @@ from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.value_heads import ValueHeads
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.action_vocabulary import ActionVocabulary
-from boost_trl.trainer.offline_rl.optimizer_batch import trajectory_scale
+from boost_trl.trainer.offline_rl.optimizer_batch import row_scale
 from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
 from boost_trl.trainer.offline_rl.scoring_budget import LONGEST_FIT
-from boost_trl.trainer.offline_rl.token_losses import forward_token_losses, sum_by_trajectory
+from boost_trl.trainer.offline_rl.token_losses import forward_token_losses, sum_by_unit
 
 
 # The mean over this last share of the updates is the result of a fit.
@@ -68,9 +68,15 @@ class HeadFitter:
         """Number of words for which the fitted heads have values."""
         return self.initial.config.vocab_size
 
-    def fit(self, rows_of: Callable[[int], np.ndarray], steps: int | None = None) -> ValueHeads:
-        """Heads fitted to the batches `rows_of(step)`, every row of a batch counting equally; `steps` updates instead of
-        the usual number if given."""
+    def fit(
+        self,
+        rows_of: Callable[[int], np.ndarray],
+        steps: int | None = None,
+        within_rows: np.ndarray | None = None,
+    ) -> ValueHeads:
+        """Heads fitted to the batches `rows_of(step)`, every row of a batch counting equally, and so do the units of a row
+        unless `within_rows` says for all units of the store what they count for; `steps` updates instead of the usual number
+        if given."""
         args = self.args
         steps = self.steps if steps is None else steps
         heads = copy.deepcopy(self.initial).requires_grad_(True)
@@ -85,7 +91,7 @@ class HeadFitter:
         for step in range(steps):
             rows = rows_of(step)
             if rows is not previous:
-                batch, token_scale = self._weighed_batch(rows)
+                batch, token_scale = self._weighed_batch(rows, within_rows)
                 previous = rows
             optimizer.param_groups[0]["lr"] = self.learning_rate * (1 - step / steps)
             losses = forward_token_losses(policy, batch, ("primary",), self.initial.config, args)["primary"]["loss"]
@@ -102,13 +108,13 @@ class HeadFitter:
 
     @torch.no_grad()
     def policy_losses(self, heads: ValueHeads, rows: np.ndarray) -> np.ndarray:
-        """The policy part of every row's loss: mean over its action tokens (and over the Q heads) of
-        logsumexp Q(s,·) − Q(s,a), in nats, without `cql_weight`; float64, (len(rows),)."""
+        """The policy part of the loss of every unit of `rows` (the rows, or their turns): mean over its action tokens (and over
+        the Q heads) of logsumexp Q(s,·) − Q(s,a), in nats, without `cql_weight`; float64, (U,)."""
         pieces = []
         for batch in self._batches(rows):
             q_taken, q_logsumexp = heads.q_statistics(batch.states[batch.action_index], batch.actions)
             losses = (q_logsumexp - q_taken).mean(dim=0)
-            pieces.append((sum_by_trajectory(losses, batch) / batch.lengths).cpu().double().numpy())
+            pieces.append((sum_by_unit(losses, batch) / batch.unit_lengths).cpu().double().numpy())
         return np.concatenate(pieces)
 
     @torch.no_grad()
@@ -159,14 +165,17 @@ class HeadFitter:
         logits = nn.functional.linear(hidden, weight[words], None if bias is None else bias[words])
         return nn.functional.pad(logits, (0, 1))
 
-    def _weighed_batch(self, rows: np.ndarray) -> tuple[TrajectoryBatch, torch.Tensor]:
+    def _weighed_batch(self, rows: np.ndarray, within_rows: np.ndarray | None) -> tuple[TrajectoryBatch, torch.Tensor]:
         """The distinct rows of a batch, and what each of their tokens counts for in the batch's mean loss, (N,)."""
-        scale = trajectory_scale(self.store.action_counts[rows], self.args.loss_normalization) / len(rows)
+        units = self.store.units
+        scale = row_scale(units, rows, self.args.loss_normalization) / len(rows)
         # A small pool is drawn many times over; its states need not be read as often.
         rows, place = np.unique(rows, return_inverse=True)
         batch = self._collate(rows)
-        scale = torch.from_numpy(np.bincount(place, weights=scale)).float().to(self.device)
-        return batch, scale[batch.row]
+        scale = np.repeat(np.bincount(place, weights=scale), units.counts[rows])
+        if within_rows is not None:
+            scale *= within_rows[units.of_rows(rows)]
+        return batch, torch.from_numpy(scale).float().to(self.device)[batch.unit]
 
     def _collate(self, rows: np.ndarray) -> TrajectoryBatch:
         batch = self.store.collate(rows)

@@ -110,13 +110,14 @@ def model_card(
 
 def _opening(args: BilevelOfflineRLConfig, base: str | None) -> str:
     what = "multi-turn agent" if base is None else f"multi-turn agent based on [{base}](https://huggingface.co/{base})"
+    weighed = {"trajectory": "trajectories", "turn": "the assistant turns of all trajectories"}[args.weight_level]
     how = {
         (
             "boost",
             "learned",
-        ): "trajectory weights were learned along with the policy from a small validation set (BOOST)",
+        ): f"weights of {weighed} were learned along with the policy from a small validation set (BOOST)",
         ("boost", "uniform"): "BOOST's schedule with equal trajectory weights",
-        ("validated", "learned"): "trajectories were weighed before training by what a small validation set teaches",
+        ("validated", "learned"): f"{weighed} were weighed before training by what a small validation set teaches",
         ("validated", "uniform"): "trajectories counted equally, mixed with those of a small validation set",
     }.get((args.method, args.reweighting), "all trajectories counted equally")
     return (
@@ -126,9 +127,12 @@ def _opening(args: BilevelOfflineRLConfig, base: str | None) -> str:
 
 
 def _weight_files(trained: TrainedPolicy) -> list[tuple[str, str]]:
-    rows = [("`example_weights.parquet`", "The weight of every training row (mean 1)")]
+    of_turns = trained.args.weight_level == "turn"
+    what = "every training row and of each of its turns" if of_turns else "every training row"
+    rows = [("`example_weights.parquet`", f"The weight of {what} (mean 1)")]
     if trained.has_reweighting_head:
-        rows += [("`reweighting_head.*`", "Scores a trajectory by its embedding; the softmax of scores is the weight")]
+        what = "turn by the embedding of its last token" if of_turns else "trajectory by its embedding"
+        rows += [("`reweighting_head.*`", f"Scores a {what}; the softmax of scores is the weight")]
     return rows
 
 
@@ -136,7 +140,7 @@ def _settings(trained: TrainedPolicy) -> list[tuple[str, str]]:
     args, config = trained.args, trained.heads
     rows = [
         ("algorithm", args.algorithm),
-        ("method", f"{args.method}, {args.reweighting} weights" if args.uses_validation else args.method),
+        ("method", _method(args)),
         ("training trajectories", str(trained.num_rows)),
         ("policy updates", str(trained.num_updates)),
         ("returns", f"{config.return_shift:.4g} + {config.return_scale:.4g} · Q"),
@@ -151,6 +155,13 @@ def _settings(trained: TrainedPolicy) -> list[tuple[str, str]]:
     if trained.validated_report is not None:
         rows += [("weights chosen", f"{trained.validated_report['winner']}: {trained.validated_report['reason']}")]
     return rows
+
+
+def _method(args: BilevelOfflineRLConfig) -> str:
+    if not args.uses_validation:
+        return args.method
+    per_turn = " per turn" if args.weight_level == "turn" else ""
+    return f"{args.method}, {args.reweighting} weights{per_turn}"
 
 
 def _results(log_history: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from boost_trl.losses import trajectory_weights
+from boost_trl.losses import turn_weights
 from boost_trl.models.reweighting_head import ReweightingHead
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
@@ -25,14 +25,15 @@ def new_reweighting_head(embeddings: torch.Tensor, args: BilevelOfflineRLConfig)
 def fitted_reweighting_head(
     embeddings: torch.Tensor, log_weights: np.ndarray, args: BilevelOfflineRLConfig, steps: int = 400
 ) -> ReweightingHead:
-    """w_φ fitted by least squares to given log-weights, so that the softmax of its scores weighs rows that were never
-    scored.
+    """w_φ fitted by least squares to given log-weights, so that the softmax of its scores weighs rows or turns that were
+    never scored.
 
     Args:
-        embeddings (`torch.Tensor` of shape `(N, d)`): of the scored rows.
-        log_weights (`np.ndarray` of shape `(N,)`): ln w with mean zero; only differences matter.
+        embeddings (`torch.Tensor` of shape `(U, d)`): of the scored rows or turns.
+        log_weights (`np.ndarray` of shape `(U,)`): ln w (of turns: beyond ln of the share) with mean zero; only differences
+            matter.
         args (`BilevelOfflineRLConfig`): the head, and the seed of the batches.
-        steps (`int`, *optional*, defaults to 400): updates of up to 256 rows.
+        steps (`int`, *optional*, defaults to 400): updates of up to 256 of them.
     """
     head, targets = new_reweighting_head(embeddings, args), torch.from_numpy(log_weights).float()
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.01)
@@ -46,41 +47,49 @@ def fitted_reweighting_head(
     return head
 
 
-class TrajectoryReweighter:
-    """φ over cached trajectory embeddings, with its own Adam. It lives outside the wrapped model, equal on all processes.
+class Reweighter:
+    """φ over cached embeddings of all units (trajectories, or turns), with its own Adam. It lives outside the wrapped model,
+    equal on all processes.
 
     Args:
         head (`ReweightingHead`): w_φ.
-        embeddings (`torch.Tensor` of shape `(N, d)`): of every training trajectory.
+        embeddings (`torch.Tensor` of shape `(U, d)`): of every unit of the training rows.
+        shares (`np.ndarray` of shape `(U,)`): the part of its row's action tokens that each unit has.
         learning_rate (`float`): of φ.
     """
 
-    def __init__(self, head: ReweightingHead, embeddings: torch.Tensor, learning_rate: float):
+    def __init__(self, head: ReweightingHead, embeddings: torch.Tensor, shares: np.ndarray, learning_rate: float):
         self.head = head
         self.embeddings = embeddings
+        self.shares = torch.from_numpy(shares)
         self.optimizer = torch.optim.Adam(head.parameters(), lr=learning_rate)
 
     @torch.no_grad()
-    def scores(self, rows: Sequence[int] | None = None) -> torch.Tensor:
-        """w_φ of `rows` (all by default), (B,)."""
-        return self.head(self.embeddings if rows is None else self.embeddings[torch.as_tensor(rows)])
+    def scores(self) -> torch.Tensor:
+        """w_φ of all units, (U,)."""
+        return self.head(self.embeddings)
 
-    def weights(self, rows: Sequence[int]) -> torch.Tensor:
-        """w̃: the softmax of the scores over one optimizer batch, (B,)."""
-        return trajectory_weights(self.scores(rows))
+    @torch.no_grad()
+    def weights(self, units: Sequence[int]) -> torch.Tensor:
+        """w̃: the softmax of the scores over `units`, those of one optimizer batch, equations (11) and (35)."""
+        return self._weights(units)
 
-    def update(self, rows: Sequence[int], gaps: torch.Tensor, alpha: float) -> float:
-        """One step of φ on α Σ_i w̃_i (ℓ_i(θ) − ℓ_i(ψ)): equation (15), [B] Algorithm 1, line 17.
+    def _weights(self, units: Sequence[int]) -> torch.Tensor:
+        units = torch.as_tensor(units)
+        return turn_weights(self.head(self.embeddings[units]), self.shares[units])
+
+    def update(self, units: Sequence[int], gaps: torch.Tensor, alpha: float) -> float:
+        """One step of φ on α Σ_u w̃_u (ℓ_u(θ) − ℓ_u(ψ)): equation (15), [B] Algorithm 1, line 17.
 
         Args:
-            rows (`Sequence[int]`): the whole optimizer batch, all processes, in the same order everywhere.
-            gaps (`torch.Tensor` of shape `(B,)`): ℓ_i(θ) − ℓ_i(ψ).
+            units (`Sequence[int]`): those of the whole optimizer batch, all processes, in the same order everywhere.
+            gaps (`torch.Tensor` of shape `(len(units),)`): ℓ_u(θ) − ℓ_u(ψ).
             alpha (`float`): α.
 
         Returns:
             `float`: the objective before the step.
         """
-        weights = trajectory_weights(self.head(self.embeddings[torch.as_tensor(rows)]))
+        weights = self._weights(units)
         objective = alpha * (weights * gaps.to(weights)).sum()
         self.optimizer.zero_grad()
         objective.backward()

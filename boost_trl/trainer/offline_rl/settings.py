@@ -17,6 +17,7 @@ _CHOICES = {
     "algorithm": ("mc", "ilql"),
     "method": ("boost", "validated", "vanilla"),
     "reweighting": ("learned", "uniform"),
+    "weight_level": ("trajectory", "turn"),
     "auxiliary_policy": ("heads", "adapter"),
     "discount_level": ("turn", "token"),
     "loss_normalization": ("trajectory_mean", "token_mean", "sum"),
@@ -71,8 +72,13 @@ class OfflineRLSettings:
     )
     reweighting: str = field(
         default="learned",
+        metadata={"help": "'learned' weights, or 'uniform': the same training with equal weights (control)."},
+    )
+    weight_level: str = field(
+        default="trajectory",
         metadata={
-            "help": "'learned' trajectory weights, or 'uniform': the same training with equal weights (control)."
+            "help": "What has a weight of its own: a whole 'trajectory' (the paper), or each assistant 'turn' of it, for "
+            "dialogues in which good and bad turns stand side by side."
         },
     )
 
@@ -191,7 +197,7 @@ class OfflineRLSettings:
     reweighting_head_depth: int = field(default=2, metadata={"help": "Linear layers of the reweighting head."})
     reweighting_head_size: int = field(default=128, metadata={"help": "Width of its hidden layers."})
     standardize_embeddings: bool = field(
-        default=True, metadata={"help": "Standardise trajectory embeddings per dimension over the training set."}
+        default=True, metadata={"help": "Standardise embeddings per dimension over the training set."}
     )
 
     validation_share: float = field(

@@ -110,4 +110,9 @@ def token_losses(
 
 def sum_by_trajectory(values: torch.Tensor, batch: TrajectoryBatch) -> torch.Tensor:
     """Sums of token values (N,) over each trajectory, (B,)."""
-    return torch.zeros(len(batch.lengths), dtype=values.dtype, device=values.device).index_add_(0, batch.row, values)
+    return values.new_zeros(len(batch.lengths)).index_add_(0, batch.row, values)
+
+
+def sum_by_unit(values: torch.Tensor, batch: TrajectoryBatch) -> torch.Tensor:
+    """Sums of token values (N,) over each unit, a trajectory or one of its turns, (U,)."""
+    return values.new_zeros(len(batch.unit_lengths)).index_add_(0, batch.unit, values)

@@ -104,8 +104,8 @@ class ValidatedWeights:
     """Weights of the pool and how they came about.
 
     Args:
-        weights (`np.ndarray` of shape `(N,)`): w, float64, sums to one.
-        scores (`np.ndarray` of shape `(N,)`): f.
+        weights (`np.ndarray` of shape `(U,)`): w of every unit of the pool (a row, or a turn), float64, sums to one.
+        scores (`np.ndarray` of shape `(U,)`): f.
         report (`dict`): see [`validated_weights`].
     """
 
@@ -114,7 +114,7 @@ class ValidatedWeights:
     report: dict[str, Any]
 
     def log_weights(self) -> np.ndarray:
-        """ln w up to a constant: k f with mean zero, (N,)."""
+        """ln w (of turns: beyond ln of the share) up to a constant: k f with mean zero, (U,)."""
         return self.report["tempering"] * (self.scores - self.scores.mean())
 
     def summary(self) -> dict[str, float]:
@@ -182,7 +182,7 @@ def drawn_batches(
     """The rows of all policy updates: by the weights and the finishing share that were found or, where nothing was scored,
     by equal weights and the configured share."""
     return WeightedBatches(
-        np.ones(data.num_training) if validated is None else validated.weights,
+        np.ones(data.num_training) if validated is None else data.training.units.total_by_row(validated.weights),
         data.num_validation,
         args.validation_share,
         args.seed + _SEED_OFFSETS["training"],
@@ -271,6 +271,7 @@ class _ValidatedReweighting:
         self.pool = np.arange(num_pool)
         self.validation = np.arange(num_pool, len(fitter.store))
         self.returns = fitter.store.row_returns()
+        self.units, self.pool_units = fitter.store.units, fitter.store.units.first(num_pool)
         self.candidates = candidates_of(self.args)
         self.configured = Candidate(
             self.args.score_validation, self.args.target_effective_fraction, self.args.finish_share or 0.0
@@ -299,14 +300,14 @@ class _ValidatedReweighting:
         scored_by = self.configured if winner.score_validation is None else winner
         scores = self._scores(self.validation, scored_by.score_validation, "validation")
         self.bar.close()
-        weights, tempering = temper(scores, winner.fraction)
+        weights, tempering = temper(scores, winner.fraction, self.pool_units.shares)
         report = {
             "winner": winner.name,
             "reason": reason,
             "finish_share": winner.finish_share,
             "candidates": judged,
             "tempering": tempering,
-            "effective_sample_size": effective_sample_size(weights),
+            "effective_sample_size": effective_sample_size(weights, self.pool_units.shares),
             "num_rows": self.num_pool,
             "num_validation_rows": len(self.validation),
             "learning_rate": self.fitter.learning_rate,
@@ -328,11 +329,11 @@ class _ValidatedReweighting:
             where = f"cross-validation, fold {number} of {len(folds)}"
             kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
             scores = {kind: self._scores(fold, kind, where) for kind in sorted(kinds)}
-            scores[None] = np.zeros(self.num_pool)
+            scores[None] = np.zeros(len(self.pool_units))
             judged_on = held_out[high_return_half(self.returns[held_out])]
             for name, candidate in self.candidates.items():
                 self.bar.set_postfix_str(f"{where}: {name}")
-                weights, _ = temper(scores[candidate.score_validation], candidate.fraction)
+                weights, _ = temper(scores[candidate.score_validation], candidate.fraction, self.pool_units.shares)
                 heads = self._fit_to_mixture(weights, fold, candidate.finish_share)
                 losses = self.fitter.cross_entropies(heads, judged_on, JUDGED_BETAS)
                 best = int(np.argmin(losses))
@@ -355,7 +356,7 @@ class _ValidatedReweighting:
         }
 
     def _scores(self, validation: np.ndarray, kind: str, where: str) -> np.ndarray:
-        """f of every pool row, θ fitted to `validation`."""
+        """f of every unit of the pool, θ fitted to `validation`."""
         self.bar.set_postfix_str(f"{where}: {'its half of high return' if kind == 'high_return' else 'all of it'}")
         if kind not in self.primary_steps:
             # Once, on all validation rows: in every fold, the search would take half of the time.
@@ -385,7 +386,8 @@ class _ValidatedReweighting:
         for steps in choices if len(rows) > 1 and len(choices) > 1 else ():
             loss = 0.0
             for half, other in (halves, halves[::-1]):
-                loss += self.fitter.policy_losses(self._fit_to_validation(half, steps), other).sum()
+                losses = self.fitter.policy_losses(self._fit_to_validation(half, steps), other)
+                loss += (self.units.shares[self.units.of_rows(other)] * losses).sum()
                 self.bar.update()
                 not_tried -= 1
             if loss >= least:
@@ -406,7 +408,7 @@ class _ValidatedReweighting:
         """A short run of the training step, with the same seed for all candidates, so that they differ by their
         weights and finishing only."""
         draws = WeightedBatches(
-            weights,
+            self.pool_units.total_by_row(weights),
             len(fold),
             self.args.validation_share,
             self.args.seed + _SEED_OFFSETS["mixture"],
@@ -414,4 +416,8 @@ class _ValidatedReweighting:
             finish_share=finish_share,
         )
         numbers = np.concatenate([self.pool, fold])
-        return self.fitter.fit(lambda step: numbers[draws.rows(step, self.args.score_batch_size)])
+        within_rows = np.ones(len(self.units))
+        within_rows[: len(weights)] = self.pool_units.within_rows(weights)
+        return self.fitter.fit(
+            lambda step: numbers[draws.rows(step, self.args.score_batch_size)], within_rows=within_rows
+        )

@@ -47,7 +47,7 @@ from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
 from boost_trl.trainer.offline_rl.parameter_groups import split_groups_by_role
 from boost_trl.trainer.offline_rl.policy import extracted_policy, load_reference
 from boost_trl.trainer.offline_rl.token_losses import forward_token_losses
-from boost_trl.trainer.offline_rl.trajectory_losses import trajectory_losses
+from boost_trl.trainer.offline_rl.unit_losses import unit_losses
 
 
 logger = logging.getLogger(__name__)
@@ -171,17 +171,17 @@ class ValuePolicyTrainer(Trainer):
     ) -> dict:
         return forward_token_losses(model, batch, roles, self.model.primary.config, self.args, anchored)
 
-    def _trajectory_losses(
+    def _unit_losses(
         self, rows: np.ndarray, roles: tuple[str, ...], store: TrajectoryStore, batch_size: int
     ) -> np.ndarray:
-        """ℓ(τ) of `rows` of `store` under each role, without dropout, (len(roles), B); see `trajectory_losses`."""
+        """ℓ of the units of `rows` of `store` under each role, without dropout, (len(roles), U); see `unit_losses`."""
 
         def losses_of(batch, roles):
             with self.compute_loss_context_manager():
                 return self._token_losses(self.model_wrapped, batch, roles)
 
         self.model_wrapped.eval()
-        losses = trajectory_losses(
+        losses = unit_losses(
             store,
             rows,
             roles,
@@ -267,7 +267,7 @@ class ValuePolicyTrainer(Trainer):
             rows = np.arange(len(store))
             # Before training no engine gathers what `from_pretrained` has partitioned.
             with whole_model(self.model) if self.model_wrapped is self.model else nullcontext():
-                losses = self._trajectory_losses(rows, ("primary",), store, self.args.per_device_eval_batch_size)[0]
+                losses = self._unit_losses(rows, ("primary",), store, self.args.per_device_eval_batch_size)[0]
             key = f"{metric_key_prefix}_{name}_loss" if name else f"{metric_key_prefix}_loss"
             metrics[key] = float(losses.mean())
         if self._environment is not None:

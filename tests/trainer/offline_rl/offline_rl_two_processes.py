@@ -35,8 +35,10 @@ SETTINGS = {
         "finish_share": 0.25,
         "max_steps": 4,
     },
+    "turns": {"algorithm": "ilql", "weight_level": "turn"},
     "token_mean": {"algorithm": "mc", "loss_normalization": "token_mean", "max_grad_norm": 0.5},
 }
+SETTINGS["validated_turns"] = SETTINGS["validated"] | {"weight_level": "turn"}
 
 # A model given by name, which ZeRO-3 partitions while it is loaded.
 BY_NAME = {

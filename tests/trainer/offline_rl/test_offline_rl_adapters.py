@@ -125,7 +125,7 @@ def test_phase_4_reads_every_policy_through_its_own_adapter(make_trainer, make_d
     with torch.no_grad():
         for parameter in trainer.model.auxiliary_adapter().values():
             parameter.add_(0.3)
-        losses = trainer._trajectory_losses(torch.arange(6).numpy(), ("primary", "auxiliary"), trainer.data.store, 4)
+        losses = trainer._unit_losses(torch.arange(6).numpy(), ("primary", "auxiliary"), trainer.data.store, 4)
         expected = []
         for role, adapter in (("primary", "default"), ("auxiliary", "auxiliary")):
             trainer.model.backbone.set_adapter(adapter)

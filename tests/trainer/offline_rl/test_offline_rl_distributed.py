@@ -129,10 +129,10 @@ def assert_one_policy_moves_at_a_time(values, shared_backbone):
     assert [step for step, equal in enumerate(values["equal"]) if equal and step > 0] == [2, 6]
 
 
-@pytest.mark.parametrize("name", ["mc", "ilql", "frozen", "adapters"])
+@pytest.mark.parametrize("name", ["mc", "ilql", "turns", "frozen", "adapters"])
 def test_the_other_policy_keeps_still_to_the_last_bit(name, ranks):
     for rank in ranks:
-        assert_one_policy_moves_at_a_time(rank[name][0], shared_backbone=name in ("mc", "ilql"))
+        assert_one_policy_moves_at_a_time(rank[name][0], shared_backbone=name in ("mc", "ilql", "turns"))
 
 
 # The first time, DeepSpeed compiles its communication for the CPU, which takes minutes.

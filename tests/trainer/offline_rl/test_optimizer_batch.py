@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
+from boost_trl.data.weight_units import WeightUnits
 from boost_trl.trainer.offline_rl.optimizer_batch import bilevel_batch, mixed_batch
 from boost_trl.trainer.offline_rl.schedule import Phase
 
 
 # Action tokens of training rows 0..3 and validation rows 4..6.
-COUNTS = np.array([2, 4, 8, 1, 5, 10, 2])
+UNITS = WeightUnits.whole_rows(np.array([2, 4, 8, 1, 5, 10, 2]))
 
 
 def test_phase_3_by_hand():
@@ -14,7 +15,7 @@ def test_phase_3_by_hand():
         [np.array([2, 0]), np.array([3])],
         np.array([0.5, 0.25, 0.25]),
         np.array([5, 4, 6]),
-        COUNTS,
+        UNITS,
         phase=Phase.PRIMARY,
         alpha=0.4,
         normalization="trajectory_mean",
@@ -34,7 +35,7 @@ def test_phase_1_has_no_validation_rows_and_no_alpha():
         [np.array([1, 2])],
         np.array([0.9, 0.1]),
         np.empty(0, dtype=np.int64),
-        COUNTS,
+        UNITS,
         phase=Phase.AUXILIARY,
         normalization="sum",
     )
@@ -47,7 +48,7 @@ def test_token_means_are_taken_over_the_whole_batch_however_it_is_cut():
     rows, weights = np.array([0, 1, 2, 3]), np.full(4, 0.25)
     for cut in ([rows], [rows[:1], rows[1:]], [rows[:2], rows[2:3], rows[3:]]):
         batch = bilevel_batch(
-            cut, weights, np.array([4, 5]), COUNTS, phase=Phase.PRIMARY, alpha=1.0, normalization="token_mean"
+            cut, weights, np.array([4, 5]), UNITS, phase=Phase.PRIMARY, alpha=1.0, normalization="token_mean"
         )
         everything = np.concatenate([piece.coefficients[~piece.is_validation] for piece in batch.micro_batches])
         # Σ over the 15 tokens of the batch, each counting alike.
@@ -57,7 +58,7 @@ def test_token_means_are_taken_over_the_whole_batch_however_it_is_cut():
 
 
 def test_a_mix_counts_every_row_alike():
-    batch = mixed_batch([np.array([3, 4]), np.array([3, 0])], 4, COUNTS, normalization="trajectory_mean")
+    batch = mixed_batch([np.array([3, 4]), np.array([3, 0])], 4, UNITS, normalization="trajectory_mean")
     first, second = batch.micro_batches
     assert first.coefficients == pytest.approx([1 / 4 / 1, 1 / 4 / 5])
     assert second.coefficients == pytest.approx([1 / 4 / 1, 1 / 4 / 2])

@@ -13,6 +13,7 @@ from offline_rl_tiny import logged
 from torch.utils.data import BatchSampler
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, ReweightingHead
+from boost_trl.data.weight_units import WeightUnits
 from boost_trl.models.value_heads import ValueHeadsConfig
 from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer import bilevel_offline_rl_trainer
@@ -267,7 +268,7 @@ class StubFitter:
         self.learning_rate, self.num_fits, self.num_words = 0.1, 0, 30
         self.steps = args.score_steps
         self.judged, self.fitted_with = [], []
-        self.store = self
+        self.store, self.units = self, WeightUnits.whole_rows(np.ones(18, dtype=int))
 
     def __len__(self):
         return 18
@@ -275,7 +276,7 @@ class StubFitter:
     def row_returns(self):
         return np.arange(18.0)
 
-    def fit(self, rows_of, steps=200):
+    def fit(self, rows_of, steps=200, within_rows=None):
         self.num_fits += 1
         return np.concatenate([rows_of(step) for step in range(steps)])
 
@@ -341,7 +342,7 @@ def test_cross_validation_prefers_uniform_on_ties_and_where_scores_harm(make_arg
     assert choose_candidate({"uniform": [0.6, 0.5], "a": [0.5, 0.5], "b": [0.5, 0.5]})[0] == "a"
 
 
-def test_cross_validation_chooses_finishing_too(make_args, make_trainer):
+def test_cross_validation_chooses_finishing_too(make_args, make_trainer, make_dialogues):
     result = validated_weights(StubFitter(make_args(guard=True), help_of_good_rows=0, help_of_finishing=0.1), 10)
     assert result.report["winner"] == "uniform+finish@0.3" and result.report["finish_share"] == 0.3
     assert (result.weights == 0.1).all()
@@ -351,7 +352,7 @@ def test_cross_validation_chooses_finishing_too(make_args, make_trainer):
         0.5
     }
     # Training does as the report says, whatever the configuration does.
-    data = make_trainer().data
+    data = make_trainer(train=make_dialogues(10)).data
     draws = drawn_batches(make_args(finish_share=0.6), result, data, num_updates=10)
     assert [draws.validation_count(step, 5) for step in range(10)] == [1] * 7 + [5] * 3
     draws = drawn_batches(make_args(finish_share=0.6), None, data, num_updates=10)
@@ -655,11 +656,11 @@ def test_the_reweighting_head_ranks_rows_that_were_never_scored(make_trainer, tm
     )
     trainer.train()
     trainer.save_model()
-    from boost_trl.data.state_cache import trajectory_embeddings
+    from boost_trl.data.state_cache import unit_embeddings
 
     new = conventions(100, 5, noise_share=0.5)
     store = trainer._make_eval_store(new, "new")
-    embeddings = trajectory_embeddings(trainer.model.backbone, store, tmp_path / "cache")
+    embeddings = unit_embeddings(trainer.model.backbone, store, tmp_path / "cache")
     with torch.no_grad():
         scores = ReweightingHead.from_pretrained(tmp_path / "out")(embeddings).numpy()
     assert weights_auc(scores, ~np.array(new["is_noise"])) > 0.7
@@ -705,7 +706,7 @@ def test_theta_is_fitted_for_as_long_as_it_generalises(make_args, best):
     class Fitter(StubFitter):
         """Heads are (rows, steps); their loss on other rows is lowest after `best` updates, on their own it only falls."""
 
-        def fit(self, rows_of, steps=200):
+        def fit(self, rows_of, steps=200, within_rows=None):
             return set(rows_of(0)), steps
 
         def policy_losses(self, heads, rows):
