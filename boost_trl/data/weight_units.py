@@ -1,4 +1,4 @@
-"""What has a weight of its own: whole trajectories, or each of their assistant turns."""
+"""Units that have a weight of their own: whole trajectories, or each of their assistant turns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ class WeightUnits:
         return self.total_by_row(self.shares * values)
 
     def within_rows(self, weights: np.ndarray) -> np.ndarray:
-        r"""What each unit counts for in a row that is drawn by its total weight, equation (38), (U,): mean one by shares.
+        r"""Factors of the units in a row that is drawn by its total weight, equation (38), (U,): mean one by shares.
 
         Args:
             weights (`np.ndarray` of shape `(U,)`): not negative.
