@@ -126,7 +126,7 @@ def main(argv: list[str]) -> None:
         report = comparison.report(TITLES[arguments.pool], results)
         report.print()
         report.write(folder)
-        print(f"\n{folder}/report.md has the table and the pictures; it took {time.perf_counter() - start:.0f} s")
+        print(f"\n{folder}/report.html has the table and the pictures; it took {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

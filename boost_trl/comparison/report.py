@@ -8,6 +8,7 @@ from typing import Any
 
 from boost_trl.comparison.results import Result
 from boost_trl.files import write_whole
+from boost_trl.html_page import html_page, markdown_to_html
 from boost_trl.tables import markdown_table, text_table
 
 
@@ -57,7 +58,13 @@ class Report:
         print("\n".join(self.findings))
 
     def write(self, folder: Path) -> None:
-        """`results.json` (one object per method), `runs.json` (one per cell) and `report.md`."""
+        """`results.json` (one object per method), `runs.json` (one per cell) and the page."""
         write_whole(folder / "results.json", json.dumps(self.rows, indent=2) + "\n")
         write_whole(folder / "runs.json", json.dumps([run.to_dict() for run in self.results], indent=2) + "\n")
-        write_whole(folder / "report.md", self.page())
+        write_page(folder, self.title, self.page())
+
+
+def write_page(folder: Path, title: str, text: str) -> None:
+    """Write Markdown as `report.md` and, in one file with the pictures of `folder`, as `report.html`."""
+    write_whole(folder / "report.md", text)
+    write_whole(folder / "report.html", html_page(title, markdown_to_html(text, folder)))

@@ -4,6 +4,7 @@ import runpy
 import shlex
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from comparison_examples import EXAMPLES, load_example, run_example
@@ -40,11 +41,23 @@ def test_the_demo_writes_what_it_promises(example, tmp_path, capsys):
     report = (tmp_path / "report.md").read_text()
     for picture in ("weights_by_kind.png", "weight_against_distance.png"):
         assert picture in report and (tmp_path / picture).stat().st_size > 5000
+    assert (tmp_path / "report.html").read_text().count('src="data:image/png;base64,') == 2
+    check_cell_files(tmp_path, by_method["boost"])
     printed = capsys.readouterr().out
     assert "Headroom (Oracle − Uniform)" in printed and "BOOST minus" in printed
     assert "One game of BOOST, the best learned method's policy" in printed
     assert "agent:" in printed and "world: category:" in printed
     assert str(tmp_path / "policy") in printed and not any((tmp_path / "policy").glob("*.png"))
+
+
+def check_cell_files(folder, row):
+    """The saved games of BOOST give the score of its row in the table, and the other files are of its run."""
+    (cell,) = folder.glob("runs/*-boost-*")
+    scores = pd.read_parquet(cell / "rollouts.parquet")["score"]
+    assert len(scores) == 8 and scores.mean() == pytest.approx(row["score_mean"])
+    assert pd.read_parquet(cell / "example_weights.parquet")["weight"].mean() == pytest.approx(1, abs=1e-4)
+    assert "loss" in pd.read_parquet(cell / "metrics.parquet").columns
+    assert json.loads((cell / "training_config.json").read_text())["max_steps"] == 20
 
 
 def test_the_best_learned_methods_policy_plays_on(example, tmp_path, capsys):

@@ -16,6 +16,7 @@ from trl import ModelConfig
 
 from boost_trl.comparison.cells import Cell, Comparison, run_cells
 from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, settings_of
+from boost_trl.comparison.offline_rl.cell_files import save_cell_files
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.findings import COLUMNS, NOTES, findings, summarize
 from boost_trl.comparison.offline_rl.games import BETAS, one_game, play_method, validation_scores
@@ -46,7 +47,7 @@ class OfflineRLComparison(Comparison):
     """A comparison of offline RL methods.
 
     Args:
-        folder (`str` or `Path`): gets `runs/<seed>-<method>-<settings>/`.
+        folder (`str` or `Path`): gets `runs/<seed>-<method>-<settings>/`, each with what `save_cell_files` writes.
         options (`Callable`): [`Options`] of a cell, without its seed and folders.
         make_experiment (`Callable`): model, data and games of a cell, an [`OfflineRLExperiment`].
         drawn (`str`, *optional*, defaults to `"boost"`): the method whose weights are drawn; `None`: no method.
@@ -81,7 +82,8 @@ class OfflineRLComparison(Comparison):
         return trained * (1 + len(BETAS)) + 1 + (len(BETAS) - 1) * self.methods[cell.method].shows_best_beta
 
     def run(self, cell: Cell, advance: Callable[[], object] = lambda: None) -> Result:
-        """Train and play; `seconds` covers training with its preparation, not the games."""
+        """Train and play; `seconds` covers training with its preparation, not the games, `wall_seconds` everything."""
+        start = time.perf_counter()
         method, experiment, folder = self.methods[cell.method], self.experiment(cell), self.run_folder(cell)
         arguments, training_args, _ = self.options(cell)
         args = replace(
@@ -120,6 +122,10 @@ class OfflineRLComparison(Comparison):
             result.metrics["distance_correlation"] = draw_weight_against_distance(
                 weights, embeddings, folder / PICTURES[1]
             )
+        weights = trainer.example_weights()
+        if PartialState().is_main_process:
+            save_cell_files(folder, trainer.args, weights, trainer.state.log_history, played["games"])
+        result.metrics["wall_seconds"] = time.perf_counter() - start
         del trainer
         clear_device_cache(garbage_collection=True)
         return result
@@ -172,6 +178,7 @@ class OfflineRLComparison(Comparison):
             metrics={
                 **{name: played[name] for name in ("score_mean", "score_se", "success_rate", "mean_turns", "beta")},
                 **{name: played[name] for name in ("validation_scores", "best_beta_score")},
+                "game_scores": played["games"]["score"][:],
                 "num_tokens": float(trainer.num_tokens),
                 "num_tasks": len(experiment.evaluation_tasks),
                 "num_shared_tasks": experiment.num_shared_tasks,
@@ -226,10 +233,10 @@ def compare(
 ) -> list[Result]:
     """Run every method in every world and report.
 
-    `output_dir` gets `results.json` (one object per method), `runs.json` (one per method and world), `report.md`, two
-    pictures, and in `policy` what `boost-trl rollout` plays: in the last world, the policy of the method of highest score
-    among those that learn weights, or among all but the oracles if none does. `runs/<seed>-<method>-<settings>` holds what
-    training saves and `result.json`, from which a comparison that was killed goes on: what has a result under the same
+    `output_dir` gets `results.json` (one object per method), `runs.json` (one per method and world), `report.md`, `report.html` with
+    two pictures inside, and in `policy` what `boost-trl rollout` plays: in the last world, the policy of the method of highest
+    score among those that learn weights, or among all but the oracles if none does. `runs/<seed>-<method>-<settings>` holds what
+    training and `save_cell_files` save, and `result.json`, from which a comparison that was killed goes on: what has a result under the same
     settings is not run again.
 
     Args:
@@ -269,7 +276,7 @@ def compare(
         if shown is not None:
             print(f"\n{shown}")
         print(
-            f"\n{comparison.folder}/report.md has the table and the pictures; it took {time.perf_counter() - start:.0f} s. "
+            f"\n{comparison.folder}/report.html has the table and the pictures; it took {time.perf_counter() - start:.0f} s. "
             f"Results that were there already are reused: delete {comparison.folder}/runs to run them again"
         )
     state.wait_for_everyone()

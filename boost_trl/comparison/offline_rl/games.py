@@ -53,21 +53,23 @@ def play_method(
         advance (`Callable`, *optional*): called after every set of games.
 
     Returns:
-        `dict`: what `evaluate_policy` would return at the chosen β, with `beta`, `validation_scores` by β and
-        `best_beta_score`.
+        `dict`: what `evaluate_policy` would return at the chosen β, with `beta`, `validation_scores` by β, `best_beta_score` and
+        `games`, the games at the chosen β.
     """
 
     # Ties go to the smaller β, which stays closer to the data.
     beta = max(scores, key=lambda candidate: (scores[candidate], -candidate))
     tasks, played = choose_tasks(experiment.evaluation_tasks, games, 2 * seed), {}
     for candidate in scores if show_best_beta else (beta,):
-        played[candidate] = summarize(play_games(trainer, experiment, candidate, tasks, 2 * seed))
+        played[candidate] = play_games(trainer, experiment, candidate, tasks, 2 * seed)
         advance()
+    summaries = {candidate: summarize(games) for candidate, games in played.items()}
     return {
-        **played[beta],
+        **summaries[beta],
+        "games": played[beta],
         "beta": beta,
         "validation_scores": {f"{b:g}": score for b, score in scores.items()},
-        "best_beta_score": max(result["score_mean"] for result in played.values()) if show_best_beta else None,
+        "best_beta_score": max(result["score_mean"] for result in summaries.values()) if show_best_beta else None,
     }
 
 

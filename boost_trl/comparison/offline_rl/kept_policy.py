@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from boost_trl.comparison.offline_rl.cell_files import CONFIG_NAME, METRICS_NAME, ROLLOUTS_NAME
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.offline_rl.pictures import PICTURES
 from boost_trl.comparison.results import Result
@@ -13,7 +14,7 @@ from boost_trl.comparison.results import Result
 
 POLICY_FOLDER = "policy"
 # What a method's folder holds beside its policy.
-_NO_POLICY = shutil.ignore_patterns("checkpoint-*", "result.json", *PICTURES)
+_NO_POLICY = shutil.ignore_patterns("checkpoint-*", "result.json", CONFIG_NAME, METRICS_NAME, ROLLOUTS_NAME, *PICTURES)
 
 
 def candidates(names: Sequence[str]) -> list[str]:

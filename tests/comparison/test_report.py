@@ -1,0 +1,19 @@
+"""What a comparison leaves to read."""
+
+import json
+
+from boost_trl.comparison.pictures import figure
+from boost_trl.comparison.report import Report
+
+
+def test_the_page_has_its_pictures_inside(tmp_path):
+    with figure(tmp_path / "scores.png"):
+        pass
+    rows = [{"label": "<b>BOOST</b>", "score": 1.5}]
+    columns = {"method": lambda row: row["label"], "score": lambda row: f"{row['score']:.2f}"}
+    Report("Toy", rows, [], columns, ["A | B."], {"a": 1}, "Note.", ["![Scores](scores.png)"]).write(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text()) == rows
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;b&gt;BOOST&lt;/b&gt;" in page and "<td" in page and "1.50" in page and "A | B." in page
+    assert page.count('src="data:image/png;base64,') == 1 and "scores.png" not in page
+    assert "![Scores](scores.png)" in (tmp_path / "report.md").read_text()
