@@ -141,7 +141,7 @@ def test_methods_run_and_everything_is_written(experiment, tmp_path, monkeypatch
     comparison = compared(experiment, tmp_path)
     cells = [Cell(method, 0) for method in SFT_METHODS if method in RUN]
     # Two shares leave what waits for others to the last call, which reads the rest.
-    shares = [run_cells(comparison, shard(comparison, cells, index, 2)) for index in (0, 1)]
+    shares = [run_cells(comparison, shard(comparison, cells, part)) for part in ("1/2", "2/2")]
     assert sorted(result.method for share in shares for result in share) == sorted({*RUN} - {"second_pass"})
     report = comparison.report("Small", run_cells(comparison, cells))
     report.write(tmp_path)
