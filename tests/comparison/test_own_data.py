@@ -97,7 +97,7 @@ def test_weights_are_used_where_they_are_clearly_better_than_the_best_control(ou
         judgement = judged(plain=[[3, 4, 5]], two=[[2, 3, 4]], ours=[[2.2, 2.9, 4.1]])
     decision = decide(judgement)
     assert (decision.method, decision.weights_pay, decision.control) == (method, pays, "two")
-    text = " ".join(explain(judgement, decision, "3 rows", "plain"))
+    text = " ".join(explain(judgement, decision, "3 rows", "plain").values())
     assert text.startswith(f"Use `{method}`") and said in text and "One split only" in text
     assert decision.gain == pytest.approx(3 - judgement.values["ours"].mean())
 
@@ -109,14 +109,14 @@ def test_without_weights_or_without_controls_there_is_nothing_to_say_of_weights(
     ):
         decision = decide(judgement)
         assert decision.method in ("two", "ours") and decision.weights_pay is None
-        assert missing in " ".join(explain(judgement, decision, "1 row", "plain"))
+        assert missing in explain(judgement, decision, "1 row", "plain")["Do weights pay?"]
 
 
 def test_a_method_that_chose_equal_weights_is_no_evidence_for_weights():
     judgement = judged(plain=[[3, 4, 5]], even=[[1, 2, 3.1]])
     decision = decide(judgement)
     assert decision.method == "even" and decision.weights_pay is False
-    text = " ".join(explain(judgement, decision, "3 rows", "plain"))
+    text = " ".join(explain(judgement, decision, "3 rows", "plain").values())
     assert (
         "Weights do not pay: `even` chose equal ones in every split." in text and "Over `plain` it gains 1.967" in text
     )
@@ -201,8 +201,15 @@ def test_a_comparison_from_python_and_one_more_seed(files, tmp_path, capsys):
     assert result.worst_rows[0].weight == pytest.approx(np.mean(weights, axis=0)[result.worst_rows[0].row], rel=1e-4)
     saved = json.loads((tmp_path / "verdict.json").read_text())
     assert saved["verdict"] == result.verdict and saved["method"] == result.method
-    page = (tmp_path / "report.md").read_text()
-    assert result.verdict in page and result.worst_rows[9].text in page
+    page = (tmp_path / "report.html").read_text()
+    for text in (
+        f"Use <code>{result.method}</code>",
+        "Do weights pay?",
+        "How sure?",
+        *(row.text for row in result.worst_rows),
+    ):
+        assert text in page
+    assert page.count("data:image/png;base64,") == 1 and "http" not in page
     assert (tmp_path / "methods.png").stat().st_size > 0
     AutoModelForCausalLM.from_pretrained(result.model_folder)
 

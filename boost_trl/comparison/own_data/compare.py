@@ -15,7 +15,7 @@ from trl import ModelConfig
 from boost_trl.comparison.cells import RESULT_NAME, Cell, run_cells, saved_results
 from boost_trl.comparison.own_data.estimate import duration
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData
-from boost_trl.comparison.own_data.report import PICTURE, draw_methods, make_report
+from boost_trl.comparison.own_data.report import PAGE, PICTURE, draw_methods, make_report
 from boost_trl.comparison.own_data.row_format import check_same_kind, is_trajectories
 from boost_trl.comparison.own_data.trusted_split import check_split
 from boost_trl.comparison.own_data.verdict import Decision, decide, explain
@@ -40,7 +40,7 @@ class OwnDataResult:
         table (`list[dict]`): one object per method.
         worst_rows (`list[WorstRow]`): those that weights trust least; none if all weigh the same.
         results (`list[Result]`): of every cell.
-        folder (`Path`): has `report.md`, `results.json`, `runs.json` and `verdict.json`.
+        folder (`Path`): has `report.html`, `report.md`, `results.json`, `runs.json` and `verdict.json`.
         model_folder (`Path`): the model of `method`, trained with all trusted rows.
     """
 
@@ -157,8 +157,9 @@ class OwnDataComparison:
         needed = data.comparison.methods[decision.method].needs
         run_cells(data.comparison, [*([] if needed is None else [replace(kept, method=needed)]), kept])
         worst = self._worst_rows(decision)
-        verdict = self._verdict(results, judgement, decision, worst)
-        report = make_report(data, results, judgement, verdict, worst)
+        answers = self._answers(results, judgement, decision)
+        verdict = " ".join([*answers.values(), *([_quoted(worst, decision.weighted)] if worst else [])])
+        report = make_report(data, results, judgement, answers, worst, f"{self._what(cells)}.", verdict)
         found = OwnDataResult(
             verdict, decision.method, decision, report.rows, worst, results, self.folder, self.folder / MODEL_FOLDER
         )
@@ -173,21 +174,25 @@ class OwnDataComparison:
             self._write(found, report)
             report.print()
             print(
-                f"\n{self.folder}/report.md has the table and the picture; it took {time.perf_counter() - start:.0f} s"
+                f"\n{self.folder / PAGE} has all of it and a picture, for any browser; it took "
+                f"{duration(time.perf_counter() - start)}"
             )
         state.wait_for_everyone()
         return found
+
+    def _what(self, cells: Sequence[Cell]) -> str:
+        data = self.data
+        return (
+            f"{_count(self.methods, 'method')} × {_count(self.seeds, 'split')} of {len(data.trusted)} trusted rows, on a pool of "
+            f"{len(data.pool)} rows: {_count(cells, 'run')} of {data.num_updates} updates, and the chosen method's once more with all "
+            "trusted rows"
+        )
 
     def _announce(self, cells: Sequence[Cell]) -> None:
         """Say how many runs there are and how long they will take."""
         data, state = self.data, PartialState()
         done = {(result.method, result.seed) for result in saved_results(data.comparison, cells)}
         left = [cell for cell in cells if (cell.method, cell.seed) not in done]
-        what = (
-            f"{_count(self.methods, 'method')} × {_count(self.seeds, 'split')} of {len(data.trusted)} trusted rows, on a pool of "
-            f"{len(data.pool)} rows: {_count(cells, 'run')} of {data.num_updates} updates, and the chosen method's once more with all "
-            "trusted rows"
-        )
         how_long = f"{len(done)} of them are there already"
         if left:
             costs = data.estimate(self.methods)
@@ -195,7 +200,7 @@ class OwnDataComparison:
             estimate = f"at most about {duration(seconds)}, with {costs.memory / 2**30:.1f} GiB of memory"
             how_long = f"{how_long}, {estimate}, for the others" if done else estimate
         if state.is_main_process:
-            print(f"{what}; {how_long}", flush=True)
+            print(f"{self._what(cells)}; {how_long}", flush=True)
 
     def _worst_rows(self, decision: Decision) -> list[WorstRow]:
         if decision.weighted is None:
@@ -203,15 +208,14 @@ class OwnDataComparison:
         scores = [self.data.scores(Cell(decision.weighted, seed)) for seed in self.seeds]
         return worst_rows(self.data.pool, scores)
 
-    def _verdict(self, results, judgement, decision: Decision, worst: Sequence[WorstRow]) -> str:
+    def _answers(self, results, judgement, decision: Decision) -> dict[str, str]:
+        """The verdict by question."""
         data = self.data
-        sentences = explain(judgement, decision, data.judged_on(results), data.plain)
-        told = [name for name in (decision.weighted, *decision.equal) if name is not None][:1]
-        sentences += [data.confidence([result for result in results if result.method == name]) for name in told]
-        if worst:
-            shown = "; ".join(f"row {row.row} (weight {row.weight:.2g}): {row.text}" for row in worst[:_QUOTED])
-            sentences.append(f"The worst rows by `{decision.weighted}`: {shown}.")
-        return " ".join(filter(None, sentences))
+        answers = explain(judgement, decision, data.judged_on(results), data.plain)
+        for name in [name for name in (decision.weighted, *decision.equal) if name is not None][:1]:
+            confidence = data.confidence([result for result in results if result.method == name])
+            answers["How sure?"] = " ".join(filter(None, (answers.get("How sure?"), confidence)))
+        return {question: answer for question, answer in answers.items() if answer}
 
     def _write(self, found: OwnDataResult, report) -> None:
         report.write(self.folder)
@@ -253,6 +257,11 @@ def _load(rows: str | Dataset) -> Dataset:
     from boost_trl.data.row_files import load_rows
 
     return load_rows(rows)
+
+
+def _quoted(worst: Sequence[WorstRow], method: str) -> str:
+    shown = "; ".join(f"row {row.row} (weight {row.weight:.2g}): {row.text}" for row in worst[:_QUOTED])
+    return f"The worst rows by `{method}`: {shown}."
 
 
 def _count(things: Sequence, name: str) -> str:

@@ -1,6 +1,7 @@
-"""Report of a comparison on one's own data: table, picture, verdict and worst rows."""
+"""Report of a comparison on one's own data: verdict, picture, table and worst rows, as one page that needs no other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +12,78 @@ from boost_trl.comparison.own_data.worst_rows import WorstRow, worst_rows_table
 from boost_trl.comparison.pictures import figure
 from boost_trl.comparison.report import Report
 from boost_trl.comparison.results import Result, aggregate
-from boost_trl.tables import number, plus_minus
+from boost_trl.files import write_whole
+from boost_trl.html_page import html_page, markdown_to_html
+from boost_trl.tables import markdown_table, number, plus_minus
 
 
-PICTURE = "methods.png"
+PICTURE, PAGE = "methods.png", "report.html"
 _MEANS = ("weights_auc", "effective_sample_size", "num_rows", "seconds")
 
 
+@dataclass
+class OwnDataReport(Report):
+    """A [`Report`] for readers who know nothing of the comparison; it is written as `report.html` too.
+
+    Args:
+        answers (`dict[str, str]`): the verdict by question.
+        compared (`str`): what was compared, in words.
+        about (`dict[str, str]`): what methods do, by name.
+        worst (`Sequence[WorstRow]`): rows that weights trust least.
+    """
+
+    answers: Mapping[str, str] = field(default_factory=dict)
+    compared: str = ""
+    about: Mapping[str, str] = field(default_factory=dict)
+    worst: Sequence[WorstRow] = ()
+
+    def page(self) -> str:
+        """The report as Markdown: the answers first, then what they rest on."""
+        parts = [
+            f"# {self.title}",
+            self.compared,
+            "\n".join(f"- **{question}** {answer}" for question, answer in self.answers.items()),
+            *self.pictures,
+            "## All methods",
+            markdown_table(self.table()),
+            "\n".join(f"- `{name}`: {what}." for name, what in self.about.items()),
+            self.notes,
+        ]
+        if self.worst:
+            meaning = "By their weights, of mean 1. Read some of them: it is the quickest way to learn what is wrong."
+            parts += ["## Rows of the pool that weights trust least", meaning, worst_rows_table(self.worst)]
+        settings = ", ".join(f"`{name}={value}`" for name, value in self.settings.items())
+        return "\n\n".join([*parts, "## Settings", f"{settings}."]) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """As `Report`, and `report.html`; the pictures have to be there."""
+        super().write(folder)
+        write_whole(folder / PAGE, html_page(self.title, markdown_to_html(self.page(), folder)))
+
+
 def make_report(
-    data: OwnData, results: Sequence[Result], judgement: Judgement, verdict: str, worst: Sequence[WorstRow]
-) -> Report:
+    data: OwnData,
+    results: Sequence[Result],
+    judgement: Judgement,
+    answers: Mapping[str, str],
+    worst: Sequence[WorstRow],
+    compared: str,
+    verdict: str,
+) -> OwnDataReport:
     """The report, whose table has the best method first; `draw_methods` draws its picture.
 
     Args:
         data (`OwnData`): what was compared on.
         results (`Sequence[Result]`): of every method and seed.
         judgement (`Judgement`): of them.
-        verdict (`str`): what it says.
+        answers (`dict[str, str]`): the verdict by question.
         worst (`Sequence[WorstRow]`): rows that weights trust least.
+        compared (`str`): what was compared, in words.
+        verdict (`str`): answers and worst rows in one paragraph.
     """
     rows = _table(data, results, judgement)
-    parts = [f"![{judgement.measure} of each method]({PICTURE})\n\nMean ± standard error; one dot per split."]
-    if worst:
-        parts.append(f"## Rows of the pool that weights trust least\n\n{worst_rows_table(worst)}")
-    return Report(
-        title="Which way pays",
+    return OwnDataReport(
+        title="Which way of training pays",
         rows=rows,
         results=results,
         columns=_columns(judgement, has_auc=any(row["weights_auc"] is not None for row in rows)),
@@ -46,7 +94,11 @@ def make_report(
             f"`{rows[0]['reference']}`. Standard errors are over rows and splits together. n_eff = (Σw)²/Σw². Each method had "
             f"{data.num_updates} updates, or as many fewer as its name says."
         ),
-        pictures=parts,
+        pictures=[f"![{judgement.measure} of each method]({PICTURE})\n\nMean ± standard error; one dot per split."],
+        answers=answers,
+        compared=compared,
+        about={row["method"]: data.about[row["method"]] for row in rows if row["method"] in data.about},
+        worst=worst,
     )
 
 

@@ -50,7 +50,15 @@ class SFTOwnData(OwnData):
         ValueError: for rows that cannot be read or differ in format, or an option that cannot be used here.
     """
 
-    default_methods = ("sft", "two_stage", "trusted_only", "mixing_eight", "validated")
+    about = {
+        "sft": "plain training: pool and trusted rows together, all alike",
+        "two_stage": "the first half of the updates on the pool, the second on the trusted rows",
+        "trusted_only": "no row of the pool",
+        "mixing_eight": "all rows of the pool weigh the same, and trusted rows have a fifth of the loss",
+        "validated": "rows of the pool weigh more the more they agree with what the trusted rows teach, trusted rows have a fifth of "
+        "the loss",
+    }
+    default_methods = tuple(about)
     plain = "sft"
 
     def __init__(

@@ -102,8 +102,9 @@ def decide(judgement: Judgement) -> Decision:
     return Decision(method, weighted, control, gain, error, tuple(judgement.equal))
 
 
-def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str) -> list[str]:
-    """Sentences: which method to use, whether weights pay, and by how much it beats plain training.
+def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str) -> dict[str, str]:
+    """Answers to `"Which way?"`, with its gain over plain training, `"Do weights pay?"` and, where there is something to say,
+    `"How sure?"`.
 
     Args:
         judgement (`Judgement`), decision (`Decision`): what came out.
@@ -111,17 +112,21 @@ def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str
         plain (`str`): name of plain training.
     """
     level = plus_minus(*judgement.level(decision.method), judgement.style)
-    lines = [
-        f"Use `{decision.method}`: on {judged_on}, its {judgement.measure} is {level}{judgement.unit}.",
-        _of_weights(judgement, decision),
-    ]
+    way = f"Use `{decision.method}`: on {judged_on}, its {judgement.measure} is {level}{judgement.unit}."
     is_said = decision.gain is not None and decision.control == plain
     if plain in judgement.values and plain != decision.method and not is_said:
         gain = plus_minus(*judgement.gain(decision.method, plain), judgement.style)
-        lines.append(f"Over `{plain}` it gains {gain}.")
+        way = f"{way} Over `{plain}` it gains {gain}."
+    sure = []
+    if decision.gain is not None and decision.error > 0:
+        sure.append(
+            f"The difference that weights make is {abs(decision.gain) / decision.error:.1f} times its standard error; "
+            f"more than {CLEAR:g} count as clear."
+        )
     if judgement.num_seeds == 1:
-        lines.append("One split only, so that the errors leave out what another split or seed would change.")
-    return [line for line in lines if line]
+        sure.append("One split only, so that the errors leave out what another split or seed would change.")
+    answers = {"Which way?": way, "Do weights pay?": _of_weights(judgement, decision), "How sure?": " ".join(sure)}
+    return {question: answer for question, answer in answers.items() if answer}
 
 
 def _of_weights(judgement: Judgement, decision: Decision) -> str:

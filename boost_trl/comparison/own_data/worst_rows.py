@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 
 from boost_trl.comparison.row_text import row_text
+from boost_trl.html_page import escape_markdown
 from boost_trl.tables import markdown_table
 
 
@@ -51,4 +52,5 @@ def _log_shares(logits: np.ndarray) -> np.ndarray:
 
 def worst_rows_table(rows: Sequence[WorstRow]) -> str:
     """Markdown."""
-    return markdown_table([["row", "weight", "text"], *([str(r.row), f"{r.weight:.2g}", r.text] for r in rows)], "rrl")
+    cells = [[str(row.row), f"{row.weight:.2g}", escape_markdown(row.text)] for row in rows]
+    return markdown_table([["row", "weight", "text"], *cells], "rrl")
