@@ -21,7 +21,7 @@ from trl import TrlParser
 
 from boost_trl.comparison.cells import Cell, run_cells, saved_results
 from boost_trl.comparison.offline_rl.methods import METHODS, OfflineRLMethod
-from boost_trl.comparison.offline_rl.study import Place, Study
+from boost_trl.comparison.offline_rl.study import Place, Study, by_pool
 from boost_trl.comparison.results import standard_error
 from boost_trl.files import write_whole
 from boost_trl.tables import MISSING, markdown_table, plus_minus
@@ -57,21 +57,12 @@ def all_methods() -> dict[str, OfflineRLMethod]:
         for number in FOLDS
     ]
     candidates = [
-        OfflineRLMethod(each.name, each.name, {"method": "validated", **each.options})
+        OfflineRLMethod.of_candidate(replace(weights, finish_share=share))
         for share in FINISH_SHARES
-        for each in (replace(weights, finish_share=share) for weights in CANDIDATES)
+        for weights in CANDIDATES
     ]
     controls = [METHODS["two_stage"], METHODS["loss_filter"], METHODS["oracle_mix"]]
-    finished = [
-        OfflineRLMethod(
-            f"{method.name}+finish@0.3",
-            f"{method.label}, finish .3",
-            {**method.options, "finish_share": 0.3},
-            rows=method.rows,
-            needs_planted_noise=method.needs_planted_noise,
-        )
-        for method in controls[1:]
-    ]
+    finished = [method.finishing(0.3) for method in controls[1:]]
     return {method.name: method for method in (*guards, *candidates, *controls, *finished)}
 
 
@@ -142,23 +133,23 @@ def ways_to_choose(candidates: list[str]) -> dict[str, Callable[[Results], str]]
     return ways
 
 
-def scores_table(by_pool: dict[tuple[str, int], Results], methods: list[str]) -> str:
+def scores_table(pools: dict[tuple[str, int], Results], methods: list[str]) -> str:
     """Markdown: the score of every method (columns) on every pool (rows), mean ± SE over games."""
     lines = [["pool, seed", *methods]]
-    for (setting, seed), results in by_pool.items():
+    for (setting, seed), results in pools.items():
         rows = [results.get(name) for name in methods]
         cells = [plus_minus(row["score_mean"], row["score_se"]) if row else MISSING for row in rows]
         lines.append([f"{setting}, {seed}", *cells])
     return markdown_table(lines)
 
 
-def regrets_table(by_pool: dict[tuple[str, int], Results], candidates: list[str]) -> str:
+def regrets_table(pools: dict[tuple[str, int], Results], candidates: list[str]) -> str:
     """Markdown: regret of every way to choose, mean ± SE over the pools of each world, and the pool where it is largest."""
-    worlds = sorted({setting.split("-")[0] for setting, _ in by_pool})
+    worlds = sorted({setting.split("-")[0] for setting, _ in pools})
     lines = [["chosen by", *worlds, "largest"]]
     for label, choose in ways_to_choose(candidates).items():
         regrets = {}
-        for pool, results in by_pool.items():
+        for pool, results in pools.items():
             best = max(results[name]["score_mean"] for name in candidates)
             regrets[pool] = best - results[choose(results)]["score_mean"]
         cells = []
@@ -174,18 +165,14 @@ def report(arguments: StudyArguments) -> None:
     rows = [result.to_dict() for result in saved_results(make_study(arguments), all_cells(arguments.seeds))]
     if arguments.report != "-":
         write_whole(arguments.report, json.dumps(rows, indent=1) + "\n")
-    by_pool: dict[tuple[str, int], Results] = {}
-    for row in rows:
-        by_pool.setdefault((row["setting"], row["seed"]), {})[row["method"]] = row
     names = list(GuardStudy.methods)
     candidates = names[len(FOLDS) : len(FOLDS) + len(CANDIDATES) * len(FINISH_SHARES)]
-    by_pool = {
-        pool: by_pool[pool] for pool in sorted(by_pool) if {*names[: len(FOLDS)], *candidates} <= by_pool[pool].keys()
-    }
-    if not by_pool:
+    needed = {*names[: len(FOLDS)], *candidates}
+    whole = {pool: results for pool, results in by_pool(rows).items() if needed <= results.keys()}
+    if not whole:
         print("no pool has all of its candidates yet")
         return
-    print(f"{scores_table(by_pool, names[len(FOLDS) :])}\n\n{regrets_table(by_pool, candidates)}")
+    print(f"{scores_table(whole, names[len(FOLDS) :])}\n\n{regrets_table(whole, candidates)}")
 
 
 def main(arguments: StudyArguments) -> None:

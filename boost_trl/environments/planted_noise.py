@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-NOISE_KINDS = ("diverse", "stale", "bot")
+NOISE_KINDS = ("diverse", "stale", "bot", "weak")
 
 
 def check_noise(kind: str, share: float) -> None:

@@ -151,9 +151,9 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
         target_effective_fraction (`float`, *optional*, defaults to `0.4`):
             Effective sample size of the weights over the number of rows, in (0, 1], which sets k in equation (19); with
             `guard` one candidate among others.
-        score_validation (`str`, *optional*, defaults to `"high_return"`):
-            Validation rows that θ of equation (18) is fitted to: the half with the highest returns (`"high_return"`) or
-            `"all"`; with `guard` one candidate among others.
+        score_validation (`str`, *optional*, defaults to `"all"`):
+            Validation rows that θ of equation (18) is fitted to: `"all"`, or the half with the highest returns
+            (`"high_return"`); with `guard` one candidate among others.
         score_steps (`int`, *optional*):
             Updates of each fit of value heads for scoring and for the cross-validation of `guard`; they are no policy
             updates. θ, the heads that learn from validation, takes this number over 64, 16, 4 or 1: a search finds which, by

@@ -68,7 +68,7 @@ def test_every_method_trains_on_the_rows_it_should(name, experiment, args, tmp_p
     assert len(rows) == expected.get(name, 40)
     assert trainer.state.global_step == 6
     weights = np.asarray(trainer.example_weights()["weight"])
-    if name != "validated":  # whose cross-validation may well choose uniform weights here
+    if name not in ("validated", "by_games"):  # whose cross-validation may well choose uniform weights here
         assert (np.ptp(weights) > 0) == (name in ("bilevel", "boost"))
     assert (auc_of_planted_truth(rows, weights) is None) == (np.ptp(weights) == 0)
     # One normalisation for all rows, so that their losses and β can be compared.
@@ -98,9 +98,10 @@ def test_all_rows_come_before_finishing_and_validation_rows_alone_after(experime
 
 def test_games_on_validation_tasks_choose_weights_and_finishing(experiment, args, tmp_path, monkeypatch):
     """That whose best β is better, not whose first or mean is."""
-    trained = []
+    trained, played = [], set()
 
-    def scores(trainer, experiment, **options):
+    def scores(trainer, experiment, games=None, **options):
+        played.add(games)
         settings = trainer.args
         weights = settings.score_validation if settings.reweighting == "learned" else "uniform"
         trained.append((weights, settings.target_effective_fraction, settings.finish_share))
@@ -110,22 +111,27 @@ def test_games_on_validation_tasks_choose_weights_and_finishing(experiment, args
 
     def choose(name, **options):
         trained.clear()
+        played.clear()
         options = Options(ComparisonArguments(**options), args, ModelConfig())
         comparison, cell = OfflineRLComparison(tmp_path, lambda cell: options, lambda cell: experiment), Cell(name, 0)
         trainer, choice, found, _ = comparison._best_choice(cell, args, lambda: None)
         assert trainer.args.output_dir == str(comparison.run_folder(cell))
-        assert found == scores(trainer, experiment) and len(trained) == comparison.steps(cell) // 5 + 1
+        assert (
+            len(played) == 1
+            and found == scores(trainer, experiment, *played)
+            and len(trained) == comparison.steps(cell) // 5 + 1
+        )
         return choice, trained[:-1]
 
     monkeypatch.setattr(comparison_module, "validation_scores", scores)
     for name in ("return_filter", "vanilla_validation"):
         choice, tried = choose(name, finish_shares=[0.0, 0.5])
-        assert choice == "finish-0.5" and [share for _, _, share in tried] == [0.0, 0.5]
-    assert len(choose("two_stage", finish_shares=[0.0, 0.5])[1]) == 1
-    choice, tried = choose("validated", guard_by_games=True, finish_shares=[0.0, 0.3])
-    kinds = [("uniform", 0.4), ("high_return", 0.7), ("high_return", 0.4), ("all", 0.4)]
-    assert choice == "all@0.4+finish@0.3" and tried == [(*kind, share) for share in (0.0, 0.3) for kind in kinds]
-    assert [share for _, _, share in choose("validated", guard_by_games=True, finish_shares=[0.5])[1]] == [0.5] * 4
+        assert choice == "finish-0.5" and [share for _, _, share in tried] == [0.0, 0.5] and played == {32}
+    assert len(choose("two_stage", finish_shares=[0.0, 0.5])[1]) == 1 and played == {64}
+    # Whatever shares controls have.
+    choice, tried = choose("by_games", finish_shares=[0.0])
+    assert choice == "all@0.4+finish@0.5" and played == {16}
+    assert tried == [(kind, 0.4, share) for share in (0.0, 0.5) for kind in ("uniform", "all")]
     with pytest.raises(ValueError, match="`finish_shares` must be numbers in .* got .1.0."):
         ComparisonArguments(finish_shares=[1.0])
 

@@ -35,7 +35,7 @@ def test_bad_arguments():
     for kind in NOISE_KINDS:
         check_noise(kind, 0.0)
         check_noise(kind, 1.0)
-    with pytest.raises(ValueError, match="`kind` must be one of diverse, stale, bot, got 'loud'"):
+    with pytest.raises(ValueError, match="`kind` must be one of diverse, stale, bot, weak, got 'loud'"):
         check_noise("loud", 0.5)
     for share in (-0.1, 1.1):
         with pytest.raises(ValueError, match="`share` must be between 0 and 1"):

@@ -8,6 +8,7 @@ from boost_trl import generate_synthetic, load_lmrl_gym
 from boost_trl.environments.base import make_env
 from boost_trl.environments.car_dealer import noise as car_dealer_noise
 from boost_trl.environments.car_dealer import offline_data as car_dealer_data
+from boost_trl.environments.planted_noise import NOISE_KINDS
 from boost_trl.environments.synthetic_fit import check_rows_fit
 from boost_trl.environments.twenty_questions import noise as twenty_questions_noise
 from boost_trl.environments.twenty_questions import offline_data as twenty_questions_data
@@ -42,7 +43,7 @@ def rows_of(game):
 def test_an_environments_own_rows_fit(game):
     env, rows = environment(game), rows_of(game)
     check_rows_fit(env, rows, "rows")
-    noise = [NOISE[GAMES[game][0]].add_noise(rows, env, kind, share=1.0) for kind in ("diverse", "stale", "bot")]
+    noise = [NOISE[GAMES[game][0]].add_noise(rows, env, kind, share=1.0) for kind in NOISE_KINDS]
     for noisy in noise:
         check_rows_fit(env, noisy, "rows")
     if "webshop" not in game:  # whose purchases are scored against their task's goal

@@ -36,8 +36,8 @@ class ComparisonArguments:
         default="none",
         metadata={
             "help": "Planted noise among the offline training rows: 'none', 'diverse' (garbage, wrong worlds, faked "
-            "successes, hot self-play), 'stale' (logs of a world whose facts have changed) or 'bot' (a bot that fakes "
-            "successes)."
+            "successes, hot self-play), 'stale' (logs of a world whose facts have changed), 'bot' (a bot that fakes "
+            "successes) or 'weak' (true logs of weaker policies)."
         },
     )
     noise_share: float = field(default=0.6, metadata={"help": "Share of the offline training rows that is noise."})
@@ -52,18 +52,18 @@ class ComparisonArguments:
         default=None,
         metadata={
             "help": "Train every method that mixes validation rows in once with each of these shares as `finish_share`, and "
-            "report the one that does best in the games on validation tasks; `finish_share` alone by default."
-        },
-    )
-    guard_by_games: bool = field(
-        default=False,
-        metadata={
-            "help": "Validated: train every candidate of its cross-validation to the end and report the one that does best "
-            "in the games on validation tasks, instead of trusting held-out rows."
+            "report the one that does best in the games on validation tasks; `finish_share` alone by default. The row "
+            "'by_games' has candidates of its own."
         },
     )
     games: int = field(default=64, metadata={"help": "Live games behind every reported score."})
-    validation_games: int = field(default=64, metadata={"help": "Live games on validation tasks behind every β."})
+    validation_games: int = field(
+        default=64,
+        metadata={
+            "help": "Live games on validation tasks behind every β; a method that is trained in several ways divides them "
+            "among these."
+        },
+    )
 
     def __post_init__(self):
         if self.environment != type(self).environment:

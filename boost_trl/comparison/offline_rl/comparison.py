@@ -29,7 +29,6 @@ from boost_trl.comparison.results import Result
 from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
-from boost_trl.trainer.offline_rl.validated_reweighting import candidates_of
 
 
 DRAWN = "boost"
@@ -134,13 +133,12 @@ class OfflineRLComparison(Comparison):
         """Options of the trainer, by name, among which games on validation tasks choose."""
         arguments, training_args, _ = self.options(cell)
         method = self.methods[cell.method]
+        if method.candidates:
+            return {candidate.name: candidate.options for candidate in method.candidates}
         if not method.can_finish:
             return {"": {}}
         shares = arguments.finish_shares or [training_args.finish_share]
-        if not (arguments.guard_by_games and method.learns_weights):
-            return {f"finish-{share}": {"finish_share": share} for share in shares}
-        candidates = [candidates_of(replace(training_args, finish_share=share)) for share in shares]
-        return {name: candidate.options for of_share in candidates for name, candidate in of_share.items()}
+        return {f"finish-{share}": {"finish_share": share} for share in shares}
 
     def _best_choice(
         self, cell: Cell, args: BilevelOfflineRLConfig, advance: Callable[[], object]
@@ -148,7 +146,9 @@ class OfflineRLComparison(Comparison):
         """The trainer that is best at its best β in games on validation tasks, the first of equals; the choice's name; its
         scores by β; seconds of training of all."""
         method, experiment, folder = self.methods[cell.method], self.experiment(cell), self.run_folder(cell)
-        games, choices = self.options(cell).arguments.validation_games, self._choices(cell)
+        choices = self._choices(cell)
+        # The same number of games for every method, so that none gains by having more to choose among.
+        games = max(1, self.options(cell).arguments.validation_games // len(choices))
         best, seconds = None, 0.0
         for name, options in choices.items():
             start = time.perf_counter()

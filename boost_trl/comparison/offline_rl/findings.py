@@ -11,7 +11,10 @@ from boost_trl.tables import number, plus_minus
 HEADROOMS = (("oracle", "uniform"), ("oracle_mix", "uniform_mix"))
 CONTROLS = {
     "boost": ("vanilla_validation", "two_stage", "uniform"),
-    "validated": ("vanilla_validation", "two_stage", "uniform", "uniform_mix", "return_filter", "loss_filter"),
+    **dict.fromkeys(
+        ("validated", "by_games"),
+        ("vanilla_validation", "two_stage", "uniform", "uniform_mix", "return_filter", "loss_filter"),
+    ),
 }
 _MEANS = ("score_mean", "success_rate", "mean_turns", "effective_sample_size", "num_rows", "weights_auc", "seconds")
 _MEANS += ("num_tokens", "eval_loss")

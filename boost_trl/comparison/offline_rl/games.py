@@ -1,6 +1,6 @@
 """Games of a trained policy: β by games on validation tasks, then those that are reported."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from accelerate import PartialState
@@ -35,6 +35,11 @@ def validation_scores(
     return scores
 
 
+def best_beta(scores: Mapping[float, float]) -> float:
+    """The β of the highest score; ties go to the smaller one, which stays closer to the data."""
+    return max(scores, key=lambda beta: (scores[beta], -beta))
+
+
 def play_method(
     trainer: BilevelOfflineRLTrainer,
     experiment: OfflineRLExperiment,
@@ -56,9 +61,7 @@ def play_method(
         `dict`: what `evaluate_policy` would return at the chosen β, with `beta`, `validation_scores` by β, `best_beta_score` and
         `games`, the games at the chosen β.
     """
-
-    # Ties go to the smaller β, which stays closer to the data.
-    beta = max(scores, key=lambda candidate: (scores[candidate], -candidate))
+    beta = best_beta(scores)
     tasks, played = choose_tasks(experiment.evaluation_tasks, games, 2 * seed), {}
     for candidate in scores if show_best_beta else (beta,):
         played[candidate] = play_games(trainer, experiment, candidate, tasks, 2 * seed)

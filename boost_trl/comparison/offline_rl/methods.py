@@ -1,7 +1,7 @@
 """The rows of a comparison: each is a choice of training rows and a few settings of the one trainer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from accelerate import PartialState
@@ -14,6 +14,7 @@ from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.offline_rl.row_filters import filter_rows
+from boost_trl.trainer.offline_rl.validated_reweighting import Candidate
 
 
 class FinishingTrainer(BilevelOfflineRLTrainer):
@@ -63,12 +64,24 @@ class OfflineRLMethod(Method):
         needs_planted_noise (`bool`, *optional*): whether it makes sense only where the bad rows are known.
         shows_best_beta (`bool`, *optional*): whether its score at the β that is best on the evaluation games is given
             too, as an upper bound for what sharpening alone can do.
+        candidates (`tuple[Candidate, ...]`, *optional*): all are trained, and games on validation tasks choose one.
     """
 
     rows: Callable[[OfflineRLExperiment, BilevelOfflineRLConfig], Dataset] = _pool
     trainer_class: type[BilevelOfflineRLTrainer] = BilevelOfflineRLTrainer
     needs_planted_noise: bool = False
     shows_best_beta: bool = False
+    candidates: tuple[Candidate, ...] = ()
+
+    @classmethod
+    def of_candidate(cls, candidate: Candidate) -> "OfflineRLMethod":
+        """A candidate of validated reweighting as a row of its own, without any choice."""
+        return cls(candidate.name, candidate.name, {**VALIDATED, **candidate.options})
+
+    def finishing(self, share: float) -> "OfflineRLMethod":
+        """The same method with that `finish_share`, under a name that says so."""
+        name, label = f"{self.name}+finish@{share:g}", f"{self.label}, finish {share:g}"
+        return replace(self, name=name, label=label, options={**self.options, "finish_share": share})
 
     @property
     def learns_weights(self) -> bool:
@@ -118,6 +131,11 @@ VANILLA = {"method": "vanilla"}
 UNIFORM = {"reweighting": "uniform"}
 VALIDATED = {"method": "validated"}
 UNIFORM_MIX = {"method": "validated", "reweighting": "uniform"}
+# Few, since they share the games that choose: equal weights, and those that were best most often in the study of guards, each
+# without finishing and with as much of it as Two-stage has by default.
+CHOSEN_BY_GAMES = tuple(
+    replace(weights, finish_share=share) for share in (0.0, 0.5) for weights in (Candidate(), Candidate("all", 0.4))
+)
 
 METHODS = {
     method.name: method
@@ -132,6 +150,7 @@ METHODS = {
         OfflineRLMethod("bilevel", "Bilevel Only", rows=_offline),
         OfflineRLMethod("boost", "BOOST"),
         OfflineRLMethod("validated", "Validated", VALIDATED),
+        OfflineRLMethod("by_games", "Validated, chosen by games", VALIDATED, candidates=CHOSEN_BY_GAMES),
         OfflineRLMethod("uniform_mix", "Uniform mix", UNIFORM_MIX, shows_best_beta=True),
         OfflineRLMethod("return_filter", "Return filter", UNIFORM_MIX, rows=_filtered("return")),
         OfflineRLMethod("loss_filter", "Low-loss filter", UNIFORM_MIX, rows=_filtered("low_loss")),

@@ -111,5 +111,13 @@ def differences_table(
     return markdown_table(lines)
 
 
+def by_pool(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], dict[str, dict[str, Any]]]:
+    """Results by (`setting`, `seed`), sorted, and then by method."""
+    found: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["setting"], row["seed"]), {})[row["method"]] = row
+    return dict(sorted(found.items()))
+
+
 def _by_run(rows: Sequence[dict[str, Any]], pool: str, method: str) -> dict[tuple[int, int], dict[str, Any]]:
     return {(row["world"], row["seed"]): row for row in rows if (row["pool"], row["method"]) == (pool, method)}

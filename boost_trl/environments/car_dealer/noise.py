@@ -19,13 +19,14 @@ from .scripted_policies import DEFAULT_MIX, ScriptedPolicy
 
 
 NoiseMaker = Callable[[CarDealer, Task, random.Random], dict[str, Any]]
+WEAK_MIX = {"quick_discounter": 0.35, "stubborn": 0.25, "rambler": 0.25, "noise": 0.15}
 DIVERSE_KINDS = ("garbage", "wrong_world", "faked_success", "hot_self_play")
 
 
 def add_noise(
     dataset: Dataset,
     env: CarDealer,
-    kind: Literal["diverse", "stale", "bot"] = "diverse",
+    kind: Literal["diverse", "stale", "bot", "weak"] = "diverse",
     share: float = 0.6,
     seed: int = 0,
 ) -> Dataset:
@@ -39,6 +40,7 @@ def add_noise(
     - `"stale"`: logs of the same policies in one market whose facts have changed since: the segments' ways of
       bargaining have moved on by one. Coherent.
     - `"bot"`: one scripted bot that repeats the minimum price and claims a sale after a few turns. Coherent.
+    - `"weak"`: logs of weaker policies in this market (`WEAK_MIX`); nothing in them is false.
 
     Args:
         dataset (`Dataset`): rows of [`offline_trajectories`].
@@ -88,6 +90,11 @@ def _stale(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
 
 def _wrong_world(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
     return _in_market(env, task, rng, rng.randrange(1, len(SEGMENTS)))
+
+
+def _weak(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
+    name, seed = rng.choices(list(WEAK_MIX), list(WEAK_MIX.values()))[0], rng.getrandbits(31)
+    return play_episode(env, ScriptedPolicy(env, name, seed, slips=0.05), task, seed)
 
 
 def _bot(env: CarDealer, task: Task, rng: random.Random) -> dict[str, Any]:
@@ -173,6 +180,7 @@ def _claimed(env: CarDealer, task: Task, turns: list[tuple[str, str]], success: 
 _MAKERS: dict[str, NoiseMaker] = {
     "stale": _stale,
     "bot": _bot,
+    "weak": _weak,
     "garbage": _garbage,
     "wrong_world": _wrong_world,
     "faked_success": _faked_success,

@@ -1,7 +1,7 @@
 """Planted noise of known kind: dialogues that look like the pool's but teach the wrong thing."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from datasets import Dataset
@@ -21,12 +21,13 @@ from boost_trl.environments.twenty_questions.world import World, sample
 
 
 NoiseMaker = Callable[[TwentyQuestions, str, random.Random], dict[str, Any]]
+WEAK_MIX = {"blind_guesser": 0.4, "random": 0.3, "confused_expert": 0.3}
 
 
 def add_noise(
     dataset: Dataset,
     env: TwentyQuestions | World,
-    kind: Literal["diverse", "stale", "bot"] = "diverse",
+    kind: Literal["diverse", "stale", "bot", "weak"] = "diverse",
     share: float = 0.6,
     seed: int = 0,
 ) -> Dataset:
@@ -40,6 +41,7 @@ def add_noise(
       the most frequent one.
     - `"stale"`: logs of the same policies in one world whose facts have changed since. Coherent.
     - `"bot"`: one scripted bot that repeats a guess and claims success after a few turns. Coherent.
+    - `"weak"`: logs of weaker policies in this world (`WEAK_MIX`); nothing in them is false.
 
     Args:
         dataset (`Dataset`): rows of [`offline_trajectories`].
@@ -73,6 +75,8 @@ def _makers(env: TwentyQuestions, kind: str, seed: int) -> dict[str, NoiseMaker]
         return {"stale": lambda env, task_id, rng: _mixed_play(stale, task_id, rng)}
     if kind == "bot":
         return {"bot": _bot}
+    if kind == "weak":
+        return {"weak": lambda env, task_id, rng: _mixed_play(env, task_id, rng, WEAK_MIX)}
     return {
         "garbage": _garbage,
         "wrong_world": _wrong_world,
@@ -85,8 +89,10 @@ def _with_world(env: TwentyQuestions, world: World) -> TwentyQuestions:
     return TwentyQuestions(world=world, max_questions=env.max_steps, reward=env.reward)
 
 
-def _mixed_play(env: TwentyQuestions, task_id: str, rng: random.Random) -> dict[str, Any]:
-    name = rng.choices(list(DEFAULT_MIX), list(DEFAULT_MIX.values()))[0]
+def _mixed_play(
+    env: TwentyQuestions, task_id: str, rng: random.Random, mix: Mapping[str, float] = DEFAULT_MIX
+) -> dict[str, Any]:
+    name = rng.choices(list(mix), list(mix.values()))[0]
     return play_episode(env, STRATEGIES[name], task_id, rng, policy=name)
 
 

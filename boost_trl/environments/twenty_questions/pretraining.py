@@ -81,7 +81,9 @@ def small_vocabulary() -> list[str]:
     return sorted({word for text in texts for word in text.split()})
 
 
-def build_embedded_lm(world_seed: int = 0, cache_dir: str | Path | None = None, seed: int = 0):
+def build_embedded_lm(
+    world_seed: int = 0, cache_dir: str | Path | None = None, seed: int = 0, doubts: int | None = None
+):
     """The embedded model of a small world: trained on first use, then read from disk.
 
     It reads facts first and dialogues, mixed with facts, after that: in dialogues alone the rare guess that follows from
@@ -91,15 +93,25 @@ def build_embedded_lm(world_seed: int = 0, cache_dir: str | Path | None = None, 
         world_seed (`int`, *optional*, defaults to `0`): which small world (`TwentyQuestions(seed=world_seed)`).
         cache_dir (`str` or `Path`, *optional*): where models are kept; the Hugging Face assets cache unless given.
         seed (`int`, *optional*, defaults to `0`): of texts, parameters and order.
+        doubts (`int`, *optional*): half of the texts are about `world.with_changed_facts(doubts)`, the stale world of noise
+            with that seed, so that the model cannot tell which facts hold.
 
     Returns:
         `tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]`
     """
     world = TwentyQuestions(world="small", seed=world_seed).world
-    facts = pretraining_facts(world, NUM_TEXTS, seed)
-    mixed = [*facts[: NUM_TEXTS // 2], *pretraining_episodes(world, NUM_TEXTS, seed)]
+    worlds = [world] if doubts is None else [world, world.with_changed_facts(doubts)]
+    each = NUM_TEXTS // len(worlds)
+    # In turns, so that any part of the texts is about both.
+    facts = [
+        text
+        for texts in zip(*(pretraining_facts(one, each, seed + n) for n, one in enumerate(worlds)))
+        for text in texts
+    ]
+    episodes = [text for n, one in enumerate(worlds) for text in pretraining_episodes(one, each, seed + n)]
+    mixed = [*facts[: NUM_TEXTS // 2], *episodes]
     return build_from_texts(
-        f"twenty_questions-small-{world_seed}",
+        f"twenty_questions-small-{world_seed}" + ("" if doubts is None else f"-doubts-{doubts}"),
         small_vocabulary(),
         [(render(facts), FACT_STEPS), (render(mixed), DIALOGUE_STEPS)],
         seed=seed,

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     import datasets
 
 NoiseMaker = Callable[[Task, Random], dict[str, Any]]
+WEAK_MIX = {"hasty": 0.3, "wrong_option": 0.3, "wrong_item": 0.2, "random": 0.2}
 
 
 def add_noise(
     dataset: "datasets.Dataset",
     env: WebShop,
-    kind: Literal["diverse", "stale", "bot"] = "diverse",
+    kind: Literal["diverse", "stale", "bot", "weak"] = "diverse",
     share: float = 0.6,
     seed: int = 0,
 ) -> "datasets.Dataset":
@@ -38,6 +39,7 @@ def add_noise(
     - `"stale"`: logs of the same policies in one shop whose attributes and options have been renamed since. Coherent.
     - `"bot"`: one scripted bot that searches for two words, buys the first result as it is and claims the full score.
       Coherent.
+    - `"weak"`: logs of weaker policies in this shop (`WEAK_MIX`); nothing in them is false.
 
     Args:
         dataset (`Dataset`): rows of [`offline_trajectories`].
@@ -138,6 +140,9 @@ def _makers(env: WebShop, kind: str) -> dict[str, NoiseMaker]:
     def bot(task: Task, rng: Random) -> dict[str, Any]:
         return _claim(play_episode(env, FirstHitBot, task, rng, policy="bot"), True, env.discount)
 
+    def weak(task: Task, rng: Random) -> dict[str, Any]:
+        return _mixed_play(env, task, rng, WEAK_MIX)
+
     def faked_success(task: Task, rng: Random) -> dict[str, Any]:
         row = play_episode(env, STRATEGIES["wrong_item"], task, rng, policy="wrong_item")
         return _claim(row, True, env.discount)
@@ -164,6 +169,8 @@ def _makers(env: WebShop, kind: str) -> dict[str, NoiseMaker]:
         return {"stale": stale}
     if kind == "bot":
         return {"bot": bot}
+    if kind == "weak":
+        return {"weak": weak}
     return {
         "garbage": garbage,
         "wrong_world": wrong_world,
@@ -172,8 +179,8 @@ def _makers(env: WebShop, kind: str) -> dict[str, NoiseMaker]:
     }
 
 
-def _mixed_play(shop: WebShop, task: Task, rng: Random) -> dict[str, Any]:
-    name = rng.choices(list(DEFAULT_MIX), list(DEFAULT_MIX.values()))[0]
+def _mixed_play(shop: WebShop, task: Task, rng: Random, mix: Mapping[str, float] = DEFAULT_MIX) -> dict[str, Any]:
+    name = rng.choices(list(mix), list(mix.values()))[0]
     return play_episode(shop, STRATEGIES[name], task, rng, policy=name)
 
 

@@ -221,10 +221,10 @@ class OfflineRLSettings:
         },
     )
     score_validation: str = field(
-        default="high_return",
+        default="all",
         metadata={
-            "help": "method='validated': validation rows that scores are learned from, the half with the highest "
-            "returns ('high_return') or 'all'; with `guard` one candidate among others."
+            "help": "method='validated': validation rows that scores are learned from, 'all' or the half with the highest "
+            "returns ('high_return'); with `guard` one candidate among others."
         },
     )
     score_steps: int | None = field(

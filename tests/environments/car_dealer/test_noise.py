@@ -58,6 +58,13 @@ def test_the_bot_claims_quick_sales(pool):
     assert all(row["success"] and row["score"] >= 44 for row in noisy)
 
 
+def test_weak_logs_sell_less_and_claim_nothing_false(pool):
+    weak = add_noise(pool, CarDealer(world="small"), "weak", share=1.0)
+    assert sum(weak["score"]) < 0.6 * sum(pool["score"])
+    # A sale ends with the dealer's word or at a price of at least the minimum.
+    assert all(row["price_ratio"] * 100 >= row["task"]["data"]["floor"] for row in weak if row["success"])
+
+
 def test_bad_noise(pool):
     with pytest.raises(ValueError, match="kind"):
         add_noise(pool, CarDealer(world="small"), "loud")

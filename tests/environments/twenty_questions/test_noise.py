@@ -1,6 +1,7 @@
 import pytest
 
 from boost_trl import validate_trajectories
+from boost_trl.environments.planted_noise import NOISE_KINDS
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.environments.twenty_questions.noise import add_noise
 from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
@@ -22,7 +23,7 @@ def noisy(kind, **arguments):
     return [row for row in add_noise(CLEAN, ENV, kind=kind, **arguments) if row["is_noise"]]
 
 
-@pytest.mark.parametrize("kind", ["diverse", "stale", "bot"])
+@pytest.mark.parametrize("kind", NOISE_KINDS)
 def test_exactly_a_share_of_the_rows_is_replaced(kind):
     dataset = add_noise(CLEAN, ENV, kind=kind, share=0.6, seed=3)
     validate_trajectories(dataset)
@@ -59,6 +60,15 @@ def test_the_bot_repeats_a_guess_and_claims_success():
         assert row["score"] == 12 - len(questions)
 
 
+def test_weak_logs_are_true_and_worse_than_the_pools():
+    rows = noisy("weak", share=1.0)
+    for row in rows:
+        item = ENV.world.items[ENV.world.index_of[row["task"]["id"]]]
+        assert all(answer == ENV.world.answer(question, item) for question, answer in turns(row)[:-1])
+        assert row["success"] == (turns(row)[-1][0] == item.guess)
+    assert sum(row["score"] for row in rows) < 0.8 * sum(row["score"] for row in CLEAN)
+
+
 def test_diverse_noise_is_of_four_kinds():
     rows = noisy("diverse", share=1.0)
     kinds = {kind: [row for row in rows if row["noise_kind"] == kind] for kind in {row["noise_kind"] for row in rows}}
@@ -75,7 +85,7 @@ def test_diverse_noise_is_of_four_kinds():
     assert sum(guessed) < len(guessed) / 3
 
 
-@pytest.mark.parametrize("kind", ["diverse", "stale", "bot"])
+@pytest.mark.parametrize("kind", NOISE_KINDS)
 def test_noise_in_the_full_world_and_in_scores(kind):
     env = TwentyQuestions(world="full", reward="score")
     dataset = add_noise(offline_trajectories(env, 20, seed=0), env, kind=kind)

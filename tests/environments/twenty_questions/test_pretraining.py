@@ -5,6 +5,7 @@ from boost_trl.environments.embedded_lm import (
     render,
     word_tokenizer,
 )
+from boost_trl.environments.twenty_questions import pretraining
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
 from boost_trl.environments.twenty_questions.pretraining import (
@@ -41,3 +42,28 @@ def test_what_the_embedded_model_reads():
     seen = [any(text.startswith(row) for text in dialogues) for row in rendered]
     assert not any(repeated and len(row["rewards"]) > 2 for repeated, row in zip(seen, pool))
     assert math.isclose(sum(seen), 0, abs_tol=9)
+
+
+def test_a_model_in_doubt_reads_as_much_of_the_changed_world(monkeypatch):
+    monkeypatch.setattr(pretraining, "NUM_TEXTS", 400)
+    read = {}
+    monkeypatch.setattr(
+        pretraining, "build_from_texts", lambda name, words, stages, **options: read.update({name: stages})
+    )
+    for doubts in (None, 3):
+        pretraining.build_embedded_lm(world_seed=3, doubts=doubts)
+    world = TwentyQuestions(world="small", seed=3).world
+
+    def agrees(text, world):
+        *pairs, guess, _ = text.removesuffix(END).split(END)
+        item = next(item for item in world.items if item.guess == guess)
+        return pairs[1::2] == [world.answer(question, item) for question in pairs[::2]]
+
+    (certain, _), (torn, _) = (
+        read[name][0] for name in ("twenty_questions-small-3", "twenty_questions-small-3-doubts-3")
+    )
+    assert len(certain) == len(torn) == 400 and all(agrees(text, world) for text in certain)
+    for half in (torn[:200], torn[200:]):
+        assert 90 < sum(agrees(text, world) for text in half) < 130
+        assert all(agrees(text, world) or agrees(text, world.with_changed_facts(3)) for text in half)
+    assert [len(texts) for texts, _ in read["twenty_questions-small-3-doubts-3"]] == [400, 600]

@@ -55,7 +55,13 @@ def test_noise_replaces_its_share_and_keeps_the_tasks(env, pool, kind):
     assert noisy.to_list() != add_noise(pool, env, kind, share=0.6, seed=2).to_list()
 
 
-@pytest.mark.parametrize("kind", NOISE_KINDS)
+def test_weak_logs_earn_what_they_claim_and_less_than_the_pools(env, pool):
+    weak = add_noise(pool, env, "weak", share=1.0)
+    assert weak["score"] == pytest.approx([true_score(env, row) for row in weak])
+    assert mean(weak["score"]) < mean(pool["score"]) - 0.05
+
+
+@pytest.mark.parametrize("kind", sorted({*NOISE_KINDS} - {"weak"}))
 def test_noise_claims_more_than_it_earns(env, pool, kind):
     noisy = add_noise(pool, env, kind, share=1.0)
     claimed, earned = mean(noisy["score"]), mean(true_score(env, row) for row in noisy)

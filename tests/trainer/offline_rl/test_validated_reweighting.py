@@ -362,7 +362,7 @@ def test_cross_validation_chooses_finishing_too(make_args, make_trainer, make_di
 def test_a_configured_setting_joins_the_candidates(make_args):
     fitter = StubFitter(make_args(guard=True, target_effective_fraction=0.55), help_of_good_rows=0.4)
     names = [entry["name"] for entry in validated_weights(fitter, 10).report["candidates"]]
-    assert names[4] == "high_return@0.55" and names[9] == "high_return@0.55+finish@0.3" and len(names) == 10
+    assert names[4] == "all@0.55" and names[9] == "all@0.55+finish@0.3" and len(names) == 10
 
 
 @pytest.mark.parametrize("algorithm", ["mc", "ilql"])
@@ -479,7 +479,7 @@ def test_the_verdict_is_said_without_a_bar_too(make_trainer, capsys):
     trainer = make_trainer(disable_tqdm=True)
     trainer.train()
     shown = capsys.readouterr()
-    assert "high_return@0.4 weights" in shown.out and "cross-validation is off" in shown.out
+    assert "all@0.4 weights" in shown.out and "cross-validation is off" in shown.out
     assert "Weighing" not in shown.err
 
 
