@@ -1,8 +1,12 @@
-"""The former place and name of [`boost_trl.trainer.sft.evaluation.mean_nll_per_row`]."""
+"""The former place and form of [`boost_trl.trainer.sft.evaluation.mean_nll_per_row`]."""
 
 import warnings
 
-from boost_trl.trainer.sft.evaluation import mean_nll_per_row as row_losses
+import numpy as np
+from datasets import Dataset
+from trl import SFTTrainer
+
+from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 
 
 __all__ = ["row_losses"]
@@ -13,3 +17,9 @@ warnings.warn(
     FutureWarning,
     stacklevel=2,
 )
+
+
+def row_losses(trainer: SFTTrainer, dataset: Dataset) -> np.ndarray:
+    """`mean_nll_per_row` of the trainer's model."""
+    pad, batch_size = trainer.processing_class.pad_token_id, trainer.args.per_device_eval_batch_size
+    return mean_nll_per_row(trainer.model, dataset, pad, batch_size)

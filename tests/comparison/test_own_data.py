@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import Dataset
-from transformers import AutoModelForCausalLM
+import torch
+from datasets import Dataset, DatasetDict
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from trl import ModelConfig
 
 import boost_trl
 from boost_trl import BilevelSFTSelfRefineConfig, cli
@@ -14,11 +17,16 @@ from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.own_data.compare import OwnDataComparison
 from boost_trl.comparison.own_data.estimate import FORWARD_SHARE
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED
+from boost_trl.comparison.own_data.sft import SFTOwnData
 from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement, decide, explain
 from boost_trl.comparison.own_data.worst_rows import worst_rows
 from boost_trl.comparison.results import mean_over_rows_and_seeds
 from boost_trl.comparison.sft.contradiction_pool import contradiction_pool
+from boost_trl.comparison.sft.methods import SFT_METHODS
+from boost_trl.comparison.sft.training import trl_trainer
+from boost_trl.environments.embedded_lm import word_tokenizer
+from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 
 
 OPTIONS = {
@@ -214,6 +222,86 @@ def test_a_comparison_from_python_and_one_more_seed(files, tmp_path, capsys):
     AutoModelForCausalLM.from_pretrained(result.model_folder)
 
 
+@pytest.fixture(scope="module")
+def chats(files):
+    """A pool of 24 rows with messages, 12 trusted ones, and a tiny model that chats."""
+    rows = [json.loads(line) for line in (files / "pool.jsonl").read_text().splitlines()]
+    messages = [
+        [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"].strip()}]
+        for row in rows
+    ]
+    words = sorted({word for turns in messages for turn in turns for word in turn["content"].split()})
+    tokenizer = word_tokenizer(["user:", "assistant:", "system:", *words])
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+    )
+    model.save_pretrained(files / "chat_model")
+    tokenizer.save_pretrained(files / "chat_model")
+    pool, trusted = (Dataset.from_dict({"messages": part}) for part in (messages[:24], messages[24:36]))
+    return pool, trusted, str(files / "chat_model")
+
+
+def test_packed_chats_and_an_adapter_reach_every_method(chats, tmp_path):
+    pool, trusted, model = chats
+    options = OPTIONS | {
+        "packing": True,
+        "max_length": 64,
+        "per_device_train_batch_size": 2,
+        "assistant_only_loss": True,
+    }
+    args = BilevelSFTSelfRefineConfig(str(tmp_path), **options)
+    model_args = ModelConfig(model_name_or_path=model, use_peft=True, lora_r=2, lora_dropout=0.0)
+    methods = ["sft", "two_stage", "mixing_eight", "validated"]
+    result = boost_trl.compare(pool, trusted, model=model_args, args=args, methods=methods, seeds=[0])
+    assert {run.method: len(run["eval_losses"]) for run in result.results} == dict.fromkeys(methods, 6)
+    # The loss of a row that judges is that of its assistant's words, under the model without its neighbours.
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    kept = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), result.model_folder).eval()
+    assert kept.peft_config["default"].r == 2
+    plain = SFTOwnData(pool, trusted, ("train", "validation"), args, model_args, 1 / 3)
+    experiment = plain.comparison.experiment(Cell("sft", 0))
+    trainer = trl_trainer(SFT_METHODS["two_stage"], experiment, plain.pool, plain.options, tmp_path / "t", 0)
+    losses = mean_nll_per_row(kept, trainer.eval_dataset["trusted"], tokenizer.pad_token_id)
+    for row, loss in zip(experiment.evaluation, losses):
+        ids = tokenizer.apply_chat_template(
+            row["messages"], return_dict=True, return_assistant_tokens_mask=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            log_probs = kept(ids["input_ids"]).logits[0].log_softmax(-1)
+        mask = torch.as_tensor(ids["assistant_masks"]).reshape(-1)
+        found = [-log_probs[t - 1, ids["input_ids"][0, t]].item() for t in range(1, len(mask)) if mask[t]]
+        assert loss == pytest.approx(np.mean(found), rel=1e-4)
+    # Places of packed rows of the pool, then one for each trusted row.
+    lengths = trainer.train_dataset["seq_lengths"]
+    assert max(len(place) for place in lengths[:-6]) > 1 and all(len(place) == 1 for place in lengths[-6:])
+    assert sum(len(place) for place in lengths[:-6]) == len(pool)
+    assert [row >= len(lengths) - 6 for row in trainer.planned_rows] == [False] * 8 + [True] * 8
+
+
+def test_a_model_in_4_bits_is_compared(chats, tmp_path):
+    pool, trusted, model = chats
+    args = BilevelSFTSelfRefineConfig(str(tmp_path), **OPTIONS | {"max_steps": 1})
+    model_args = ModelConfig(model_name_or_path=model, use_peft=True, lora_r=2, load_in_4bit=True)
+    result = boost_trl.compare(pool, trusted, model=model_args, args=args, methods=["sft", "mixing_eight"], seeds=[0])
+    assert np.isfinite([row["value"] for row in result.table]).all()
+
+
+def test_streams_are_refused(chats, tmp_path):
+    pool, trusted, model = chats
+    with pytest.raises(ValueError, match="train is a stream, and methods draw and weigh its rows by number; load it"):
+        boost_trl.compare(pool.to_iterable_dataset(), trusted, model=model)
+    with pytest.raises(ValueError, match="validation must be a file, a name or one `Dataset`, got DatasetDict"):
+        boost_trl.compare(pool, DatasetDict(train=trusted), model=model)
+
+
 def test_the_command_compares_the_default_methods(files, monkeypatch, capsys):
     monkeypatch.chdir(files)
     options = [part for name, value in OPTIONS.items() for part in (f"--{name}", str(value))]
@@ -247,6 +335,9 @@ def test_the_command_compares_the_default_methods(files, monkeypatch, capsys):
             "by the rows that judge",
         ),
         (["--selector", "bmo"], "`selector` cannot be set here"),
+        (["--packing", "true"], "`packing` leaves open how many updates an epoch has; give `max_steps`"),
+        (["--packing", "true", "--max_steps", "4", "--methods", "low_loss"], "single rows, which `packing` joins"),
+        (["--push_to_hub", "true"], "`push_to_hub` cannot be set here"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(files, monkeypatch, capsys, arguments, complaint):

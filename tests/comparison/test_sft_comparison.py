@@ -209,13 +209,11 @@ def test_row_losses_against_one_row_at_a_time(experiment, tmp_path):
     from trl import SFTConfig, SFTTrainer
 
     model = experiment.make_model().eval()
-    args = SFTConfig(
-        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", per_device_eval_batch_size=3
-    )
+    args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none")
     columns = ["prompt", "completion"]
     pool = experiment.pool.select_columns(columns).select(range(5))
     trainer = SFTTrainer(model, args, train_dataset=pool, processing_class=experiment.tokenizer)
-    losses = mean_nll_per_row(trainer, trainer.train_dataset)
+    losses = mean_nll_per_row(model, trainer.train_dataset, experiment.tokenizer.pad_token_id, batch_size=3)
     for row, loss in zip(pool, losses):
         question = experiment.tokenizer(row["prompt"])["input_ids"]
         answer = experiment.tokenizer(row["completion"])["input_ids"] + [experiment.tokenizer.eos_token_id]
@@ -254,7 +252,7 @@ def test_the_low_loss_filter_keeps_rows_of_low_loss(experiment, tmp_path):
     on_pool = training.SFTMethod("pool", "", stages=((1.0, 0.0),))
     trainer = training.trl_trainer(on_pool, experiment, experiment.pool, options, tmp_path, 0)
     trainer.train()
-    losses = mean_nll_per_row(trainer, trainer.train_dataset)[:40]
+    losses = mean_nll_per_row(trainer.model, trainer.train_dataset, experiment.tokenizer.pad_token_id)[:40]
     is_kept = np.isin(experiment.pool["prompt"], kept["prompt"])
     assert is_kept.sum() == 16 and losses[is_kept].max() < losses[~is_kept].min()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from trl import ModelConfig
 
 from boost_trl.comparison.cells import RESULT_NAME, Cell, run_cells, saved_results
@@ -98,7 +98,7 @@ def compare(
 
     Raises:
         OSError: if there is no such file, dataset or model.
-        ValueError: for an unknown method, too few trusted rows, or rows that cannot be read or differ in format.
+        ValueError: for an unknown method, too few trusted rows, a stream, or rows that cannot be read or differ in format.
     """
     return OwnDataComparison(
         train, validation, model, args, methods, seeds, judging_share, environment, environment_kwargs, num_games
@@ -124,7 +124,7 @@ class OwnDataComparison:
         names = tuple(
             rows if isinstance(rows, str) else name for rows, name in ((train, "train"), (validation, "validation"))
         )
-        pool, trusted = (_load(rows) for rows in (train, validation))
+        pool, trusted = (_load(rows, name) for rows, name in zip((train, validation), names))
         check_same_kind(pool, trusted, *names)
         check_split(len(trusted), judging_share, names[1])
         if args is not None and args.load_best_model_at_end:
@@ -251,12 +251,18 @@ def _trajectories(
     return TrajectoryOwnData(pool, trusted, names, args, model_args, judging_share, games)
 
 
-def _load(rows: str | Dataset) -> Dataset:
-    if not isinstance(rows, str):
-        return rows
-    from boost_trl.data.row_files import load_rows
+def _load(rows: str | Dataset, name: str) -> Dataset:
+    if isinstance(rows, str):
+        from boost_trl.data.row_files import load_rows
 
-    return load_rows(rows)
+        return load_rows(rows)
+    if isinstance(rows, IterableDataset):
+        raise ValueError(
+            f"{name} is a stream, and methods draw and weigh its rows by number; load it: no `streaming=True`"
+        )
+    if not isinstance(rows, Dataset):
+        raise ValueError(f"{name} must be a file, a name or one `Dataset`, got {type(rows).__name__}")
+    return rows
 
 
 def _quoted(worst: Sequence[WorstRow], method: str) -> str:

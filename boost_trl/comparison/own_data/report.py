@@ -12,8 +12,6 @@ from boost_trl.comparison.own_data.worst_rows import WorstRow, worst_rows_table
 from boost_trl.comparison.pictures import figure
 from boost_trl.comparison.report import Report
 from boost_trl.comparison.results import Result, aggregate
-from boost_trl.files import write_whole
-from boost_trl.html_page import html_page, markdown_to_html
 from boost_trl.tables import markdown_table, number, plus_minus
 
 
@@ -23,7 +21,7 @@ _MEANS = ("weights_auc", "effective_sample_size", "num_rows", "seconds")
 
 @dataclass
 class OwnDataReport(Report):
-    """A [`Report`] for readers who know nothing of the comparison; it is written as `report.html` too.
+    """A [`Report`] for readers who know nothing of the comparison.
 
     Args:
         answers (`dict[str, str]`): the verdict by question.
@@ -54,11 +52,6 @@ class OwnDataReport(Report):
             parts += ["## Rows of the pool that weights trust least", meaning, worst_rows_table(self.worst)]
         settings = ", ".join(f"`{name}={value}`" for name, value in self.settings.items())
         return "\n\n".join([*parts, "## Settings", f"{settings}."]) + "\n"
-
-    def write(self, folder: Path) -> None:
-        """As `Report`, and `report.html`; the pictures have to be there."""
-        super().write(folder)
-        write_whole(folder / PAGE, html_page(self.title, markdown_to_html(self.page(), folder)))
 
 
 def make_report(

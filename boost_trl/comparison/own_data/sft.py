@@ -27,13 +27,14 @@ from boost_trl.trainer.sft.scoring_budget import ScoringBudget
 
 # Equal weights: what every selector does in an update.
 _TIMED, _TIMED_UPDATES = "mixing_eight", 3
-# What methods set, or what would make rows that judge cannot be judged one by one.
+# What methods set, or what would be in their way.
 _FIXED = {
     "selector": "methods do",
+    "online_ratio": "methods do",
     "weight_column": "weights are what is compared",
-    "packing": "rows are judged one by one",
+    "eval_packing": "rows are judged one by one",
+    "push_to_hub": "models that lose are not worth it; upload `model/` when you have read the report",
 }
-_FIXED |= {"padding_free": "rows are judged one by one", "online_ratio": "methods do"}
 
 
 class SFTOwnData(OwnData):
@@ -77,6 +78,10 @@ class SFTOwnData(OwnData):
         for name, why in _FIXED.items():
             if name in self.options:
                 raise ValueError(f"`{name}` cannot be set here, because {why}; leave it out")
+        if args.packing:
+            if args.max_steps <= 0:
+                raise ValueError("`packing` leaves open how many updates an epoch has; give `max_steps`")
+            self.options["eval_packing"] = False
         self.tokenizer = load_tokenizer(model_args)
         self._check_chat_template()
         self.comparison = SFTComparison(
@@ -135,6 +140,8 @@ class SFTOwnData(OwnData):
     def why_impossible(self, method: str) -> str | None:
         if SFT_METHODS[method].known_good and LABEL not in self.pool.column_names:
             return f"needs to know which rows are good, a boolean column `{LABEL}`"
+        if SFT_METHODS[method].lowest_losses is not None and self.args.packing:
+            return "looks at the losses of single rows, which `packing` joins"
         return None
 
     def weighted(self, method: str) -> bool:

@@ -24,6 +24,10 @@ from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN, EXAMPLE_WEIGHTS_NAME
 
 
+# Validation rows where they are prepared beside the pool, and not packed with it.
+_TRUSTED = "to train on"
+
+
 def training_rows(method: SFTMethod, experiment: SFTExperiment, needed: Path | None) -> Dataset:
     """The pool as the method sees it.
 
@@ -69,7 +73,7 @@ def train_and_evaluate(
 
     Returns:
         `Result`: `eval_loss` is that of the trusted evaluation rows. Its metrics are `clean_eval_loss`; `loss_auc`, the AUC
-        of minus the rows' final losses, what ranking them by the trained model alone would give; `eval_losses` and
+        of minus the rows' final losses, what ranking them by the trained model alone would give (`None` for packed rows); `eval_losses` and
         `holdout_losses`, one per trusted row of these sets; and of the trainer `selection_report` and `weight_confidence`.
     """
     filtering = 0.0
@@ -100,9 +104,9 @@ def train_and_evaluate(
         seconds=seconds,
         metrics={
             "clean_eval_loss": losses.get("eval_clean_loss"),
-            "loss_auc": None if is_good is None else _loss_auc(trainer, is_good),
+            "loss_auc": _loss_auc(trainer, is_good),
             **{
-                f"{name}_losses": mean_nll_per_row(trainer, trainer.eval_dataset[rows]).tolist()
+                f"{name}_losses": _losses_per_row(trainer, trainer.eval_dataset[rows]).tolist()
                 for name, rows in (("eval", "trusted"), ("holdout", "holdout"))
                 if rows in held_out
             },
@@ -112,8 +116,15 @@ def train_and_evaluate(
     )
 
 
-def _loss_auc(trainer: SFTTrainer, is_good: np.ndarray) -> float | None:
-    return weights_auc(-mean_nll_per_row(trainer, trainer.train_dataset)[: len(is_good)], is_good)
+def _losses_per_row(trainer: SFTTrainer, rows: Dataset) -> np.ndarray:
+    pad, batch_size = trainer.processing_class.pad_token_id, trainer.args.per_device_eval_batch_size
+    return mean_nll_per_row(trainer.model, rows, pad, batch_size)
+
+
+def _loss_auc(trainer: SFTTrainer, is_good: np.ndarray | None) -> float | None:
+    if is_good is None or trainer.args.packing:
+        return None
+    return weights_auc(-_losses_per_row(trainer, trainer.train_dataset)[: len(is_good)], is_good)
 
 
 class _Progress(TrainerCallback):
@@ -162,11 +173,19 @@ class PlannedBatches(SFTTrainer):
     def _get_train_sampler(self, train_dataset=None):
         return super()._get_train_sampler(train_dataset) if self.planned_rows is None else self.planned_rows
 
+    def add_rows(self, rows: Dataset) -> None:
+        """Put prepared rows behind the packed ones, each in a place of its own, as no pool's row may share one with them."""
+        lengths = [[len(ids)] for ids in rows["input_ids"]]
+        added = rows.select_columns(["input_ids", "labels"]).add_column("seq_lengths", lengths)
+        packed = self.train_dataset.select_columns(added.column_names)
+        self.train_dataset = concatenate_datasets([packed, added.cast(packed.features)])
+
 
 def trl_trainer(
     method: SFTMethod, experiment: SFTExperiment, pool: Dataset, options: dict[str, Any], folder: Path, seed: int
 ) -> SFTTrainer:
-    """As many steps as the others take, on batches as large as theirs of pool and validation rows together."""
+    """As many steps as the others take, on batches as large as theirs of pool and validation rows together. With `packing`, stages
+    have packed rows of the pool and single validation rows, as the other methods have."""
     args = SFTConfig(
         **{name: value for name, value in options.items() if name in SFTConfig.__dataclass_fields__},
         output_dir=str(folder),
@@ -176,15 +195,21 @@ def trl_trainer(
     if args.max_steps <= 0:
         args.max_steps = math.ceil(len(pool) / (rows * accumulation) * args.num_train_epochs)
     args.per_device_train_batch_size = rows + (options.get("per_device_validation_batch_size") or rows)
-    planned = None
+    size, updates = args.per_device_train_batch_size * accumulation, args.max_steps
     if method.stages:
-        size = args.per_device_train_batch_size * accumulation
-        planned = planned_rows(method.stages, args.max_steps, size, len(pool), len(experiment.validation), seed)
-        args.max_steps = len(planned) // size
-    columns = experiment.validation.column_names
-    both = concatenate_datasets([pool.select_columns(columns), experiment.validation.select_columns(columns)])
-    trainer = PlannedBatches(args=args, train_dataset=both, **_shared(experiment))
-    trainer.planned_rows = planned
+        args.max_steps = sum(round(share * updates) for share, _ in method.stages)
+    columns, shared = experiment.validation.column_names, _shared(experiment)
+    parts = [pool.select_columns(columns), experiment.validation.select_columns(columns)]
+    if method.stages and args.packing:
+        sets = {**experiment.held_out(), _TRUSTED: parts.pop()}
+        trainer = PlannedBatches(args=args, train_dataset=parts[0], **shared | {"eval_dataset": sets})
+        trainer.add_rows(trainer.eval_dataset.pop(_TRUSTED))
+    else:
+        trainer = PlannedBatches(args=args, train_dataset=concatenate_datasets(parts), **shared)
+    if method.stages:
+        num_trusted = len(experiment.validation)
+        num_pool = len(trainer.train_dataset) - num_trusted
+        trainer.planned_rows = planned_rows(method.stages, updates, size, num_pool, num_trusted, seed)
     return trainer
 
 
@@ -218,5 +243,5 @@ def _rows_of_lowest_loss(
     on_pool = SFTMethod("low_loss_filter", "", stages=((1.0, 0.0),))
     trainer = trl_trainer(on_pool, experiment, pool, options, folder, seed)
     seconds = _train(trainer)
-    losses = mean_nll_per_row(trainer, trainer.train_dataset)[: len(pool)]
+    losses = _losses_per_row(trainer, trainer.train_dataset)[: len(pool)]
     return pool.select(np.sort(np.argsort(losses, kind="stable")[: round(share * len(pool))])), seconds

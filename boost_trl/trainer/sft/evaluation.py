@@ -3,30 +3,31 @@
 import numpy as np
 import torch
 from datasets import Dataset
+from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
-from trl import SFTTrainer
-
-
-_PREPARED = ("input_ids", "completion_mask", "assistant_masks", "labels")
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 
 @torch.no_grad()
-def mean_nll_per_row(trainer: SFTTrainer, dataset: Dataset) -> np.ndarray:
-    """Mean negative log-likelihood of each row's labelled tokens under the trainer's model, without dropout.
+def mean_nll_per_row(model: nn.Module, dataset: Dataset, pad_token_id: int, batch_size: int = 8) -> np.ndarray:
+    """Mean negative log-likelihood of each row's labelled tokens, without dropout.
 
     Args:
-        trainer ([`~trl.SFTTrainer`]): its model and collator are used.
-        dataset (`Dataset`): rows that it has prepared.
+        model (`nn.Module`): a causal LM.
+        dataset (`Dataset`): with the columns `input_ids` and `labels`, one row in each place: an
+            [`~trl.SFTTrainer`]'s `train_dataset` or one of its `eval_dataset` that it has not packed.
+        pad_token_id (`int`): for the shorter rows of a batch.
+        batch_size (`int`, *optional*, defaults to `8`): rows of a forward pass.
 
     Returns:
         `np.ndarray`: (rows,) float64, in nats per token.
     """
-    model, device = trainer.model, trainer.args.device
     model.eval()
+    device = next(model.parameters()).device
     losses = []
-    rows = dataset.select_columns([name for name in _PREPARED if name in dataset.column_names])
-    for batch in DataLoader(rows, trainer.args.per_device_eval_batch_size, collate_fn=trainer.data_collator):
+    rows = dataset.select_columns(["input_ids", "labels"])
+    for batch in DataLoader(rows, batch_size, collate_fn=DataCollatorForLanguageModeling(pad_token_id)):
         inputs = {name: value.to(device) for name, value in batch.items()}
         labels = inputs.pop("labels")[:, 1:]
         logits = model(**inputs, use_cache=False).logits[:, :-1].float()

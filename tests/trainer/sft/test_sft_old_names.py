@@ -2,17 +2,20 @@
 
 import sys
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 from sft_tiny import make_args
 
-from boost_trl.trainer.sft import evaluation
 
-
-def test_the_old_module_of_row_losses():
+def test_the_old_module_of_row_losses(monkeypatch):
     sys.modules.pop("boost_trl.trainer.sft_evaluation", None)  # an earlier import would already have warned
     with pytest.warns(FutureWarning, match="boost_trl.trainer.sft.evaluation"):
-        assert import_module("boost_trl.trainer.sft_evaluation").row_losses is evaluation.mean_nll_per_row
+        old = import_module("boost_trl.trainer.sft_evaluation")
+    monkeypatch.setattr(old, "mean_nll_per_row", lambda *given: given)
+    args = SimpleNamespace(per_device_eval_batch_size=3)
+    trainer = SimpleNamespace(model="model", processing_class=SimpleNamespace(pad_token_id=7), args=args)
+    assert old.row_losses(trainer, "rows") == ("model", "rows", 7, 3)
 
 
 def test_the_old_name_of_the_mask(tmp_path):
