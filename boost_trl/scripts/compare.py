@@ -39,7 +39,7 @@ class CompareArguments:
         metadata={
             "help": "Methods to compare, names of boost_trl.comparison.sft.methods (for trajectories of "
             "boost_trl.comparison.offline_rl.methods), or 'all'; by default plain training, two-stage, trusted rows only, equal "
-            "weights and validated ones."
+            "weights with and without finishing, and validated ones."
         },
     )
     seeds: list[int] = field(

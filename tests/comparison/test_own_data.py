@@ -309,10 +309,10 @@ def test_the_command_compares_the_default_methods(files, monkeypatch, capsys):
     assert cli.main(["compare", *rows, *options, "--seeds", "3", "--output_dir", "out"]) == 0
     printed = capsys.readouterr().out
     assert (
-        "5 methods × 1 split" in printed and "Use `" in printed and "two halves of the trusted rows agree" in printed
+        "6 methods × 1 split" in printed and "Use `" in printed and "two halves of the trusted rows agree" in printed
     )
     table = json.loads((files / "out" / "results.json").read_text())
-    assert {row["method"] for row in table} == {"sft", "two_stage", "trusted_only", "mixing_eight", "validated"}
+    assert {row["method"] for row in table} == {*SFTOwnData.default_methods}
     AutoModelForCausalLM.from_pretrained(files / "out" / "model")
 
 

@@ -9,6 +9,7 @@ import torch
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, ValuePolicy, cli
 from boost_trl.comparison.cells import Cell
+from boost_trl.comparison.own_data import trajectory_cells
 from boost_trl.comparison.own_data.compare import OwnDataComparison
 from boost_trl.comparison.own_data.policy_losses import policy_losses
 from boost_trl.comparison.own_data.trusted_split import split_trusted
@@ -113,6 +114,39 @@ def test_trajectories_are_compared_without_an_environment(tmp_path, model, make_
     assert second.verdict == result.verdict and "6 of them are there already" in capsys.readouterr().out
 
 
+def test_controls_and_weights_choose_how_they_finish_by_the_same_held_out_rows(
+    tmp_path, model, make_dialogues, monkeypatch
+):
+    pool, trusted = make_dialogues(24, seed=1), make_dialogues(30, seed=2)
+    args = BilevelOfflineRLConfig(str(tmp_path / "out"), **OPTIONS)
+    methods = ["vanilla_validation", "uniform_mix", "validated"]
+    comparison = OwnDataComparison(pool, trusted, model, args, methods, seeds=[0])
+    trained = []
+
+    def train(method, experiment, args, folder):
+        trained.append((method.name, args.finish_share, len(experiment.validation), experiment.evaluation is None))
+        return args.finish_share
+
+    losses = np.array([[3.0, 1.0, np.nan], [2.0, 1.5, 1.0]])  # by β and row: the second row is best at a mean of 1.5
+    monkeypatch.setattr(trajectory_cells, "train_method", train)
+    monkeypatch.setattr(trajectory_cells, "policy_losses", lambda share, rows, betas: losses + (share != 0.3))
+    cells = comparison.data.comparison
+    for method in methods:
+        cell = Cell(method, 0)
+        choice = cells._choice_by_losses(cell, cells.options(cell).training_args, lambda: None)
+        assert choice == ("" if method == "vanilla_validation" else "finish-0.3")
+    assert trained == [(name, share, 8, True) for name in methods[1:] for share in (0.0, 0.3)]
+    monkeypatch.undo()
+    result = comparison.run()
+    assert all(run["choice"] in ("finish-0.0", "finish-0.3") for run in result.results[1:])
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert f"chosen was `{result.results[2]['choice']}` in 1 of 1 splits" in page
+    # A choice that the user makes is taken.
+    args = BilevelOfflineRLConfig(str(tmp_path / "out"), finish_share=0.5, **OPTIONS)
+    cells = OwnDataComparison(pool, trusted, model, args, methods, seeds=[0]).data.comparison
+    assert cells._choices(Cell("validated", 0)) == {"finish-0.5": {"finish_share": 0.5}}
+
+
 def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path, capsys):
     env = make_env("twenty_questions", world="small", seed=1)
     tokenizer = word_tokenizer(small_vocabulary())
@@ -140,6 +174,7 @@ def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path
     "arguments, complaint",
     [
         (["--methods", "oracle"], "method 'oracle' needs to know which rows are bad"),
+        (["--methods", "by_games"], "method 'by_games' is chosen by games, which need an `environment`"),
         (["--method", "validated"], "`method` and `reweighting` are what is compared"),
         (["--environment", "twenty_questions"], "trusted.jsonl, row 0, column `task`: is missing"),
         (["--environment", "chess"], "no environment is called 'chess'"),

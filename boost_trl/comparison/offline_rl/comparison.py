@@ -101,7 +101,7 @@ class OfflineRLComparison(Comparison):
             show_best_beta=method.shows_best_beta,
             advance=advance,
         )
-        result = self._result(cell, trainer, seconds, played)
+        result = self._result(cell, trainer, seconds, self._metrics(experiment, trainer, played))
         result.metrics["choice"] = choice if len(self._choices(cell)) > 1 else None
         if self.keeps(cell):
             result.metrics["game"] = one_game(trainer, experiment, result["beta"])
@@ -162,8 +162,8 @@ class OfflineRLComparison(Comparison):
         best[0].args.output_dir = str(folder)
         return *best, seconds
 
-    def _result(self, cell: Cell, trainer: BilevelOfflineRLTrainer, seconds: float, played: dict[str, Any]) -> Result:
-        method, experiment = self.methods[cell.method], self.experiment(cell)
+    def _result(self, cell: Cell, trainer: BilevelOfflineRLTrainer, seconds: float, metrics: dict[str, Any]) -> Result:
+        method = self.methods[cell.method]
         weights = np.asarray(trainer.example_weights()["weight"])
         return Result(
             method=method.name,
@@ -173,21 +173,25 @@ class OfflineRLComparison(Comparison):
             effective_sample_size=effective_sample_size(weights),
             num_rows=len(weights),
             weights_auc=auc_of_planted_truth(trainer.data.train_dataset, weights),
-            eval_loss=trainer.evaluate()["eval_loss"],
+            eval_loss=None if self.experiment(cell).evaluation is None else trainer.evaluate()["eval_loss"],
             seconds=seconds,
-            metrics={
-                **{name: played[name] for name in ("score_mean", "score_se", "success_rate", "mean_turns", "beta")},
-                **{name: played[name] for name in ("validation_scores", "best_beta_score")},
-                "game_scores": played["games"]["score"][:],
-                "num_tokens": float(trainer.num_tokens),
-                "num_tasks": len(experiment.evaluation_tasks),
-                "num_shared_tasks": experiment.num_shared_tasks,
-                "report": trainer.validated_report,
-                "distance_correlation": None,
-                "game": None,
-                "environment_kwargs": None,
-            },
+            metrics={**metrics, "report": trainer.validated_report},
         )
+
+    def _metrics(
+        self, experiment: OfflineRLExperiment, trainer: BilevelOfflineRLTrainer, played: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            **{name: played[name] for name in ("score_mean", "score_se", "success_rate", "mean_turns", "beta")},
+            **{name: played[name] for name in ("validation_scores", "best_beta_score")},
+            "game_scores": played["games"]["score"][:],
+            "num_tokens": float(trainer.num_tokens),
+            "num_tasks": len(experiment.evaluation_tasks),
+            "num_shared_tasks": experiment.num_shared_tasks,
+            "distance_correlation": None,
+            "game": None,
+            "environment_kwargs": None,
+        }
 
     def report(self, title: str, results: Sequence[Result], settings: dict[str, Any]) -> Report:
         """Say what came out, and fetch the pictures.

@@ -131,6 +131,10 @@ class OwnData(ABC):
     def prepare_kept(self, results: Sequence[Result]) -> None:
         """Take from the results of the chosen method what its last run needs to know."""
 
+    def chosen(self, results: Sequence[Result]) -> dict[str, str]:
+        """By method that is trained in several ways: which of them were chosen, in words."""
+        return {}
+
     @abstractmethod
     def judged_on(self, results: Sequence[Result]) -> str:
         """The rows or games that judged, in words."""

@@ -90,9 +90,19 @@ def make_report(
         pictures=[f"![{judgement.measure} of each method]({PICTURE})\n\nMean ± standard error; one dot per split."],
         answers=answers,
         compared=compared,
-        about={row["method"]: data.about[row["method"]] for row in rows if row["method"] in data.about},
+        about=_about(data, results),
         worst=worst,
     )
+
+
+def _about(data: OwnData, results: Sequence[Result]) -> dict[str, str]:
+    chosen = data.chosen(results)
+    about = {}
+    for name in dict.fromkeys(result.method for result in results):
+        parts = [data.about.get(name), f"chosen was {chosen[name]}" if name in chosen else None]
+        if any(parts):
+            about[name] = "; ".join(filter(None, parts))
+    return about
 
 
 def _table(data: OwnData, results: Sequence[Result], judgement: Judgement) -> list[dict]:

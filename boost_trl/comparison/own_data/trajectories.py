@@ -4,11 +4,12 @@ import hashlib
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from statistics import median_low
+from statistics import median_low, mode
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,12 @@ from boost_trl.comparison.offline_rl.training import train_method
 from boost_trl.comparison.own_data.estimate import Estimate, used_memory
 from boost_trl.comparison.own_data.own_data import OwnData, num_updates
 from boost_trl.comparison.own_data.policy_losses import policy_losses
-from boost_trl.comparison.own_data.trajectory_cells import WEIGHTS_NAME, TrajectoryComparison
+from boost_trl.comparison.own_data.trajectory_cells import (
+    WEIGHTS_NAME,
+    TrajectoryComparison,
+    is_high_return,
+    num_trainings,
+)
 from boost_trl.comparison.own_data.verdict import Judgement
 from boost_trl.comparison.results import Result
 from boost_trl.data.chat_templates import with_action_marks
@@ -36,6 +42,7 @@ from boost_trl.environments.base import make_env
 from boost_trl.environments.rollout import choose_tasks
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.scoring_budget import COST_LIMIT, JUDGED_BETAS
+from boost_trl.trainer.offline_rl.validated_reweighting import FINISH_SHARES
 
 
 _TIMED_UPDATES, _TIMED_GAMES = 4, 16
@@ -112,10 +119,9 @@ class TrajectoryOwnData(OwnData):
         # The experiment has synthetic rows last.
         self.order = np.argsort(is_synthetic, kind="stable")
         self.num_synthetic = int(is_synthetic.sum())
-        played = ComparisonArguments()
-        if games is not None:
-            played = ComparisonArguments(games=games.num_games, validation_games=games.num_games)
-        options = Options(played, self.args, model_args)
+        num_games = {} if games is None else {"games": games.num_games, "validation_games": games.num_games}
+        shares = [args.finish_share] if args.finish_share else list(FINISH_SHARES)
+        options = Options(ComparisonArguments(**num_games, finish_shares=shares), self.args, model_args)
         self.options = settings_of(*options)
         rows = hashlib.sha256(repr([pool.to_list(), trusted.to_list()]).encode()).hexdigest()
         self.comparison = TrajectoryComparison(
@@ -123,6 +129,7 @@ class TrajectoryOwnData(OwnData):
             options,
             self._experiment,
             made_with=json.loads(json.dumps([rows, judging_share, repr(games)])),
+            plain=self.plain,
         )
 
     def _check_tasks(self, name: str) -> None:
@@ -159,10 +166,13 @@ class TrajectoryOwnData(OwnData):
         policy_losses(trainer, experiment.evaluation, JUDGED_BETAS)
         timed = trainer.state.log_history[-1]["train_runtime"]
         beside, training = time.perf_counter() - start - timed, timed / _TIMED_UPDATES * self.num_updates
-        if self.games is not None:
-            beside += self._seconds_of_games(trainer, experiment)
-        scoring = {name: COST_LIMIT * training * self._scores_rows(name) for name in methods}
-        return Estimate({name: beside + training + scoring[name] for name in methods}, used_memory())
+        games = 0.0 if self.games is None else self._seconds_of_games(trainer, experiment)
+        seconds = {}
+        for name in methods:
+            choices = self.comparison.num_choices(Cell(name, 0))
+            once = beside + training * (1 + COST_LIMIT * self._scores_rows(name))
+            seconds[name] = once * num_trainings(choices, self.games is not None) + games
+        return Estimate(seconds, used_memory())
 
     def _seconds_of_games(self, trainer, experiment: OfflineRLExperiment) -> float:
         """All games of a run, from some at one β."""
@@ -179,6 +189,8 @@ class TrajectoryOwnData(OwnData):
         is_known = "is_noise" in self.pool.column_names
         if self.comparison.methods[method].needs_planted_noise and not is_known:
             return "needs to know which rows are bad, a boolean column `is_noise`"
+        if self.comparison.methods[method].candidates and self.games is None:
+            return "is chosen by games, which need an `environment`"
         return None
 
     def weighted(self, method: str) -> bool:
@@ -201,7 +213,7 @@ class TrajectoryOwnData(OwnData):
     def _judged(self, result: Result) -> tuple[np.ndarray, np.ndarray, float]:
         """Numbers of the trusted rows that judge, those of at least the median return, their losses at the best β, and it."""
         judging = self.judging_rows(result.seed)
-        is_high = self.returns[judging] >= np.median(self.returns[judging])
+        is_high = is_high_return(self.returns[judging])
         losses = np.array(result["policy_losses"])[:, is_high]
         best = int(np.nanmean(losses, axis=1).argmin())
         return judging[is_high], losses[best], JUDGED_BETAS[best]
@@ -209,6 +221,19 @@ class TrajectoryOwnData(OwnData):
     def prepare_kept(self, results: Sequence[Result]) -> None:
         betas = [self._judged(result)[2] if self.games is None else result["beta"] for result in results]
         self.comparison.kept_beta = median_low(betas)
+        self.comparison.kept_choice = mode(result["choice"] for result in results)
+
+    def chosen(self, results: Sequence[Result]) -> dict[str, str]:
+        by_method: dict[str, list[str]] = {}
+        for result in results:
+            by_method.setdefault(result.method, []).append(result["choice"])
+        said = {}
+        for name, choices in by_method.items():
+            counts = Counter(choices)
+            if self.comparison.num_choices(Cell(name, results[0].seed)) > 1:
+                parts = [f"`{choice}` in {count} of {len(choices)} splits" for choice, count in counts.items()]
+                said[name] = ", ".join(parts)
+        return said
 
     def judged_on(self, results: Sequence[Result]) -> str:
         seeds = len({result.seed for result in results})

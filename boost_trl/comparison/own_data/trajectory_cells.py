@@ -2,7 +2,7 @@
 environment."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,20 @@ from accelerate.utils.memory import clear_device_cache
 from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
-from boost_trl.comparison.offline_rl.games import BETAS, play_games
+from boost_trl.comparison.offline_rl.games import BETAS, play_method
 from boost_trl.comparison.offline_rl.methods import METHODS, VANILLA, OfflineRLMethod
-from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
+from boost_trl.comparison.offline_rl.training import train_method
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED
 from boost_trl.comparison.own_data.policy_losses import policy_losses
+from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.results import Result
-from boost_trl.environments.rollout import choose_tasks, summarize
-from boost_trl.selection.tempering import effective_sample_size
-from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
+from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.scoring_budget import JUDGED_BETAS
 
 
 WEIGHTS_NAME = "example_weights.parquet"
+# Trusted rows for a method, below which none are held out to choose how it is trained.
+FEWEST_CHOOSING = 12
 TRUSTED_ONLY = OfflineRLMethod(
     "trusted_only", "Trusted rows only", VANILLA, rows=lambda experiment, args: experiment.validation
 )
@@ -35,11 +36,16 @@ TRUSTED_ONLY = OfflineRLMethod(
 class TrajectoryComparison(OfflineRLComparison):
     """[`OfflineRLComparison`] that needs no environment.
 
+    A method that can finish is trained in several ways: with an environment games on the tasks of its trusted rows choose one of
+    them, as they choose β; without one trusted rows that are held out for this do, and then all of them train. The rows that judge
+    have no part in it.
+
     Args:
         folder (`str` or `Path`): gets `runs/`.
         options (`Options`): of every cell.
         make_experiment (`Callable`): model, data and, if there is an environment, games of a cell.
         made_with (`Any`): what results depend on beside the options, as JSON.
+        plain (`str`): the method that never finishes.
     """
 
     methods = {**METHODS, TRUSTED_ONLY.name: TRUSTED_ONLY}
@@ -50,70 +56,93 @@ class TrajectoryComparison(OfflineRLComparison):
         options: Options,
         make_experiment: Callable[[Cell], OfflineRLExperiment],
         made_with: Any,
+        plain: str,
     ):
         super().__init__(folder, lambda cell: options, make_experiment, drawn=None)
-        self.made_with = made_with
-        # β of the model that is kept.
+        self.made_with, self.plain = made_with, plain
+        # β of the model that is kept, and which of the several ways it is trained in.
         self.kept_beta: float | None = None
+        self.kept_choice: str | None = None
 
     def settings(self, cell: Cell) -> dict[str, Any]:
         settings = {**super().settings(cell), "made_with": self.made_with}
-        return settings | {"beta": self.kept_beta} if cell.setting == ALL_TRUSTED else settings
+        kept = {"beta": self.kept_beta, "choice": self.kept_choice}
+        return settings | kept if cell.setting == ALL_TRUSTED else settings
 
     def steps(self, cell: Cell) -> int:
-        """Training and sets of games."""
-        has_games = self.experiment(cell).make_env is not None and cell.setting != ALL_TRUSTED
-        return 1 + (len(BETAS) + 1) * has_games
+        """Trainings and sets of games."""
+        if cell.setting == ALL_TRUSTED:
+            return 1
+        choices = self.num_choices(cell)
+        if self.experiment(cell).make_env is not None:
+            return choices * (1 + len(BETAS)) + 1
+        return num_trainings(choices, has_games=False)
 
     def run(self, cell: Cell, advance: Callable[[], object] = lambda: None) -> Result:
         """Train and judge; the model of the setting `ALL_TRUSTED` is saved at `kept_beta` instead."""
-        method, experiment, folder = self.methods[cell.method], self.experiment(cell), self.run_folder(cell)
+        experiment, folder = self.experiment(cell), self.run_folder(cell)
         args = replace(self.options(cell).training_args, seed=cell.seed)
-        start = time.perf_counter()
-        trainer = train_method(method, experiment, args, folder)
-        seconds = time.perf_counter() - start
         judged: dict[str, Any] = {}
+        if experiment.make_env is not None:
+            trainer, choice, scores, seconds = self._best_choice(cell, args, advance)
+            played = play_method(trainer, experiment, scores, games=self.options(cell).arguments.games, seed=cell.seed)
+            judged = {name: played[name] for name in ("beta", "score_mean", "score_se", "success_rate")}
+        else:
+            start, choices = time.perf_counter(), self._choices(cell)
+            choice = self.kept_choice if cell.setting == ALL_TRUSTED else self._choice_by_losses(cell, args, advance)
+            args = replace(args, **choices.get(choice, {}))
+            trainer = train_method(self.methods[cell.method], experiment, args, folder)
+            seconds = time.perf_counter() - start
         if cell.setting == ALL_TRUSTED:
             trainer.args.beta = self.kept_beta
             trainer.save_model()
         else:
             judged["policy_losses"] = policy_losses(trainer, experiment.evaluation, JUDGED_BETAS).tolist()
-            if experiment.make_env is not None:
-                advance()
-                judged |= self._play(cell, trainer, advance)
-        table = trainer.example_weights()
+            judged["choice"] = choice
         if PartialState().is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            table.to_parquet(str(folder / WEIGHTS_NAME))
-        weights, rows = np.asarray(table["weight"]), trainer.data.train_dataset
-        result = Result(
-            method=method.name,
-            label=method.label,
-            seed=cell.seed,
-            setting=cell.setting,
-            effective_sample_size=effective_sample_size(weights),
-            num_rows=len(weights),
-            weights_auc=auc_of_planted_truth(rows, weights) if any(rows["is_noise"]) else None,
-            eval_loss=trainer.evaluate()["eval_loss"] if experiment.evaluation is not None else None,
-            seconds=seconds,
-            metrics={**judged, "report": trainer.validated_report},
-        )
+            trainer.example_weights().to_parquet(str(folder / WEIGHTS_NAME))
+        result = self._result(cell, trainer, seconds, judged)
         del trainer
         clear_device_cache(garbage_collection=True)
         return result
 
-    def _play(self, cell: Cell, trainer: BilevelOfflineRLTrainer, advance: Callable[[], object]) -> dict[str, Any]:
-        """β by games on the tasks of the trusted rows that methods use, then games on those of the rows that judge."""
-        experiment, arguments, seed = self.experiment(cell), self.options(cell).arguments, cell.seed
+    def num_choices(self, cell: Cell) -> int:
+        """Ways of training a cell's method among which one is chosen."""
+        return len(self._choices(cell))
 
-        def play(beta, tasks, games, seed):
-            return summarize(play_games(trainer, experiment, beta, choose_tasks(tasks, games, seed), seed))
+    def _choices(self, cell: Cell) -> dict[str, dict[str, Any]]:
+        """Options of the trainer by name; one entry where there is nothing to choose, or too little to choose by."""
+        experiment = self.experiment(cell)
+        is_small = experiment.make_env is None and len(experiment.validation) < FEWEST_CHOOSING
+        if cell.method == self.plain or (is_small and cell.setting != ALL_TRUSTED):
+            return {"": {}}
+        return super()._choices(cell)
 
-        scores = {}
-        for beta in BETAS:
-            tried = play(beta, experiment.validation_tasks, arguments.validation_games, 2 * seed + 1)
-            scores[beta] = tried["score_mean"]
+    def _choice_by_losses(self, cell: Cell, args: BilevelOfflineRLConfig, advance: Callable[[], object]) -> str:
+        """The way of training that has the lowest policy loss, at its best β, on trusted trajectories of high return that are held
+        out for this; the first of equals."""
+        method, experiment, choices = self.methods[cell.method], self.experiment(cell), self._choices(cell)
+        if len(choices) == 1:
+            return next(iter(choices))
+        rows = experiment.validation
+        fitting, judging = split_trusted(len(rows), 1 / 3, cell.seed)
+        held_out = rows.select(judging)
+        held_out = held_out.select(np.flatnonzero(is_high_return([sum(rewards) for rewards in held_out["rewards"]])))
+        experiment = replace(experiment, validation=rows.select(fitting), evaluation=None)
+        losses = {}
+        for name, options in choices.items():
+            trainer = train_method(method, experiment, replace(args, **options), self.run_folder(cell) / name)
+            losses[name] = np.nanmean(policy_losses(trainer, held_out, JUDGED_BETAS), axis=1).min()
             advance()
-        beta = max(BETAS, key=lambda beta: (scores[beta], -beta))
-        played = play(beta, experiment.evaluation_tasks, arguments.games, 2 * seed)
-        return {"beta": beta, **{name: played[name] for name in ("score_mean", "score_se", "success_rate")}}
+        return min(losses, key=losses.get)
+
+
+def num_trainings(num_choices: int, has_games: bool) -> int:
+    """Trainings of a cell: without games the chosen way once more, with all trusted rows."""
+    return num_choices if has_games or num_choices == 1 else num_choices + 1
+
+
+def is_high_return(returns: Sequence[float]) -> np.ndarray:
+    """The returns of at least their median, as a mask: what a policy is judged by, since it is not to repeat failures."""
+    return np.asarray(returns) >= np.median(returns)
