@@ -54,8 +54,8 @@ def _for_each_batch(model: nn.Module, store: TrajectoryStore, description: str, 
 
 
 def unit_embeddings(model: nn.Module, store: TrajectoryStore, cache_dir: Path | None = None) -> torch.Tensor:
-    """Final-layer hidden state of the last token of each of `store.units`, of every trajectory ([B] G.5) or every turn, float32,
-    (U, d)."""
+    """Final-layer hidden state of the last token of each of `store.units`, of every trajectory ([B] G.5) or every
+    turn, float32, (U, d)."""
     name = f"{store.weight_level}_embeddings-{_key(model, store)}.safetensors"
     path = (cache_dir or cache_folder("hidden_states")) / name
     if path.is_file():

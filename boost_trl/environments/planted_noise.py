@@ -16,6 +16,15 @@ def check_noise(kind: str, share: float) -> None:
     """
     if kind not in NOISE_KINDS:
         raise ValueError(f"`kind` must be one of {', '.join(NOISE_KINDS)}, got {kind!r}")
+    check_share(share)
+
+
+def check_share(share: float) -> None:
+    """Check a share of planted noise.
+
+    Raises:
+        ValueError: for a share outside [0, 1].
+    """
     if not 0 <= share <= 1:
         raise ValueError(f"`share` must be between 0 and 1, got {share}")
 

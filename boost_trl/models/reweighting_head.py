@@ -37,8 +37,8 @@ class ReweightingHeadConfig:
 
 class ReweightingHead(PretrainedHead):
     """A ReLU network from embeddings of trajectories, or of turns, to scores; the softmax of a batch's scores are its weights
-    ([`losses.trajectory_weights`], [`losses.turn_weights`]). Its last layer starts at zero, so training starts from exactly uniform weights, and
-    has no bias: a constant on all scores changes no weight. Embeddings are standardised with buffers that are saved.
+    ([`losses.trajectory_weights`], [`losses.turn_weights`]). Its last layer starts at zero, so training starts from
+    exactly uniform weights, and has no bias: a constant on all scores changes no weight. Embeddings are standardised with buffers that are saved.
 
     Args:
         input_size (`int`): d, the width of a trajectory embedding.

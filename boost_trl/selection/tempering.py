@@ -29,8 +29,8 @@ def temper(scores: np.ndarray, fraction: float, shares: np.ndarray | None = None
     The effective sample size falls from N at k = 0 to the number of rows that share the highest score. A target below
     that is out of reach: the result is then uniform over those rows, and over all rows where all scores are equal.
 
-    Turns are weighed by \\( w_u \propto \eta_u e^{k f_u} \\), with equation (37) for the effective sample size; "uniform" then means
-    proportional to the shares η.
+    Turns are weighed by \\( w_u \propto \eta_u e^{k f_u} \\), with equation (37) for the effective sample size; "uniform"
+    then means proportional to the shares η.
 
     Args:
         scores (`np.ndarray` of shape `(N,)` or `(U,)`): f, finite.

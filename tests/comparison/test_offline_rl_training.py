@@ -13,7 +13,7 @@ from boost_trl.comparison.offline_rl.arguments import ComparisonArguments
 from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.methods import METHODS, TwoStageTrainer
-from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
+from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method, turns_auc_of_planted_truth
 from boost_trl.environments.base import Task
 
 
@@ -143,6 +143,18 @@ def test_a_method_that_was_killed_while_it_played_is_not_trained_on(experiment, 
     assert again.state.global_step == 6
     for name, value in once.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_auc_of_turns_by_hand():
+    rows = Dataset.from_dict(
+        {"source": ["offline", "offline", "synthetic"], "noise_turns": [[False, True], [True, False, False], [True]]}
+    )
+    # Of rows: both turns of the first have 1.5, all of the second 0.5. Good 1.5, .5, .5 against bad 1.5, .5.
+    weights = Dataset.from_dict({"weight": [1.5, 0.5, 9.0]})
+    assert turns_auc_of_planted_truth(rows, weights) == pytest.approx((0.5 + 1 + 2 * (0 + 0.5)) / 6)
+    # Of turns; the last turn of the second row did not fit. Good 2, .3 against bad .1, .7.
+    weights = weights.add_column("turn_weights", [[2.0, 0.1], [0.7, 0.3], [5.0]])
+    assert turns_auc_of_planted_truth(rows, weights) == pytest.approx(3 / 4)
 
 
 def test_rows_of_other_formats_are_brought_into_common_columns(experiment):

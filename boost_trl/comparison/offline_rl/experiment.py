@@ -16,7 +16,7 @@ from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.backbone import fit_return_normalization, tokenize_options
 
 
-_COLUMNS = ("messages", "rewards", "terminated", "category", "source", "is_noise", "noise_kind")
+_COLUMNS = ("messages", "rewards", "terminated", "category", "source", "is_noise", "noise_kind", "noise_turns")
 
 
 @dataclass
@@ -27,7 +27,8 @@ class OfflineRLExperiment:
         make_model (`Callable[[], PreTrainedModel]`): a fresh copy of what every method starts from.
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
         make_env (`Callable`, *optional*): makes a game, where games are played.
-        offline (`Dataset`): training rows; `is_noise` marks planted noise where it is known.
+        offline (`Dataset`): training rows; `is_noise` marks planted noise where it is known, and `noise_turns`
+            the turns of a row that are; by default all of a row that is noise.
         synthetic (`Dataset`, *optional*): one row per offline row, or as many as there are.
         validation (`Dataset`): the small trusted set.
         evaluation (`Dataset`, *optional*): held-out rows, for the loss.
@@ -79,14 +80,17 @@ class OfflineRLExperiment:
 
 
 def _common_columns(dataset: Dataset, source: str) -> Dataset:
-    rows = [
-        {
-            **to_trajectory(row, index, source),
-            "category": row.get("category"),
-            "source": source,
-            "is_noise": bool(row.get("is_noise", False)),
-            "noise_kind": row.get("noise_kind") or "",
-        }
-        for index, row in enumerate(dataset)
-    ]
+    rows = []
+    for index, row in enumerate(dataset):
+        trajectory, is_noise = to_trajectory(row, index, source), bool(row.get("is_noise", False))
+        rows.append(
+            {
+                **trajectory,
+                "category": row.get("category"),
+                "source": source,
+                "is_noise": is_noise,
+                "noise_kind": row.get("noise_kind") or "",
+                "noise_turns": row.get("noise_turns") or [is_noise] * len(trajectory["rewards"]),
+            }
+        )
     return Dataset.from_list(rows).select_columns(list(_COLUMNS))

@@ -58,3 +58,24 @@ def auc_of_planted_truth(rows: Dataset, weights: np.ndarray) -> float | None:
     """
     offline = np.asarray(rows["source"]) == "offline"
     return weights_auc(weights[offline], ~np.asarray(rows["is_noise"])[offline])
+
+
+def turns_auc_of_planted_truth(rows: Dataset, weights: Dataset) -> float | None:
+    """As `auc_of_planted_truth`, of the weights of turns as a test for good ones; a row's weight is that of all its turns
+    where these have none of their own.
+
+    Args:
+        rows (`Dataset`): training rows with `noise_turns`.
+        weights (`Dataset`): their `example_weights`.
+    """
+    columns = weights.to_dict()
+    by_turn = columns.get("turn_weights") or [
+        [weight] * len(turns) for weight, turns in zip(columns["weight"], rows["noise_turns"])
+    ]
+    pairs = [
+        (weight, not is_noise)
+        for source, of_row, noise_turns in zip(rows["source"], by_turn, rows["noise_turns"])
+        if source == "offline"
+        for weight, is_noise in zip(of_row, noise_turns)
+    ]
+    return weights_auc(*zip(*pairs))

@@ -1,7 +1,7 @@
 r"""The plan of one policy update: which rows count, and for how much, before the first of them is looked at.
 
-A policy update descends \\( \sum_u c_u \, T_u \ell_u \\), where \\( T_u \ell_u \\) is the sum of unit u's token losses, a unit being
-a row or one of its turns (see `boost_trl.data.weight_units`). The coefficient \\( c_u \\) holds the unit's weight, α and what
+A policy update descends \\( \sum_u c_u \, T_u \ell_u \\), where \\( T_u \ell_u \\) is the sum of unit u's token losses, a
+unit being a row or one of its turns (see `boost_trl.data.weight_units`). The coefficient \\( c_u \\) holds the unit's weight, α and what
 turns the sum into \\( \ell_u \\). Weights are normalised over the whole batch, that is over the micro-batches of all
 processes, so the plan is made of all of them, the same on every process.
 """
