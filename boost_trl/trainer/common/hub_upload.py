@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from huggingface_hub import CommitInfo
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
@@ -61,28 +61,26 @@ def push_without_pickled_arguments(args: TrainingArguments, push: Callable[[], C
     return upload
 
 
-def uploads_checkpoint(args: TrainingArguments, in_progress: PushInProgress | None) -> bool:
-    """Whether a checkpoint is to be uploaded now, while `in_progress` may still run."""
-    is_busy = in_progress is not None and not in_progress.is_done()
-    return args.hub_strategy != HubStrategy.END and (args.hub_always_push or not is_busy)
-
-
-def upload_checkpoint(
-    folder: str, args: TrainingArguments, *, repo_id: str, step: int, in_progress: PushInProgress | None
-) -> PushInProgress:
-    """The uploads of `Trainer._push_from_checkpoint` for a model of more files than a language model's, without
-    `training_args.bin`.
+def push_from_checkpoint(trainer: Trainer, folder: str) -> None:
+    """What `Trainer._push_from_checkpoint` does, for a model of more files than a language model's.
 
     Args:
+        trainer (`Trainer`): its strategy says whether anything is uploaded now.
         folder (`str`): the checkpoint.
-        args (`TrainingArguments`): of the trainer.
-        repo_id (`str`): its `hub_model_id`.
-        step (`int`): optimizer steps done.
-        in_progress (`PushInProgress`, *optional*): uploads that were begun before.
-
-    Returns:
-        `PushInProgress`: all uploads that are under way.
     """
+    args, in_progress = trainer.args, trainer.push_in_progress
+    is_busy = in_progress is not None and not in_progress.is_done()
+    is_wanted = args.hub_strategy != HubStrategy.END and (args.hub_always_push or not is_busy)
+    if trainer.is_world_process_zero() and is_wanted:
+        trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
+        step = trainer.state.global_step
+        trainer.push_in_progress = _upload(folder, args, trainer.hub_model_id, step, in_progress)
+
+
+def _upload(
+    folder: str, args: TrainingArguments, repo_id: str, step: int, in_progress: PushInProgress | None
+) -> PushInProgress:
+    """Uploads without `training_args.bin`: all that are under way, those that were begun before included."""
     checkpoint = Path(folder)
     for path in [*checkpoint.glob("*"), *checkpoint.glob(f"{BACKBONE_FOLDER}/*")]:
         if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in _RESUME_ONLY):

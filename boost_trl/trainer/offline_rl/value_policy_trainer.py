@@ -31,10 +31,9 @@ from boost_trl.trainer.common.engines import (
     whole_model,
 )
 from boost_trl.trainer.common.hub_upload import (
+    push_from_checkpoint,
     push_without_pickled_arguments,
     put_pickled_arguments_aside,
-    upload_checkpoint,
-    uploads_checkpoint,
 )
 from boost_trl.trainer.offline_rl.backbone import tokenize_options
 from boost_trl.trainer.offline_rl.checkpoint import TrainingState, load_state, save_policy, save_state, state_names
@@ -396,15 +395,7 @@ class ValuePolicyTrainer(Trainer):
         return push_without_pickled_arguments(self.args, lambda: parent.push_to_hub(commit_message, *args, **kwargs))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self.is_world_process_zero() and uploads_checkpoint(self.args, self.push_in_progress):
-            self.callback_handler.on_push_begin(self.args, self.state, self.control)
-            self.push_in_progress = upload_checkpoint(
-                checkpoint_folder,
-                self.args,
-                repo_id=self.hub_model_id,
-                step=self.state.global_step,
-                in_progress=self.push_in_progress,
-            )
+        push_from_checkpoint(self, checkpoint_folder)
 
     # Resuming
 

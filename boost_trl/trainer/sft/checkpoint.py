@@ -24,10 +24,9 @@ from boost_trl.trainer.common.checkpoints import (
     run_settings,
 )
 from boost_trl.trainer.common.hub_upload import (
+    push_from_checkpoint,
     push_without_pickled_arguments,
     put_pickled_arguments_aside,
-    upload_checkpoint,
-    uploads_checkpoint,
 )
 from boost_trl.trainer.sft.pool import StreamedPool
 from boost_trl.trainer.sft.preparation import NumberedRowsTrainer
@@ -161,15 +160,8 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.selector is None:
             super()._push_from_checkpoint(checkpoint_folder)
-        elif self.is_world_process_zero() and uploads_checkpoint(self.args, self.push_in_progress):
-            self.callback_handler.on_push_begin(self.args, self.state, self.control)
-            self.push_in_progress = upload_checkpoint(
-                checkpoint_folder,
-                self.args,
-                repo_id=self.hub_model_id,
-                step=self.state.global_step,
-                in_progress=self.push_in_progress,
-            )
+        else:
+            push_from_checkpoint(self, checkpoint_folder)
 
     def _save_epoch_weights(self) -> None:
         if self.is_world_process_zero():
