@@ -55,11 +55,15 @@ def model_fingerprint(
 
 
 def trained_fingerprint(model: nn.Module) -> str:
-    """A hash of the names and every entry of the parameters that train, adapters included, as [`model_fingerprint`]'s."""
+    """A hash of what trains, beside [`model_fingerprint`]: the parameters' names and, of an adapter, which that leaves out,
+    every entry."""
     digest = xxhash.xxh3_128()
+    has_adapter = hasattr(base_causal_lm(model), "peft_config")
     for name, parameter in sorted(model.named_parameters()):
         if parameter.requires_grad:
-            _add(digest, name, parameter)
+            digest.update(name.encode())
+            if has_adapter:
+                _add(digest, name, parameter)
     return digest.hexdigest()
 
 

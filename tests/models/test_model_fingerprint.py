@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from boost_trl.models.model_fingerprint import model_fingerprint
+from boost_trl.models.model_fingerprint import model_fingerprint, trained_fingerprint
 
 
 def test_a_models_fingerprint_follows_every_entry_of_every_tensor(make_tiny_model):
@@ -97,3 +97,25 @@ def test_modules_that_an_adapter_holds_whole_can_be_left_out(make_tiny_model):
     assert fingerprints("model.embed_tokens.weight")[1] == embedding[1] != embedding[0]
     plain = make_tiny_model("llama")
     assert model_fingerprint(plain, without_trained_modules=True) == model_fingerprint(plain)
+
+
+def test_what_trains_is_known_by_its_names_and_an_adapters_entries(make_tiny_model):
+    from peft import LoraConfig, get_peft_model
+
+    def changed(model, name):
+        with torch.no_grad():
+            model.get_parameter(name).view(-1)[0] += 1
+        return model_fingerprint(model), trained_fingerprint(model)
+
+    whole = make_tiny_model("llama")
+    before = model_fingerprint(whole), trained_fingerprint(whole)
+    after = changed(whole, "lm_head.weight")
+    # Hashed once: by the first.
+    assert after[0] != before[0] and after[1] == before[1]
+    whole.lm_head.requires_grad_(False)
+    assert model_fingerprint(whole) == after[0] and trained_fingerprint(whole) != after[1]
+
+    adapted = get_peft_model(make_tiny_model("llama"), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    before = model_fingerprint(adapted), trained_fingerprint(adapted)
+    after = changed(adapted, next(name for name, weight in adapted.named_parameters() if weight.requires_grad))
+    assert after[0] == before[0] and after[1] != before[1]
