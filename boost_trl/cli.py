@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 from boost_trl.hub_names import is_connection_error
+from boost_trl.scripts.resume_argument import with_newest_checkpoint
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 
 
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(import_module("boost_trl").__version__)
         return 0
-    name, *rest = arguments
+    name, *rest = with_newest_checkpoint(arguments)
     if name not in COMMANDS:
         print(f"boost-trl: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
         return 2

@@ -3,6 +3,16 @@
 from pathlib import Path
 
 
+def with_newest_checkpoint(arguments: list[str]) -> list[str]:
+    """The command line with `true` behind a `--resume_from_checkpoint` that has no value."""
+    filled = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"]):
+        filled.append(argument)
+        if argument == "--resume_from_checkpoint" and following.startswith("--"):
+            filled.append("true")
+    return filled
+
+
 def parse_resume(value: str | bool | None, output_dir: str) -> str | bool | None:
     """Argument of `Trainer.train` from the text of the command line.
 

@@ -199,9 +199,11 @@ def test_training_commands_resume_or_say_in_one_line_why_not(files, capsys, comm
         return [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"boost-trl {command}: ")][-1]
 
     assert "has no checkpoint" in complaint("--resume_from_checkpoint", "true")
+    assert "has no checkpoint" in complaint("--resume_from_checkpoint")
+    assert "has no checkpoint" in complaint("--resume_from_checkpoint", "--max_steps", "8")
     assert "there is no folder 'nowhere'" in complaint("--resume_from_checkpoint", "nowhere")
     assert status("--resume_from_checkpoint", "false") == 0
-    assert status("--resume_from_checkpoint", "true", "--max_steps", "8") == 0
+    assert status("--resume_from_checkpoint", "--max_steps", "8") == 0
     assert json.loads((files / "out/checkpoint-8/trainer_state.json").read_text())["log_history"][0]["step"] <= 4
     if validates:
         assert "`seed=42`, this run has 7" in complaint("--resume_from_checkpoint", "true", "--seed", "7")

@@ -38,6 +38,10 @@ _OPTIMIZATION = (
     *("optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "bf16", "fp16"),
 )
+# What an optimizer's state holds, beside its moments.
+_IN_OPTIMIZER = {
+    *("learning_rate", "reweighting_learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
+}
 
 
 def run_settings(
@@ -86,22 +90,22 @@ def check_settings(folder: Path, present: dict[str, Any]) -> None:
             f"{folder} was written with {changed}; set it to the checkpoint's value to continue that run, or start without "
             "`resume_from_checkpoint`"
         )
-    changed = _changes(
-        saved["optimization"] | {"num_processes": saved["num_processes"]},
-        present["optimization"] | {"num_processes": present["num_processes"]},
+    before, now = ({**of["optimization"], "num_processes": of["num_processes"]} for of in (saved, present))
+    taken, kept = (
+        _changes(before, now, without=_IN_OPTIMIZER),
+        _changes(before, now, without=before.keys() - _IN_OPTIMIZER),
     )
-    if changed and PartialState().is_main_process:
-        logger.warning(
-            f"{folder} was written with {changed}; what its optimizer holds (learning rate, weight decay, Adam's settings) "
-            "stays the checkpoint's, the rest is this run's from here on"
-        )
+    parts = [f"{taken}, which counts from here on"] if taken else []
+    parts += [f"{kept}, but the checkpoint's stays, since its optimizer holds it"] if kept else []
+    if parts and PartialState().is_main_process:
+        logger.warning(f"{folder} was written with {'; and with '.join(parts)}")
 
 
-def _changes(saved: dict[str, Any], present: dict[str, Any]) -> str:
+def _changes(saved: dict[str, Any], present: dict[str, Any], without: Collection[str] = ()) -> str:
     return "; ".join(
         f"`{name}={saved.get(name)!r}`, this run has {present.get(name)!r}"
         for name in sorted(saved.keys() | present.keys())
-        if saved.get(name) != present.get(name)
+        if saved.get(name) != present.get(name) and name not in without
     )
 
 

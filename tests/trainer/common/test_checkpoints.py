@@ -169,6 +169,14 @@ def test_how_a_resumed_run_is_optimised_otherwise_is_named(make, tmp_path, caplo
     assert max(logged(resumed, "learning_rate")) <= 0.01  # as the warning says
 
 
+def test_a_longer_run_is_told_nothing_of_learning_rates(make, tmp_path, caplog):
+    make(max_steps=4).train()
+    make(max_steps=6).train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-4"))
+    (said,) = [record.getMessage() for record in caplog.records if "was written with" in record.getMessage()]
+    assert said.endswith("`max_steps=4`, this run has 6, which counts from here on")
+    assert "optimizer" not in said
+
+
 OFFLINE_RL = {
     "half_squared_error": True,
     "seed": 7,
