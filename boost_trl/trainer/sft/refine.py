@@ -1,6 +1,5 @@
 """Online self-refining: masked questions are trained on the model's own answers, weighted by importance ratios."""
 
-import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.data_loader import DataLoaderShard, SeedableRandomSampler
 from accelerate.utils import gather_object, send_to_device
 from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 
 from boost_trl.selection import Selector, importance_ratios, response_weights
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
@@ -31,6 +29,7 @@ from boost_trl.trainer.sft.generation import (
 from boost_trl.trainer.sft.optimizer_batch import MICRO_BATCH, NO_ANSWER, MicroBatch, take_micro_batch
 from boost_trl.trainer.sft.pool import Pool
 from boost_trl.trainer.sft.prepared_rows import rows_without_question
+from boost_trl.trainer.sft.visit_forecast import VisitForecast
 
 
 def draw_mask(num_rows: int, ratio: float, seed: int, logits: np.ndarray | None = None) -> np.ndarray:
@@ -49,53 +48,6 @@ def draw_mask(num_rows: int, ratio: float, seed: int, logits: np.ndarray | None 
     if logits is not None:
         order = order[np.argsort(logits[order], kind="stable")]
     return np.sort(order[: math.floor(ratio * num_rows)])
-
-
-class VisitForecast:
-    """Places of the dataset that the next optimizer steps will read.
-
-    Args:
-        dataloader ([`~torch.utils.data.DataLoader`]): the prepared training loader.
-        num_processes (`int`): over which its batches are dealt out in turn.
-        batch_size (`int`): rows per process and micro-batch.
-        accumulation_steps (`int`): micro-batches per optimizer step.
-    """
-
-    def __init__(self, dataloader: DataLoader, num_processes: int, batch_size: int, accumulation_steps: int):
-        self.steps_per_epoch = math.ceil(len(dataloader) / accumulation_steps)
-        self.rows_per_step = batch_size * num_processes * accumulation_steps
-        self.rows_per_epoch = len(dataloader) * batch_size * num_processes
-        self.fills_last_batch = num_processes > 1
-        batch_sampler = dataloader.batch_sampler
-        is_known = isinstance(dataloader, DataLoaderShard)
-        while hasattr(batch_sampler, "batch_sampler"):
-            is_known = is_known and not batch_sampler.split_batches
-            batch_sampler = batch_sampler.batch_sampler
-        sampler = batch_sampler.sampler
-        is_known = is_known and isinstance(sampler, (SeedableRandomSampler, SequentialSampler))
-        self.sampler = sampler if is_known else None
-
-    def places(self, first_step: int, last_step: int) -> np.ndarray | None:
-        """Places read in steps `first_step` ≤ k < `last_step`, sorted; `None` if all may be, or it cannot be foreseen."""
-        if self.sampler is None or last_step - first_step >= 2 * self.steps_per_epoch:
-            return None
-        pieces = [np.zeros(0, np.int64)]
-        while first_step < last_step:
-            epoch, step = divmod(first_step, self.steps_per_epoch)
-            count = min(last_step - first_step, self.steps_per_epoch - step)
-            pieces.append(self._order(epoch)[step * self.rows_per_step : (step + count) * self.rows_per_step])
-            first_step += count
-        return np.unique(np.concatenate(pieces))
-
-    def _order(self, epoch: int) -> np.ndarray:
-        sampler = copy.copy(self.sampler)
-        if isinstance(sampler, SeedableRandomSampler):
-            sampler.generator = torch.Generator()
-            sampler.set_epoch(epoch)
-        order = np.fromiter(sampler, np.int64)
-        if self.fills_last_batch:  # with the first rows of the epoch
-            return np.resize(order, self.rows_per_epoch)
-        return order[: self.rows_per_epoch]
 
 
 class SelfRefinement:
