@@ -18,6 +18,7 @@ from boost_trl.environments.base import make_env
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
 from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
 from boost_trl.environments.twenty_questions.pretraining import small_vocabulary
+from boost_trl.trainer.offline_rl.backbone import tokenize_options
 from boost_trl.trainer.offline_rl.scoring_budget import JUDGED_BETAS
 
 
@@ -57,7 +58,8 @@ def test_policy_losses_against_one_token_at_a_time(
     trainer = BilevelOfflineRLTrainer(
         make_tiny_model(), args, train_dataset=make_dialogues(4, seed=1), processing_class=tiny_tokenizer
     )
-    found = policy_losses(trainer, rows, betas)
+    policy = trainer.policy()
+    found = policy_losses(policy, rows, betas, trainer.processing_class, **tokenize_options(policy.causal_lm, args))
     heads, backbone = trainer.model.primary, trainer.model.backbone.eval()
     for place, row in enumerate(rows):
         rendered = trainer.processing_class.apply_chat_template(
@@ -129,7 +131,7 @@ def test_controls_and_weights_choose_how_they_finish_by_the_same_held_out_rows(
 
     losses = np.array([[3.0, 1.0, np.nan], [2.0, 1.5, 1.0]])  # by β and row: the second row is best at a mean of 1.5
     monkeypatch.setattr(trajectory_cells, "train_method", train)
-    monkeypatch.setattr(trajectory_cells, "policy_losses", lambda share, rows, betas: losses + (share != 0.3))
+    monkeypatch.setattr(trajectory_cells, "judged_losses", lambda share, rows: losses + (share != 0.3))
     cells = comparison.data.comparison
     for method in methods:
         cell = Cell(method, 0)

@@ -1,34 +1,37 @@
 """Losses of single trajectories under a policy that value heads define."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerBase
 
 from boost_trl.data.tokenization import tokenize_trajectories
-from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
-from boost_trl.trainer.offline_rl.backbone import tokenize_options
+from boost_trl.models.value_policy import ValuePolicy
 
 
 @torch.no_grad()
-def policy_losses(trainer: BilevelOfflineRLTrainer, rows: Dataset, betas: Sequence[float]) -> np.ndarray:
-    """The mean over each row's action tokens of −ln π_β(a | s), π_β the trainer's extracted policy.
+def policy_losses(
+    policy: ValuePolicy, rows: Dataset, betas: Sequence[float], tokenizer: PreTrainedTokenizerBase, **options: Any
+) -> np.ndarray:
+    """The mean over each row's action tokens of −ln π_β(a | s).
 
     Args:
-        trainer ([`BilevelOfflineRLTrainer`]): its policy and tokenizer are used.
+        policy ([`ValuePolicy`]): π; its β is changed.
         rows (`Dataset`): R trajectories.
         betas (`Sequence[float]`): B values of β.
+        tokenizer (`PreTrainedTokenizerBase`), options (*optional*): of [`~data.tokenization.tokenize_trajectories`].
 
     Returns:
         `np.ndarray` of shape `(B, R)`: float64, in nats per token; NaN for a row without a whole action.
     """
-    policy = trainer.policy().eval()
+    policy.eval()
     device = next(policy.parameters()).device
-    options = tokenize_options(policy.causal_lm, trainer.args)
     losses = np.full((len(betas), len(rows)), np.nan)
-    for place, row in enumerate(tokenize_trajectories(rows, trainer.processing_class, name="validation", **options)):
+    for place, row in enumerate(tokenize_trajectories(rows, tokenizer, name="validation", **options)):
         if row is None:
             continue
         ids = torch.from_numpy(row.input_ids)[None].long().to(device)

@@ -27,11 +27,11 @@ from boost_trl.comparison.offline_rl.games import BETAS, play_games
 from boost_trl.comparison.offline_rl.training import train_method
 from boost_trl.comparison.own_data.estimate import Estimate, used_memory
 from boost_trl.comparison.own_data.own_data import OwnData, num_updates
-from boost_trl.comparison.own_data.policy_losses import policy_losses
 from boost_trl.comparison.own_data.trajectory_cells import (
     WEIGHTS_NAME,
     TrajectoryComparison,
     is_high_return,
+    judged_losses,
     num_trainings,
 )
 from boost_trl.comparison.own_data.verdict import Judgement
@@ -163,7 +163,7 @@ class TrajectoryOwnData(OwnData):
         with tempfile.TemporaryDirectory() as folder:
             args = replace(self.args, max_steps=_TIMED_UPDATES, auxiliary_steps=1, primary_steps=1)
             trainer = train_method(self.comparison.methods[self.plain], experiment, args, Path(folder))
-        policy_losses(trainer, experiment.evaluation, JUDGED_BETAS)
+        judged_losses(trainer, experiment.evaluation)
         timed = trainer.state.log_history[-1]["train_runtime"]
         beside, training = time.perf_counter() - start - timed, timed / _TIMED_UPDATES * self.num_updates
         games = 0.0 if self.games is None else self._seconds_of_games(trainer, experiment)

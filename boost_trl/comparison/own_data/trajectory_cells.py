@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
+from datasets import Dataset
 
 from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
@@ -22,6 +23,8 @@ from boost_trl.comparison.own_data.policy_losses import policy_losses
 from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.results import Result
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
+from boost_trl.trainer.offline_rl.backbone import tokenize_options
 from boost_trl.trainer.offline_rl.scoring_budget import JUDGED_BETAS
 
 
@@ -97,7 +100,7 @@ class TrajectoryComparison(OfflineRLComparison):
             trainer.args.beta = self.kept_beta
             trainer.save_model()
         else:
-            judged["policy_losses"] = policy_losses(trainer, experiment.evaluation, JUDGED_BETAS).tolist()
+            judged["policy_losses"] = judged_losses(trainer, experiment.evaluation).tolist()
             judged["choice"] = choice
         if PartialState().is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
@@ -133,9 +136,16 @@ class TrajectoryComparison(OfflineRLComparison):
         losses = {}
         for name, options in choices.items():
             trainer = train_method(method, experiment, replace(args, **options), self.run_folder(cell) / name)
-            losses[name] = np.nanmean(policy_losses(trainer, held_out, JUDGED_BETAS), axis=1).min()
+            losses[name] = np.nanmean(judged_losses(trainer, held_out), axis=1).min()
             advance()
         return min(losses, key=losses.get)
+
+
+def judged_losses(trainer: BilevelOfflineRLTrainer, rows: Dataset) -> np.ndarray:
+    """[`policy_losses`] of a trainer's policy at `JUDGED_BETAS`."""
+    policy = trainer.policy()
+    options = tokenize_options(policy.causal_lm, trainer.args)
+    return policy_losses(policy, rows, JUDGED_BETAS, trainer.processing_class, **options)
 
 
 def num_trainings(num_choices: int, has_games: bool) -> int:
