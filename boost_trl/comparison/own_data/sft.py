@@ -177,8 +177,8 @@ class SFTOwnData(OwnData):
             )
         if ranks:
             parts.append(
-                f"a trusted row that had no part in the weights is ahead of {np.mean([rank['auc'] for rank in ranks]):.0%} of it "
-                f"(chance {0.5:.0%} ± {np.mean([rank['chance_error'] for rank in ranks]):.0%})"
+                f"a trusted row that had no part in the weights is ahead of {np.mean([rank['auc'] for rank in ranks]):.0%} of the "
+                f"pool (chance {0.5:.0%} ± {np.mean([rank['chance_error'] for rank in ranks]):.0%})"
             )
         if not parts:
             return None

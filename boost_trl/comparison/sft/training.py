@@ -160,9 +160,12 @@ def _trainer(
     args = BilevelSFTSelfRefineConfig(
         **{**options, **method.options}, output_dir=str(folder), seed=seed, label_column=label_column
     )
-    return BilevelSFTSelfRefineTrainer(
+    trainer = BilevelSFTSelfRefineTrainer(
         args=args, train_dataset=pool, validation_dataset=experiment.validation, **_shared(experiment)
     )
+    # It can take longer than training, whose bar is the comparison's.
+    trainer.shows_scoring = True
+    return trainer
 
 
 class PlannedBatches(SFTTrainer):

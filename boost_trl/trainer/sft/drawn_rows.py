@@ -65,8 +65,10 @@ class DrawnRowsTrainer(LearnedWeightsTrainer):
     Attributes:
         selection_report (`dict`, *optional*): how the weights came about; see
             [`~boost_trl.trainer.sft.validated_selection.ValidatedSelectionResult`].
+        shows_scoring (`bool`, *optional*): whether a bar shows how far the scoring is; as Trainer's bars by default.
     """
 
+    shows_scoring: bool | None = None
     selection_report: dict[str, Any] | None = None
     _sampler: WeightedSampler | None = None
 
@@ -102,7 +104,7 @@ class DrawnRowsTrainer(LearnedWeightsTrainer):
 
         def select() -> ValidatedSelectionResult:
             pool, trusted = self._losses(validation, selector_step)
-            show = is_main and not args.disable_tqdm
+            show = is_main and (not args.disable_tqdm if self.shows_scoring is None else self.shows_scoring)
             return ValidatedSelection(self.model, args, pool, trusted, self._num_updates(), progress=show).run()
 
         # A function of the user's has no fingerprint.

@@ -106,7 +106,8 @@ class ValidatedSelection:
         self.sample = pool.sample(SAMPLE, args.seed)
         self.budget = ScoringBudget.of(num_updates, args.selection_guard)
         total = self.budget.num_updates
-        self._bar = tqdm(total=total, desc="Scoring the pool", unit="update", disable=not progress)
+        # Below another bar it leaves nothing behind.
+        self._bar = tqdm(total=total, desc="Scoring the pool", unit="update", disable=not progress, leave=None)
 
     def run(self) -> ValidatedSelectionResult:
         """Score the pool and choose its weights."""
