@@ -62,7 +62,7 @@ def push_without_pickled_arguments(args: TrainingArguments, push: Callable[[], C
 
 
 def push_from_checkpoint(trainer: Trainer, folder: str) -> None:
-    """What `Trainer._push_from_checkpoint` does, for a model of more files than a language model's.
+    """`Trainer._push_from_checkpoint` for a model of more files than a language model's.
 
     Args:
         trainer (`Trainer`): its strategy says whether anything is uploaded now.
