@@ -10,7 +10,6 @@ from transformers import TrainingArguments
 from trl import SFTConfig
 from trl.trainer.utils import get_config_model_id
 
-from boost_trl.selection import Selector
 from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
 
@@ -204,26 +203,6 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
                 )
             if self.loss_type == "dft":
                 raise ValueError("`loss_type='dft'` rescales each token, importance ratios whole answers; use `'nll'`")
-
-    def make_selector(self, num_examples: int, dataset_fingerprint: str | None) -> Selector:
-        """The selector of these settings over N rows.
-
-        Raises:
-            ValueError: for a setting out of its range.
-        """
-        return Selector(
-            num_examples,
-            selector=self.selector,
-            selector_optimizer=self.selector_optimizer,
-            selector_learning_rate=self.selector_learning_rate,
-            selector_max_step=self.selector_max_step,
-            bmo_tau=self.bmo_tau,
-            keep_fraction=self.keep_fraction,
-            rank_refresh_steps=self.rank_refresh_steps,
-            weight_scale=self.weight_scale,
-            min_effective_sample_size=self.min_effective_sample_size,
-            dataset_fingerprint=dataset_fingerprint,
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """As [`~transformers.TrainingArguments.to_dict`]; a callable `validation_loss` becomes its name."""

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from boost_trl.files import whole_file, write_whole
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.sft.results import EXAMPLE_WEIGHTS_NAME
+from boost_trl.trainer.row_weights.results import EXAMPLE_WEIGHTS_NAME
 
 
 CONFIG_NAME = "training_config.json"

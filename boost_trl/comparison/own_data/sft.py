@@ -21,8 +21,8 @@ from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.comparison.sft.methods import SFT_METHODS
 from boost_trl.comparison.sft.training import train_and_evaluate
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft.results import EXAMPLE_WEIGHTS_NAME
-from boost_trl.trainer.sft.scoring_budget import ScoringBudget
+from boost_trl.trainer.row_weights.results import EXAMPLE_WEIGHTS_NAME
+from boost_trl.trainer.row_weights.scoring_budget import ScoringBudget
 
 
 # Equal weights: what every selector does in an update.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from boost_trl.comparison.cells import Method
-from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN
+from boost_trl.trainer.row_weights.results import DEFAULT_WEIGHT_COLUMN
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.row_weights.results import DEFAULT_WEIGHT_COLUMN, EXAMPLE_WEIGHTS_NAME
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
-from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN, EXAMPLE_WEIGHTS_NAME
 
 
 # Validation rows where they are prepared beside the pool, and not packed with it.

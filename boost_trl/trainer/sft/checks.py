@@ -1,34 +1,16 @@
-"""Checks before any training: data, losses and engines that cannot carry example weights, settings without effect."""
+"""Checks before any training: data and losses that cannot carry example weights."""
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
 
 import numpy as np
-from accelerate import ParallelismConfig
-from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 from trl import SFTConfig
 from trl.import_utils import is_vllm_available
 
-from boost_trl.selection import Selector
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft.results import DEFAULT_WEIGHT_COLUMN
+from boost_trl.trainer.row_weights.checks import changed_settings, listed
 from boost_trl.trainer.sft.row_checks import check_cells, check_rows, is_prepared
-
-
-logger = get_logger(__name__)
-
-_READ_BY_SELECTOR = {
-    "validated": ("target_effective_fraction", "selection_guard", "selection_rounds", "adaptation_learning_rate"),
-    "rank": ("keep_fraction", "rank_refresh_steps", "rho_increment"),
-    "bds": ("selector_optimizer", "selector_learning_rate", "selector_max_step", "rho_increment"),
-    "bmo": ("selector_learning_rate", "bmo_tau", "rho_increment"),
-    "bmo_exact": ("bmo_tau", "bmo_refresh_steps", "rho_increment"),
-    "mixing": (),
-    "uniform": ("rho_increment",),
-}
-_SAMPLING = "train_sampling_strategy"  # older versions of transformers have none
 
 
 def check_before_preparation(
@@ -73,33 +55,6 @@ def check_loss_can_be_weighted(args: BilevelSFTSelfRefineConfig, compute_loss_fu
         raise ValueError(
             "`label_smoothing_factor` computes one number for the whole batch, so examples cannot be weighted in it; "
             "set it to 0"
-        )
-
-
-def check_parallelism(parallelism: ParallelismConfig | None, tp_size: int, padding_free: bool, learned: bool) -> None:
-    """Raises:
-    ValueError: for a parallelism that splits rows in a way that weights do not follow.
-    """
-    if parallelism is not None and parallelism.sp_enabled:
-        raise ValueError(
-            "sequence parallelism (Ulysses/ALST) reduces the model's own loss across processes, so examples cannot be "
-            "weighted in it; use `sp_size=1`"
-        )
-    if parallelism is not None and parallelism.cp_enabled:
-        if learned:
-            raise ValueError(
-                "learned example weights need whole sequences for the validation batch; context parallelism splits them; "
-                "use `cp_size=1`. (A fixed weight column works with it.)"
-            )
-        if padding_free:
-            raise ValueError(
-                "context parallelism carries one weight per row of the batch only, and `padding_free` puts several "
-                "examples into one; use `padding_free=False` or `cp_size=1`"
-            )
-    if learned and tp_size > 1:
-        raise ValueError(
-            "learned example weights are not supported with tensor parallelism, where several processes hold the same "
-            "batch; use `tp_size=1`"
         )
 
 
@@ -180,80 +135,9 @@ def check_not_streaming(args: BilevelSFTSelfRefineConfig) -> None:
     ]
     if given:
         raise ValueError(
-            f"for streaming data only: {_listed(given)}. `train_dataset` is a `Dataset`, whose rows have numbers and "
+            f"for streaming data only: {listed(given)}. `train_dataset` is a `Dataset`, whose rows have numbers and "
             "weights of their own; leave this out, or stream it with `train_dataset.to_iterable_dataset()`"
         )
-
-
-def changed_settings(args: BilevelSFTSelfRefineConfig) -> list[str]:
-    """Our own settings that differ from their defaults."""
-    ours = {field.name for field in fields(BilevelSFTSelfRefineConfig)} - {field.name for field in fields(SFTConfig)}
-    return [
-        f.name for f in fields(BilevelSFTSelfRefineConfig) if f.name in ours and getattr(args, f.name) != f.default
-    ]
-
-
-def ignored_settings_warning(args: BilevelSFTSelfRefineConfig, has_weight_column: bool) -> str | None:
-    """Warning for training without a validation set; `None` if all settings have their effect."""
-    names = [name for name in changed_settings(args) if name != "weight_column"]
-    if not names:
-        return None
-    what = "no weights are learned" if has_weight_column else "this is plain supervised fine-tuning"
-    return f"No `validation_dataset` is given, so {what}. Without effect: {_listed(names)}."
-
-
-def unread_settings_warning(args: BilevelSFTSelfRefineConfig) -> str | None:
-    """Warning for settings of other selectors; `None` if all have their effect."""
-    others = set().union(*_READ_BY_SELECTOR.values()) - set(_READ_BY_SELECTOR[args.selector])
-    names = [name for name in changed_settings(args) if name in others]
-    # Rows are drawn by weight unless they are packed.
-    if args.selector == "validated" and not args.packing and getattr(args, _SAMPLING, "random") != "random":
-        names.append(_SAMPLING)
-    return f"Without effect with selector='{args.selector}': {_listed(names)}." if names else None
-
-
-def unused_weight_column_warning(dataset, args: BilevelSFTSelfRefineConfig) -> str | None:
-    """Warning for a column named `weight` that nothing reads; a stream of unknown columns is not asked."""
-    if args.weight_column is not None or DEFAULT_WEIGHT_COLUMN not in (getattr(dataset, "column_names", None) or ()):
-        return None
-    return (
-        f"`train_dataset` has a column '{DEFAULT_WEIGHT_COLUMN}' that is not used. If it holds example weights, set "
-        f"`weight_column='{DEFAULT_WEIGHT_COLUMN}'`."
-    )
-
-
-def warn_of_what_is_not_used(dataset, args: BilevelSFTSelfRefineConfig, learned: bool, weighted: bool) -> None:
-    """Say in the log which of our settings and columns have no effect."""
-    unread = unread_settings_warning(args) if learned else ignored_settings_warning(args, has_weight_column=weighted)
-    warnings = [unused_weight_column_warning(dataset, args), unread]
-    for warning in warnings:
-        if warning is not None:
-            logger.warning(warning)
-
-
-def warn_of_single_visit(selector: Selector, num_epochs: float) -> None:
-    """Say in the log that weights have no effect where training visits no row twice."""
-    if selector.needs_second_visit and num_epochs <= 1 + 1e-6:
-        logger.warning(
-            f"selector='{selector.selector}' needs a second visit to weigh a row more or less than others, and training has "
-            f"{num_epochs:.3g} epochs: all rows count the same in it, and only the weights that it ends with differ. Raise "
-            "`num_train_epochs` (or `max_steps`), or use selector='bmo', which weighs a batch by its own losses."
-        )
-
-
-def explain_objective(objective: float, pool_loss: float, step: int, args: BilevelSFTSelfRefineConfig) -> str:
-    """Message for an objective that is not finite, after `step` optimizer steps."""
-    causes = "a learning rate that is too high, or a bad row in `train_dataset`"
-    if args.online_ratio > 0 and args.importance_sampling_cap is None:
-        causes = "importance ratios that explode: set `importance_sampling_cap`, or lower `generation_interval`"
-    return (
-        f"the loss is {objective} at step {step + 1} (mean weighted loss of the pool: {pool_loss}); the model cannot learn "
-        f"from it: look for {causes}"
-    )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 def check_online(args: BilevelSFTSelfRefineConfig, train_dataset, learned: bool) -> None:

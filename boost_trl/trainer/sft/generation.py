@@ -16,7 +16,7 @@ from transformers import DataCollator, GenerationConfig, PreTrainedModel, PreTra
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft.forward import EvaluationForward
+from boost_trl.trainer.row_weights.forward import EvaluationForward
 
 
 class Status(enum.IntEnum):
@@ -46,7 +46,7 @@ class AnswerGenerator:
         args ([`BilevelSFTSelfRefineConfig`]): how long answers are, and how they are sampled.
         accelerator ([`~accelerate.Accelerator`]): deals the questions out.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): ends and padding.
-        forward ([`~boost_trl.trainer.sft.forward.EvaluationForward`]): gives the wrapped model in evaluation mode.
+        forward ([`~boost_trl.trainer.row_weights.forward.EvaluationForward`]): gives the wrapped model in evaluation mode.
         vllm ([`~boost_trl.trainer.sft.generation.VLLMAnswers`], *optional*): answers in the place of transformers.
     """
 
@@ -192,7 +192,7 @@ def score_answers(
     Args:
         questions (`list[list[int]]`): token ids.
         answers (`list[list[int]]`): token ids, none empty.
-        forward ([`~boost_trl.trainer.sft.forward.EvaluationForward`]): of the present model.
+        forward ([`~boost_trl.trainer.row_weights.forward.EvaluationForward`]): of the present model.
         collator (`Callable`): the training's.
         batch_size (`int`): rows per process.
         accelerator ([`~accelerate.Accelerator`]): deals the answers out.

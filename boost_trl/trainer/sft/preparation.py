@@ -6,23 +6,22 @@ from collections.abc import Callable
 from datasets import Dataset, IterableDataset
 from trl import SFTConfig, SFTTrainer
 
-from boost_trl.trainer.sft.example_ids import (
+from boost_trl.trainer.row_weights.example_ids import (
     EXAMPLE_ID,
-    ExampleIdCollator,
     hide_ids_in_labels,
     take_ids_from_labels,
 )
-from boost_trl.trainer.sft.failed_preparation import prepare_or_name_row
-from boost_trl.trainer.sft.pool import Pool, StreamedPool, column_names
+from boost_trl.trainer.row_weights.failed_preparation import prepare_or_name_row
+from boost_trl.trainer.row_weights.numbered_rows import NumberedRows
+from boost_trl.trainer.row_weights.pool import column_names
+from boost_trl.trainer.row_weights.validation import learns_completions_only
 from boost_trl.trainer.sft.row_checks import columns_to_read
 
 
-class NumberedRowsTrainer(SFTTrainer):
+class NumberedRowsTrainer(NumberedRows, SFTTrainer):
     """[`~trl.SFTTrainer`] whose batches hold the numbers of their rows, wherever its preparation, packing and collation take
-    them. A subclass sets `pool` before it calls `__init__`; with `None` nothing is numbered, and this is TRL's trainer.
+    them.
     """
-
-    pool: Pool | StreamedPool | None = None
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         prepare = super()._prepare_dataset
@@ -43,15 +42,6 @@ class NumberedRowsTrainer(SFTTrainer):
 
         return prepare_or_name_row(prepare_rows, dataset, name_of)
 
-    def _name_of_row(self, dataset: Dataset, name: str, place: int) -> str:
-        number = dataset[place].get(EXAMPLE_ID)
-        if number is None:
-            known = {"train": "train_dataset", "eval": "eval_dataset"}
-            return f"`{known.get(name, f'eval_dataset[{name!r}]')}`, row {place}"
-        if name == "train":
-            return f"`train_dataset`, row {self.pool.original_row(number)}"
-        return f"`validation_dataset`, row {number}"
-
     def prepare_like_evaluation(self, dataset: Dataset, name: str) -> Dataset:
         """`dataset` with TRL's own preparation, never packed, with the columns that the collator reads.
 
@@ -67,26 +57,6 @@ class NumberedRowsTrainer(SFTTrainer):
             finally:
                 self.completion_only_loss = of_training
         return self._remove_unused_columns(dataset, description=name)
-
-    def _set_signature_columns_if_needed(self):
-        super()._set_signature_columns_if_needed()
-        if self.pool is not None and EXAMPLE_ID not in self._signature_columns:
-            self._signature_columns.append(EXAMPLE_ID)
-
-    def get_train_dataloader(self):
-        if self.pool is None:
-            return super().get_train_dataloader()
-        # Swapped for this one loader, so that `data_collator` stays what TRL and the user know.
-        collator = self.data_collator
-        self.data_collator = self.collator_with_ids()
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.data_collator = collator
-
-    def collator_with_ids(self) -> ExampleIdCollator:
-        """`data_collator` for rows with numbers."""
-        return ExampleIdCollator(self.data_collator, self.padding_free)
 
 
 def packed_with_ids(prepare: Callable[..., Dataset | IterableDataset], dataset, args: SFTConfig):
@@ -108,10 +78,3 @@ def packed_with_ids(prepare: Callable[..., Dataset | IterableDataset], dataset, 
     dataset = prepare(dataset, args, True)
     with args.main_process_first():
         return take_ids_from_labels(dataset, **map_kwargs)
-
-
-def learns_completions_only(dataset: Dataset, args: SFTConfig) -> bool:
-    """Whether the loss leaves prompts out: what `completion_only_loss` says, else TRL's rule for the columns."""
-    if args.completion_only_loss is not None:
-        return args.completion_only_loss
-    return {"prompt", "completion"} <= set(dataset.column_names)

@@ -15,9 +15,12 @@ from torch.utils.data import DataLoader
 
 from boost_trl.selection import Selector, importance_ratios, response_weights
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
+from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE, ExampleIdCollator
+from boost_trl.trainer.row_weights.forward import EvaluationForward
+from boost_trl.trainer.row_weights.optimizer_batch import MICRO_BATCH, NO_ANSWER, MicroBatch, take_micro_batch
+from boost_trl.trainer.row_weights.pool import Pool
+from boost_trl.trainer.row_weights.prepared_rows import rows_without_question
 from boost_trl.trainer.sft.answers import Answers, completions_table, log_completions, print_completions
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE, ExampleIdCollator
-from boost_trl.trainer.sft.forward import EvaluationForward
 from boost_trl.trainer.sft.generation import (
     AnswerGenerator,
     Status,
@@ -26,9 +29,6 @@ from boost_trl.trainer.sft.generation import (
     examine,
     score_answers,
 )
-from boost_trl.trainer.sft.optimizer_batch import MICRO_BATCH, NO_ANSWER, MicroBatch, take_micro_batch
-from boost_trl.trainer.sft.pool import Pool
-from boost_trl.trainer.sft.prepared_rows import rows_without_question
 from boost_trl.trainer.sft.visit_forecast import VisitForecast
 
 
@@ -55,12 +55,12 @@ class SelfRefinement:
 
     Args:
         dataset ([`~datasets.Dataset`]): prepared training rows with the columns that the collator reads.
-        pool ([`~boost_trl.trainer.sft.pool.Pool`]): their numbers.
+        pool ([`~boost_trl.trainer.row_weights.pool.Pool`]): their numbers.
         selector ([`~boost_trl.selection.Selector`]): their weights.
         args ([`BilevelSFTSelfRefineConfig`]): which rows, when, and what their answers count.
         accelerator ([`~accelerate.Accelerator`]): of the training.
         generator ([`~boost_trl.trainer.sft.generation.AnswerGenerator`]): answers.
-        forward ([`~boost_trl.trainer.sft.forward.EvaluationForward`]): scores answers.
+        forward ([`~boost_trl.trainer.row_weights.forward.EvaluationForward`]): scores answers.
         log (`Callable`): given the name and the value of a metric.
 
     Raises:
@@ -100,7 +100,7 @@ class SelfRefinement:
     ) -> None:
         """Args:
         dataloader ([`~torch.utils.data.DataLoader`]): the prepared training loader.
-        collator ([`~boost_trl.trainer.sft.example_ids.ExampleIdCollator`]): its collator.
+        collator ([`~boost_trl.trainer.row_weights.example_ids.ExampleIdCollator`]): its collator.
         batch_size (`int`): rows per process and micro-batch.
         max_steps (`int`): optimizer steps of the whole training.
         """

@@ -14,7 +14,7 @@ from trl import SFTConfig
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.sft.checks import check_parallelism
+from boost_trl.trainer.row_weights.checks import check_parallelism
 
 
 def make_trainer(folder, dataset=None, validation=None, args=None, **kwargs):

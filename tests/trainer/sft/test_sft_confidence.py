@@ -14,7 +14,7 @@ from boost_trl import BilevelSFTSelfRefineConfig
 from boost_trl.comparison.sft.contradiction_pool import contradiction_pool
 from boost_trl.selection import weight_confidence
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.sft.results import keep_aside
+from boost_trl.trainer.row_weights.results import keep_aside
 
 
 def make_trainer(folder, validation, train=None, **overrides):

@@ -10,8 +10,8 @@ from sft_tiny import make_args, make_model, make_pairs, make_rows, make_tokenize
 
 from boost_trl.selection import Selector
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID
-from boost_trl.trainer.sft.results import AnswerTokens
+from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID
+from boost_trl.trainer.row_weights.results import AnswerTokens
 
 
 def make_selector(logits):

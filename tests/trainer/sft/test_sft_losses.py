@@ -5,8 +5,8 @@ import torch
 from accelerate import Accelerator
 
 from boost_trl.selection import TokenBaseline
-from boost_trl.trainer.sft.losses import RowLossAccumulator
-from boost_trl.trainer.sft.optimizer_batch import OptimizerBatch
+from boost_trl.trainer.row_weights.losses import RowLossAccumulator
+from boost_trl.trainer.row_weights.optimizer_batch import OptimizerBatch
 
 
 class WithoutFloat64(torch.Tensor):

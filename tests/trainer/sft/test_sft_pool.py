@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 from sft_tiny import make_args, make_rows
 
-from boost_trl.trainer.sft.pool import make_pool
+from boost_trl.trainer.row_weights.pool import make_pool
 
 
 def pool(dataset, folder, learned=True, **overrides):

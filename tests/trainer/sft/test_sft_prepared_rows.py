@@ -3,8 +3,8 @@
 import numpy as np
 from datasets import Dataset
 
+from boost_trl.trainer.row_weights.prepared_rows import rows_without_prediction, rows_without_question
 from boost_trl.trainer.sft.generation import answer_start
-from boost_trl.trainer.sft.prepared_rows import rows_without_prediction, rows_without_question
 
 
 def test_against_every_row():

@@ -22,9 +22,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import boost_trl.trainer.sft.refine as online
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.row_weights.optimizer_batch import MICRO_BATCH, MicroBatch
 from boost_trl.trainer.sft.answers import Answers
 from boost_trl.trainer.sft.generation import AnswerGenerator, Status, answer_start, examine, is_looping, score_answers
-from boost_trl.trainer.sft.optimizer_batch import MICRO_BATCH, MicroBatch
 
 
 ONLINE = {"online_ratio": 0.5, "num_generations": 2, "generation_interval": 2, "max_generation_length": 6}

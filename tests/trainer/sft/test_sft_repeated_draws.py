@@ -9,7 +9,7 @@ from sft_tiny import make_args, make_model, make_pairs, make_rows, make_tokenize
 from torch.utils.data import RandomSampler, WeightedRandomSampler
 
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID
+from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID
 
 
 class WithReplacement(BilevelSFTSelfRefineTrainer):

@@ -10,7 +10,7 @@ from sft_tiny import make_args, make_conversations, make_model, make_pairs, make
 
 from boost_trl import cli
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
-from boost_trl.trainer.sft.failed_preparation import prepare_or_name_row
+from boost_trl.trainer.row_weights.failed_preparation import prepare_or_name_row
 
 
 def say(content, role="user", **more):

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from boost_trl import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft.scoring_budget import ScoringBudget
-from boost_trl.trainer.sft.validated_selection import ValidatedSelection
+from boost_trl.trainer.row_weights.scoring_budget import ScoringBudget
+from boost_trl.trainer.row_weights.validated_selection import ValidatedSelection
 
 
 class Rows:

@@ -13,9 +13,9 @@ from sft_tiny import WORDS, logs_without_times, make_args, make_model, make_rows
 from boost_trl import BilevelSFTSelfRefineTrainer
 from boost_trl.selection import temper, weights_auc
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
-from boost_trl.trainer.sft import validated_selection
-from boost_trl.trainer.sft.adaptation import Adaptation
-from boost_trl.trainer.sft.drawn_rows import REPORT_NAME
+from boost_trl.trainer.row_weights import validated_selection
+from boost_trl.trainer.row_weights.adaptation import Adaptation
+from boost_trl.trainer.row_weights.drawn_rows import REPORT_NAME
 
 
 QUICK = {"selector": "validated", "max_steps": 4, "per_device_train_batch_size": 4, "per_device_eval_batch_size": 8}

@@ -11,11 +11,11 @@ import torch
 from datasets import Dataset
 
 from boost_trl.trainer.common.weighted_sampler import WeightedSampler
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
-from boost_trl.trainer.sft.losses import token_losses
-from boost_trl.trainer.sft.optimizer_batch import take_micro_batch
-from boost_trl.trainer.sft.prepared_rows import first_of_equal
-from boost_trl.trainer.sft.validation import ValidationLoss
+from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
+from boost_trl.trainer.row_weights.losses import token_losses
+from boost_trl.trainer.row_weights.optimizer_batch import take_micro_batch
+from boost_trl.trainer.row_weights.prepared_rows import first_of_equal
+from boost_trl.trainer.row_weights.validation import ValidationLoss
 
 
 def by_length(dataset: Dataset) -> Dataset:
@@ -101,7 +101,7 @@ class TrustedLosses:
     """Losses of trusted rows, named by their places in the prepared validation set.
 
     Args:
-        validation ([`~boost_trl.trainer.sft.validation.ValidationLoss`]): of the training.
+        validation ([`~boost_trl.trainer.row_weights.validation.ValidationLoss`]): of the training.
         loss_sum (`Callable`): `batch -> (summed loss, number of its terms)`, with gradients.
         mean_losses (`Callable`, *optional*): as of [`PoolLosses`]; `None` where the loss is not that of the pool's rows.
     """

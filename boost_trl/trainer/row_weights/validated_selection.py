@@ -31,12 +31,12 @@ from boost_trl.selection import (
     validated_scores,
     weight_confidence,
 )
-from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
-from boost_trl.trainer.sft.adaptation import adaptation
-from boost_trl.trainer.sft.prepared_rows import first_of_equal
-from boost_trl.trainer.sft.scoring_budget import BATCH, SAMPLE, ScoringBudget
-from boost_trl.trainer.sft.scoring_losses import PoolLosses, TrustedLosses
+from boost_trl.trainer.row_weights.adaptation import adaptation
+from boost_trl.trainer.row_weights.prepared_rows import first_of_equal
+from boost_trl.trainer.row_weights.scoring_budget import BATCH, SAMPLE, ScoringBudget
+from boost_trl.trainer.row_weights.scoring_losses import PoolLosses, TrustedLosses
+from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 EQUAL_WEIGHTS = 1.0
@@ -86,7 +86,7 @@ class ValidatedSelection:
 
     Args:
         model (`nn.Module`): as it is given, without any engine; it is as before afterwards.
-        args ([`BilevelSFTSelfRefineConfig`]): of the training.
+        args ([`SelectorSettings`]): of the training.
         pool ([`PoolLosses`]): of N rows.
         trusted ([`TrustedLosses`]): at least 4 rows.
         num_updates (`int`): of the training.
@@ -96,7 +96,7 @@ class ValidatedSelection:
     def __init__(
         self,
         model: nn.Module,
-        args: BilevelSFTSelfRefineConfig,
+        args: SelectorSettings,
         pool: PoolLosses,
         trusted: TrustedLosses,
         num_updates: int,

@@ -16,16 +16,15 @@ from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, take_ids
-from boost_trl.trainer.sft.failed_preparation import prepare_or_name_row
-from boost_trl.trainer.sft.forward import EvaluationForward
-from boost_trl.trainer.sft.losses import token_losses
-from boost_trl.trainer.sft.optimizer_batch import MICRO_BATCH
-from boost_trl.trainer.sft.preparation import learns_completions_only
-from boost_trl.trainer.sft.prepared_rows import check_tokens_are_known, fingerprint, rows_without_prediction
+from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, take_ids
+from boost_trl.trainer.row_weights.failed_preparation import prepare_or_name_row
+from boost_trl.trainer.row_weights.forward import EvaluationForward
+from boost_trl.trainer.row_weights.losses import token_losses
+from boost_trl.trainer.row_weights.optimizer_batch import MICRO_BATCH
+from boost_trl.trainer.row_weights.prepared_rows import check_tokens_are_known, fingerprint, rows_without_prediction
+from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 logger = get_logger(__name__)
@@ -41,13 +40,13 @@ class ValidationLoss:
 
     Args:
         dataset ([`~datasets.Dataset`]): the raw validation set; where its rows carry numbers, messages call them by these.
-        args ([`BilevelSFTSelfRefineConfig`]): batch size, loss and seed.
+        args ([`SelectorSettings`]): batch size, loss and seed.
         accelerator ([`~accelerate.Accelerator`]): says which rows are this process's.
         collator (`Callable`): the training's.
         processing_class: the training's tokenizer or processor.
         prepare (`Callable`): `(dataset, name) -> dataset`, TRL's preparation.
         count_items (`Callable`): tokens with a label in batches of all processes, as TRL's normaliser counts them.
-        forward ([`~boost_trl.trainer.sft.forward.EvaluationForward`]): of the present model.
+        forward ([`~boost_trl.trainer.row_weights.forward.EvaluationForward`]): of the present model.
         vocab_size (`int`): tokens that the model knows.
 
     Raises:
@@ -57,7 +56,7 @@ class ValidationLoss:
     def __init__(
         self,
         dataset: Dataset,
-        args: BilevelSFTSelfRefineConfig,
+        args: SelectorSettings,
         accelerator: Accelerator,
         collator: DataCollator,
         processing_class: PreTrainedTokenizerBase | ProcessorMixin,
@@ -266,6 +265,13 @@ class DPOValidationLoss(RowwiseValidationLoss):
     def load_state(self, state):
         super().load_state(state)
         self.reference = state["reference_log_probs"]
+
+
+def learns_completions_only(dataset: Dataset, args: Any) -> bool:
+    """Whether the loss leaves prompts out: what `completion_only_loss` says, else TRL's rule for the columns."""
+    if args.completion_only_loss is not None:
+        return args.completion_only_loss
+    return {"prompt", "completion"} <= set(dataset.column_names)
 
 
 def num_input_tokens(inputs: dict[str, Any]) -> int:

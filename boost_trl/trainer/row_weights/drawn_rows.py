@@ -16,20 +16,20 @@ from torch import nn
 from boost_trl.models.model_fingerprint import model_fingerprint, trained_fingerprint
 from boost_trl.selection import WeightConfidence, validated_scores
 from boost_trl.trainer.common.weighted_sampler import WeightedSampler
-from boost_trl.trainer.sft.checkpoint import LearnedWeightsTrainer
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID
-from boost_trl.trainer.sft.prepared_rows import fingerprint
-from boost_trl.trainer.sft.score_cache import cached_selection
-from boost_trl.trainer.sft.scoring_losses import PoolLosses, TrustedLosses, by_length
-from boost_trl.trainer.sft.selector_step import SelectorStep
-from boost_trl.trainer.sft.validated_selection import (
+from boost_trl.trainer.row_weights.checkpoint import LearnedWeights
+from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID
+from boost_trl.trainer.row_weights.prepared_rows import fingerprint
+from boost_trl.trainer.row_weights.score_cache import cached_selection
+from boost_trl.trainer.row_weights.scoring_losses import PoolLosses, TrustedLosses, by_length
+from boost_trl.trainer.row_weights.selector_step import SelectorStep
+from boost_trl.trainer.row_weights.validated_selection import (
     EQUAL_WEIGHTS,
     ValidatedSelection,
     ValidatedSelectionResult,
     check_model_is_whole,
     tempered_logits,
 )
-from boost_trl.trainer.sft.validation import ValidationLoss
+from boost_trl.trainer.row_weights.validation import ValidationLoss
 
 
 logger = get_logger(__name__)
@@ -58,13 +58,13 @@ class ScoredPool:
         self.losses, self.rounds = state["scored_losses"], int(state["scored_rounds"])
 
 
-class DrawnRowsTrainer(LearnedWeightsTrainer):
-    """A trainer that scores its pool before training and draws rows by the weights that follow. With other selectors every
+class DrawnRows(LearnedWeights):
+    """Part of a TRL trainer that scores its pool before training and draws rows by the weights that follow. With other selectors every
     row comes once an epoch.
 
     Attributes:
         selection_report (`dict`, *optional*): how the weights came about; see
-            [`~boost_trl.trainer.sft.validated_selection.ValidatedSelectionResult`].
+            [`~boost_trl.trainer.row_weights.validated_selection.ValidatedSelectionResult`].
         shows_scoring (`bool`, *optional*): whether a bar shows how far the scoring is; as Trainer's bars by default.
     """
 

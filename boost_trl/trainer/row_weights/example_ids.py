@@ -89,6 +89,7 @@ class ExampleIdCollator:
     Args:
         collator (`Callable`): The trainer's own collator. It never sees the row numbers.
         padding_free (`bool`): Whether it concatenates the examples of a batch into one sequence.
+        sequences_per_row (`int`, *optional*, defaults to `1`): Sequences that it makes of an example.
 
     Raises:
         ValueError: if `collator` returns another number of rows than it was given.
@@ -96,6 +97,7 @@ class ExampleIdCollator:
 
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
     padding_free: bool
+    sequences_per_row: int = 1
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         ids = [torch.as_tensor(feature[EXAMPLE_ID], dtype=torch.int64) for feature in features]
@@ -107,7 +109,7 @@ class ExampleIdCollator:
             batch[EXAMPLE_ID] = _pad([torch.cat(flat)], length)
             batch[ROW_IN_BATCH] = _pad([torch.repeat_interleave(torch.arange(len(features)), lengths)], length)
             return batch
-        if rows != len(features):
+        if rows != len(features) * self.sequences_per_row:
             raise ValueError(
                 f"the data collator returned {rows} rows for {len(features)} examples; example weights need one row per "
                 "example: use a collator that keeps rows apart, or `packing=True` instead of packing in the collator"

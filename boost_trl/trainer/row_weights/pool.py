@@ -8,9 +8,9 @@ from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 
 from boost_trl.data.first_words import first_words_of
-from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, with_ids
-from boost_trl.trainer.sft.prepared_rows import fingerprint, renumber, rows_to_learn
+from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, with_ids
+from boost_trl.trainer.row_weights.prepared_rows import fingerprint, renumber, rows_to_learn
+from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 logger = get_logger(__name__)
@@ -24,7 +24,7 @@ class Pool:
 
     Args:
         dataset ([`~datasets.Dataset`]): the training data as the user gave it.
-        args ([`BilevelSFTSelfRefineConfig`]): names the columns.
+        args ([`SelectorSettings`]): names the columns.
 
     Attributes:
         num_examples (`int`): N, the number of row numbers.
@@ -36,7 +36,7 @@ class Pool:
             false.
     """
 
-    def __init__(self, dataset: Dataset, args: BilevelSFTSelfRefineConfig):
+    def __init__(self, dataset: Dataset, args: SelectorSettings):
         if len(dataset) == 0:
             raise ValueError("`train_dataset` is empty")
         self.num_original = len(dataset)
@@ -125,7 +125,7 @@ class StreamedPool:
     Args:
         dataset ([`~datasets.IterableDataset`]): the training data as the user gave it.
         columns (`list[str]`): its columns.
-        args ([`BilevelSFTSelfRefineConfig`]): names the columns.
+        args ([`SelectorSettings`]): names the columns.
         learned (`bool`): whether weights are learned, or only a weight column is used.
 
     Raises:
@@ -136,7 +136,7 @@ class StreamedPool:
     fingerprint = None
     left_out = None
 
-    def __init__(self, dataset: IterableDataset, columns: list[str], args: BilevelSFTSelfRefineConfig, learned: bool):
+    def __init__(self, dataset: IterableDataset, columns: list[str], args: SelectorSettings, learned: bool):
         self._dataset = dataset
         self._args = args
         self._weighted = args.weight_column is not None
@@ -316,7 +316,7 @@ def _labels(dataset: Dataset, column: str | None) -> np.ndarray | None:
     return np.array(values)
 
 
-def make_pool(dataset, args: BilevelSFTSelfRefineConfig, learned: bool) -> Pool | StreamedPool | None:
+def make_pool(dataset, args: SelectorSettings, learned: bool) -> Pool | StreamedPool | None:
     """The rows to weight, or `None` where nothing is weighted or TRL itself refuses the dataset."""
     if not isinstance(dataset, (Dataset, IterableDataset)):
         return None
@@ -340,7 +340,7 @@ def make_pool(dataset, args: BilevelSFTSelfRefineConfig, learned: bool) -> Pool 
     return Pool(dataset, args)
 
 
-def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: BilevelSFTSelfRefineConfig):
+def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: SelectorSettings):
     """The prepared dataset without the rows that preparation has dropped, or left without a token to predict: they are none of
     the N. The pool leaves them out as well, and the log says so.
 

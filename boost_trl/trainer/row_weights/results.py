@@ -9,9 +9,9 @@ from datasets import Dataset
 
 from boost_trl.selection import Selector, WeightConfidence, weights_auc
 from boost_trl.tables import markdown_table
-from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
-from boost_trl.trainer.sft.prepared_rows import rows_also_in, rows_without_prediction
+from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
+from boost_trl.trainer.row_weights.prepared_rows import rows_also_in, rows_without_prediction
+from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 logger = get_logger(__name__)
@@ -218,7 +218,7 @@ def selector_metrics(
 
 
 def trusted_rows(
-    validation_dataset: Dataset, eval_dataset, args: BilevelSFTSelfRefineConfig, may_keep_aside: bool
+    validation_dataset: Dataset, eval_dataset, args: SelectorSettings, may_keep_aside: bool
 ) -> tuple[Dataset, Dataset | None]:
     """The rest of the validation set, and raw rows by which to measure how far the weights can be trusted: those of the
     evaluation set, else a share of the validation set, which is said in the log.

@@ -9,14 +9,14 @@ import torch
 from accelerate import Accelerator
 
 from boost_trl.selection import Selector
-from boost_trl.trainer.sft.example_ids import (
+from boost_trl.trainer.row_weights.example_ids import (
     EXAMPLE_ID,
     NO_EXAMPLE,
     ROW_IN_BATCH,
     ids_of_predictions,
 )
-from boost_trl.trainer.sft.pool import Pool, StreamedPool
-from boost_trl.trainer.sft.schedule import Schedule
+from boost_trl.trainer.row_weights.pool import Pool, StreamedPool
+from boost_trl.trainer.row_weights.schedule import Schedule
 
 
 MICRO_BATCH = "_micro_batch"  # the one key of a micro-batch that is not the model's, from its planning to its loss

@@ -13,7 +13,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from boost_trl.selection import Selector, WeightConfidence, weight_confidence
 from boost_trl.selection.selector import CONFIG_NAME, WEIGHTS_NAME
-from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME
 from boost_trl.trainer.common.base_model import check_base_model
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.checkpoints import (
@@ -28,9 +27,9 @@ from boost_trl.trainer.common.hub_upload import (
     push_without_pickled_arguments,
     put_pickled_arguments_aside,
 )
-from boost_trl.trainer.sft.pool import StreamedPool
-from boost_trl.trainer.sft.preparation import NumberedRowsTrainer
-from boost_trl.trainer.sft.results import (
+from boost_trl.trainer.row_weights.numbered_rows import NumberedRows
+from boost_trl.trainer.row_weights.pool import StreamedPool
+from boost_trl.trainer.row_weights.results import (
     CONFIDENCE_NAME,
     DEFAULT_WEIGHT_COLUMN,
     EXAMPLE_WEIGHTS_NAME,
@@ -41,16 +40,18 @@ from boost_trl.trainer.sft.results import (
     select_top_rows,
     selector_metrics,
 )
-from boost_trl.trainer.sft.selector_step import SelectorStep
+from boost_trl.trainer.row_weights.selector_step import SelectorStep
 
 
 STATE_NAME = "bilevel_state.safetensors"
 
 
-class LearnedWeightsTrainer(NumberedRowsTrainer):
-    """[`~trl.SFTTrainer`] that tells, saves and restores the weights of `selector`. A subclass says what else it learns
+class LearnedWeights(NumberedRows):
+    """Part of a TRL trainer that tells, saves and restores the weights of `selector`. The trainer says what else it learns
     ([`_learned_parts`]) and learns it; where `selector` is `None`, files and logs are TRL's.
     """
+
+    _free_on_resume: tuple[str, ...] = ()  # settings that a resumed run may change
 
     selector: Selector | None = None
     weight_confidence: WeightConfidence | None = None
@@ -90,7 +91,7 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
         return self.pool.table(weights, torch.zeros(self.pool.num_examples))
 
     def export_selected(self, dataset: Dataset, top_fraction: float = 1.0) -> Dataset:
-        """The rows of largest weight, ready for another SFT run.
+        """The rows of largest weight, ready for another run.
 
         Args:
             dataset ([`~datasets.Dataset`]): The training data as it was given to the trainer, or other columns of the
@@ -150,7 +151,7 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
                 put_pickled_arguments_aside(folder)
 
     def push_to_hub(self, *args, **kwargs):
-        """As [`~trl.SFTTrainer.push_to_hub`]; with learned weights `training_args.bin` is not uploaded."""
+        """As [`~transformers.Trainer.push_to_hub`]; with learned weights `training_args.bin` is not uploaded."""
 
         if self.selector is None:
             return super().push_to_hub(*args, **kwargs)
@@ -183,14 +184,14 @@ class LearnedWeightsTrainer(NumberedRowsTrainer):
         """The folder that is meant, which is whole and of a run with this objective."""
         folder = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir, self.why_incomplete)
         if folder is not None:
-            check_settings(Path(folder), run_settings(self.args, FREE_ON_RESUME))
+            check_settings(Path(folder), run_settings(self.args, self._free_on_resume))
             check_base_model(Path(folder), self._base_model)
         return folder
 
     def _save_checkpoint(self, model, trial):
         if self.selector is not None and self.args.should_save:
             folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-            begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME, self._base_model))
+            begin_checkpoint(folder, run_settings(self.args, self._free_on_resume, self._base_model))
         super()._save_checkpoint(model, trial)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

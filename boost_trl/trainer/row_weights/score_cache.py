@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from boost_trl.cache_folder import cache_folder
 from boost_trl.files import whole_file, write_whole
-from boost_trl.trainer.sft.validated_selection import ValidatedSelectionResult
+from boost_trl.trainer.row_weights.validated_selection import ValidatedSelectionResult
 
 
 def cached_selection(

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from boost_trl.trainer.sft.example_ids import EXAMPLE_ID, NO_EXAMPLE
+from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -10,12 +10,12 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from boost_trl.selection import Selector, TokenBaseline
-from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft.example_ids import ExampleIdCollator
-from boost_trl.trainer.sft.forward import EvaluationForward
-from boost_trl.trainer.sft.losses import RowLossAccumulator
-from boost_trl.trainer.sft.optimizer_batch import NO_ANSWER, MicroBatch, take_micro_batch
-from boost_trl.trainer.sft.pool import Pool, StreamedPool
+from boost_trl.trainer.row_weights.example_ids import ExampleIdCollator
+from boost_trl.trainer.row_weights.forward import EvaluationForward
+from boost_trl.trainer.row_weights.losses import RowLossAccumulator
+from boost_trl.trainer.row_weights.optimizer_batch import NO_ANSWER, MicroBatch, take_micro_batch
+from boost_trl.trainer.row_weights.pool import Pool, StreamedPool
+from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 _BASELINE = "token_baseline."
@@ -26,10 +26,10 @@ class SelectorStep:
 
     Args:
         selector ([`~boost_trl.selection.Selector`]): ω.
-        pool ([`~boost_trl.trainer.sft.pool.Pool`] or [`~boost_trl.trainer.sft.pool.StreamedPool`]): names rows.
-        args ([`BilevelSFTSelfRefineConfig`]): which losses, and when.
+        pool ([`~boost_trl.trainer.row_weights.pool.Pool`] or [`~boost_trl.trainer.row_weights.pool.StreamedPool`]): names rows.
+        args ([`SelectorSettings`]): which losses, and when.
         accelerator ([`~accelerate.Accelerator`]): gathers them.
-        forward ([`~boost_trl.trainer.sft.forward.EvaluationForward`]): computes those that the training forward does not.
+        forward ([`~boost_trl.trainer.row_weights.forward.EvaluationForward`]): computes those that the training forward does not.
         vocab_size (`int`): tokens of the baseline.
     """
 
@@ -37,7 +37,7 @@ class SelectorStep:
         self,
         selector: Selector,
         pool: Pool | StreamedPool,
-        args: BilevelSFTSelfRefineConfig,
+        args: SelectorSettings,
         accelerator: Accelerator,
         forward: EvaluationForward,
         vocab_size: int,
@@ -68,11 +68,11 @@ class SelectorStep:
 
     @torch.no_grad()
     def observe(
-        self, micro_batch: MicroBatch, fused, labels: torch.Tensor, into: RowLossAccumulator | None = None
+        self, micro_batch: MicroBatch, fused, inputs: dict[str, Any], into: RowLossAccumulator | None = None
     ) -> None:
-        """Take in the losses of one micro-batch from the fused outputs of its forward."""
+        """Take in the losses of one micro-batch from the fused outputs of its forward on `inputs`."""
         kept = micro_batch.counted(fused.label_mask)
-        ids, tokens = (micro_batch.of_predictions(values, kept) for values in (micro_batch.ids, labels))
+        ids, tokens = (micro_batch.of_predictions(values, kept) for values in (micro_batch.ids, inputs["labels"]))
         shares = is_offline = None
         if micro_batch.answers is not None:
             shares = micro_batch.of_predictions(micro_batch.selector_shares, kept)
@@ -128,7 +128,7 @@ class SelectorStep:
         micro_batch = take_micro_batch(inputs)
         if not is_counted:
             micro_batch.is_counted = torch.zeros_like(micro_batch.ids, dtype=torch.bool)
-        self.observe(micro_batch, self.forward(**inputs), inputs["labels"], into)
+        self.observe(micro_batch, self.forward(**inputs), inputs, into)
 
     def check(self, step: int) -> Callable[[np.ndarray, np.ndarray], None]:
         def check(rows: np.ndarray, losses: np.ndarray) -> None:
