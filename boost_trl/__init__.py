@@ -14,6 +14,8 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gem
 __version__ = "0.1.0.dev0"
 
 _MODULE_OF = {
+    "BilevelDPOConfig": "boost_trl.trainer.bilevel_dpo_config",
+    "BilevelDPOTrainer": "boost_trl.trainer.bilevel_dpo_trainer",
     "BilevelOfflineRLConfig": "boost_trl.trainer.bilevel_offline_rl_config",
     "BilevelOfflineRLTrainer": "boost_trl.trainer.bilevel_offline_rl_trainer",
     "BilevelSFTSelfRefineConfig": "boost_trl.trainer.bilevel_sft_self_refine_config",

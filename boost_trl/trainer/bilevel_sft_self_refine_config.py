@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -209,18 +209,6 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         values = super().to_dict()
         values["validation_loss"] = loss_name(self.validation_loss)
         return values
-
-    @classmethod
-    def from_training_arguments(cls, args: TrainingArguments) -> "BilevelSFTSelfRefineConfig":
-        """The same settings as `args`, of any class of training arguments, with our own fields at their defaults. What
-        a subclass has added stays as an attribute.
-        """
-        known = {f.name for f in fields(cls)}
-        values = {f.name: getattr(args, f.name) for f in fields(args) if f.init}
-        config = cls(**{name: value for name, value in values.items() if name in known})
-        for name in values.keys() - known:
-            setattr(config, name, values[name])
-        return config
 
 
 def loss_name(loss: str | Callable) -> str:

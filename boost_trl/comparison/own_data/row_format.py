@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from datasets import Dataset
 
-from boost_trl.trainer.sft.row_checks import check_cells, columns_to_read
+from boost_trl.trainer.row_weights.row_checks import check_cells, columns_to_read
 
 
 _BESIDE = ("tools", "chat_template_kwargs")

@@ -37,7 +37,7 @@ logger = get_logger(__name__)
 REPORT_NAME = "validated_selection.json"
 _DECISIVE_SETTINGS = (
     *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate"),
-    *("rho_init", "validation_loss", "dpo_beta", "loss_type", "selection_loss"),
+    *("rho_init", "validation_loss", "dpo_beta", "loss_type", "selection_loss", "beta", "label_smoothing"),
     *("packing", "padding_free", "max_length"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "seed", "bf16", "fp16"),
     *("per_device_train_batch_size", "per_device_validation_batch_size"),
@@ -153,21 +153,27 @@ class DrawnRows(LearnedWeights):
             _checkpoint_activations(self.model, args.gradient_checkpointing_kwargs)
         validation.begin(args.per_device_train_batch_size)
 
-        def forward(inputs):
-            with self.compute_loss_context_manager():
-                return self.model(**self._prepare_inputs(inputs), use_cache=False, fused_lm_head=True)
-
         def loss_sum(batch):
             with self.compute_loss_context_manager():
                 return validation.loss_sum(self.model, self._prepare_inputs(batch))
 
         mean_losses = partial(self._mean_losses, selector_step)
-        rows = self._remove_unused_columns(self.train_dataset)
-        is_like_pool = args.validation_loss == "sft" and "labels" in validation.dataset.column_names
-        return (
-            PoolLosses(rows, args.packing, self.collator_with_ids(), mean_losses, forward, args.loss_type),
-            TrustedLosses(validation, loss_sum, mean_losses if is_like_pool else None),
-        )
+        trusted = TrustedLosses(validation, loss_sum, mean_losses if self._is_like_pool(validation) else None)
+        return self._losses_of_pool(mean_losses), trusted
+
+    def _is_like_pool(self, validation: ValidationLoss) -> bool:
+        """Whether trusted rows have the losses that the pool's rows have."""
+        return self.args.validation_loss == "sft" and "labels" in validation.dataset.column_names
+
+    def _losses_of_pool(self, mean_losses: Callable) -> PoolLosses:
+        """Losses of the pool's rows with gradients; `mean_losses` is as of [`PoolLosses`]."""
+
+        def forward(inputs):
+            with self.compute_loss_context_manager():
+                return self.model(**self._prepare_inputs(inputs), use_cache=False, fused_lm_head=True)
+
+        args, rows = self.args, self._remove_unused_columns(self.train_dataset)
+        return PoolLosses(rows, args.packing, self.collator_with_ids(), mean_losses, forward, args.loss_type)
 
     def _made_with(self, validation: ValidationLoss) -> list:
         """All that the weights follow from."""
@@ -177,7 +183,7 @@ class DrawnRows(LearnedWeights):
             trained_fingerprint(self.model),
             fingerprint(self.train_dataset),
             fingerprint(validation.dataset),
-            [(name, settings[name]) for name in _DECISIVE_SETTINGS],
+            [(name, settings.get(name)) for name in _DECISIVE_SETTINGS],
             self._num_updates(),
             self.accelerator.num_processes,
         ]

@@ -82,7 +82,7 @@ class RowLossAccumulator:
         self,
         ids: torch.Tensor,
         losses: torch.Tensor,
-        tokens: torch.Tensor,
+        tokens: torch.Tensor | None = None,
         shares: torch.Tensor | None = None,
         is_offline: torch.Tensor | None = None,
     ) -> None:
@@ -91,12 +91,13 @@ class RowLossAccumulator:
         Args:
             ids (`torch.Tensor`): (T,) row number of each token.
             losses (`torch.Tensor`): (T,) its loss.
-            tokens (`torch.Tensor`): (T,) the token itself.
+            tokens (`torch.Tensor`, *optional*): (T,) the token itself, which a baseline needs.
             shares (`torch.Tensor`, *optional*): (T,) what it counts in its row's loss, where that is not 1.
             is_offline (`torch.Tensor`, *optional*): (T,) where it is false, the baseline does not learn from it.
         """
-        ids, losses, tokens = ids.cpu(), losses.detach().cpu().double(), tokens.cpu()  # MPS has no float64
+        ids, losses = ids.cpu(), losses.detach().cpu().double()  # MPS has no float64
         if self.baseline is not None:
+            tokens = tokens.cpu()
             learned = slice(None) if is_offline is None else is_offline.cpu()
             statistics = self.baseline.batch_statistics(tokens[learned], losses[learned])
             self._token_statistics = self._token_statistics + statistics

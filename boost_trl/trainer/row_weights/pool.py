@@ -349,7 +349,12 @@ def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: SelectorSetti
     """
     if isinstance(pool, StreamedPool) or "labels" not in dataset.column_names:  # as with images
         return dataset
-    rows, count = rows_to_learn(dataset), pool.num_examples
+    return leave_out_all_but(rows_to_learn(dataset), pool, dataset, args)
+
+
+def leave_out_all_but(rows: np.ndarray, pool: Pool, dataset: Dataset, args: SelectorSettings) -> Dataset:
+    """The prepared dataset with the rows of these numbers, sorted, alone; see [`leave_out_empty_rows`]."""
+    count = pool.num_examples
     if len(rows) == count:
         return dataset
     if not len(rows):

@@ -11,14 +11,18 @@ from datasets import Dataset
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE
 
 
+# Columns that TRL adds to preference rows.
+REFERENCE_LOG_PROBS = ("ref_chosen_logps", "ref_rejected_logps")
+
+
 def fingerprint(dataset: Dataset) -> str:
-    """A hash of all rows in their order, without row numbers of ours.
+    """A hash of all rows in their order, without row numbers of ours and what a reference model says of them.
 
     It depends on what the rows hold only, not on how they were read or stored: CSV, JSON, Parquet or pandas, whose types of
     text and numbers differ, chunks, files, and `select` or `shuffle` before or after they were written. It reads the
     whole dataset once: about 0.1 s for a million short texts, 3 s if they were shuffled.
     """
-    columns = sorted(set(dataset.column_names) - {EXAMPLE_ID})
+    columns = sorted(set(dataset.column_names) - {EXAMPLE_ID, *REFERENCE_LOG_PROBS})
     digest = hashlib.sha256(repr([len(dataset), columns]).encode())
     for table in dataset.with_format("arrow", columns=columns).iter(batch_size=1000):
         for column in columns:

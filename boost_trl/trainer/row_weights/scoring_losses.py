@@ -37,7 +37,7 @@ class PoolLosses:
         mean_losses (`Callable`): `(dataset, advance) -> (row numbers, mean losses)` under the present model, sorted and the
             same on every process.
         forward (`Callable`): `inputs -> outputs` of TRL's fused forward, with gradients.
-        loss_type (`str`): of the tokens.
+        loss_type (`str`, *optional*, defaults to `"nll"`): of the tokens.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PoolLosses:
         collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
         mean_losses: Callable[[Dataset, Callable], tuple[np.ndarray, np.ndarray]],
         forward: Callable[[dict[str, Any]], Any],
-        loss_type: str,
+        loss_type: str = "nll",
     ):
         self.dataset, self.is_packed = dataset, is_packed
         self._collator, self._mean_losses, self._forward, self._loss_type = collator, mean_losses, forward, loss_type
@@ -61,7 +61,7 @@ class PoolLosses:
             return self
         places = np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False))
         parts = (self._collator, self._mean_losses, self._forward, self._loss_type)
-        return PoolLosses(self.dataset.select(places), self.is_packed, *parts)
+        return type(self)(self.dataset.select(places), self.is_packed, *parts)
 
     def numbers(self) -> np.ndarray:
         """Row numbers, sorted."""

@@ -128,7 +128,11 @@ class SelectorStep:
         micro_batch = take_micro_batch(inputs)
         if not is_counted:
             micro_batch.is_counted = torch.zeros_like(micro_batch.ids, dtype=torch.bool)
-        self.observe(micro_batch, self.forward(**inputs), inputs, into)
+        self.observe(micro_batch, self._fused(inputs), inputs, into)
+
+    def _fused(self, inputs: dict[str, Any]):
+        """Fused outputs of an evaluation forward."""
+        return self.forward(**inputs)
 
     def check(self, step: int) -> Callable[[np.ndarray, np.ndarray], None]:
         def check(rows: np.ndarray, losses: np.ndarray) -> None:

@@ -4,9 +4,9 @@ mistake on the command line is reported before torch is loaded.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from boost_trl.selection.choices import OPTIMIZERS, SELECTORS, WEIGHT_SCALES, check_selector_settings
 from boost_trl.selection.penalty_schedule import PenaltySchedule
@@ -14,6 +14,8 @@ from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers, chec
 
 
 if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
     from boost_trl.selection import Selector
 
 
@@ -170,6 +172,18 @@ class SelectorSettings:
             )
         # Only ρ in the first epoch: without a validation set training may last any number of epochs.
         self.penalty_schedule(1)
+
+    @classmethod
+    def from_training_arguments(cls, args: "TrainingArguments") -> Self:
+        """The same settings as `args`, of any class of training arguments, with our own fields at their defaults. What
+        a subclass has added stays as an attribute.
+        """
+        known = {f.name for f in fields(cls)}
+        values = {f.name: getattr(args, f.name) for f in fields(args) if f.init}
+        config = cls(**{name: value for name, value in values.items() if name in known})
+        for name in values.keys() - known:
+            setattr(config, name, values[name])
+        return config
 
     def make_selector(self, num_examples: int, dataset_fingerprint: str | None) -> "Selector":
         """The selector of these settings over N rows.

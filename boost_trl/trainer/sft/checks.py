@@ -10,7 +10,7 @@ from trl.import_utils import is_vllm_available
 
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.row_weights.checks import changed_settings, listed
-from boost_trl.trainer.sft.row_checks import check_cells, check_rows, is_prepared
+from boost_trl.trainer.row_weights.row_checks import check_cells, check_rows, is_prepared
 
 
 def check_before_preparation(

@@ -14,8 +14,8 @@ from boost_trl.trainer.row_weights.example_ids import (
 from boost_trl.trainer.row_weights.failed_preparation import prepare_or_name_row
 from boost_trl.trainer.row_weights.numbered_rows import NumberedRows
 from boost_trl.trainer.row_weights.pool import column_names
+from boost_trl.trainer.row_weights.row_checks import columns_to_read
 from boost_trl.trainer.row_weights.validation import learns_completions_only
-from boost_trl.trainer.sft.row_checks import columns_to_read
 
 
 class NumberedRowsTrainer(NumberedRows, SFTTrainer):
