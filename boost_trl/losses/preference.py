@@ -16,7 +16,7 @@ def pair_losses(
     beta: float = 0.1,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    r"""Loss of each pair by the difference \\( \Delta \\) of its log-ratios \\( \log \pi/\pi_\text{ref} \\), equation (35).
+    r"""Loss of each pair by the difference \\( \Delta \\) of its log-ratios \\( \log \pi/\pi_\text{ref} \\), equation (39).
 
     Args:
         chosen (`torch.Tensor`): (B,) log-ratio of the preferred answer, summed over its tokens; for `"ipo"` their mean.

@@ -31,14 +31,14 @@ class BilevelDPOConfig(DPOSettings, DPOConfig):
     It holds what is added to [`~trl.DPOConfig`]; all arguments of that class keep their names and defaults. Without a
     validation set only `weight_column` has any effect. With weights, `precompute_ref_log_probs` is always on.
 
-    Equations are numbered as in `docs/equations.md`, which has them all. With ℓ_b the loss of a preference pair (35), ρ the
+    Equations are numbered as in `docs/equations.md`, which has them all. With ℓ_b the loss of a preference pair (39), ρ the
     penalty of the current epoch and γ = ρ/(1−ρ) (21), one step on the model θ follows
 
-        γ · (Σ_b w_b ℓ_b) / B + (validation loss),                                                             (36)
+        γ · (Σ_b w_b ℓ_b) / B + (validation loss),                                                             (40)
 
     where B counts the pairs of the batch and w = N·softmax(ω) are the learned weights. By default they are set before training,
     from the losses of all pairs after a few updates on the validation set, equation (34); pairs are then drawn by w, with all w
-    in (36) one.
+    in (40) one.
 
     Parameters:
         > Parameters that control the weights
@@ -60,7 +60,7 @@ class BilevelDPOConfig(DPOSettings, DPOConfig):
             `"current"`: the selector sees the losses of the training forward, equation (23); `"updated"`: those after the
             model's step (one more forward).
         weight_scale (`str`, *optional*, defaults to `"mean_one"`):
-            `"mean_one"`: weights N·softmax(ω) in equation (36); `"simplex"`: softmax(ω) itself, the paper's, which makes the
+            `"mean_one"`: weights N·softmax(ω) in equation (40); `"simplex"`: softmax(ω) itself, the paper's, which makes the
             pool's gradient 1/N of the validation set's.
         bmo_tau (`float`, *optional*, defaults to `1.0`):
             Temperature τ of `"bmo"` and `"bmo_exact"`, equations (27) and (28).
@@ -93,7 +93,7 @@ class BilevelDPOConfig(DPOSettings, DPOConfig):
         rho_increment (`float`, *optional*, defaults to `0.1`):
             Added to ρ at each new epoch, equation (21).
         normalize_penalty (`bool`, *optional*, defaults to `False`):
-            Divide equation (36) by 1 + γ, so that it is ρ·pool + (1−ρ)·validation.
+            Divide equation (40) by 1 + γ, so that it is ρ·pool + (1−ρ)·validation.
 
         > Parameters that control the validation set
 

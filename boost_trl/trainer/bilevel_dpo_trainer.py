@@ -36,6 +36,7 @@ from boost_trl.trainer.dpo.pairs import (
     PairValidationLoss,
     losses_of_pairs,
     model_inputs,
+    shared_on_disk,
 )
 from boost_trl.trainer.row_weights.checks import check_parallelism, warn_of_what_is_not_used
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, with_ids
@@ -56,7 +57,7 @@ class BilevelDPOTrainer(BilevelSteps, DPOTrainer):
 
     Without `validation_dataset`, and without `args.weight_column`, it trains exactly as [`~trl.DPOTrainer`] does. With a
     validation set, each step minimises the weighted loss of the batch's pairs times γ plus the loss of a validation batch,
-    equation (36), and the weights follow the rule that `args.selector` names; see [`BilevelDPOConfig`].
+    equation (40), and the weights follow the rule that `args.selector` names; see [`BilevelDPOConfig`].
 
     Example:
 
@@ -151,6 +152,11 @@ class BilevelDPOTrainer(BilevelSteps, DPOTrainer):
             dataset,
             lambda place: self._name_of_row(dataset, dataset_name, place),
         )
+
+    def _precompute_ref_logps(self, dataset, name, batch_size):
+        if self.pool is not None and self.accelerator.num_processes > 1 and not dataset.cache_files:
+            dataset = shared_on_disk(dataset)
+        return super()._precompute_ref_logps(dataset, name, batch_size)
 
     def _set_up_learning(self, validation_dataset: Dataset) -> None:
         args, accelerator = self.args, self.accelerator

@@ -1,4 +1,4 @@
-"""The class docstrings of both configs, which `help()` prints, against their fields."""
+"""The class docstrings of the configs, which `help()` prints, against their fields."""
 
 import ast
 import dataclasses
@@ -9,7 +9,7 @@ import typing
 
 import pytest
 
-from boost_trl import BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig
+from boost_trl import BilevelDPOConfig, BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig
 
 
 # name (`type`, *optional*, defaults to `value`):
@@ -37,7 +37,7 @@ def type_names(annotation):
     return set(names) - {"NoneType"}
 
 
-@pytest.fixture(params=[BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig])
+@pytest.fixture(params=[BilevelDPOConfig, BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig])
 def config_class(request):
     return request.param
 
@@ -45,7 +45,7 @@ def config_class(request):
 def test_help_prints_every_own_field_once(config_class):
     printed = pydoc.plain(pydoc.render_doc(config_class)).replace(" |  ", "").partition("Method resolution order")[0]
     documented = [name for name, *_ in ENTRY.findall(printed)]
-    assert sorted(documented) == sorted(own_fields(config_class)) and len(documented) > 40
+    assert sorted(documented) == sorted(own_fields(config_class)) and len(documented) > 20
 
 
 def test_documented_types_and_defaults_are_the_fields(config_class):

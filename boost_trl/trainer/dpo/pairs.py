@@ -5,18 +5,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from datasets import Dataset, load_from_disk
 from trl import DPOConfig
 
+from boost_trl.cache_folder import cache_folder
+from boost_trl.files import whole_folder
 from boost_trl.losses.preference import pair_losses
+from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, take_ids
 from boost_trl.trainer.row_weights.losses import RowLossAccumulator
 from boost_trl.trainer.row_weights.optimizer_batch import MicroBatch, take_micro_batch
+from boost_trl.trainer.row_weights.prepared_rows import fingerprint
 from boost_trl.trainer.row_weights.scoring_losses import PoolLosses
 from boost_trl.trainer.row_weights.selector_step import SelectorStep
 from boost_trl.trainer.row_weights.validation import VALIDATION_ROWS, RowwiseValidationLoss
 
 
 def losses_of_pairs(log_probs: torch.Tensor, inputs: dict[str, Any], args: DPOConfig) -> torch.Tensor:
-    """Equation (35) from TRL's fused forward and the reference's log-probabilities in the batch.
+    """Equation (39) from TRL's fused forward and the reference's log-probabilities in the batch.
 
     Args:
         log_probs (`torch.Tensor`): (2B, width) of the labels, 0 where there is none; chosen rows first.
@@ -63,7 +69,7 @@ class PairSelectorStep(SelectorStep):
 
 
 class PairValidationLoss(RowwiseValidationLoss):
-    """L_0 as the mean of equation (35) over trusted pairs."""
+    """L_0 as the mean of equation (39) over trusted pairs."""
 
     def num_items(self, batches, scaled):
         return self.batch_size * len(batches) * self._accelerator.num_processes
@@ -81,3 +87,16 @@ class PairPoolLosses(PoolLosses):
         inputs = self._collator(self.dataset.__getitems__(list(places)))
         take_micro_batch(inputs)
         return self._forward(inputs).mean()
+
+
+def shared_on_disk(dataset: Dataset) -> Dataset:
+    """The rows of a dataset in memory, read from one file by all processes: TRL's one writes the reference's log-probabilities
+    beside it, and the others look for them there."""
+    rows, ids = take_ids(dataset)
+    folder = cache_folder("preference_pairs") / fingerprint(rows)
+    with PartialState().main_process_first():
+        if not folder.is_dir():
+            with whole_folder(folder) as draft:
+                rows.save_to_disk(draft)
+    rows = load_from_disk(folder)
+    return rows if ids is None else rows.add_column(EXAMPLE_ID, ids)

@@ -11,8 +11,8 @@ from peft import LoraConfig
 from sft_tiny import make_args, make_model, make_rows, make_tokenizer
 from transformers import TrainingArguments
 
-from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, BilevelSFTSelfRefineConfig
-from boost_trl.trainer import bilevel_offline_rl_config, bilevel_sft_self_refine_config
+from boost_trl import BilevelDPOConfig, BilevelOfflineRLConfig, BilevelOfflineRLTrainer, BilevelSFTSelfRefineConfig
+from boost_trl.trainer import bilevel_dpo_config, bilevel_offline_rl_config, bilevel_sft_self_refine_config
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.checkpoints import SETTINGS_NAME, begin_checkpoint, run_settings
@@ -267,6 +267,7 @@ def test_every_setting_of_ours_belongs_to_the_objective_unless_it_is_listed(tmp_
     for config, module in (
         (BilevelOfflineRLConfig, bilevel_offline_rl_config),
         (BilevelSFTSelfRefineConfig, bilevel_sft_self_refine_config),
+        (BilevelDPOConfig, bilevel_dpo_config),
     ):
         own = {field.name for field in fields(config)} - trainers
         assert set(module.FREE_ON_RESUME) <= own  # no name of a field that is gone

@@ -10,10 +10,11 @@ from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_firs
 from torch.utils.data import BatchSampler, Sampler
 from transformers import Trainer, TrainerCallback
 from transformers.utils import PushInProgress
-from trl import SFTTrainer
+from trl import DPOTrainer, SFTTrainer
 from trl.models import utils as trl_models
 
-from boost_trl import BilevelOfflineRLTrainer, BilevelSFTSelfRefineTrainer
+from boost_trl import BilevelDPOTrainer, BilevelOfflineRLTrainer, BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.row_weights.prepared_rows import REFERENCE_LOG_PROBS
 
 
 # Parameters of the libraries' methods that ours stand in for.
@@ -38,6 +39,10 @@ OVERRIDDEN = {
     "save_model": "output_dir _internal_call",
     "train": "resume_from_checkpoint trial ignore_keys_for_eval",
 }
+OF_DPO = {
+    "_precompute_ref_logps": "dataset name batch_size",
+    "_prepare_dataset": "dataset processing_class args dataset_name",
+}
 # Their parameters differ between Trainer and SFTTrainer; nobody calls it with positions.
 CARD = {"model_name", "tags"}
 # Called, not overridden.
@@ -47,7 +52,11 @@ CALLED = {
     "is_world_process_zero": "",
     "_get_output_dir": "trial",
 }
-TRAINERS = [(BilevelOfflineRLTrainer, Trainer), (BilevelSFTSelfRefineTrainer, SFTTrainer)]
+TRAINERS = [
+    (BilevelOfflineRLTrainer, Trainer),
+    (BilevelSFTSelfRefineTrainer, SFTTrainer),
+    (BilevelDPOTrainer, DPOTrainer),
+]
 
 
 def own_methods(trainer):
@@ -64,16 +73,24 @@ def parameters_of(library, name):
 @pytest.mark.parametrize("trainer, library", TRAINERS)
 def test_every_method_that_we_override_is_there_with_its_parameters(trainer, library):
     methods = own_methods(trainer)
-    assert {name for name in methods if hasattr(library, name)} <= {*OVERRIDDEN, "create_model_card"}
-    for name in methods & OVERRIDDEN.keys():
+    expected = OVERRIDDEN | (OF_DPO if library is DPOTrainer else {})
+    assert {name for name in methods if hasattr(library, name)} <= {*expected, "create_model_card"}
+    for name in methods & expected.keys():
         found = parameters_of(library, name)
-        assert found == OVERRIDDEN[name].split(), f"{library.__name__}.{name} now has the parameters {found}"
+        assert found == expected[name].split(), f"{library.__name__}.{name} now has the parameters {found}"
     assert CARD <= {*parameters_of(library, "create_model_card")}
 
 
 @pytest.mark.parametrize("name", CALLED)
 def test_methods_that_we_call(name):
     assert parameters_of(Trainer, name) == CALLED[name].split()
+
+
+def test_what_the_dpo_trainer_reads():
+    """Columns of the reference's log-probabilities, and its counts of tokens."""
+    source = inspect.getsource(DPOTrainer)
+    for name in (*REFERENCE_LOG_PROBS, "completion_mask", "self._tp_size", "self._total_train_tokens"):
+        assert name in source, f"DPOTrainer no longer uses `{name}`"
 
 
 def test_no_line_of_the_table_is_left_over():

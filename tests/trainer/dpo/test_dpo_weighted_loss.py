@@ -60,7 +60,7 @@ def test_fixed_weights(loss_type, tmp_path):
 @pytest.mark.parametrize("accumulation", [1, 3])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_bilevel_step(normalize, accumulation, tmp_path):
-    """Equations (36) and (25) for one optimizer batch, with weights that are not uniform."""
+    """Equations (40) and (25) for one optimizer batch, with weights that are not uniform."""
     norms, rows, trusted = GradientNorms(), make_preferences(COUNT), make_preferences(2, first=20)
     trainer = make_trainer(
         tmp_path,
