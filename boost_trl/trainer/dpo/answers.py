@@ -23,7 +23,7 @@ class AnswerValidationLoss(ValidationLoss):
 
 
 def answer_settings(args: DPOConfig) -> SimpleNamespace:
-    """What `SFTTrainer` reads of its arguments to prepare rows."""
+    """The arguments that `SFTTrainer` reads to prepare rows."""
     return SimpleNamespace(
         dataset_num_proc=args.dataset_num_proc,
         dataset_text_field="text",

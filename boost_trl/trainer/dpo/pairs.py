@@ -45,7 +45,7 @@ def losses_of_pairs(log_probs: torch.Tensor, inputs: dict[str, Any], args: DPOCo
 
 
 def model_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
-    """What the model reads of a batch of pairs."""
+    """The part of a batch of pairs that the model reads."""
     labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
     return {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "labels": labels}
 
