@@ -1,5 +1,9 @@
+import ast
+import inspect
 import re
+from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 
 ROOT = Path(__file__).parents[1]
@@ -39,3 +43,45 @@ def test_commands_name_scripts_and_configs_that_exist():
 def test_every_page_is_linked_from_the_readme():
     readme = (ROOT / "README.md").read_text()
     assert not [page.name for page in PAGES[2:] if f"docs/{page.name}" not in readme]
+
+
+def python_blocks():
+    """(page, syntax tree) of every block of code; a console's lines have their prompts taken off."""
+    for page in PAGES:
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            lines = block.splitlines()
+            if block.startswith(">>>"):
+                lines = [line[4:] for line in lines if line[:3] in (">>>", "...")]
+            yield page.name, ast.parse("\n".join(lines))
+
+
+def test_names_and_arguments_in_code_exist():
+    checked = 0
+    for page, tree in python_blocks():
+        ours = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "boost_trl":
+                for alias in node.names:
+                    ours[alias.asname or alias.name] = getattr(import_module(node.module), alias.name, None)
+                    assert ours[alias.asname or alias.name] is not None, (page, node.module, alias.name)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ours:
+                parameters = inspect.signature(ours[node.func.id]).parameters
+                is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+                names = {keyword.arg for keyword in node.keywords} - {None}
+                assert is_open or names <= parameters.keys(), (page, node.func.id, names - parameters.keys())
+                checked += 1
+    assert checked > 20
+
+
+def test_modules_and_names_in_sentences_exist():
+    named = found(r"`(boost_trl(?:\.\w+)+)(?=[`(])")
+    assert named
+    for _, name in named:
+        resolve_name(name)
+
+
+def test_targets_of_make_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = found(r"(?:^|`)make ([\w-]+)")
+    assert named and not [(page.name, target) for page, target in named if target not in targets]
