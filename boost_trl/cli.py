@@ -20,6 +20,10 @@ COMMANDS = {
     "compare": ("boost_trl.scripts.compare", "say which way of training pays on a pool and trusted rows of your own"),
     "synthesize": ("boost_trl.scripts.synthesize", "let a model continue training dialogues, playing both roles"),
     "rollout": ("boost_trl.scripts.rollout", "play live games with a model and save them"),
+    "reproduce": (
+        "boost_trl.scripts.reproduce",
+        "run the papers' tables, cell by cell, with controls beside their methods",
+    ),
     "env": ("boost_trl.scripts.env", "print what a bug report needs: versions, platform, accelerators"),
 }
 

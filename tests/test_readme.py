@@ -17,8 +17,8 @@ from boost_trl import ValuePolicy, cli
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 MODELS = ["openai-community/gpt2", "HuggingFaceTB/SmolLM2-135M-Instruct", "outputs/twenty_questions/policy"]
 NO_TEMPLATE = MODELS[:1]
-# A comparison's other methods and seeds are the same again.
-FEWER = {"compare": ["--methods", "sft", "two_stage", "--seeds", "0"]}
+# A comparison's other methods and seeds are the same again; cells of the papers' tables run in tests of their own.
+FEWER = {"compare": ["--methods", "sft", "two_stage", "--seeds", "0"], "reproduce": ["--report"]}
 
 
 def blocks(language):

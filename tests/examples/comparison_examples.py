@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, PreTrainedTokenizerFast
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -40,20 +40,13 @@ def save_tiny_model(folder, architecture, texts):
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
     sizes = {"vocab_size": len(fast), "bos_token_id": 0, "eos_token_id": 0}
-    if architecture == "gpt2":
-        model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=1024, **sizes))
-    else:
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                hidden_size=64,
-                intermediate_size=64,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                max_position_embeddings=1024,
-                tie_word_embeddings=False,
-                **sizes,
-            )
-        )
+    deep = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = {
+        "gpt2": lambda: GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=1024, **sizes),
+        "llama": lambda: LlamaConfig(max_position_embeddings=1024, tie_word_embeddings=False, **deep, **sizes),
+        "gpt_neox": lambda: GPTNeoXConfig(max_position_embeddings=1024, **deep, **sizes),
+    }[architecture]()
+    model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
     return str(folder)

@@ -103,7 +103,9 @@ def parse_arguments(
     """
     peek = TrlParser(ModelConfig, add_help=False)
     named = peek.parse_args_and_config(argv, return_remaining_strings=True)[0].model_name_or_path is not None
-    parser = TrlParser((arguments_type, BilevelOfflineRLConfig, ModelConfig))
+    parser = TrlParser(
+        (arguments_type, BilevelOfflineRLConfig, ModelConfig), usage="%(prog)s [--config FILE.yaml] [OPTIONS]"
+    )
     if not named and (unknown := parser.set_defaults_with_config(**embedded)):
         raise ValueError(f"embedded defaults of options that do not exist: {unknown}")
     arguments, training_args, model_args = parser.parse_args_and_config(argv)

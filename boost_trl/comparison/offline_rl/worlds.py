@@ -67,6 +67,7 @@ class World:
         add_noise (`Callable`): of rows, environment, kind of noise, its share and a seed; rows with planted noise.
         embedded_lm (`Callable`): of a world's number and a cache folder; the tiny model and its tokenizer.
         tiny_run (`dict`): options that count when no model is named.
+        low_data_fraction (`float`): share of the training rows in the paper's low-data setting.
         self_play (`dict`, *optional*): how the tiny model plays itself. At temperature 1 most of what it makes up is noise.
         is_drawn (`bool`, *optional*, defaults to `True`): whether each seed has a world of its own.
     """
@@ -78,6 +79,7 @@ class World:
     add_noise: Callable[[Dataset, Environment, str, float, int], Dataset]
     embedded_lm: Callable[[int, Path], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
     tiny_run: dict[str, Any]
+    low_data_fraction: float
     self_play: dict[str, Any] = field(default_factory=lambda: TINY_SELF_PLAY)
     is_drawn: bool = True
 
@@ -152,6 +154,7 @@ def _twenty_questions() -> World:
             "output_dir": "outputs/twenty_questions",
             **TINY_RUN,
         },
+        low_data_fraction=0.025,
     )
 
 
@@ -171,6 +174,7 @@ def _car_dealer() -> World:
             "output_dir": "outputs/car_dealer",
             **TINY_RUN,
         },
+        low_data_fraction=0.1,
         # Brands and buyers are the same for all.
         is_drawn=False,
     )
@@ -196,6 +200,7 @@ def _webshop() -> World:
             # At 3e-3 the heads forget the names of things that the training categories do not sell.
             "learning_rate": 1e-3,
         },
+        low_data_fraction=0.3,
         self_play={**TINY_SELF_PLAY, "max_new_tokens": 24, "temperature": 0.7},
     )
 

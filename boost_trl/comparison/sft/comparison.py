@@ -81,12 +81,16 @@ class SFTComparison(Comparison):
     def name(self, cell: Cell) -> str:
         return "-".join(part for part in (cell.method, str(cell.seed), cell.setting) if part)
 
+    def options_of(self, cell: Cell) -> dict[str, Any]:
+        """The options that all methods of a cell's setting share."""
+        return self.options
+
     def settings(self, cell: Cell) -> str:
         method, experiment = self.methods[cell.method], self.experiment(cell)
         datasets = (self._rows(cell), experiment.validation, *experiment.held_out().values())
         rows = hashlib.sha256(repr([dataset.to_list() for dataset in datasets]).encode()).hexdigest()
         plan = [method.stages, method.lowest_losses]
-        return repr([sorted({**self.options, **method.options}.items()), plan, experiment.model_name, rows])
+        return repr([sorted({**self.options_of(cell), **method.options}.items()), plan, experiment.model_name, rows])
 
     def run(self, cell: Cell, advance: Callable[[], object] = lambda: None) -> Result:
         method, experiment = self.methods[cell.method], self.experiment(cell)
@@ -94,7 +98,7 @@ class SFTComparison(Comparison):
             method,
             experiment,
             self._rows(cell),
-            self.options,
+            self.options_of(cell),
             self.run_folder(cell),
             cell.seed,
             keeps_model=self.keeps(cell),
@@ -105,7 +109,7 @@ class SFTComparison(Comparison):
 
     def steps(self, cell: Cell) -> int:
         """Updates, where the options say how many."""
-        return max(1, self.options.get("max_steps", 1))
+        return max(1, self.options_of(cell).get("max_steps", 1))
 
     def report(self, title: str, results: Sequence[Result]) -> Report:
         """Draw the pictures and say what came out.

@@ -1,0 +1,327 @@
+"""`boost-trl reproduce`: the papers' tables, cell by cell, with the controls and our methods beside the papers'."""
+
+import argparse
+import json
+import os
+import shlex
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from tqdm.auto import tqdm
+from trl import TrlParser
+
+
+# What else is an option: of training, games and model.
+OTHER_OPTIONS = {
+    "transformers/training_args.py": "TrainingArguments",
+    "trl/trainer/model_config.py": "ModelConfig",
+    "boost_trl/trainer/offline_rl/settings.py": "OfflineRLSettings",
+    "boost_trl/comparison/offline_rl/arguments.py": "ComparisonArguments",
+}
+AXES = {
+    "environment": ("twenty_questions", "car_dealer", "webshop"),
+    "algorithm": ("mc", "ilql"),
+    "data": ("low", "high"),
+}
+
+
+@dataclass
+class ReproduceArguments:
+    """Cells of `boost-trl reproduce`, and where they run.
+
+    All options of `boost-trl offline-rl` that describe training and model, and those of the comparison examples, can be
+    given too, for example `--model_name_or_path`, `--max_steps` or `--games`.
+    """
+
+    all: bool = field(
+        default=False, metadata={"help": "Every environment, algorithm and size of the data that is not chosen below."}
+    )
+    # Not `env`: TRL's parser takes that entry of a YAML file for environment variables.
+    environment: list[str] | None = field(
+        default=None, metadata={"help": "twenty_questions, car_dealer and webshop, or some of them."}
+    )
+    algorithm: list[str] | None = field(default=None, metadata={"help": "mc and ilql, by default both."})
+    data: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "low (.025, .1 and .3 of the training rows in the three environments) and high (all rows), by "
+            "default both."
+        },
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2],
+        metadata={"help": "Each draws the data and, in two of the environments, the world."},
+    )
+    methods: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Methods, names of boost_trl.comparison.offline_rl.methods, or 'all'; by default the paper's four, "
+            "the controls and ours, with the oracles where noise is planted."
+        },
+    )
+    sft: bool = field(
+        default=False,
+        metadata={
+            "help": "Tables 1 to 4 of the paper on selection and self-refining instead, on the embedded pools; of the "
+            "options above `seeds` and `methods` apply."
+        },
+    )
+    output_dir: str | None = field(
+        default=None,
+        metadata={"help": "Where cells and report are kept; outputs/reproduce or outputs/reproduce_sft by default."},
+    )
+    processes: int = field(
+        default=1, metadata={"help": "Processes that share the cells, on a machine with as many cores."}
+    )
+    shard: str | None = field(
+        default=None,
+        metadata={
+            "help": "Run the i-th of n shards of the cells only, as i/n, on any machine that sees `output_dir`; no "
+            "report."
+        },
+    )
+    launcher: str | None = field(
+        default=None,
+        metadata={
+            "help": "Hand the cells to jobs: 'slurm', as a job array, or 'local', processes of this machine. Needs "
+            "boost_trl[launcher]."
+        },
+    )
+    jobs: int = field(default=4, metadata={"help": "Number of the launcher's jobs, each with its share of the cells."})
+    launcher_options: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Parameters of submitit's AutoExecutor as JSON, such as "
+            '\'{"slurm_partition": "gpu", "gpus_per_node": 1}\'.'
+        },
+    )
+    report: bool = field(default=False, metadata={"help": "Write the report of the cells so far; run nothing."})
+
+    def __post_init__(self):
+        if not (self.environment or self.all or self.sft):
+            raise ValueError(
+                f"`environment` must name some of {', '.join(AXES['environment'])}; or give `--all`, or `--sft` for the "
+                "other paper"
+            )
+        for name, known in AXES.items():
+            chosen = getattr(self, name) or list(known)
+            # An entry of a YAML file that describes one run is a word.
+            chosen = [chosen] if isinstance(chosen, str) else chosen
+            if unknown := sorted(set(chosen) - set(known)):
+                raise ValueError(f"`{name}` must be among {', '.join(known)}, got {', '.join(unknown)}")
+            setattr(self, name, chosen)
+        if not self.seeds:
+            raise ValueError("`seeds` must be at least one number")
+        if min(self.processes, self.jobs) < 1:
+            raise ValueError("`processes` and `jobs` must be at least 1")
+        if sum((self.processes > 1, self.shard is not None, self.launcher is not None, self.report)) > 1:
+            raise ValueError("`processes`, `shard`, `launcher` and `report` exclude each other: give one of them")
+        if isinstance(self.launcher_options, str):
+            try:
+                self.launcher_options = json.loads(self.launcher_options)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"`launcher_options` is no JSON: {error}") from None
+        self.output_dir = self.output_dir or ("outputs/reproduce_sft" if self.sft else "outputs/reproduce")
+
+
+class ReproduceParser(TrlParser):
+    """The command's parser. What is not its own is passed on to the cells, whose options depend on their environment."""
+
+    def __init__(self, prog: str | None = None):
+        super().__init__(
+            (ReproduceArguments,),
+            prog=prog,
+            allow_abbrev=False,
+            description="Run the papers' tables cell by cell and write a report. A run that was stopped goes on.",
+            epilog="Options of training and model are passed on (`boost-trl offline-rl --help` lists them). --config "
+            "FILE.yaml reads options from a file, such as the papers' settings in examples/configs/; options on the command "
+            "line win. Several GPUs: accelerate launch -m boost_trl.cli reproduce --config FILE.yaml",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+
+    def parse_args_and_config(
+        self, args: Sequence[str], **options: Any
+    ) -> tuple[ReproduceArguments, list[str], list[str]]:
+        """The arguments, the flags of cells, and the command line as it was given."""
+        given, args = list(args), list(args)
+        passed = []
+        if "--config" in args:
+            place = args.index("--config")
+            config = yaml.safe_load(Path(args[place + 1]).read_text(encoding="utf-8")) or {}
+            del args[place : place + 2]
+            os.environ.update({name: str(value) for name, value in config.pop("env", {}).items()})
+            own = {entry.name for entry in fields(ReproduceArguments)}
+            self.set_defaults_with_config(**{name: value for name, value in config.items() if name in own})
+            passed = flags_of({name: value for name, value in config.items() if name not in own})
+        arguments, rest = self.parse_args_into_dataclasses(args, return_remaining_strings=True)
+        return arguments, [*passed, *rest], given
+
+
+def flags_of(options: dict[str, Any]) -> list[str]:
+    """Flags that say the same as the entries of a YAML file."""
+    flags = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+        flags += [f"--{name}", *map(str, values)]
+    return flags
+
+
+def make_parser(prog: str | None = None) -> ReproduceParser:
+    """The command's parser."""
+    return ReproduceParser(prog)
+
+
+def check_early(arguments: list[str], prog: str) -> None:
+    """Refuse at once what `make_parser` and `prepare` would refuse only after seconds of imports."""
+    from boost_trl.scripts.early_checks import parse_own_options
+
+    parse_own_options((ReproduceArguments,), OTHER_OPTIONS, arguments, prog)
+
+
+# What a process that runs some of the cells has to know.
+PASSED_ON = ("all", *AXES, "seeds", "methods", "sft", "output_dir")
+
+
+class Reproduction(NamedTuple):
+    """What a paper's tables are made of.
+
+    Args:
+        comparison (`Comparison`): runs the cells.
+        cells (`list[Cell]`): all.
+        group (`Callable`): what the data of a cell depend on.
+        seconds (`Callable`): of a cell on one core as far as it is known, else `None`.
+        write_report (`Callable`): of the folder, the results and the command; returns text for the terminal.
+    """
+
+    comparison: Any
+    cells: list[Any]
+    group: Callable[[Any], Hashable]
+    seconds: Callable[[Any], float | None]
+    write_report: Callable[[Path, list[Any], str], str]
+
+
+def offline_rl_reproduction(arguments: ReproduceArguments, flags: Sequence[str]) -> Reproduction:
+    """[B] Table 1."""
+    from boost_trl.comparison.offline_rl.grid import DEFAULT_METHODS, Grid, data_of
+    from boost_trl.comparison.offline_rl.table_1 import write_report
+
+    grid = Grid(arguments.output_dir, flags)
+    methods = grid.choose(arguments.methods or DEFAULT_METHODS)
+    cells = grid.cells(arguments.environment, arguments.algorithm, arguments.data, arguments.seeds, methods)
+    return Reproduction(grid, cells, data_of, grid.known_seconds, write_report)
+
+
+def sft_reproduction(arguments: ReproduceArguments, flags: Sequence[str]) -> Reproduction:
+    """[S] Tables 1 to 4.
+
+    Raises:
+        ValueError: for options of training or model.
+    """
+    from boost_trl.comparison.sft.grid import DEFAULT_METHODS, SFTGrid, write_report
+
+    if flags:
+        raise ValueError(
+            f"`--sft` trains tiny models with settings of their own: leave out {shlex.join(flags)}; for the paper's models "
+            "run examples/sft_self_refine.py with --config examples/configs/sft_pythia_1b.yaml or sft_llama_3_8b.yaml"
+        )
+    grid = SFTGrid(arguments.output_dir)
+    cells = grid.cells(arguments.seeds, grid.choose(arguments.methods or DEFAULT_METHODS))
+    return Reproduction(grid, cells, lambda cell: (cell.setting, cell.seed), grid.known_seconds, write_report)
+
+
+def prepare(arguments: ReproduceArguments, flags: list[str], given: list[str]) -> Callable[[], None]:
+    """Check everything; what is returned runs the cells, or some of them, and reports."""
+    from boost_trl.comparison.cells import parse_shard
+    from boost_trl.comparison.launch import make_executor
+
+    folder = Path(arguments.output_dir)
+    reproduction = (sft_reproduction if arguments.sft else offline_rl_reproduction)(arguments, flags)
+    if arguments.shard is not None:
+        parse_shard(arguments.shard)
+    executor = None
+    if arguments.launcher is not None:
+        executor = make_executor(arguments.launcher, folder / "jobs", arguments.launcher_options or {})
+    own = {name: value for name, value in vars(arguments).items() if name in PASSED_ON}
+    command = ["-m", "boost_trl.cli", "reproduce", *flags_of(own), *flags]
+    return lambda: run(arguments, reproduction, executor, command, given)
+
+
+def plan(reproduction: Reproduction, done: Sequence[Any], workers: int) -> str:
+    """The number of cells, and about how long they take on so many `workers`, as far as that is known."""
+    wall = {(result.setting, result.seed, result.method): result for result in done}
+    seconds = {cell: reproduction.seconds(cell) for cell in reproduction.cells}
+    finished = {cell: wall[key] for cell in seconds if (key := (cell.setting, cell.seed, cell.method)) in wall}
+    left = [cell for cell in seconds if cell not in finished]
+    text = f"{len(seconds)} cells, {len(finished)} of them done"
+    taken = sum(result.metrics.get("wall_seconds", result.seconds) for result in finished.values())
+    if None not in seconds.values():
+        pace = taken / sum(seconds[cell] for cell in finished) if finished else 1.0
+        ahead = pace * sum(seconds[cell] for cell in left)
+    elif finished:
+        ahead = taken / len(finished) * len(left)
+    else:
+        return f"{text}; how long they take shows after the first"
+    return f"{text}; about {ahead / 60 / workers:.0f} minutes to go on {workers} core{'s' if workers > 1 else ''}"
+
+
+def finished(executor: Any, command: Sequence[str], count: int) -> bool:
+    """Submit the jobs and wait for those of this machine; whether all cells are done."""
+    from boost_trl.comparison.launch import submit_shards
+
+    jobs = submit_shards(executor, command, count)
+    print(f"{count} jobs, {jobs[0].job_id} to {jobs[-1].job_id}; logs in {jobs[0].paths.folder}")
+    if executor.cluster != "local":
+        print("when they are done, the same command without `--launcher` writes the report")
+        return False
+    for job in tqdm(jobs, desc="jobs", unit="job"):
+        job.result()
+    return True
+
+
+def run(
+    arguments: ReproduceArguments,
+    reproduction: Reproduction,
+    executor: Any,
+    command: Sequence[str],
+    given: Sequence[str],
+) -> None:
+    """Run the cells here, in several processes or as jobs, and report.
+
+    Args:
+        executor (`submitit.AutoExecutor`, *optional*): submits jobs.
+        command (`Sequence[str]`): what follows the interpreter in a process that runs some of the cells.
+        given (`Sequence[str]`): the command line, for the report.
+    """
+    from accelerate import PartialState
+
+    from boost_trl.comparison.cells import run_cells, run_shards, saved_results, shard
+
+    comparison, cells, state = reproduction.comparison, reproduction.cells, PartialState()
+    done = saved_results(comparison, cells)
+    if state.is_main_process and arguments.shard is None:
+        print(plan(reproduction, done, arguments.jobs if executor else arguments.processes))
+    if arguments.shard is not None:
+        count = int(arguments.shard.split("/")[1])
+        # As coarse as it can be, since data are made once per group.
+        group = reproduction.group if len(set(map(reproduction.group, cells))) >= count else lambda cell: cell
+        run_cells(comparison, shard(comparison, cells, arguments.shard, group))
+        return
+    if executor is not None and not finished(executor, command, arguments.jobs):
+        return
+    if arguments.processes > 1:
+        run_shards(command, arguments.processes, comparison.folder, len(cells) - len(done))
+    results = saved_results(comparison, cells) if arguments.report else run_cells(comparison, cells)
+    if state.is_main_process:
+        if not results:
+            print("no cell has a result yet")
+            return
+        again = shlex.join(["boost-trl", "reproduce", *(word for word in given if word != "--report")])
+        shown = reproduction.write_report(comparison.folder, results, again)
+        print(f"\n{shown}\n\n{len(results)} of {len(cells)} cells; {comparison.folder}/report.html has all tables")
+    state.wait_for_everyone()
+    state.destroy_process_group()
