@@ -13,7 +13,7 @@ DEFAULTS = {"name": "boost_trl", "timeout_min": 24 * 60}
 
 
 def make_executor(launcher: str, folder: Path, options: dict[str, Any]):
-    """What submits jobs.
+    """The executor that submits jobs.
 
     Args:
         launcher (`str`): `"slurm"`, or `"local"`: processes of this machine.

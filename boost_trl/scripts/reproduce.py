@@ -188,7 +188,7 @@ PASSED_ON = ("all", *AXES, "seeds", "methods", "sft", "output_dir")
 
 
 class Reproduction(NamedTuple):
-    """What a paper's tables are made of.
+    """A paper's tables: their cells, and how they are run and reported.
 
     Args:
         comparison (`Comparison`): runs the cells.

@@ -105,6 +105,6 @@ class Grid(Study):
 
 
 def data_of(cell: Cell) -> tuple[str, str, int]:
-    """What the data of a cell depend on; cells of which it is equal are best run together."""
+    """The key of a cell's data; cells of which it is equal are best run together."""
     setting = Setting.of(cell.setting)
     return setting.environment, setting.size, cell.seed
