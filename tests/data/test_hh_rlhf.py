@@ -131,7 +131,9 @@ def test_the_real_file_is_read_whole():
 def example():
     spec = importlib.util.spec_from_file_location("hh_rlhf_example", EXAMPLE)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXAMPLE.parent))
+        spec.loader.exec_module(module)
     return module
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from boost_trl.comparison.each_update import EachUpdate
 from boost_trl.comparison.results import Result
 from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.comparison.sft.methods import SFTMethod
@@ -80,7 +81,7 @@ def train_and_evaluate(
     if method.lowest_losses is not None:
         pool, filtering = _rows_of_lowest_loss(method.lowest_losses, experiment, pool, options, folder, seed)
     trainer = (trl_trainer if method.is_trl else _trainer)(method, experiment, pool, options, folder, seed)
-    trainer.add_callback(_Progress(advance))
+    trainer.add_callback(EachUpdate(advance))
     seconds = filtering + _train(trainer)
     if keeps_model:
         trainer.save_model()
@@ -125,14 +126,6 @@ def _loss_auc(trainer: SFTTrainer, is_good: np.ndarray | None) -> float | None:
     if is_good is None or trainer.args.packing:
         return None
     return weights_auc(-_losses_per_row(trainer, trainer.train_dataset)[: len(is_good)], is_good)
-
-
-class _Progress(TrainerCallback):
-    def __init__(self, advance: Callable[[], object]):
-        self.advance = advance
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.advance()
 
 
 def _train(trainer: SFTTrainer) -> float:
