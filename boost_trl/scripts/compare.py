@@ -167,9 +167,13 @@ def prepare(compare_args: CompareArguments, training_args, model_args: CompareMo
     import transformers
 
     from boost_trl.comparison.own_data.compare import OwnDataComparison
+    from boost_trl.comparison.own_data.own_data import Games
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
+    games = None
+    if compare_args.environment is not None:
+        games = Games(compare_args.environment, compare_args.environment_kwargs, compare_args.num_games)
     return OwnDataComparison(
         compare_args.train_path,
         compare_args.validation_path,
@@ -178,7 +182,5 @@ def prepare(compare_args: CompareArguments, training_args, model_args: CompareMo
         compare_args.methods,
         compare_args.seeds,
         compare_args.judging_share,
-        compare_args.environment,
-        compare_args.environment_kwargs,
-        compare_args.num_games,
+        games,
     ).run

@@ -55,11 +55,10 @@ def files(tmp_path_factory):
     return folder
 
 
-def own(files, output_dir, **options):
+def own(files, output_dir, methods=None, seeds=(0, 1, 2)):
     args = BilevelSFTSelfRefineConfig(str(output_dir), **OPTIONS)
-    return OwnDataComparison(
-        str(files / "pool.jsonl"), str(files / "trusted.jsonl"), str(files / "model"), args, **options
-    )
+    paths = (str(files / name) for name in ("pool.jsonl", "trusted.jsonl", "model"))
+    return OwnDataComparison(*paths, args, methods, seeds, judging_share=1 / 3, games=None)
 
 
 @pytest.mark.parametrize("rows, share, judging", [(90, 1 / 3, 30), (48, 1 / 3, 20), (24, 1 / 3, 12), (8, 0.9, 4)])

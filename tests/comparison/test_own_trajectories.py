@@ -90,7 +90,7 @@ def test_trajectories_are_compared_without_an_environment(tmp_path, model, make_
     pool, trusted = make_dialogues(24, seed=1), make_dialogues(12, seed=2)
     args = BilevelOfflineRLConfig(str(tmp_path / "out"), **OPTIONS)
     methods = ["vanilla_validation", "trusted_only", "validated"]
-    comparison = OwnDataComparison(pool, trusted, model, args, methods, seeds=[0, 1])
+    comparison = OwnDataComparison(pool, trusted, model, args, methods, [0, 1], 1 / 3, games=None)
     result = comparison.run()
     assert "3 methods × 2 splits of 12 trusted rows, on a pool of 24 rows: 6 runs of 4" in capsys.readouterr().out
     returns = np.array([sum(row["rewards"]) for row in trusted])
@@ -112,7 +112,7 @@ def test_trajectories_are_compared_without_an_environment(tmp_path, model, make_
     order = [row for source in ("offline", "synthetic") for row in range(24) if pool[row]["source"] == source]
     assert order != list(range(24))
     assert np.exp(data.scores(cell))[order] == pytest.approx(table["weight"].to_numpy())
-    second = OwnDataComparison(pool, trusted, model, args, methods, seeds=[0, 1]).run()
+    second = OwnDataComparison(pool, trusted, model, args, methods, [0, 1], 1 / 3, games=None).run()
     assert second.verdict == result.verdict and "6 of them are there already" in capsys.readouterr().out
 
 
@@ -122,7 +122,7 @@ def test_controls_and_weights_choose_how_they_finish_by_the_same_held_out_rows(
     pool, trusted = make_dialogues(24, seed=1), make_dialogues(30, seed=2)
     args = BilevelOfflineRLConfig(str(tmp_path / "out"), **OPTIONS)
     methods = ["vanilla_validation", "uniform_mix", "validated"]
-    comparison = OwnDataComparison(pool, trusted, model, args, methods, seeds=[0])
+    comparison = OwnDataComparison(pool, trusted, model, args, methods, [0], 1 / 3, games=None)
     trained = []
 
     def train(method, experiment, args, folder):
@@ -145,7 +145,7 @@ def test_controls_and_weights_choose_how_they_finish_by_the_same_held_out_rows(
     assert f"chosen was `{result.results[2]['choice']}` in 1 of 1 splits" in page
     # A choice that the user makes is taken.
     args = BilevelOfflineRLConfig(str(tmp_path / "out"), finish_share=0.5, **OPTIONS)
-    cells = OwnDataComparison(pool, trusted, model, args, methods, seeds=[0]).data.comparison
+    cells = OwnDataComparison(pool, trusted, model, args, methods, [0], 1 / 3, games=None).data.comparison
     assert cells._choices(Cell("validated", 0)) == {"finish-0.5": {"finish_share": 0.5}}
 
 

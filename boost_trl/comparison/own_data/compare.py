@@ -14,7 +14,7 @@ from trl import ModelConfig
 
 from boost_trl.comparison.cells import RESULT_NAME, Cell, run_cells, saved_results
 from boost_trl.comparison.own_data.estimate import duration
-from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData
+from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, Games, OwnData
 from boost_trl.comparison.own_data.report import PAGE, PICTURE, draw_methods, make_report
 from boost_trl.comparison.own_data.row_format import check_same_kind, is_trajectories
 from boost_trl.comparison.own_data.trusted_split import check_split
@@ -25,7 +25,6 @@ from boost_trl.files import write_whole
 
 
 DEFAULT_FOLDER, MODEL_FOLDER, VERDICT_NAME = "outputs/compare", "model", "verdict.json"
-DEFAULT_SEEDS, DEFAULT_SHARE, DEFAULT_GAMES = (0, 1, 2), 1 / 3, 64
 _QUOTED = 3
 
 
@@ -61,11 +60,11 @@ def compare(
     model: str | ModelConfig,
     args: Any = None,
     methods: Sequence[str] | None = None,
-    seeds: Sequence[int] = DEFAULT_SEEDS,
-    judging_share: float = DEFAULT_SHARE,
+    seeds: Sequence[int] = (0, 1, 2),
+    judging_share: float = 1 / 3,
     environment: str | None = None,
     environment_kwargs: dict[str, Any] | None = None,
-    num_games: int = DEFAULT_GAMES,
+    num_games: int = 64,
 ) -> OwnDataResult:
     """Train several methods on a pool with equal numbers of updates, judge them on trusted rows that none has seen, and say
     which to use; a comparison that was killed goes on.
@@ -100,26 +99,23 @@ def compare(
         OSError: if there is no such file, dataset or model.
         ValueError: for an unknown method, too few trusted rows, a stream, or rows that cannot be read or differ in format.
     """
-    return OwnDataComparison(
-        train, validation, model, args, methods, seeds, judging_share, environment, environment_kwargs, num_games
-    ).run()
+    games = None if environment is None else Games(environment, environment_kwargs or {}, num_games)
+    return OwnDataComparison(train, validation, model, args, methods, seeds, judging_share, games).run()
 
 
 class OwnDataComparison:
-    """A comparison that has been checked and can run; arguments are those of [`compare`]."""
+    """A comparison that has been checked and can run; arguments are those of [`compare`], whose last three are `games`."""
 
     def __init__(
         self,
         train: str | Dataset,
         validation: str | Dataset,
         model: str | ModelConfig,
-        args: Any = None,
-        methods: Sequence[str] | None = None,
-        seeds: Sequence[int] = DEFAULT_SEEDS,
-        judging_share: float = DEFAULT_SHARE,
-        environment: str | None = None,
-        environment_kwargs: dict[str, Any] | None = None,
-        num_games: int = DEFAULT_GAMES,
+        args: Any,
+        methods: Sequence[str] | None,
+        seeds: Sequence[int],
+        judging_share: float,
+        games: Games | None,
     ):
         names = tuple(
             rows if isinstance(rows, str) else name for rows, name in ((train, "train"), (validation, "validation"))
@@ -132,8 +128,8 @@ class OwnDataComparison:
         model_args = ModelConfig(model_name_or_path=model) if isinstance(model, str) else model
         given = (pool, trusted, names, args, model_args, judging_share)
         if is_trajectories(pool.column_names):
-            self.data = _trajectories(*given, environment, environment_kwargs, num_games)
-        elif environment is not None:
+            self.data = _trajectories(*given, games)
+        elif games is not None:
             raise ValueError(f"`environment` judges trajectories, and {names[0]} has no rewards; leave it out")
         else:
             self.data = _sft(*given)
@@ -239,15 +235,12 @@ def _trajectories(
     args,
     model_args: ModelConfig,
     judging_share: float,
-    environment: str | None,
-    environment_kwargs: dict[str, Any] | None,
-    num_games: int,
+    games: Games | None,
 ) -> OwnData:
-    from boost_trl.comparison.own_data.trajectories import Games, TrajectoryOwnData
+    from boost_trl.comparison.own_data.trajectories import TrajectoryOwnData
     from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
     args = BilevelOfflineRLConfig(DEFAULT_FOLDER) if args is None else args
-    games = None if environment is None else Games(environment, environment_kwargs or {}, num_games)
     return TrajectoryOwnData(pool, trusted, names, args, model_args, judging_share, games)
 
 

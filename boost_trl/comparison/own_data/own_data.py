@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,21 @@ def num_updates(args: TrainingArguments, num_rows: int) -> int:
         return args.max_steps
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     return math.ceil(args.num_train_epochs * math.ceil(num_rows / batch))
+
+
+@dataclass(frozen=True)
+class Games:
+    """Games that judge trajectories' policies.
+
+    Args:
+        environment (`str`): its name.
+        environment_kwargs (`dict`, *optional*): its options.
+        num_games (`int`, *optional*, defaults to `64`): games behind every score, and behind every β that is tried.
+    """
+
+    environment: str
+    environment_kwargs: dict[str, Any] = field(default_factory=dict)
+    num_games: int = 64
 
 
 class OwnData(ABC):

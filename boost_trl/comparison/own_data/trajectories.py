@@ -6,11 +6,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median_low, mode
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +25,7 @@ from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.games import BETAS, play_games
 from boost_trl.comparison.offline_rl.training import train_method
 from boost_trl.comparison.own_data.estimate import Estimate, used_memory
-from boost_trl.comparison.own_data.own_data import OwnData, num_updates
+from boost_trl.comparison.own_data.own_data import Games, OwnData, num_updates
 from boost_trl.comparison.own_data.trajectory_cells import (
     WEIGHTS_NAME,
     TrajectoryComparison,
@@ -46,21 +45,6 @@ from boost_trl.trainer.offline_rl.validated_reweighting import FINISH_SHARES
 
 
 _TIMED_UPDATES, _TIMED_GAMES = 4, 16
-
-
-@dataclass(frozen=True)
-class Games:
-    """Games that judge.
-
-    Args:
-        environment (`str`): its name.
-        environment_kwargs (`dict`, *optional*): its options.
-        num_games (`int`, *optional*, defaults to `64`): games behind every score, and behind every β that is tried.
-    """
-
-    environment: str
-    environment_kwargs: dict[str, Any] = field(default_factory=dict)
-    num_games: int = 64
 
 
 class TrajectoryOwnData(OwnData):
