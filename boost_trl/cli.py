@@ -18,6 +18,7 @@ COMMANDS = {
         "fine-tune on instructions with learned weights (BilevelSFTSelfRefineTrainer)",
     ),
     "compare": ("boost_trl.scripts.compare", "say which way of training pays on a pool and trusted rows of your own"),
+    "analyze": ("boost_trl.scripts.analyze", "say in pictures what the weights of finished runs mean"),
     "synthesize": ("boost_trl.scripts.synthesize", "let a model continue training dialogues, playing both roles"),
     "rollout": ("boost_trl.scripts.rollout", "play live games with a model and save them"),
     "reproduce": (

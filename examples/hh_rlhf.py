@@ -31,13 +31,13 @@ from trl import TrlParser
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, tables
 from boost_trl.comparison.cells import Cell, Comparison, Method, run_cells
 from boost_trl.comparison.each_update import EachUpdate
-from boost_trl.comparison.pictures import figure
 from boost_trl.comparison.report import Report
 from boost_trl.comparison.results import Result, aggregate
 from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.data.hh_rlhf import load_hh_rlhf, split_pairs, swap_labels
 from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.hub_names import resolve_model_name
+from boost_trl.pictures import figure
 from boost_trl.selection import effective_sample_size
 
 

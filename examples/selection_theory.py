@@ -12,6 +12,7 @@ enumerated over all rows.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -87,9 +88,10 @@ def train_selector(
     learning_rate: float = 0.1,
     rho_init: float = 0.1,
     rho_increment: float = 0.1,
+    record: Callable[[int], None] = lambda step: None,
 ) -> torch.Tensor:
     """θ (d, V) after equation (22) and the selector's own update on the whole pool at every step. ρ grows over three
-    "epochs", by default as in the paper: 0.1, 0.2, 0.3."""
+    "epochs", by default as in the paper: 0.1, 0.2, 0.3. `record(step)` is called after each step."""
     schedule = PenaltySchedule(num_epochs=3, rho_init=rho_init, rho_increment=rho_increment)
     ids = torch.arange(len(world.useful))
     theta = torch.zeros(world.pool[0].shape[1], world.num_classes, dtype=torch.float64, requires_grad=True)
@@ -108,6 +110,7 @@ def train_selector(
             # Equation (23) at the new parameters.
             with torch.no_grad():
                 selector.update(ids, row_losses(theta, world.pool), gamma)
+        record(step)
     return theta.detach()
 
 
@@ -139,6 +142,25 @@ def expected_update(
         mean_step -= selector_rate * gamma * step / num_rows
     lemma = selector_rate * gamma * sigma / num_rows * ((sigma * after).sum() - after)
     return mean_step, lemma
+
+
+def implicit_weights(losses: torch.Tensor, tau: float = 1.0) -> torch.Tensor:
+    """The weights (G,) that BMO's smoothed merit function −1/τ log Σ_g exp(−τ L_g) gives to losses (G,), by autograd: Lemma
+    6."""
+    losses = losses.clone().requires_grad_()
+    (weights,) = torch.autograd.grad(-(-tau * losses).logsumexp(0) / tau, losses)
+    return weights
+
+
+def answers(num_answers: int = 12, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Losses of answers to one question, and what each answer then counts: `lambda` of equation (33), and importance
+    ratios, scaled to sum to one as λ does, if the old policy found all `equally_likely`, and if it was an older state of the
+    `same` policy."""
+    generator = torch.Generator().manual_seed(seed)
+    now = torch.randn(num_answers, dtype=torch.float64, generator=generator) - 2
+    before = now + 0.3 * torch.randn(num_answers, dtype=torch.float64, generator=generator)
+    ratios = {"equally_likely": now.exp(), "same": (now - before).exp()}
+    return {"losses": -now, "lambda": now.softmax(0)} | {name: each / each.sum() for name, each in ratios.items()}
 
 
 def mean_loss(theta: torch.Tensor, data: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

@@ -10,7 +10,17 @@ import boost_trl
 PACKAGE = Path(boost_trl.__file__).parent
 # A module may import its own layer and those to its left.
 LAYERS = [
-    {"losses", "selection", "cache_folder", "files", "smollm2_package", "lazy_names", "tables", "html_page"},
+    {
+        "losses",
+        "selection",
+        "cache_folder",
+        "files",
+        "smollm2_package",
+        "lazy_names",
+        "tables",
+        "html_page",
+        "pictures",
+    },
     {"models", "hub_names"},
     {"data", "metrics"},
     {"environments"},

@@ -16,11 +16,9 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
+from boost_trl.analysis.run_files import RESULT_NAME
 from boost_trl.comparison.results import Result
 from boost_trl.files import write_whole
-
-
-RESULT_NAME = "result.json"
 
 
 @dataclass(frozen=True)

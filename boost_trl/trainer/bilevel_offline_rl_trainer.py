@@ -177,11 +177,12 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             with self.accelerator.main_process_first():
                 if not args.train_backbone:
                     cache_states(model.backbone, data.store, args)
+                if args.learns_weights or args.scores_rows:
+                    self.embeddings = unit_embeddings(model.backbone, data.training, cache_folder_of(args))
                 if args.learns_weights:
-                    embeddings = unit_embeddings(model.backbone, data.training, cache_folder_of(args))
-                    head = new_reweighting_head(embeddings, args)
+                    head = new_reweighting_head(self.embeddings, args)
                     shares = data.training.units.shares
-                    self.reweighter = Reweighter(head, embeddings, shares, args.reweighting_learning_rate)
+                    self.reweighter = Reweighter(head, self.embeddings, shares, args.reweighting_learning_rate)
             options = {"init": args.value_head_init, "cql_weight": args.cql_weight, "seed": args.seed}
             initialize_value_heads(model.primary, model.backbone, data.training, **options)
             if model.auxiliary is not None:
@@ -194,7 +195,6 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         with whole_model(self.model_wrapped), self.accelerator.main_process_first():
             if store.states is None:
                 cache_states(self.model.backbone, store, args)
-            embeddings = unit_embeddings(self.model.backbone, data.training, cache_folder_of(args))
             prior = reference_head(self.model.backbone, store) if args.policy_prior == "lm" else None
         updates_per_epoch = math.ceil(data.num_training / self.get_total_train_batch_size(args))
         validated = score_rows(
@@ -211,7 +211,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             # Every process did the same work; the last digits may still differ between devices.
             validated = broadcast_object_list([validated])[0]
         self.validated = validated
-        self._fitted_head = fitted_reweighting_head(embeddings, validated.log_weights(), args)
+        self._fitted_head = fitted_reweighting_head(self.embeddings, validated.log_weights(), args)
         if args.should_save:
             validated.save_report(Path(args.output_dir))
         if self.is_world_process_zero():
@@ -440,9 +440,10 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         Returns:
             `Dataset` with `index`, `weight` (N·w̃, mean 1 over the rows that are used; 0 for a row without a whole action
             within `max_length`), `score` (w_φ, or f for `method="validated"`; `None` for such a row), `text` (the row's
-            first words), and `source` and `category` where known. With `weight_level="turn"` both are the means of the row's
-            turns, each by its share of the row's action tokens, and `turn_weights` lists the turns' weights, what each turn's
-            loss is multiplied by beside one of equal weights: one per assistant turn that fits into `max_length`, in order.
+            first words), `return` (the sum of its rewards), and `source`, `category` and other kinds of row where known. With
+            `weight_level="turn"` weight and score are the means of the row's turns, each by its share of the row's action
+            tokens, and `turn_weights` lists the turns' weights, what each turn's loss is multiplied by beside one of equal
+            weights: one per assistant turn that fits into `max_length`, in order.
         """
         data = self.data
         return weight_table(data.train_dataset, data.training, *self._scores_and_weights(), data.first_words)

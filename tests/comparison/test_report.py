@@ -2,8 +2,8 @@
 
 import json
 
-from boost_trl.comparison.pictures import figure
 from boost_trl.comparison.report import Report
+from boost_trl.pictures import figure
 
 
 def test_the_page_has_its_pictures_inside(tmp_path):

@@ -1,10 +1,14 @@
-"""Theorems 1–4 and Lemma 9 on the small world of `examples/selection_theory.py`."""
+"""Theorems 1–4 and Lemmas 6 and 9 on the small world of `examples/selection_theory.py`."""
 
+import argparse
 import importlib.util
+import math
 from pathlib import Path
 
 import pytest
 import torch
+
+from boost_trl.selection.importance import response_weights
 
 
 def load_example():
@@ -72,6 +76,32 @@ def test_lemma_9_by_enumeration(world, seed):
     assert lemma.abs().max() > 1e-4
     # Its direct consequence: the row of the highest loss falls, that of the lowest rises.
     assert lemma.min() < 0 < lemma.max()
+
+
+def test_lemma_6_is_the_gradient_of_the_merit_function():
+    found = theory.answers(num_answers=5, seed=3)
+    losses = found["losses"]
+    by_hand = torch.tensor([math.exp(-loss) for loss in losses.tolist()], dtype=torch.float64)
+    by_hand /= by_hand.sum()
+    torch.testing.assert_close(theory.implicit_weights(losses), by_hand)
+    torch.testing.assert_close(theory.implicit_weights(losses, tau=2.5), by_hand**2.5 / (by_hand**2.5).sum())
+    torch.testing.assert_close(found["lambda"], by_hand)
+    # What the trainer multiplies the answers' losses by is G times that.
+    factors = response_weights(-losses[:, None], -losses[:, None], torch.ones(5, 1), torch.zeros(5), "softmax")
+    torch.testing.assert_close(factors.double() / 5, by_hand, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(found["equally_likely"], by_hand)
+    assert (found["same"] - by_hand).abs().max() > 0.05
+
+
+def test_figures_are_drawn_from_these_numbers(world, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(theory.__file__).parent))
+    figures = importlib.import_module("selection_theory_figures")
+    at, weights = figures.weights_over_training(world, steps=60)
+    assert at == [0, 25, 50] and weights.shape == (3, len(world.useful))
+    losses = figures.evaluation_by_shift(lambda shift: theory.make_world(shift=shift), steps=300, shifts=(0.0, 0.05))
+    assert losses["BDS"][0] < losses["BDS"][1] < losses["mixing ρ = 0.1"][1]
+    figures.main(argparse.Namespace(folder=tmp_path, steps=20))
+    assert {path.name for path in tmp_path.iterdir()} == {f"theory_{name}.png" for name in figures.FIGURES}
 
 
 def test_bmo_keeps_useless_rows_once_gamma_passes_the_share_of_useful_ones(world):

@@ -1,4 +1,4 @@
-"""Files of a cell beside its result: what was asked for, the rows' weights, the training log and the games."""
+"""Files of a cell beside its result and the trainer's: what was asked for, the training log and the games."""
 
 import json
 from pathlib import Path
@@ -6,31 +6,26 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset
 
+from boost_trl.analysis.run_files import ROLLOUTS_NAME
 from boost_trl.files import whole_file, write_whole
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.row_weights.results import EXAMPLE_WEIGHTS_NAME
 
 
 CONFIG_NAME = "training_config.json"
 METRICS_NAME = "metrics.parquet"
-ROLLOUTS_NAME = "rollouts.parquet"
 
 
-def save_cell_files(
-    folder: Path, args: BilevelOfflineRLConfig, weights: Dataset, log: list[dict[str, float]], games: Dataset
-) -> None:
-    """Write `training_config.json`, `example_weights.parquet`, `metrics.parquet` and `rollouts.parquet`.
+def save_cell_files(folder: Path, args: BilevelOfflineRLConfig, log: list[dict[str, float]], games: Dataset) -> None:
+    """Write `training_config.json`, `metrics.parquet` and `rollouts.parquet`.
 
     Args:
         folder (`Path`): of the cell.
         args (`BilevelOfflineRLConfig`): of its training, without secrets on disk.
-        weights (`Dataset`): `trainer.example_weights()`.
         log (`list[dict[str, float]]`): `trainer.state.log_history`, one row per entry.
         games (`Dataset`): the reported games, one row each, in the trajectory format.
     """
     write_whole(folder / CONFIG_NAME, json.dumps(args.to_dict(), indent=2, default=str) + "\n")
     for name, table in (
-        (EXAMPLE_WEIGHTS_NAME, weights),
         (METRICS_NAME, Dataset.from_pandas(pd.DataFrame(log), preserve_index=False)),
         (ROLLOUTS_NAME, games),
     ):

@@ -22,7 +22,7 @@ from boost_trl.comparison.offline_rl.findings import COLUMNS, NOTES, findings, s
 from boost_trl.comparison.offline_rl.games import BETAS, one_game, play_method, validation_scores
 from boost_trl.comparison.offline_rl.kept_policy import candidates, keep_best_policy
 from boost_trl.comparison.offline_rl.methods import METHODS
-from boost_trl.comparison.offline_rl.pictures import PICTURES, draw_weight_against_distance, draw_weights_by_kind
+from boost_trl.comparison.offline_rl.pictures import draw_pictures
 from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
 from boost_trl.comparison.report import Report
 from boost_trl.comparison.results import Result
@@ -105,7 +105,6 @@ class OfflineRLComparison(Comparison):
         result.metrics["choice"] = choice if len(self._choices(cell)) > 1 else None
         if self.keeps(cell):
             result.metrics["game"] = one_game(trainer, experiment, result["beta"])
-            result.metrics["environment_kwargs"] = getattr(experiment.make_env, "keywords", None)
         if self.keeps(cell) or args.push_to_hub:
             trainer.args.beta = result["beta"]
             trainer.save_model(_internal_call=True)  # no upload yet
@@ -114,16 +113,11 @@ class OfflineRLComparison(Comparison):
             trainer.log({f"eval_{name}": result[name] for name in logged})
             trainer.create_model_card()  # now with the results
             trainer.push_to_hub()
+        trainer.save_example_weights(folder)
         if method.name == self.drawn and PartialState().is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            weights, embeddings = trainer.example_weights(), trainer.reweighter.embeddings.numpy()
-            draw_weights_by_kind(trainer.data.train_dataset, weights, folder / PICTURES[0])
-            result.metrics["distance_correlation"] = draw_weight_against_distance(
-                weights, embeddings, folder / PICTURES[1]
-            )
-        weights = trainer.example_weights()
+            result.metrics["pictures"] = draw_pictures(folder)
         if PartialState().is_main_process:
-            save_cell_files(folder, trainer.args, weights, trainer.state.log_history, played["games"])
+            save_cell_files(folder, trainer.args, trainer.state.log_history, played["games"])
         result.metrics["wall_seconds"] = time.perf_counter() - start
         del trainer
         clear_device_cache(garbage_collection=True)
@@ -188,9 +182,10 @@ class OfflineRLComparison(Comparison):
             "num_tokens": float(trainer.num_tokens),
             "num_tasks": len(experiment.evaluation_tasks),
             "num_shared_tasks": experiment.num_shared_tasks,
-            "distance_correlation": None,
+            "pictures": {},
             "game": None,
-            "environment_kwargs": None,
+            "environment": next(iter(getattr(experiment.make_env, "args", ())), None),
+            "environment_kwargs": getattr(experiment.make_env, "keywords", None),
         }
 
     def report(self, title: str, results: Sequence[Result], settings: dict[str, Any]) -> Report:
@@ -217,14 +212,11 @@ class OfflineRLComparison(Comparison):
         if not drawn:
             return []
         last = drawn[-1]
-        for name in PICTURES:
+        for name in (pictures := last.metrics.get("pictures", {})):
             shutil.copy(self.run_folder(Cell(last.method, last.seed, last.setting)) / name, self.folder / name)
-        correlation = last["distance_correlation"]
-        ending = "." if correlation is None else f", Pearson r = {correlation:.2f}."
         return [
-            f"![Weights by kind of row]({PICTURES[0]})\n\n{last.label}'s weights, world {last.seed}.",
-            f"![Weight against distance]({PICTURES[1]})\n\nSynthetic rows: weight against the distance to the nearest "
-            f"offline rows{ending}",
+            f"![{last.label}'s weights]({name})\n\n{last.label}, world {last.seed}. {finding}"
+            for name, finding in pictures.items()
         ]
 
 

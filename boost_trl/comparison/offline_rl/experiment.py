@@ -1,5 +1,6 @@
 """Model, data and games that all methods of an offline RL comparison share."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +12,12 @@ from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.data.tokenization import tokenize_trajectories
 from boost_trl.data.trajectories import to_trajectory
 from boost_trl.data.trajectory_store import TrajectoryStore
-from boost_trl.environments.base import Environment, Task
+from boost_trl.environments.base import Environment, Task, as_task
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.backbone import fit_return_normalization, tokenize_options
 
 
-_COLUMNS = ("messages", "rewards", "terminated", "category", "source", "is_noise", "noise_kind", "noise_turns")
+_COLUMNS = ("messages", "rewards", "terminated", "category", "source", "is_noise", "noise_kind", "noise_turns", "task")
 
 
 @dataclass
@@ -79,6 +80,11 @@ class OfflineRLExperiment:
         return self._normalization[key]
 
 
+def _uniform(task: Task) -> dict[str, str]:
+    """A task of which every row's has the same fields, as a column needs."""
+    return task.to_dict() | {"data": json.dumps(task.data)}
+
+
 def _common_columns(dataset: Dataset, source: str) -> Dataset:
     rows = []
     for index, row in enumerate(dataset):
@@ -91,6 +97,7 @@ def _common_columns(dataset: Dataset, source: str) -> Dataset:
                 "is_noise": is_noise,
                 "noise_kind": row.get("noise_kind") or "",
                 "noise_turns": row.get("noise_turns") or [is_noise] * len(trajectory["rewards"]),
+                "task": None if row.get("task") is None else _uniform(as_task(row["task"])),
             }
         )
     return Dataset.from_list(rows).select_columns(list(_COLUMNS))

@@ -9,9 +9,9 @@ import numpy as np
 from boost_trl.comparison.own_data.own_data import OwnData
 from boost_trl.comparison.own_data.verdict import Judgement
 from boost_trl.comparison.own_data.worst_rows import WorstRow, worst_rows_table
-from boost_trl.comparison.pictures import figure
 from boost_trl.comparison.report import Report
 from boost_trl.comparison.results import Result, aggregate
+from boost_trl.pictures import figure
 from boost_trl.tables import markdown_table, number, plus_minus
 
 

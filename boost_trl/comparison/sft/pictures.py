@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from boost_trl.comparison.pictures import figure
+from boost_trl.analysis.pictures import draw_shares_over_epochs
+from boost_trl.analysis.run_files import epoch_weights
 from boost_trl.comparison.row_text import shorten, text_of
 from boost_trl.comparison.sft.experiment import SFTExperiment
+from boost_trl.pictures import figure
 from boost_trl.tables import markdown_table
 
 
@@ -15,29 +16,10 @@ SHOWN_QUESTIONS = 5
 QUESTIONS_SHARE = 0.1
 
 
-def epoch_weights(run_folder: Path) -> list[np.ndarray]:
-    """The weights of the pool's rows after each epoch."""
-    paths = sorted((run_folder / "example_weights").glob("epoch-*.parquet"), key=lambda path: int(path.stem[6:]))
-    return [pd.read_parquet(path)["weight"].to_numpy() for path in paths]
-
-
 def draw_weights_over_training(experiment: SFTExperiment, run_folders: dict[str, Path], path: Path) -> None:
-    """Share of all weight that each kind of row has after each epoch, one panel per run; the start is uniform."""
-    kinds = np.asarray(experiment.pool["kind"])
-    names = sorted(set(kinds), key=lambda kind: (kind != "good", kind))
-    size = (3.2 * len(run_folders) + 1, 3.4)
-    with figure(path, 1, len(run_folders), figsize=size, sharey=True, squeeze=False) as (_, panels):
-        for axes, (title, folder) in zip(panels[0], run_folders.items()):
-            weights = [np.ones(len(kinds)), *epoch_weights(folder)]
-            for name in names:
-                share = [each[kinds == name].sum() / each.sum() for each in weights]
-                label = f"{name} ({(kinds == name).sum()} rows)"
-                axes.plot(range(len(share)), share, marker="o", markersize=3, label=label)
-            axes.set_title(title)
-            axes.set_xlabel("epoch")
-            axes.set_ylim(0, 1)
-        panels[0][0].set_ylabel("share of all weight")
-        panels[0][0].legend(fontsize=8)
+    """Share of all weight that each kind of row has after each epoch, one panel per run."""
+    kinds = experiment.pool["kind"][:]
+    draw_shares_over_epochs({title: (epoch_weights(folder), kinds) for title, folder in run_folders.items()}, path)
 
 
 def draw_answer_lengths(experiment: SFTExperiment, run_folders: dict[str, Path], path: Path) -> None:

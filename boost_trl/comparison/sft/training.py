@@ -21,7 +21,8 @@ from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
-from boost_trl.trainer.row_weights.results import DEFAULT_WEIGHT_COLUMN, EXAMPLE_WEIGHTS_NAME
+from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
+from boost_trl.trainer.row_weights.results import DEFAULT_WEIGHT_COLUMN
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 
 
@@ -89,8 +90,8 @@ def train_and_evaluate(
     if not method.is_trl:
         table, confidence = trainer.example_weights(), trainer.weight_confidence
         weights = np.asarray(table["weight"])
-        if not keeps_model and trainer.is_world_process_zero():
-            table.to_parquet(str(folder / EXAMPLE_WEIGHTS_NAME))
+        if not keeps_model:
+            trainer.save_example_weights(folder)
     held_out = experiment.held_out()
     losses = trainer.evaluate() if held_out else {}
     is_good = np.asarray(pool["is_good"]) if "is_good" in pool.column_names else None

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from pyarrow.parquet import write_table
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
@@ -80,10 +78,9 @@ def save_policy(
     folder: Path,
     state: TrainingState,
     generation_config: GenerationConfig,
-    example_weights: Dataset,
     state_dict: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write backbone (or adapter), heads and weights, all but the tokenizer and the card.
+    """Write backbone (or adapter) and heads, all but the tokenizer, the rows' weights and the card.
 
     Args:
         state_dict (`dict`, *optional*): of the whole `state.model`, where its own is in pieces.
@@ -104,7 +101,6 @@ def save_policy(
         state.reweighting_head.save_pretrained(folder)
     if state.validated is not None:
         state.validated.save_report(folder)
-    write_table(example_weights.data.table, folder / "example_weights.parquet")
 
 
 def save_state(folder: Path, state: TrainingState, state_dict: dict[str, torch.Tensor]) -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from boost_trl.data.trajectories import plain_rows, to_trajectory
 from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.data.weight_units import WeightUnits
 from boost_trl.losses import effective_sample_size, weight_entropy
+from boost_trl.trainer.common.weight_files import KIND_COLUMNS
 
 
 # Weights whose effective sample size falls below this share of the rows have collapsed.
@@ -40,6 +42,7 @@ def weight_table(
         "weight": [0.0] * len(dataset),
         "score": [None] * len(dataset),
         "text": first_words,
+        "return": [sum(to_trajectory(row, index)["rewards"]) for index, row in enumerate(plain_rows(dataset))],
     }
     for row, weight, score in zip(store.original_row, row_weights, row_scores):
         columns["weight"][row], columns["score"][row] = float(weight), float(score)
@@ -48,7 +51,7 @@ def weight_table(
         relative = np.split(weights / units.shares * len(store), np.cumsum(units.counts)[:-1])
         for row, of_turns in zip(store.original_row, relative):
             columns["turn_weights"][row] = of_turns.tolist()
-    for name in ("source", "category"):
+    for name in KIND_COLUMNS:
         if name in dataset.column_names:
             columns[name] = list(dataset[name])
     return Dataset.from_dict(columns)

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
@@ -35,6 +36,7 @@ from boost_trl.trainer.common.hub_upload import (
     push_without_pickled_arguments,
     put_pickled_arguments_aside,
 )
+from boost_trl.trainer.common.weight_files import save_weight_files
 from boost_trl.trainer.offline_rl.backbone import tokenize_options
 from boost_trl.trainer.offline_rl.checkpoint import TrainingState, load_state, save_policy, save_state, state_names
 from boost_trl.trainer.offline_rl.checks import named_datasets
@@ -60,7 +62,12 @@ class ValuePolicyTrainer(Trainer):
         args (`BilevelOfflineRLConfig`): configuration.
         data (`TrainingData`): training and validation rows, as the datasets have them and tokenised; an attribute.
         eval_dataset, environment, eval_tasks, kwargs: as of [`BilevelOfflineRLTrainer`] and `Trainer`.
+
+    Attributes:
+        embeddings (`torch.Tensor`, *optional*): of the training rows that are used, or their turns, where weights come from them.
     """
+
+    embeddings: torch.Tensor | None = None
 
     _tag_names = ["boost_trl", "offline-rl", "bilevel"]
 
@@ -319,7 +326,8 @@ class ValuePolicyTrainer(Trainer):
         if not self.args.should_save:
             return
         folder, state = Path(output_dir if output_dir is not None else self.args.output_dir), self.training_state()
-        save_policy(folder, state, self._generation_config, self.example_weights(), state_dict)
+        save_policy(folder, state, self._generation_config, state_dict)
+        self.save_example_weights(folder)
         self.processing_class.save_pretrained(folder)
         if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
             save_state(folder, state, self.model.state_dict() if state_dict is None else state_dict)
@@ -343,6 +351,18 @@ class ValuePolicyTrainer(Trainer):
             if _internal_call and output_dir is None:
                 # For a push: Trainer's upload takes the whole folder.
                 put_pickled_arguments_aside(folder)
+
+    def save_example_weights(self, output_dir: str | Path | None = None) -> None:
+        """Save `example_weights.parquet` and, for `boost-trl analyze`, the rows of largest and smallest weight and, where
+        there are synthetic rows, all embeddings.
+
+        Args:
+            output_dir (`str`, *optional*): a folder; `args.output_dir` by default.
+        """
+        if self.args.should_save:
+            folder = Path(self.args.output_dir if output_dir is None else output_dir)
+            of_rows = self.embeddings if self.args.weight_level == "trajectory" else None
+            save_weight_files(folder, self.example_weights(), self.data.train_dataset, of_rows)
 
     def _save_plain_model(self, folder: Path) -> None:
         with whole_model(self.model_wrapped):

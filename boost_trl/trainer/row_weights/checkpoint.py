@@ -27,12 +27,12 @@ from boost_trl.trainer.common.hub_upload import (
     push_without_pickled_arguments,
     put_pickled_arguments_aside,
 )
+from boost_trl.trainer.common.weight_files import save_weight_files
 from boost_trl.trainer.row_weights.numbered_rows import NumberedRows
 from boost_trl.trainer.row_weights.pool import StreamedPool
 from boost_trl.trainer.row_weights.results import (
     CONFIDENCE_NAME,
     DEFAULT_WEIGHT_COLUMN,
-    EXAMPLE_WEIGHTS_NAME,
     MOST_OF_POOL,
     AnswerTokens,
     card_section,
@@ -143,12 +143,23 @@ class LearnedWeights(NumberedRows):
         if self.selector is not None and self.args.should_save:
             folder = Path(self.args.output_dir if output_dir is None else output_dir)
             self.selector.save_pretrained(folder)
-            self.example_weights().to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+            self.save_example_weights(folder)
             if self.weight_confidence is not None:
                 text = json.dumps(self.weight_confidence.to_dict(), indent=2)
                 (folder / CONFIDENCE_NAME).write_text(text + "\n")
             if _internal_call and output_dir is None:  # for a push: the pickled arguments stay here
                 put_pickled_arguments_aside(folder)
+
+    def save_example_weights(self, output_dir: str | Path | None = None) -> None:
+        """Save `example_weights.parquet` and, for `boost-trl analyze`, the rows of largest and smallest weight.
+
+        Args:
+            output_dir (`str`, *optional*): a folder; `args.output_dir` by default.
+        """
+        if self.args.should_save:
+            dataset = None if isinstance(self.pool, StreamedPool) else self.pool.original
+            folder = Path(self.args.output_dir if output_dir is None else output_dir)
+            save_weight_files(folder, self.example_weights(), dataset)
 
     def push_to_hub(self, *args, **kwargs):
         """As [`~transformers.Trainer.push_to_hub`]; with learned weights `training_args.bin` is not uploaded."""

@@ -8,6 +8,7 @@ from accelerate.logging import get_logger
 from datasets import Dataset, IterableDataset
 
 from boost_trl.data.first_words import first_words_of
+from boost_trl.trainer.common.weight_files import KIND_COLUMNS
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, with_ids
 from boost_trl.trainer.row_weights.prepared_rows import fingerprint, renumber, rows_to_learn
 from boost_trl.trainer.row_weights.settings import SelectorSettings
@@ -30,6 +31,7 @@ class Pool:
         num_examples (`int`): N, the number of row numbers.
         fingerprint (`str`): of the rows and their order.
         labels (`np.ndarray` or `None`): (N,) bool.
+        original (`Dataset`): `dataset`.
 
     Raises:
         ValueError: for an empty dataset, a weight that is negative or not a finite number, or a label that is not true or
@@ -40,7 +42,7 @@ class Pool:
         if len(dataset) == 0:
             raise ValueError("`train_dataset` is empty")
         self.num_original = len(dataset)
-        self._original = dataset
+        self.original = dataset
         weights = _fixed_weights(dataset, args.weight_column)
         self.labels = _labels(dataset, args.label_column)
         self._kept = None if weights is None or weights.all() else np.flatnonzero(weights)
@@ -62,7 +64,7 @@ class Pool:
 
     @cached_property
     def _first_words(self) -> list[str]:
-        return first_words_of(self._original)
+        return first_words_of(self.original)
 
     def keep(self, numbers: np.ndarray) -> None:
         """Leave out all but these rows, which are numbered from 0 again. The fingerprint stays that of all."""
@@ -94,7 +96,7 @@ class Pool:
 
     def table(self, weights: torch.Tensor, scores: torch.Tensor) -> Dataset:
         """One row per original training row: `index`, `weight`, `score`, `text` (its first words) and, where known,
-        `source` and `category`.
+        `source`, `category` and other kinds of row.
 
         Args:
             weights (`torch.Tensor`): (N,) learned weights. They are multiplied by the fixed ones.
@@ -113,9 +115,9 @@ class Pool:
             "score": scores,
             "text": self._first_words,
         }
-        for name in ("source", "category"):
-            if name in self._original.column_names:
-                columns[name] = self._original.with_format(None)[name][:]
+        for name in KIND_COLUMNS:
+            if name in self.original.column_names:
+                columns[name] = self.original.with_format(None)[name][:]
         return Dataset.from_dict(columns)
 
 

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from boost_trl.selection import Selector, WeightConfidence, weights_auc
 from boost_trl.tables import markdown_table
+from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
 from boost_trl.trainer.row_weights.prepared_rows import rows_also_in, rows_without_prediction
 from boost_trl.trainer.row_weights.settings import SelectorSettings
@@ -146,7 +147,6 @@ def numbered(dataset: Dataset) -> Dataset | None:
     return with_ids(dataset.select(kept))
 
 
-EXAMPLE_WEIGHTS_NAME = "example_weights.parquet"
 _NOT_RESULTS = ("_runtime", "_per_second", "_num_tokens")
 
 

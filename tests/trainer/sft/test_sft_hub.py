@@ -96,7 +96,7 @@ def test_a_push_leaves_the_pickled_arguments_where_they_were(outcome, saved_befo
     while not path.is_file() and time.time() < deadline:  # callbacks run just after the result is there
         time.sleep(0.01)
     assert torch.load(path, weights_only=False).learning_rate == 1e-2
-    assert not list(path.parent.glob("_*"))
+    assert not list(path.parent.glob("_training_args*"))
     assert not list(hub.rglob("*training_args.bin")) and (hub / "README.md").is_file() == ("fails" not in outcome)
 
 

@@ -1,4 +1,4 @@
-"""The common part of the pictures of comparisons."""
+"""The common part of all pictures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,0 +1,155 @@
+"""Rows of largest and smallest weight side by side, with rewards and invalid actions ([B] Table 5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from boost_trl.analysis.row_actions import play_again
+from boost_trl.analysis.run_files import Run
+from boost_trl.analysis.sections import Section
+from boost_trl.environments.base import Environment
+from boost_trl.html_page import TEMPLATES
+from boost_trl.trainer.common.weight_files import ROW_NUMBER
+
+
+SHOWN = 6
+LONGEST_TURN = 1200
+_ABOUT = ("source", "category", "kind", "noise_kind")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn of a row.
+
+    Args:
+        role (`str`), text (`str`): who says what.
+        reward (`str`, *optional*): of an action.
+        is_valid (`bool`, *optional*): whether the environment accepts the action; `None` if it is not known.
+    """
+
+    role: str
+    text: str
+    reward: str | None = None
+    is_valid: bool | None = None
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row as the page shows it.
+
+    Args:
+        index (`int`): number of the row in the training data.
+        weight (`str`), about (`str`): in words.
+        turns (`list[Turn]`): what it says.
+    """
+
+    index: int
+    weight: str
+    about: str
+    turns: list[Turn]
+
+
+def extreme_rows(run: Run, env: Environment | None = None) -> Section | None:
+    """The rows at both ends; `None` if nothing was learned.
+
+    Args:
+        run (`Run`): whose.
+        env ([`Environment`], *optional*): says which actions are invalid, of rows with a `task`.
+
+    Raises:
+        ValueError: if no row was saved.
+    """
+    if not run.is_learned:
+        return None
+    rows = run.extreme_rows()
+    if not rows:
+        raise ValueError("the rows at both ends were not saved; `trainer.save_model()` of this version saves them")
+    weight_of = dict(zip(run.table["index"].tolist(), run.weights.tolist()))
+    count = min(SHOWN, len(rows) // 2)
+    highest, lowest = rows[:count], rows[::-1][:count]
+    shown = {
+        title: [_shown(row, weight_of[row[ROW_NUMBER]], env) for row in part]
+        for title, part in ((f"The {count} that count most", highest), (f"The {count} that count least", lowest))
+    }
+    html = TEMPLATES.get_template("extreme_rows.html.jinja").render(sides=shown.items())
+    sides = list(shown.values())
+    numbers = {name: [asdict(row) for row in side] for name, side in zip(("highest", "lowest"), sides)} | {
+        "invalid_actions": [_invalid(side) for side in sides]
+    }
+    finding = _finding(run, (highest, lowest), sides)
+    note = "Weights are relative to the equal weight, 1×." + (
+        " Actions in red are those that the environment does not accept when it is played again from the row's task."
+        if any(turn.is_valid is not None for side in sides for row in side for turn in row.turns)
+        else ""
+    )
+    text = f"**Here:** {finding}\n\n{note}"
+    return Section("The rows that count most, and least", "extreme_rows", text, numbers, html=html, finding=finding)
+
+
+def _finding(run: Run, rows: tuple[list[dict], list[dict]], sides: Sequence[Sequence[ShownRow]]) -> str:
+    """The two ends in a sentence: weights, returns, invalid actions."""
+    weights = [np.mean([dict(zip(run.table["index"], run.weights))[row[ROW_NUMBER]] for row in side]) for side in rows]
+    words = [f"the {len(rows[0])} highest rows count {weights[0]:.2f}×, the {len(rows[1])} lowest {weights[1]:.2g}×"]
+    if "return" in run.table:
+        returns = run.table.set_index("index")["return"]
+        means = [returns.loc[[row[ROW_NUMBER] for row in side]].mean() for side in rows]
+        words.append(f"their mean returns are {means[0]:.1f} and {means[1]:.1f}".replace("-", "−"))
+    invalid = [_invalid(side) for side in sides]
+    if all(known for _, known in invalid):
+        parts = [f"{bad} of {known}" for bad, known in invalid]
+        words.append(f"{parts[0]} and {parts[1]} of their actions are invalid")
+    text = "; ".join(words) + "."
+    return text[0].upper() + text[1:]
+
+
+def _invalid(side: Sequence[ShownRow]) -> tuple[int, int]:
+    """Invalid actions, and actions of which it is known."""
+    known = [turn.is_valid for row in side for turn in row.turns if turn.is_valid is not None]
+    return known.count(False), len(known)
+
+
+def _shown(row: Mapping[str, Any], weight: float, env: Environment | None) -> ShownRow:
+    turns = _turns(row)
+    rewards, valid = iter(row.get("rewards") or []), iter(())
+    if env is not None and row.get("task") is not None and row.get("messages") is not None:
+        valid = iter(play_again(env, row))
+    shown = []
+    for role, text in turns:
+        is_action = role == "assistant"
+        reward = next(rewards, None) if is_action else None
+        shown.append(
+            Turn(
+                role=role,
+                text=text if len(text) <= LONGEST_TURN else text[: LONGEST_TURN - 1] + "…",
+                reward=None if reward is None else f"{reward:g}".replace("-", "−"),
+                is_valid=next(valid, None) if is_action else None,
+            )
+        )
+    about = [f"row {row[ROW_NUMBER]}", *(str(row[name]) for name in _ABOUT if row.get(name))]
+    if row.get("rewards"):
+        about.append(f"return {sum(row['rewards']):g}".replace("-", "−"))
+    return ShownRow(row[ROW_NUMBER], f"{weight:.3g}×", " · ".join(about), shown)
+
+
+def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(role, text) of a row in any of TRL's formats."""
+    if row.get("messages") is not None:
+        return [(turn["role"], _text(turn["content"])) for turn in row["messages"]]
+    if row.get("prompt") is not None:
+        sides = (("user", row["prompt"]), ("assistant", row["completion"]))
+        return [
+            turn
+            for role, side in sides
+            for turn in (
+                [(role, side)] if isinstance(side, str) else [(each["role"], _text(each["content"])) for each in side]
+            )
+        ]
+    return [(name, value) for name, value in row.items() if isinstance(value, str) and name not in _ABOUT]
+
+
+def _text(content: Any) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "\n".join(part.get("text") or f"[{part.get('type')}]" for part in content)

@@ -1,0 +1,125 @@
+"""What a finished run has left on disk, of either trainer, alone or as a cell of a comparison."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+from safetensors.numpy import load_file
+
+from boost_trl.trainer.common.weight_files import EMBEDDINGS_NAME, EXAMPLE_WEIGHTS_NAME, ROW_NUMBER, ROWS_NAME
+
+
+RESULT_NAME = "result.json"
+ROLLOUTS_NAME = "rollouts.parquet"
+PLANTED = "planted noise: "
+
+
+@dataclass
+class Run:
+    """A run's folder.
+
+    Args:
+        folder (`Path`): with `example_weights.parquet`.
+        name (`str`): what pages call it: a method with its seed, or the folder's name.
+        table (`pd.DataFrame`): `example_weights()`, of the rows that were trained on.
+        result (`dict`): of a comparison's cell; empty for other runs.
+    """
+
+    folder: Path
+    name: str
+    table: pd.DataFrame
+    result: dict[str, Any]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights of the rows that were trained on, (N,), mean one."""
+        weights = self.table["weight"].to_numpy(dtype=np.float64)
+        return weights / weights.mean()
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether some rows weigh more than others."""
+        return len(self.table) > 0 and float(np.ptp(self.weights)) > 1e-6
+
+    @property
+    def is_synthetic(self) -> np.ndarray:
+        """Which rows are synthetic, (N,)."""
+        if "source" not in self.table:
+            return np.zeros(len(self.table), dtype=bool)
+        return (self.table["source"] == "synthetic").to_numpy()
+
+    @cached_property
+    def kinds(self) -> np.ndarray | None:
+        """The kind of every row, (N,): where noise was planted, its own and the source of the others; else the row's kind,
+        source or category, whichever differs between rows first; `None` if none does."""
+        if "noise_kind" in self.table and self.table["noise_kind"].fillna("").any():
+            source = self.table["source"] if "source" in self.table else pd.Series("offline", self.table.index)
+            noise = self.table["noise_kind"].fillna("")
+            return source.fillna("unknown").where(noise == "", PLANTED + noise).to_numpy(dtype=object)
+        for name in ("kind", "source", "category"):
+            if name in self.table and self.table[name].nunique() > 1:
+                return self.table[name].fillna("unknown").astype(str).to_numpy(dtype=object)
+        return None
+
+    def embeddings(self) -> np.ndarray | None:
+        """Of the rows that were trained on, (N, d); `None` if they were not saved."""
+        path = self.folder / EMBEDDINGS_NAME
+        return load_file(path)["embeddings"] if path.is_file() else None
+
+    def extreme_rows(self) -> list[dict[str, Any]]:
+        """Whole rows of largest weight and, after them, of smallest; empty if they were not saved."""
+        path = self.folder / ROWS_NAME
+        rows = pyarrow.parquet.read_table(path).to_pylist() if path.is_file() else []
+        known = set(self.table["index"].tolist())
+        return [row for row in rows if row[ROW_NUMBER] in known]
+
+    def heldout_returns(self) -> list[float] | None:
+        """Returns of the games of held-out tasks that a comparison has played with the trained policy; `None` without
+        games."""
+        path = self.folder / ROLLOUTS_NAME
+        if not path.is_file():
+            return None
+        return [
+            sum(rewards) for rewards in pyarrow.parquet.read_table(path, columns=["rewards"])["rewards"].to_pylist()
+        ]
+
+    def weights_over_epochs(self) -> list[np.ndarray]:
+        """Weights (N,) of the rows that were trained on after each epoch, where they were kept."""
+        return [weights[self.table["index"]] for weights in epoch_weights(self.folder)]
+
+
+def epoch_weights(folder: Path) -> list[np.ndarray]:
+    """Weights of all training rows after each epoch, where the SFT trainer has kept them."""
+    paths = (folder / Path(EXAMPLE_WEIGHTS_NAME).stem).glob("epoch-*.parquet")
+    ordered = sorted(paths, key=lambda path: int(path.stem.removeprefix("epoch-")))
+    return [pd.read_parquet(path)["weight"].to_numpy() for path in ordered]
+
+
+def open_run(folder: str | Path) -> Run:
+    """The run in `folder`.
+
+    Raises:
+        ValueError: if there is no such folder, or nothing has saved weights in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: give the `output_dir` of a run, or a cell of a comparison")
+    path = folder / EXAMPLE_WEIGHTS_NAME
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} has no {EXAMPLE_WEIGHTS_NAME}: `trainer.save_model()` writes it when weights are learned"
+        )
+    table = pd.read_parquet(path)
+    if "score" in table:
+        table = table[~(table["score"].isna() | np.isneginf(table["score"]))]
+    result_path = folder / RESULT_NAME
+    result = json.loads(result_path.read_text(encoding="utf-8")) if result_path.is_file() else {}
+    name = folder.resolve().name
+    if "label" in result:
+        name = ", ".join(filter(None, [result["label"], result.get("setting"), f"seed {result['seed']}"]))
+    return Run(folder=folder, name=name, table=table.reset_index(drop=True), result=result)

@@ -1,0 +1,156 @@
+"""`boost-trl analyze`: say what the weights of finished runs mean, as one page per run."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+from trl import TrlParser
+
+from boost_trl.scripts.rollout import parse_environment_kwargs
+
+
+@dataclass
+class AnalyzeArguments:
+    """Options of `boost-trl analyze RUN [RUN…]`.
+
+    Args:
+        environment (`str`, *optional*): whose rules mark invalid actions; the run's own where it says.
+        environment_kwargs (`dict`, *optional*): options of the environment, as JSON.
+        horizon (`float`, *optional*): H_max of the bound, the longest game in steps; the environment's by default.
+        delta (`float`): the bound may fail with this probability.
+        kl (`float`, *optional*): KL(Q‖P₀) of the bound in nats; by default from the saved weights.
+        sigma (`float`): standard deviation of the Gaussian that this KL is of.
+        task_shift (`float`, *optional*): Δ_task of the bound, in steps.
+        heldout_path (`str`, *optional*): held-out rows or games by which to estimate it instead.
+    """
+
+    environment: str | None = field(
+        default=None,
+        metadata={
+            "help": "Environment whose rules mark invalid actions of the rows; a comparison's runs know theirs."
+        },
+    )
+    environment_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Options of the environment as JSON, such as \'{"world": "full"}\'.'}
+    )
+    horizon: float | None = field(
+        default=None,
+        metadata={"help": "Longest game in steps, for the bound; by default the environment's or the rows' longest."},
+    )
+    delta: float = field(default=0.05, metadata={"help": "The bound may fail with this probability."})
+    kl: float | None = field(
+        default=None,
+        metadata={"help": "KL of the trained policy from the pretrained one, in nats; by default from saved weights."},
+    )
+    sigma: float = field(
+        default=0.02, metadata={"help": "Standard deviation of the Gaussian around the weights that this KL is of."}
+    )
+    task_shift: float | None = field(
+        default=None,
+        metadata={"help": "Largest difference in steps between training tasks and new ones, for the bound."},
+    )
+    heldout_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Held-out rows or saved games (.jsonl, .parquet) by which to estimate the task shift instead."
+        },
+    )
+
+    def __post_init__(self):
+        self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
+        if self.environment_kwargs and self.environment is None:
+            raise ValueError("`environment_kwargs` is for an `environment`: name it too")
+        if self.task_shift is not None and self.heldout_path is not None:
+            raise ValueError("`task_shift` and `heldout_path` say the same: give one of them")
+        if not 0 < self.delta < 1:
+            raise ValueError(f"`delta` must be between 0 and 1, got {self.delta}")
+        for name in ("horizon", "sigma", "kl", "task_shift"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 or value == 0 and name in ("kl", "task_shift")):
+                raise ValueError(f"`{name}` must not be negative, and above 0 for `horizon` and `sigma`, got {value}")
+
+
+def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
+    """The command's parser, alone or as one of `subparsers`."""
+    if subparsers is not None:
+        parser = subparsers.add_parser("analyze", help="Say what weights mean", dataclass_types=(AnalyzeArguments,))
+    else:
+        parser = TrlParser((AnalyzeArguments,), prog=prog, allow_abbrev=False)
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="Folder of a finished run of either trainer: its output_dir, or a comparison's outputs/…/runs/… (several: runs "
+        "with synthetic rows are compared with those on the same rows without).",
+    )
+    return parser
+
+
+def prepare(args: AnalyzeArguments, more: argparse.Namespace) -> Callable[[], None]:
+    """Check and read everything; what is returned analyses, writes and prints."""
+    from boost_trl.analysis.run_files import open_run
+    from boost_trl.environments.base import check_env
+
+    if find_spec("matplotlib") is None:
+        raise ValueError("pictures need matplotlib: pip install 'boost_trl[plots]'")
+    if args.environment is not None:
+        check_env(args.environment, **args.environment_kwargs)
+    runs, skipped = [], []
+    for folder in more.runs:
+        try:
+            runs.append(open_run(folder))
+        except ValueError as error:
+            skipped.append(str(error))
+    if not runs:
+        raise ValueError(skipped[0])
+    return partial(_analyze, args, runs, skipped, _heldout_returns(args.heldout_path))
+
+
+def _heldout_returns(path: str | None) -> list[float] | None:
+    if path is None:
+        return None
+    from boost_trl.data.row_files import load_rows
+    from boost_trl.data.trajectories import to_trajectory
+
+    rows = load_rows(path)
+    return [sum(to_trajectory(row, index, path)["rewards"]) for index, row in enumerate(rows)]
+
+
+def _analyze(args: AnalyzeArguments, runs, skipped: list[str], heldout_returns: list[float] | None) -> None:
+    from boost_trl.analysis.report import Options, analyze
+
+    for reason in skipped:
+        print(f"left out: {reason}")
+    for run in runs:
+        env = _environment(args, run)
+        horizon = args.horizon if args.horizon is not None or env is None else env.max_steps
+        bound = {name: getattr(args, name) for name in ("delta", "kl", "sigma", "task_shift")}
+        options = Options(env, {**bound, "horizon": horizon, "heldout_returns": heldout_returns}, progress=True)
+        written = analyze(run, runs, options)
+        print(f"\n{run.name}: {written.page}")
+        for finding in written.findings:
+            print(f"  - {finding.replace('*', '').replace(chr(92), '')}")
+        for reason in written.missing:
+            print(f"  left out: {reason}")
+
+
+def _environment(args: AnalyzeArguments, run):
+    """The environment that the options name, or else the one that the run says it played."""
+    from boost_trl.environments.base import make_env
+
+    if args.environment is not None:
+        return make_env(args.environment, **args.environment_kwargs)
+    name = run.result.get("environment")
+    return None if name is None else make_env(name, **(run.result.get("environment_kwargs") or {}))
+
+
+def main(args: AnalyzeArguments, more: argparse.Namespace) -> None:
+    """Analyse, write, print."""
+    prepare(args, more)()
+
+
+if __name__ == "__main__":
+    main(*make_parser().parse_args_and_config())
