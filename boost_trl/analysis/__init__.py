@@ -1,5 +1,4 @@
-"""What learned weights say, as pure functions of weights, rows and embeddings ([B] §6, App. A–B, I), and the page that tells
-it of a run.
+"""Analyses of learned weights: functions of weights, rows and embeddings ([B] §6, App. A–B, I), and a run's page of them.
 
 Names load on first use.
 """

@@ -134,19 +134,20 @@ def _shown(row: Mapping[str, Any], weight: float, env: Environment | None) -> Sh
 
 
 def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(role, text) of a row in any of TRL's formats."""
+    """(role, text) of a row in any of TRL's formats; of a preference pair `chosen` and `rejected` are roles."""
     if row.get("messages") is not None:
-        return [(turn["role"], _text(turn["content"])) for turn in row["messages"]]
-    if row.get("prompt") is not None:
-        sides = (("user", row["prompt"]), ("assistant", row["completion"]))
-        return [
-            turn
-            for role, side in sides
-            for turn in (
-                [(role, side)] if isinstance(side, str) else [(each["role"], _text(each["content"])) for each in side]
-            )
-        ]
-    return [(name, value) for name, value in row.items() if isinstance(value, str) and name not in _ABOUT]
+        return _messages(row["messages"], "")
+    parts = {"prompt": "user", "completion": "assistant", "chosen": "chosen", "rejected": "rejected"}
+    turns = [turn for name, role in parts.items() if row.get(name) is not None for turn in _messages(row[name], role)]
+    return turns or [(name, value) for name, value in row.items() if isinstance(value, str) and name not in _ABOUT]
+
+
+def _messages(part: str | Sequence[Mapping[str, Any]], role: str) -> list[tuple[str, str]]:
+    """A text is of `role`; the turns of a list have their own, but for the answers of a pair."""
+    if isinstance(part, str):
+        return [(role, part)]
+    is_answer = role in ("chosen", "rejected")
+    return [(role if is_answer else turn["role"], _text(turn["content"])) for turn in part]
 
 
 def _text(content: Any) -> str:

@@ -33,7 +33,7 @@ PICTURES_FOLDER = "analysis"
 
 @dataclass(frozen=True)
 class Options:
-    """What an analysis takes beside the run.
+    """Options of an analysis.
 
     Args:
         env ([`Environment`], *optional*): says which actions are invalid.
@@ -48,7 +48,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was written.
+    """Outcome of an analysis.
 
     Args:
         page (`Path`): the HTML page.

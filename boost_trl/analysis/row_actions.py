@@ -1,4 +1,4 @@
-"""Which actions of a recorded dialogue the environment accepts ([B] Table 5)."""
+"""Validity of a recorded dialogue's actions ([B] Table 5)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a finished run has left on disk, of either trainer, alone or as a cell of a comparison."""
+"""Files that a finished run has left, of either trainer, alone or as a cell of a comparison."""
 
 import json
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Run:
 
     @property
     def is_synthetic(self) -> np.ndarray:
-        """Which rows are synthetic, (N,)."""
+        """Mask of the synthetic rows, (N,)."""
         if "source" not in self.table:
             return np.zeros(len(self.table), dtype=bool)
         return (self.table["source"] == "synthetic").to_numpy()

@@ -3,6 +3,8 @@ import re
 
 import numpy as np
 import pandas as pd
+import pyarrow
+import pyarrow.parquet as pq
 import pytest
 
 from boost_trl import cli
@@ -108,6 +110,35 @@ def test_invalid_actions_are_marked_where_the_environment_knows_them(make_run):
     page = analyze(open_run(folder), options=Options(Picky())).page.read_text()
     assert page.count("invalid action</span>") == 6
     assert numbers_of(folder)["extreme_rows"]["invalid_actions"] == [[3, 6], [3, 6]]
+
+
+@pytest.mark.parametrize(
+    ("row", "turns"),
+    [
+        ({"prompt": "a", "completion": "b"}, [("user", "a"), ("assistant", "b")]),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, [("user", "a"), ("chosen", "b"), ("rejected", "c")]),
+        (
+            {"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "rejected": "c"},
+            [("chosen", "a"), ("chosen", "b"), ("rejected", "c")],
+        ),
+        (
+            {
+                "prompt": [{"role": "system", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}],
+                "completion": "b",
+            },
+            [("system", "a\n[image]"), ("assistant", "b")],
+        ),
+        ({"text": "a", "source": "web", "n": 3}, [("text", "a")]),
+    ],
+)
+def test_rows_of_every_format_are_shown(row, turns, make_run):
+    folder = make_run()
+    pq.write_table(
+        pyarrow.Table.from_pylist([row | {"example_index": i} for i in (0, 39)]), folder / "_extreme_rows.parquet"
+    )
+    analyze(open_run(folder))
+    (shown,) = numbers_of(folder)["extreme_rows"]["highest"]
+    assert [(turn["role"], turn["text"]) for turn in shown["turns"]] == turns
 
 
 def test_command_names_pages_and_findings(make_run, capsys):

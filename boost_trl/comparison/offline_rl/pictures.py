@@ -11,7 +11,7 @@ PICTURES = ("weights_by_kind.png", "weight_against_distance.png")
 
 
 def draw_pictures(folder: Path) -> dict[str, str]:
-    """What each picture shows, in a sentence, by its name; they are drawn into the run's folder.
+    """Draw the pictures into the run's folder; returns what each shows, in a sentence, by its name.
 
     Args:
         folder (`Path`): of the run, with its example weights.
