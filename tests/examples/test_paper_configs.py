@@ -22,7 +22,7 @@ ARCHITECTURES = {
     "Meta-Llama-3-8B-Instruct": "llama",
 }
 ON_A_CPU = ["--use_cpu", "--bf16", "False", "--lora_target_modules", "all-linear"]
-# Batch and accumulation of SPEC's table 2.
+# Batch and accumulation of [B] Table 2.
 BATCHES = {
     ("twenty_questions", "mc"): (8, 16),
     ("twenty_questions", "ilql"): (8, 16),

@@ -8,11 +8,11 @@ from typing import Any
 from boost_trl.comparison.offline_rl.arguments import PAPER_METHODS
 from boost_trl.comparison.offline_rl.grid import ALGORITHMS, CONTROLS, RECIPE, SIZES, Setting
 from boost_trl.comparison.offline_rl.methods import METHODS
-from boost_trl.comparison.pictures import figure
 from boost_trl.comparison.report import write_page
 from boost_trl.comparison.results import Result
 from boost_trl.comparison.significance import Estimate, estimate, paired_estimate, sign_test
 from boost_trl.files import write_whole
+from boost_trl.pictures import figure
 from boost_trl.tables import markdown_table, plus_minus
 
 

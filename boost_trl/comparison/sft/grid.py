@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from boost_trl.comparison.cells import Cell
-from boost_trl.comparison.pictures import figure
 from boost_trl.comparison.report import write_page
 from boost_trl.comparison.results import Result, standard_error
 from boost_trl.comparison.sft.comparison import SFTComparison
@@ -17,6 +16,7 @@ from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.comparison.sft.methods import SFT_METHODS
 from boost_trl.comparison.significance import Estimate, estimate, paired_estimate
 from boost_trl.files import write_whole
+from boost_trl.pictures import figure
 from boost_trl.tables import markdown_table, plus_minus
 
 
