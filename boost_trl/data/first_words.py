@@ -7,12 +7,12 @@ from datasets import Dataset
 
 
 LENGTH = 80
-_COLUMNS = ("messages", "prompt", "completion", "text")
+_COLUMNS = ("messages", "prompt", "completion", "chosen", "text")
 
 
 def first_words(row: Mapping[str, Any]) -> str:
     """The first 80 characters of a row's text, white space made single: of its messages without the system's, of prompt
-    and completion, of `text`, or of the columns of text that it has; empty where it has none.
+    and completion or preferred answer, of `text`, or of the columns of text that it has; empty where it has none.
 
     Args:
         row (`Mapping`): in one of TRL's formats, or with other columns.

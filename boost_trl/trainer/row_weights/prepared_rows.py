@@ -110,28 +110,40 @@ def check_tokens_are_known(dataset: Dataset, vocab_size: int, name_of: Callable[
 
 def rows_also_in(dataset: Dataset, others: Dataset) -> int:
     """Number of rows of `dataset` whose tokens are those of a row of `others`; packed rows have none in common."""
-    if not {"input_ids"} <= {*dataset.column_names} & {*others.column_names}:
+    columns = _token_columns(dataset)
+    if not columns or columns != _token_columns(others):
         return 0
-    tokens = list(_tokens(dataset))
-    found = set(tokens).intersection(_tokens(others))
+    tokens = list(_tokens(dataset, columns))
+    found = set(tokens).intersection(_tokens(others, columns))
     return sum(row in found for row in tokens)
 
 
 def first_of_equal(dataset: Dataset) -> np.ndarray:
     """For each row the place of the first that has the same tokens, (len(dataset),); its own where tokens are made with each
-    batch, or in several columns."""
-    if "input_ids" not in dataset.column_names:
+    batch."""
+    columns = _token_columns(dataset)
+    if not columns:
         return np.arange(len(dataset))
-    first: dict[bytes, int] = {}
-    return np.array([first.setdefault(tokens, place) for place, tokens in enumerate(_tokens(dataset))])
+    first: dict[tuple[bytes, ...], int] = {}
+    return np.array([first.setdefault(tokens, place) for place, tokens in enumerate(_tokens(dataset, columns))])
 
 
-def _tokens(dataset: Dataset) -> Iterator[bytes]:
-    """The tokens of each row, as bytes."""
-    for table in dataset.with_format("arrow", columns=["input_ids"]).iter(batch_size=1000):
-        values, lengths = _flat(table["input_ids"])
-        values, ends = values.astype(np.int64), np.cumsum(lengths)
-        yield from (values[end - length : end].tobytes() for length, end in zip(lengths, ends))
+def _token_columns(dataset: Dataset) -> tuple[str, ...]:
+    """Those that hold all tokens of a row, or of a preference pair; none where tokens are made with each batch."""
+    known = (("input_ids",), ("prompt_ids", "chosen_ids", "rejected_ids"))
+    return next((columns for columns in known if {*columns} <= {*dataset.column_names}), ())
+
+
+def _tokens(dataset: Dataset, columns: tuple[str, ...]) -> Iterator[tuple[bytes, ...]]:
+    """The tokens of each row, as bytes per column."""
+    for table in dataset.with_format("arrow", columns=list(columns)).iter(batch_size=1000):
+        yield from zip(*(_bytes_of_rows(table[column]) for column in columns))
+
+
+def _bytes_of_rows(column: pa.ChunkedArray) -> Iterator[bytes]:
+    values, lengths = _flat(column)
+    values, ends = values.astype(np.int64), np.cumsum(lengths)
+    yield from (values[end - length : end].tobytes() for length, end in zip(lengths, ends))
 
 
 def rows_without_prediction(dataset: Dataset) -> np.ndarray:
