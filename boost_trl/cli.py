@@ -17,6 +17,10 @@ COMMANDS = {
         "boost_trl.scripts.sft_self_refine",
         "fine-tune on instructions with learned weights (BilevelSFTSelfRefineTrainer)",
     ),
+    "dpo": (
+        "boost_trl.scripts.dpo",
+        "optimise preferences with learned weights of pairs (BilevelDPOTrainer)",
+    ),
     "compare": ("boost_trl.scripts.compare", "say which way of training pays on a pool and trusted rows of your own"),
     "analyze": ("boost_trl.scripts.analyze", "say in pictures what the weights of finished runs mean"),
     "synthesize": ("boost_trl.scripts.synthesize", "let a model continue training dialogues, playing both roles"),

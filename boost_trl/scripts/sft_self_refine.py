@@ -69,12 +69,14 @@ def main(script_args, training_args, model_args, dataset_args):
     prepare(script_args, training_args, model_args, dataset_args)()
 
 
-def prepare(script_args, training_args, model_args, dataset_args) -> Callable[[], None]:
-    """Check and load everything; what is returned trains and saves."""
+def prepare(
+    script_args, training_args, model_args, dataset_args, trainer: str = "BilevelSFTSelfRefineTrainer"
+) -> Callable[[], None]:
+    """Check and load everything; what is returned trains and saves, by the trainer of this name."""
     from trl import get_dataset, get_peft_config, get_quantization_config
 
+    import boost_trl
     from boost_trl.scripts.resume_argument import parse_resume
-    from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 
     training_args.resume_from_checkpoint = parse_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     model_init_kwargs = {
@@ -98,7 +100,7 @@ def prepare(script_args, training_args, model_args, dataset_args) -> Callable[[]
     if training_args.eval_strategy != "no":
         eval_dataset = _split(dataset, script_args.dataset_test_split, where, "dataset_test_split")
 
-    trainer = BilevelSFTSelfRefineTrainer(
+    trainer = getattr(boost_trl, trainer)(
         model=model_args.model_name_or_path,
         args=training_args,
         train_dataset=train_dataset,
@@ -137,13 +139,21 @@ def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str 
 
 def check_early(arguments: list[str], prog: str) -> None:
     """Refuse at once what `make_parser` and `prepare` would refuse only after seconds of imports."""
+    from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
+
+    check_options(arguments, prog, SFTSelfRefineScriptArguments, SFTSelfRefineSettings, OTHER_OPTIONS)
+
+
+def check_options(
+    arguments: list[str], prog: str, script_arguments: type, settings: type, others: dict[str, str]
+) -> None:
+    """The same for any trainer of rows: `settings` are the options of ours, `others` the slow ones."""
     from trl import DatasetMixtureConfig, ModelConfig
 
     from boost_trl.scripts.early_checks import EvaluationOptions, check_names, parse_own_options
-    from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
-    types = (SFTSelfRefineScriptArguments, ModelConfig, DatasetMixtureConfig, EvaluationOptions, SFTSelfRefineSettings)
-    script_args, model_args, dataset_args, evaluation, _ = parse_own_options(types, OTHER_OPTIONS, arguments, prog)
+    types = (script_arguments, ModelConfig, DatasetMixtureConfig, EvaluationOptions, settings)
+    script_args, model_args, dataset_args, evaluation, _ = parse_own_options(types, others, arguments, prog)
     check_dataset_is_named(script_args, dataset_args)
     check_evaluation_data(script_args, dataset_args, evaluation.eval_strategy)
     datasets = () if dataset_args.datasets else (script_args.dataset_name,)

@@ -211,3 +211,22 @@ def test_training_commands_resume_or_say_in_one_line_why_not(files, capsys, comm
         assert "written with" in complaint("--resume_from_checkpoint", "true", *other)
         (files / "empty").mkdir()
         assert "empty has no bilevel_settings.json" in complaint("--resume_from_checkpoint", str(files / "empty"))
+
+
+def test_preference_pairs_from_the_command_line(files, capsys):
+    pairs = [{"prompt": "a ", "chosen": f"b {word}", "rejected": f"c {word}"} for word in "defghijk"]
+    for name, rows in (("pairs", pairs), ("trusted", pairs[:4])):
+        (files / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = yaml.safe_load((files / "config.yaml").read_text())
+    names = ("model_name_or_path", "output_dir", "use_cpu", "report_to")
+    config = {name: config[name] for name in names} | {
+        "dataset_name": str(files / "pairs.jsonl"),
+        "validation_dataset_name": str(files / "trusted.jsonl"),
+        **{"selector": "rank", "loss_type": ["ipo"], "max_steps": 2, "bf16": False},
+    }
+    (files / "config.yaml").write_text(yaml.safe_dump(config))
+    assert cli.main(["dpo", "--config", str(files / "config.yaml")]) == 0
+    assert (files / "out/example_weights.parquet").is_file() and "Model saved to" in capsys.readouterr().out
+    (files / "pairs.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    assert cli.main(["dpo", "--config", str(files / "config.yaml")]) == 2
+    assert "`train_dataset` must have rows with 'prompt', 'chosen' and 'rejected'" in capsys.readouterr().err

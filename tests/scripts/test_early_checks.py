@@ -9,8 +9,9 @@ import sys
 import pytest
 from trl import DatasetMixtureConfig, ModelConfig
 
-from boost_trl.scripts import compare, early_checks, offline_rl, sft_self_refine
+from boost_trl.scripts import compare, dpo, early_checks, offline_rl, sft_self_refine
 from boost_trl.scripts.early_checks import EvaluationOptions
+from boost_trl.trainer.dpo.settings import DPOSettings
 from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
@@ -28,6 +29,7 @@ OWN_TYPES = {
         SFTSelfRefineSettings,
         EvaluationOptions,
     ),
+    dpo: (dpo.DPOScriptArguments, ModelConfig, DatasetMixtureConfig, DPOSettings, EvaluationOptions),
     compare: (compare.CompareArguments, compare.CompareModel, SFTSelfRefineSettings),
 }
 COMPARE = "--train_path answers.jsonl --validation_path answers.jsonl --model model"
@@ -75,6 +77,10 @@ def folder(tmp_path_factory):
             "rows.jsonl is a file, which has no split 'test': name held-out rows",
         ),
         (f"offline-rl {TRAIN} --config evaluate.yaml", "`eval_strategy` is 'epoch', but rows.jsonl is a file"),
+        (f"dpo {SFT} --selector best", "argument --selector: invalid choice: 'best'"),
+        (f"dpo {SFT} --validation_loss dpos", "invalid choice: 'dpos' (choose from 'dpo', 'sft')"),
+        (f"dpo {SFT} --online_ratio 0.1", "no option `--online_ratio`"),
+        (f"dpo {SFT} --keep_fraction 2", "`keep_fraction` must be in (0, 1], got 2.0"),
         (f"sft-self-refine {SFT} --eval_strategy steps", "`eval_strategy` is 'steps', but rows.jsonl is a file"),
         (f"sft-self-refine {SFT} --rho_inti 1", "did you mean `--rho_init`?"),
         (
@@ -113,18 +119,21 @@ def test_a_mistake_is_said_before_heavy_imports(folder, arguments, complaint):
     assert complaint in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("script", [offline_rl, sft_self_refine], ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", [offline_rl, sft_self_refine, dpo], ids=lambda script: script.__name__)
 def test_the_names_that_are_read_from_sources_are_those_of_the_classes(script):
-    from boost_trl import BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig
+    from boost_trl import BilevelDPOConfig, BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig
 
-    config = BilevelOfflineRLConfig if script is offline_rl else BilevelSFTSelfRefineConfig
+    configs = {offline_rl: BilevelOfflineRLConfig, sft_self_refine: BilevelSFTSelfRefineConfig, dpo: BilevelDPOConfig}
+    config = configs[script]
     fields = {field.name for field in dataclasses.fields(config)}
     own = {field.name for types in OWN_TYPES[script] for field in dataclasses.fields(types)}
     read = early_checks._field_names(script.OTHER_OPTIONS)
     assert fields - own <= read and all(name.startswith("_") for name in read - fields)
 
 
-@pytest.mark.parametrize("script, needed", [(offline_rl, TRAIN), (sft_self_refine, SFT), (compare, COMPARE)])
+@pytest.mark.parametrize(
+    "script, needed", [(offline_rl, TRAIN), (sft_self_refine, SFT), (dpo, SFT), (compare, COMPARE)]
+)
 def test_no_option_of_the_parser_is_refused(folder, monkeypatch, script, needed):
     monkeypatch.chdir(folder)
     ours = {name for types in OWN_TYPES[script] for name in types.__dataclass_fields__}

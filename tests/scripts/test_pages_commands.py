@@ -49,7 +49,7 @@ OF_SCRIPTS = commands(THEIRS, [*PAGES, *CONFIGS, *SCRIPTS])
 def test_its_options_exist_and_suffice(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     name, *options = command
-    trains = ["--use_cpu", "true", "--bf16", "false"] if name in ("offline-rl", "sft-self-refine") else []
+    trains = ["--use_cpu", "true", "--bf16", "false"] if name in ("offline-rl", "sft-self-refine", "dpo") else []
     import_module(cli.COMMANDS[name][0]).make_parser().parse_args_and_config([*options, *trains])
 
 
