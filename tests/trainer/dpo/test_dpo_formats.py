@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from dpo_tiny import make_preferences, make_trainer
-from sft_tiny import sentence
+from sft_tiny import make_pairs, sentence
 
 from boost_trl.trainer.row_weights.prepared_rows import first_of_equal, rows_also_in
 
@@ -51,3 +51,10 @@ def test_equal_pairs_are_found(tmp_path):
     trainer = make_trainer(tmp_path, rows, twice)
     assert first_of_equal(trainer._validation.dataset).tolist() == [0, 1, 0, 3]
     assert rows_also_in(trainer._validation.dataset, trainer.train_dataset) == 3
+
+
+def test_the_pool_is_scored_by_trusted_answers_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path))
+    trainer = make_trainer(tmp_path, validation=make_pairs(6), validation_loss="sft", selector="validated")
+    trainer.train()
+    assert trainer.selection_report["num_validation_rows"] == 6 and trainer.weight_confidence is None
