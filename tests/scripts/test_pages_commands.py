@@ -2,6 +2,7 @@
 nothing else."""
 
 import argparse
+import logging
 import re
 import runpy
 import shlex
@@ -73,8 +74,12 @@ def test_options_of_a_script_exist_and_suffice(command, monkeypatch):
     monkeypatch.syspath_prepend(str((ROOT / script).parent))
     trains = ["--use_cpu", "true", "--bf16", "false"] if "--config" in options else []
     monkeypatch.setattr(sys, "argv", [script, *options, *trains])
-    with pytest.raises(Parsed):
-        runpy.run_path(script, run_name="__main__")
+    level = logging.getLogger("boost_trl").level
+    try:
+        with pytest.raises(Parsed):
+            runpy.run_path(script, run_name="__main__")
+    finally:
+        logging.getLogger("boost_trl").setLevel(level)  # scripts are silent, tests that follow are not
 
 
 def test_they_are_found():
