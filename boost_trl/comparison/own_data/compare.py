@@ -155,7 +155,7 @@ class OwnDataComparison:
         worst = self._worst_rows(decision)
         answers = self._answers(results, judgement, decision)
         verdict = " ".join([*answers.values(), *([_quoted(worst, decision.weighted)] if worst else [])])
-        report = make_report(data, results, judgement, answers, worst, f"{self._what(cells)}.", verdict)
+        report = make_report(data, results, judgement, answers, worst, self._compared(), verdict)
         found = OwnDataResult(
             verdict, decision.method, decision, report.rows, worst, results, self.folder, self.folder / MODEL_FOLDER
         )
@@ -175,6 +175,14 @@ class OwnDataComparison:
             )
         state.wait_for_everyone()
         return found
+
+    def _compared(self) -> str:
+        data = self.data
+        return (
+            f"{_count(self.methods, 'way')} of training on a pool of {len(data.pool)} rows of mixed quality and {len(data.trusted)} "
+            f"trusted rows, with {data.num_updates} updates each, judged by trusted rows that they had not seen "
+            f"({_count(self.seeds, 'split')}). Some of them learn *weights*: how much each row of the pool counts."
+        )
 
     def _what(self, cells: Sequence[Cell]) -> str:
         data = self.data

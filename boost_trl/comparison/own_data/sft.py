@@ -54,7 +54,7 @@ class SFTOwnData(OwnData):
     about = {
         "sft": "plain training: pool and trusted rows together, all alike",
         "two_stage": "the first half of the updates on the pool, the second on the trusted rows",
-        "trusted_only": "no row of the pool",
+        "trusted_only": "no row of the pool, and a third of the updates, since few rows are soon known by heart",
         "mixing_eight": "all rows of the pool weigh the same, and trusted rows have a fifth of the loss",
         "finish": "a fifth of every batch are trusted rows, and the last 30 % of the updates have no others",
         "validated": "rows of the pool weigh more the more they agree with what the trusted rows teach, trusted rows have a fifth of "

@@ -66,7 +66,7 @@ class TrajectoryOwnData(OwnData):
     about = {
         "vanilla_validation": "plain training: pool and trusted rows together, all alike",
         "two_stage": "the first half of the updates on the pool, the second on the trusted rows",
-        "trusted_only": "no row of the pool",
+        "trusted_only": "no row of the pool, trusted rows alone",
         "uniform_mix": "all rows of the pool weigh the same, and a fifth of every batch are trusted rows",
         "validated": "rows of the pool weigh more the more they agree with what the trusted rows teach, and a fifth of every batch are "
         "trusted rows",

@@ -119,9 +119,10 @@ def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str
         way = f"{way} Over `{plain}` it gains {gain}."
     sure = []
     if decision.gain is not None and decision.error > 0:
+        times = abs(decision.gain) / decision.error
         sure.append(
-            f"The difference that weights make is {abs(decision.gain) / decision.error:.1f} times its standard error; "
-            f"more than {CLEAR:g} count as clear."
+            f"The difference that weights make is {f'{times:.1f}' if times < 10 else 'more than 10'} times its standard error; more "
+            f"than {CLEAR:g} count as clear."
         )
     if judgement.num_seeds == 1:
         sure.append("One split only, so that the errors leave out what another split or seed would change.")
