@@ -274,7 +274,7 @@ def finished(executor: Any, command: Sequence[str], count: int) -> bool:
     from boost_trl.comparison.launch import submit_shards
 
     jobs = submit_shards(executor, command, count)
-    print(f"{count} jobs, {jobs[0].job_id} to {jobs[-1].job_id}; logs in {jobs[0].paths.folder}")
+    print(f"jobs {', '.join(job.job_id for job in jobs)}; logs in {executor.folder}")
     if executor.cluster != "local":
         print("when they are done, the same command without `--launcher` writes the report")
         return False

@@ -169,3 +169,13 @@ def test_real_cells_of_the_smallest_kind(monkeypatch, tmp_path, capsys):
             "rollouts.parquet",
         } <= names
     assert "2 of 2 cells" in capsys.readouterr().out
+
+
+def test_the_launchers_jobs_understand_their_command(ran, tmp_path, capsys):
+    pytest.importorskip("submitit")
+    flags = ["--data", "low", "--methods", "vanilla", "boost", "--max_steps", "20"]
+    command(tmp_path, *flags)
+    (tmp_path / "report.html").unlink()
+    # The jobs find that all is done.
+    assert command(tmp_path, *flags, "--launcher", "local", "--jobs", "1") == 0
+    assert "4 cells, 4 of them done" in capsys.readouterr().out and (tmp_path / "report.html").exists()

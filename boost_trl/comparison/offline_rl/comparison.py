@@ -14,9 +14,9 @@ from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 from trl import ModelConfig
 
+from boost_trl.comparison.cell_files import save_cell_files
 from boost_trl.comparison.cells import Cell, Comparison, run_cells
 from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, settings_of
-from boost_trl.comparison.offline_rl.cell_files import save_cell_files
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.findings import COLUMNS, NOTES, findings, summarize
 from boost_trl.comparison.offline_rl.games import BETAS, one_game, play_method, validation_scores

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from boost_trl.comparison.offline_rl.cell_files import CONFIG_NAME, METRICS_NAME, ROLLOUTS_NAME
+from boost_trl.comparison.cell_files import CONFIG_NAME, METRICS_NAME, ROLLOUTS_NAME
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.offline_rl.pictures import PICTURES
 from boost_trl.comparison.results import Result

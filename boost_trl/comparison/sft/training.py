@@ -12,6 +12,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from boost_trl.comparison.cell_files import save_cell_files
 from boost_trl.comparison.each_update import EachUpdate
 from boost_trl.comparison.results import Result
 from boost_trl.comparison.sft.experiment import SFTExperiment
@@ -92,6 +93,8 @@ def train_and_evaluate(
         weights = np.asarray(table["weight"])
         if not keeps_model:
             trainer.save_example_weights(folder)
+    if trainer.is_world_process_zero():
+        save_cell_files(folder, trainer.args, trainer.state.log_history)
     held_out = experiment.held_out()
     losses = trainer.evaluate() if held_out else {}
     is_good = np.asarray(pool["is_good"]) if "is_good" in pool.column_names else None
