@@ -18,7 +18,7 @@ from boost_trl.comparison.sft.contradiction_pool import LIST_LENGTH, contradicti
 from boost_trl.comparison.sft.methods import SFT_METHODS
 from boost_trl.comparison.sft.training import planned_rows, train_and_evaluate
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
-from boost_trl.trainer.sft import scoring_budget
+from boost_trl.trainer.row_weights import scoring_budget
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 
 
