@@ -157,7 +157,7 @@ def test_methods_run_and_everything_is_written(experiment, tmp_path, monkeypatch
     for name in ("report.md", "runs.json", "weights_over_training.png", "answer_lengths.png"):
         assert (tmp_path / name).stat().st_size > 0
     assert json.loads((tmp_path / "runs" / "bds-0" / "training_config.json").read_text())["selector"] == "bds"
-    assert "loss" in pd.read_parquet(tmp_path / "runs" / "bds-0" / "metrics.parquet").columns
+    assert "train_loss" in pd.read_parquet(tmp_path / "runs" / "bds-0" / "metrics.parquet").columns
     page = (tmp_path / "questions.md").read_text()
     assert "**Epoch 1, top 10 %** (4 questions)" in page and "## BDS" in page
 

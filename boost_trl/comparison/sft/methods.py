@@ -74,7 +74,7 @@ SFT_METHODS = {
         SFTMethod("online_10", "Online 10 %", {**BDS, "online_ratio": 0.1}),
         SFTMethod("online_10_g2", "Online 10 %, G=2", {**BDS, "online_ratio": 0.1, "num_generations": 2}),
         SFTMethod("online_10_g5", "Online 10 %, G=5", {**BDS, "online_ratio": 0.1, "num_generations": 5}),
-        SFTMethod("online_dynamic", "Online 10 %, dynamic", {**BDS, "online_ratio": 0.1, "mask": "dynamic"}),
+        SFTMethod("online_dynamic", "Online 10 %, dynamic", {**BDS, "online_ratio": 0.1, "online_mask": "dynamic"}),
         SFTMethod(
             "known_good_mixed", "Known-good rows, ρ=.8", {"selector": "mixing", "rho_init": 0.8}, known_good=True
         ),
