@@ -29,6 +29,7 @@ TITLES = {
     "contradiction": "SFT on contradicting answers",
     "real_text": "SFT from scratch on real text",
     "smollm2": "SFT of SmolLM2 on real text",
+    "other_store": "SFT of SmolLM2 on another store's answers",
     "hub": "SFT on two datasets",
 }
 
@@ -39,7 +40,8 @@ class Arguments:
         default="contradiction",
         metadata={
             "help": "'contradiction' (embedded), 'real_text' and 'smollm2' (GSM8K and hh-rlhf from the folder in "
-            "BOOST_TRL_DATA; a small model from scratch, or SmolLM2-135M with LoRA) or 'hub' (the paper's data)."
+            "BOOST_TRL_DATA; a small model from scratch, or SmolLM2-135M with LoRA), 'other_store' (SmolLM2-135M with LoRA, where "
+            "most answers are another store's) or 'hub' (the paper's data)."
         },
     )
     methods: list[str] | None = field(default=None, metadata={"help": "Methods to run; all by default."})
@@ -71,6 +73,10 @@ def make_experiment(arguments: Arguments, hub_arguments, model_args, training_ar
         return contradiction_pool(
             seed, arguments.num_rows, arguments.bad_share, pretraining_epochs=arguments.pretraining_epochs
         )
+    if arguments.pool == "other_store":
+        from sft_other_store import other_store
+
+        return other_store(seed)
     from sft_real_text import from_scratch, smollm2
 
     folder = Path(training_args.output_dir)

@@ -233,6 +233,17 @@ def test_planned_batches_follow_their_stages():
     assert sorted(row for row in rows if row >= 16)[::3] == [16, 17, 18, 19]
 
 
+def test_right_answers_are_counted_and_shown_where_they_are_asked_for(experiment, tmp_path):
+    asked = run(replace(experiment, answer_tokens=4), tmp_path / "asked", "uniform")
+    assert 0 <= asked["exact_answers"] <= 1
+    plain = run(experiment, tmp_path / "plain", "uniform")
+    assert plain["exact_answers"] is None
+    for folder, results, shown in (("asked", [asked, replace(asked, seed=1)], True), ("plain", [plain], False)):
+        report = compared(experiment, tmp_path / folder).report("Answers", results)
+        assert ("right answers" in report.table()[0]) == shown
+    assert report.rows[0]["exact_answers"] is None
+
+
 def test_two_stage_training_ends_on_trusted_rows(experiment, tmp_path, monkeypatch):
     seen = []
 

@@ -6,6 +6,7 @@ from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate.utils.memory import clear_device_cache
 from trl import SFTConfig
 
@@ -43,6 +44,7 @@ COLUMNS = {
         plus_minus(row["eval_loss"], row["eval_loss_se"]) if row["seeds"] > 1 else number(row["eval_loss"])
     ),
     "clean loss": lambda row: number(row["clean_eval_loss"]),
+    "right answers": lambda row: number(row["exact_answers"], ".0%"),
     "AUC weights": lambda row: number(row["weights_auc"], ".3f"),
     "AUC losses": lambda row: number(row["loss_auc"], ".3f"),
     "n_eff / rows": lambda row: f"{row['effective_sample_size']:.0f} / {row['num_rows']:.0f}",
@@ -51,7 +53,8 @@ COLUMNS = {
 }
 NOTES = (
     "`eval loss`: held-out trusted rows; `clean loss`: held-out rows like the pool's good ones; both in nats per token, "
-    "± standard error over seeds. `AUC weights`: how well the final weights tell good rows from bad ones; `AUC losses`: "
+    "± standard error over seeds. `right answers`: share of greedy answers to the trusted rows' questions that are theirs word "
+    "for word. `AUC weights`: how well the final weights tell good rows from bad ones; `AUC losses`: "
     "how well the trained model's losses do. n_eff = (Σw)²/Σw². `seconds`: training alone."
 )
 
@@ -119,11 +122,13 @@ class SFTComparison(Comparison):
             results (`Sequence[Result]`): of all methods and seeds. Pictures are about the last seed.
         """
         results = with_guard(results, GUARDED, CONTROL)
+        rows = summarize(results)
+        has_answers = any(row["exact_answers"] is not None for row in rows)
         return Report(
             title=title,
-            rows=summarize(results),
+            rows=rows,
             results=results,
-            columns=COLUMNS,
+            columns={name: cell for name, cell in COLUMNS.items() if name != "right answers" or has_answers},
             findings=findings(results),
             settings=self.options,
             notes=NOTES,
@@ -190,7 +195,13 @@ def summarize(results: Sequence[Result]) -> list[dict[str, Any]]:
     """One object per method: means over seeds, `eval_loss_se` over seeds, and `runtime_ratio` to plain SFT."""
 
     def over_seeds(group: Sequence[Result]) -> dict[str, Any]:
-        return {"seeds": len(group), "eval_loss_se": standard_error([result.eval_loss for result in group])}
+        shares = [share for result in group if (share := result.metrics.get("exact_answers")) is not None]
+        return {
+            "seeds": len(group),
+            "eval_loss_se": standard_error([result.eval_loss for result in group]),
+            "exact_answers": float(np.mean(shares)) if shares else None,
+            "exact_answers_se": standard_error(shares) if shares else None,
+        }
 
     rows = aggregate(results, _MEANS, over_seeds)
     plain = next((row["seconds"] for row in rows if row["method"] == "sft"), None)

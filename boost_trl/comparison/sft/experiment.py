@@ -23,6 +23,8 @@ class SFTExperiment:
         clean_evaluation (`Dataset`, *optional*): rows like the pool's good ones that nothing trains on.
         holdout (`Dataset`, *optional*): trusted rows that nothing trains on either, to choose between methods.
         make_peft_config (`Callable`, *optional*): a fresh adapter's settings.
+        answer_tokens (`int`, *optional*): let trained models answer the questions of `evaluation` too, with at most so many tokens,
+            where prompts are plain text.
         model_name (`str`, *optional*): what `make_model` and `make_peft_config` make; results of another are not reused.
     """
 
@@ -34,6 +36,7 @@ class SFTExperiment:
     clean_evaluation: Dataset | None = None
     holdout: Dataset | None = None
     make_peft_config: Callable[[], Any] | None = None
+    answer_tokens: int | None = None
     model_name: str = ""
 
     def held_out(self) -> dict[str, Dataset]:

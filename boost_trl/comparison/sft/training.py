@@ -15,6 +15,7 @@ from trl import SFTConfig, SFTTrainer
 from boost_trl.comparison.cell_files import save_cell_files
 from boost_trl.comparison.each_update import EachUpdate
 from boost_trl.comparison.results import Result
+from boost_trl.comparison.sft.exact_answers import exact_answers
 from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.comparison.sft.methods import SFTMethod
 from boost_trl.selection.auc import weights_auc
@@ -76,7 +77,8 @@ def train_and_evaluate(
 
     Returns:
         `Result`: `eval_loss` is that of the trusted evaluation rows. Its metrics are `clean_eval_loss`; `loss_auc`, the AUC
-        of minus the rows' final losses, what ranking them by the trained model alone would give (`None` for packed rows); `eval_losses` and
+        of minus the rows' final losses, what ranking them by the trained model alone would give (`None` for packed rows);
+        `exact_answers`, the share of greedy answers that are right, where the experiment asks for them; `eval_losses` and
         `holdout_losses`, one per trusted row of these sets; and of the trainer `selection_report` and `weight_confidence`.
     """
     filtering = 0.0
@@ -109,6 +111,7 @@ def train_and_evaluate(
         seconds=seconds,
         metrics={
             "clean_eval_loss": losses.get("eval_clean_loss"),
+            "exact_answers": _exact_answers(trainer, experiment),
             "loss_auc": _loss_auc(trainer, is_good),
             **{
                 f"{name}_losses": _losses_per_row(trainer, trainer.eval_dataset[rows]).tolist()
@@ -124,6 +127,14 @@ def train_and_evaluate(
 def _losses_per_row(trainer: SFTTrainer, rows: Dataset) -> np.ndarray:
     pad, batch_size = trainer.processing_class.pad_token_id, trainer.args.per_device_eval_batch_size
     return mean_nll_per_row(trainer.model, rows, pad, batch_size)
+
+
+def _exact_answers(trainer: SFTTrainer, experiment: SFTExperiment) -> float | None:
+    if experiment.answer_tokens is None:
+        return None
+    rows = experiment.evaluation
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return exact_answers(model, experiment.tokenizer, rows["prompt"], rows["completion"], experiment.answer_tokens)
 
 
 def _loss_auc(trainer: SFTTrainer, is_good: np.ndarray | None) -> float | None:
