@@ -1,12 +1,13 @@
 """The papers' tables from results that are made up, and the cells that they are of."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
-from boost_trl.comparison.cells import shard
+from boost_trl.comparison.cells import run_cells, saved_results, shard
 from boost_trl.comparison.offline_rl import table_1
 from boost_trl.comparison.offline_rl.grid import ALGORITHMS, DEFAULT_METHODS, SIZES, Grid, Setting, data_of
 from boost_trl.comparison.offline_rl.methods import METHODS
@@ -28,9 +29,10 @@ def cells_of(line):
     return [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
-def table_of(text, first):
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    return next(cells_of(line) for line in lines if cells_of(line)[: len(first)] == first)
+def table_of(table, first):
+    """The row of a table, as Markdown or cells, that begins so."""
+    rows = map(cells_of, table.splitlines()) if isinstance(table, str) else table
+    return next(row for row in rows if row[: len(first)] == first)
 
 
 def test_the_grid_has_every_cell_once_and_the_papers_low_data(tmp_path):
@@ -79,7 +81,7 @@ def test_table_1_by_hand(tmp_path):
         result("boost", 0, [1.0], "car_dealer-ilql-high"),
     ]
     table = table_1.scores_table(results)
-    assert cells_of(table.splitlines()[0]) == ["algorithm", "environment", "data", "Vanilla", "Two-stage", "BOOST"]
+    assert table[0] == ["algorithm", "environment", "data", "Vanilla", "Two-stage", "BOOST"]
     row = table_of(table, ["MC", "WebShop", "low"])
     # Seeds' means 1.5 and 2, their errors over games .5 and 0.
     assert row[3:] == ["0.50 ± 0.50 (0.00)", "**4.00 ± 0.00 (0.00)**", "1.75 ± 0.25 (0.25)"]
@@ -144,6 +146,18 @@ def test_sft_tables_by_hand(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 1 and all(f"Table {number}" in page for number in (1, 2, 3, 4))
     assert len(json.loads((tmp_path / "results.json").read_text())) == 3
+
+
+def test_sft_cells_train_and_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(sft_grid, "contradiction_pool", partial(sft_grid.contradiction_pool, num_rows=64))
+    monkeypatch.setitem(sft_grid.MODELS, "scratch", {**sft_grid.MODELS["scratch"], "max_steps": 2})
+    grid = sft_grid.SFTGrid(tmp_path)
+    cells = [cell for cell in grid.cells([0], ["mixing_half", "online_10"]) if cell.setting == "scratch"]
+    results = run_cells(grid, cells, progress=False)
+    assert saved_results(grid, cells) == results and grid.run_folder(cells[1]).name == "online_10-0-scratch"
+    table = sft_grid.write_report(tmp_path, results, "boost-trl reproduce --sft")
+    loss = sum(results[0]["eval_losses"]) / 400
+    assert f"{loss:.3f} ± " in next(line for line in table.splitlines() if line.startswith("Mixing ρ=.5"))
 
 
 @pytest.mark.parametrize(

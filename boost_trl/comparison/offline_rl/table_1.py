@@ -13,7 +13,7 @@ from boost_trl.comparison.results import Result
 from boost_trl.comparison.significance import Estimate, estimate, paired_estimate, sign_test
 from boost_trl.files import write_whole
 from boost_trl.pictures import figure
-from boost_trl.tables import markdown_table, plus_minus
+from boost_trl.tables import markdown_table, plus_minus, text_table
 
 
 # Mean and standard error over 64 games of Vanilla, Vanilla+Syn, Bilevel Only and BOOST.
@@ -86,8 +86,8 @@ def score_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     return rows
 
 
-def scores_table(results: Sequence[Result]) -> str:
-    """Markdown: every setting's scores (columns: methods) and, below them, the paper's."""
+def scores_table(results: Sequence[Result]) -> list[list[str]]:
+    """Header and cells: every setting's scores (columns: methods) and, below them, the paper's."""
     by_setting = scores_by_method(results)
     names = _in_order(by_setting)
     lines = [["algorithm", "environment", "data", *(METHODS[name].label for name in names)]]
@@ -102,7 +102,7 @@ def scores_table(results: Sequence[Result]) -> str:
         lines.append(
             ["", "*paper*", "", *(f"*{plus_minus(*paper[name])}*" if name in paper else "" for name in names)]
         )
-    return markdown_table(lines, "lll" + "r" * len(names))
+    return lines
 
 
 def differences_table(results: Sequence[Result], method: str) -> str:
@@ -169,7 +169,8 @@ def draw_scores(results: Sequence[Result], path: Path) -> None:
                     found = [(x, mean_score(of[name])) for x, name in enumerate(names) if name in of]
                     places, means = [x + shift for x, _ in found], [score.mean for _, score in found]
                     errors = [score.error for _, score in found]
-                    axes.errorbar(places, means, errors, fmt="o", capsize=3, label=f"{data} data")
+                    if found:
+                        axes.errorbar(places, means, errors, fmt="o", capsize=3, label=f"{data} data")
                 axes.set_title(f"{ENVIRONMENTS[environment]}, {algorithm.upper()}")
                 axes.set_xticks(range(len(names)), [METHODS[name].label for name in names], rotation=60, ha="right")
                 axes.grid(axis="y", alpha=0.3)
@@ -230,17 +231,18 @@ def write_report(folder: Path, results: Sequence[Result], command: str) -> str:
     write_whole(folder / "results.json", json.dumps(rows, indent=1) + "\n")
     write_whole(folder / "runs.json", json.dumps([result.to_dict() for result in results]) + "\n")
     draw_scores(results, folder / PICTURE)
+    table = scores_table(results)
     said = "\n".join(f"- {line}" for line in findings(results))
     differences = [differences_table(results, method) for method in COMPARED]
     title = "Table 1 of BOOST, reproduced"
     parts = [
         f"# {title}",
         f"```\n{command}\n```",
-        scores_table(results),
+        markdown_table(table, "lll" + "r" * (len(table[0]) - 3)),
         said,
         f"![Scores of all methods]({PICTURE})",
         *differences,
         NOTES,
     ]
     write_page(folder, title, "\n\n".join(part for part in parts if part) + "\n")
-    return f"{scores_table(results)}\n\n{said}"
+    return f"{text_table(table)}\n\n{said}"
