@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.logging import get_logger
 from datasets import Dataset
@@ -16,6 +15,7 @@ from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
+from boost_trl.losses.preference import pair_losses
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, take_ids
@@ -231,8 +231,7 @@ class DPOValidationLoss(RowwiseValidationLoss):
     def loss_sum(self, model, inputs):
         chosen, rejected = self._log_probs(model, inputs).chunk(2)
         reference = self.reference[inputs[VALIDATION_ROWS].cpu()].to(chosen.device)
-        margins = (chosen - reference[:, 0]) - (rejected - reference[:, 1])
-        losses = -F.logsigmoid(self.args.dpo_beta * margins)
+        losses = pair_losses(chosen - reference[:, 0], rejected - reference[:, 1], beta=self.args.dpo_beta)
         return losses.sum(), len(losses)
 
     @staticmethod
