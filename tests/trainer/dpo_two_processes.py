@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from dpo_tiny import make_preferences, make_trainer
 from sft_tiny import make_model, make_pairs
+from sft_two_processes import ZERO
 
 
 SETTINGS = {
@@ -20,7 +21,9 @@ SETTINGS = {
 
 
 def train(folder, name, num_processes):
-    settings = dict(SETTINGS[name])
+    settings = dict({**SETTINGS, **ZERO}[name])
+    if num_processes == 1:
+        settings.pop("deepspeed", None)
     rows = settings.pop("rows", 24)
     is_answers = settings.get("validation_loss") == "sft"
     trainer = make_trainer(

@@ -3,6 +3,7 @@
 import pytest
 from dpo_two_processes import SETTINGS, train
 from sft_tiny import launch_two_processes
+from sft_two_processes import ZERO
 
 
 pytestmark = pytest.mark.distributed
@@ -21,7 +22,18 @@ def test_both_processes_hold_the_same_weights_to_the_last_bit(name, ranks):
 @pytest.mark.parametrize("name", ["bds", "answers", "validated"])
 def test_two_processes_learn_what_one_does(name, ranks, tmp_path, monkeypatch):
     monkeypatch.setenv("BOOST_TRL_CACHE", str(tmp_path))
-    one, two = train(tmp_path, name, 1), ranks[0][name]
+    assert_equal(train(tmp_path, name, 1), ranks[0][name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZERO)
+def test_deepspeed_learns_what_one_process_does(name, tmp_path):
+    two = launch_two_processes("dpo_two_processes.py", tmp_path, name)
+    assert two[0][name]["logits"] == two[1][name]["logits"]
+    assert_equal(train(tmp_path, name, 1), two[0][name])
+
+
+def assert_equal(one, two):
     assert one["updates"] == two["updates"]
     assert two["logits"] == pytest.approx(one["logits"], rel=1e-3, abs=1e-5)
     assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-4)
