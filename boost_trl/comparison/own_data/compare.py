@@ -193,18 +193,20 @@ class OwnDataComparison:
         )
 
     def _announce(self, cells: Sequence[Cell]) -> None:
-        """Say how many runs there are and how long they will take."""
-        data, state = self.data, PartialState()
+        """Say how many runs there are and, from a few timed updates, how long they will take."""
+        data, is_main = self.data, PartialState().is_main_process
         done = {(result.method, result.seed) for result in saved_results(data.comparison, cells)}
         left = [cell for cell in cells if (cell.method, cell.seed) not in done]
-        how_long = f"{len(done)} of them are there already"
-        if left:
-            costs = data.estimate(self.methods)
-            seconds = sum(costs.seconds[cell.method] for cell in left) + max(costs.seconds.values())
-            estimate = f"at most about {duration(seconds)}, with {costs.memory / 2**30:.1f} GiB of memory"
-            how_long = f"{how_long}, {estimate}, for the others" if done else estimate
-        if state.is_main_process:
-            print(f"{self._what(cells)}; {how_long}", flush=True)
+        if is_main:
+            print(self._what(cells) + (f"; {len(done)} of them are there already" if done else ""))
+        if not left:
+            return
+        if is_main:
+            print("Timing a few updates … ", end="", flush=True)
+        costs = data.estimate(self.methods)
+        seconds = sum(costs.seconds[cell.method] for cell in left) + max(costs.seconds.values())
+        if is_main:
+            print(f"at most about {duration(seconds)}, with {costs.memory / 2**30:.1f} GiB of memory", flush=True)
 
     def _worst_rows(self, decision: Decision) -> list[WorstRow]:
         if decision.weighted is None:
