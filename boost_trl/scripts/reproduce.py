@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import logging
 import os
 import shlex
-from collections.abc import Callable, Hashable, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -206,7 +209,11 @@ class Reproduction(NamedTuple):
 
 
 def offline_rl_reproduction(arguments: ReproduceArguments, flags: Sequence[str]) -> Reproduction:
-    """[B] Table 1."""
+    """[B] Table 1.
+
+    Raises:
+        ValueError: for a method, option or value that does not exist.
+    """
     from boost_trl.comparison.offline_rl.grid import DEFAULT_METHODS, Grid, data_of
     from boost_trl.comparison.offline_rl.table_1 import write_report
 
@@ -241,6 +248,8 @@ def prepare(arguments: ReproduceArguments, flags: list[str], given: list[str]) -
 
     folder = Path(arguments.output_dir)
     reproduction = (sft_reproduction if arguments.sft else offline_rl_reproduction)(arguments, flags)
+    if not (arguments.sft or arguments.report):
+        check_model_and_worlds(reproduction)
     if arguments.shard is not None:
         parse_shard(arguments.shard)
     executor = None
@@ -248,7 +257,48 @@ def prepare(arguments: ReproduceArguments, flags: list[str], given: list[str]) -
         executor = make_executor(arguments.launcher, folder / "jobs", arguments.launcher_options or {})
     own = {name: value for name, value in vars(arguments).items() if name in PASSED_ON}
     command = ["-m", "boost_trl.cli", "reproduce", *flags_of(own), *flags]
-    return lambda: run(arguments, reproduction, executor, command, given)
+
+    def run_quietly() -> None:
+        with quiet():
+            run(arguments, reproduction, executor, command, given)
+
+    return run_quietly
+
+
+def check_model_and_worlds(reproduction: Reproduction) -> None:
+    """Check every cell's options and that what they name exists, before anything runs.
+
+    Raises:
+        OSError: for a model that cannot be found.
+        ValueError: for a wrong value.
+    """
+    from boost_trl.scripts.early_checks import check_names
+
+    every = {cell.setting: reproduction.comparison.options(cell) for cell in reproduction.cells}
+    named = {
+        (each.arguments.environment, each.model_args.model_name_or_path): each.arguments for each in every.values()
+    }
+    for (environment, model), arguments in named.items():
+        check_names((model,), (), environment, arguments.environment_kwargs)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave the terminal to the progress bar of the cells."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    logger = logging.getLogger("boost_trl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def plan(reproduction: Reproduction, done: Sequence[Any], workers: int) -> str:
@@ -269,7 +319,7 @@ def plan(reproduction: Reproduction, done: Sequence[Any], workers: int) -> str:
     return f"{text}; about {ahead / 60 / workers:.0f} minutes to go on {workers} core{'s' if workers > 1 else ''}"
 
 
-def finished(executor: Any, command: Sequence[str], count: int) -> bool:
+def jobs_finish(executor: Any, command: Sequence[str], count: int) -> bool:
     """Submit the jobs and wait for those of this machine; whether all cells are done."""
     from boost_trl.comparison.launch import submit_shards
 
@@ -311,7 +361,7 @@ def run(
         group = reproduction.group if len(set(map(reproduction.group, cells))) >= count else lambda cell: cell
         run_cells(comparison, shard(comparison, cells, arguments.shard, group))
         return
-    if executor is not None and not finished(executor, command, arguments.jobs):
+    if executor is not None and not jobs_finish(executor, command, arguments.jobs):
         return
     if arguments.processes > 1:
         run_shards(command, arguments.processes, comparison.folder, len(cells) - len(done))

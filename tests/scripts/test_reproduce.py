@@ -113,6 +113,12 @@ def test_a_file_of_the_papers_setting_chooses_the_cells(tmp_path):
         (["--all", "--shard", "1/2", "--processes", "2"], "exclude each other"),
         (["--all", "--methods", "best"], "unknown methods ['best']"),
         (["--all", "--max_step", "3"], "there is no option `--max_step`; did you mean `--max_steps`?"),
+        (["--environment", "webshop", "--methods", "boost", "--noise", "loud"], "`noise` must be one of none"),
+        (
+            ["--environment", "webshop", "--environment_kwargs", '{"x": 1}'],
+            "the environment 'webshop' has no option `x`",
+        ),
+        (["--environment", "webshop", "--model_name_or_path", "/no/such/model"], "/no/such/model"),
         (["--all", "--launcher", "cloud"], "`launcher` must be one of slurm, local, got 'cloud'"),
         (["--all", "--launcher", "local", "--launcher_options", "{"], "`launcher_options` is no JSON"),
         (
