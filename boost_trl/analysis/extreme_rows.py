@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from boost_trl.analysis.row_actions import play_again
 from boost_trl.analysis.run_files import Run
 from boost_trl.analysis.sections import Section
 from boost_trl.environments.base import Environment
-from boost_trl.html_page import TEMPLATES
+from boost_trl.html_page import TEMPLATES, escape_markdown
 from boost_trl.trainer.common.weight_files import ROW_NUMBER
 
 
@@ -66,35 +64,45 @@ def extreme_rows(run: Run, env: Environment | None = None) -> Section | None:
     rows = run.extreme_rows()
     if not rows:
         raise ValueError("the rows at both ends were not saved; `trainer.save_model()` of this version saves them")
-    weight_of = dict(zip(run.table["index"].tolist(), run.weights.tolist()))
     count = min(SHOWN, len(rows) // 2)
-    highest, lowest = rows[:count], rows[::-1][:count]
-    shown = {
-        title: [_shown(row, weight_of[row[ROW_NUMBER]], env) for row in part]
-        for title, part in ((f"The {count} that count most", highest), (f"The {count} that count least", lowest))
-    }
-    html = TEMPLATES.get_template("extreme_rows.html.jinja").render(sides=shown.items())
-    sides = list(shown.values())
-    numbers = {name: [asdict(row) for row in side] for name, side in zip(("highest", "lowest"), sides)} | {
-        "invalid_actions": [_invalid(side) for side in sides]
-    }
-    finding = _finding(run, (highest, lowest), sides)
-    note = "Weights are relative to the equal weight, 1×." + (
-        " Actions in red are those that the environment does not accept when it is played again from the row's task."
-        if any(turn.is_valid is not None for side in sides for row in side for turn in row.turns)
-        else ""
-    )
-    text = f"**Here:** {finding}\n\n{note}"
+    ends = rows[:count], rows[::-1][:count]
+    sides, note = _sides(run, ends, env)
+    titles = f"The {count} that count most", f"The {count} that count least"
+    html = TEMPLATES.get_template("extreme_rows.html.jinja").render(sides=list(zip(titles, sides)))
+    numbers = {name: [asdict(row) for row in side] for name, side in zip(("highest", "lowest"), sides)}
+    numbers["invalid_actions"] = [_invalid(side) for side in sides]
+    finding = _finding(run, ends, sides)
+    text = f"**Here:** {finding}\n\nWeights are relative to the equal weight, 1×. {note}"
     return Section("The rows that count most, and least", "extreme_rows", text, numbers, html=html, finding=finding)
+
+
+def _sides(
+    run: Run, ends: Sequence[Sequence[Mapping[str, Any]]], env: Environment | None
+) -> tuple[list[list[ShownRow]], str]:
+    """The rows of both ends as they are shown, and a sentence on what marks them."""
+    weight_of = dict(zip(run.table["index"].tolist(), run.weights.tolist()))
+
+    def show(env: Environment | None) -> list[list[ShownRow]]:
+        return [[_shown(row, weight_of[row[ROW_NUMBER]], env) for row in side] for side in ends]
+
+    if env is None:
+        return show(None), ""
+    try:
+        return show(env), (
+            "Actions in red are those that the environment does not accept when it is played again from the row's task."
+        )
+    except ValueError as error:
+        return show(None), f"Invalid actions are not marked: {escape_markdown(str(error))}."
 
 
 def _finding(run: Run, rows: tuple[list[dict], list[dict]], sides: Sequence[Sequence[ShownRow]]) -> str:
     """The two ends in a sentence: weights, returns, invalid actions."""
-    weights = [np.mean([dict(zip(run.table["index"], run.weights))[row[ROW_NUMBER]] for row in side]) for side in rows]
+    table = run.table.assign(weight=run.weights).set_index("index")
+    sides_of_table = [table.loc[[row[ROW_NUMBER] for row in side]] for side in rows]
+    weights = [side["weight"].mean() for side in sides_of_table]
     words = [f"the {len(rows[0])} highest rows count {weights[0]:.2f}×, the {len(rows[1])} lowest {weights[1]:.2g}×"]
-    if "return" in run.table:
-        returns = run.table.set_index("index")["return"]
-        means = [returns.loc[[row[ROW_NUMBER] for row in side]].mean() for side in rows]
+    if "return" in table:
+        means = [side["return"].mean() for side in sides_of_table]
         words.append(f"their mean returns are {means[0]:.1f} and {means[1]:.1f}".replace("-", "−"))
     invalid = [_invalid(side) for side in sides]
     if all(known for _, known in invalid):
@@ -111,12 +119,9 @@ def _invalid(side: Sequence[ShownRow]) -> tuple[int, int]:
 
 
 def _shown(row: Mapping[str, Any], weight: float, env: Environment | None) -> ShownRow:
-    turns = _turns(row)
-    rewards, valid = iter(row.get("rewards") or []), iter(())
-    if env is not None and row.get("task") is not None and row.get("messages") is not None:
-        valid = iter(play_again(env, row))
+    rewards, valid = iter(row.get("rewards") or []), iter(() if env is None else play_again(env, row))
     shown = []
-    for role, text in turns:
+    for role, text in _turns(row):
         is_action = role == "assistant"
         reward = next(rewards, None) if is_action else None
         shown.append(

@@ -22,8 +22,8 @@ def play_again(env: Environment, row: Mapping[str, Any]) -> list[bool | None]:
     Raises:
         ValueError: if the row has no task, or one that `env` does not know.
     """
-    if row.get("task") is None:
-        raise ValueError("the rows have no column `task`, from which to play them again")
+    if row.get("task") is None or row.get("messages") is None:
+        raise ValueError("the rows have no columns `messages` and `task`, from which to play them again")
     actions = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
     valid: list[bool | None] = []
     env.reset(task=as_task(row["task"]), seed=0)

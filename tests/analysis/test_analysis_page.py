@@ -107,6 +107,8 @@ def test_invalid_actions_are_marked_where_the_environment_knows_them(make_run):
     rows = pd.read_parquet(folder / "_extreme_rows.parquet")
     rows["task"] = [{"id": "x", "category": "c"}] * len(rows)
     rows.to_parquet(folder / "_extreme_rows.parquet")
+    unmarked = analyze(open_run(make_run("no-task")), options=Options(Picky())).page.read_text()
+    assert "Invalid actions are not marked" in unmarked and "invalid action</span>" not in unmarked
     page = analyze(open_run(folder), options=Options(Picky())).page.read_text()
     assert page.count("invalid action</span>") == 6
     assert numbers_of(folder)["extreme_rows"]["invalid_actions"] == [[3, 6], [3, 6]]
