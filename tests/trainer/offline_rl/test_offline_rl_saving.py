@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from boost_trl import BilevelOfflineRLConfig, ValuePolicy
+from boost_trl.trainer.common.weight_files import ROWS_NAME
 
 
 IDS = torch.tensor([[3, 4, 5, 6, 7], [5, 5, 9, 8, 3]])
@@ -384,6 +385,8 @@ def test_push_to_hub_uploads_everything_but_checkpoints_and_pickles(make_trainer
     assert (repo, path) == ("me/agent", None)
     assert EXPECTED | {"model.safetensors"} <= files
     assert not [name for name in files if name.startswith("checkpoint-") or name.endswith((".bin", ".pt", ".pth"))]
+    # Whole rows of the training data stay here.
+    assert (tmp_path / "out" / ROWS_NAME).is_file() and ROWS_NAME not in files
     card = ModelCard.load(tmp_path / "out/README.md")
     assert 'from_pretrained("me/agent"' in card.text and card.data.datasets == ["me/games"]
     assert not (tmp_path / "out/checkpoint-2/model.safetensors").exists()

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from boost_trl.selection import Selector
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.common.weight_files import ROWS_NAME
 
 
 @pytest.fixture
@@ -70,6 +71,8 @@ def test_what_is_pushed_opens_again(hub, tmp_path):
     files = {path.relative_to(hub).as_posix() for path in hub.rglob("*") if path.is_file()}
     assert OURS | {"README.md", "model.safetensors", "config.json", "tokenizer.json"} <= files
     assert not [name for name in files if name.startswith("checkpoint-") or name.endswith((".bin", ".pt"))]
+    # Whole rows of the training data stay here.
+    assert (tmp_path / "out" / ROWS_NAME).is_file() and ROWS_NAME not in files
 
     selector = Selector.from_pretrained("user/selected", revision="v1", num_examples=12)
     assert torch.equal(selector.logits(), trainer.selector.logits())
