@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from boost_trl.analysis.pictures import times
 from boost_trl.analysis.row_actions import play_again
 from boost_trl.analysis.run_files import Run
 from boost_trl.analysis.sections import Section
@@ -100,7 +101,9 @@ def _finding(run: Run, rows: tuple[list[dict], list[dict]], sides: Sequence[Sequ
     table = run.table.assign(weight=run.weights).set_index("index")
     sides_of_table = [table.loc[[row[ROW_NUMBER] for row in side]] for side in rows]
     weights = [side["weight"].mean() for side in sides_of_table]
-    words = [f"the {len(rows[0])} highest rows count {weights[0]:.2f}×, the {len(rows[1])} lowest {weights[1]:.2g}×"]
+    words = [
+        f"the {len(rows[0])} highest rows count {times(weights[0])}, the {len(rows[1])} lowest {times(weights[1])}"
+    ]
     if "return" in table:
         means = [side["return"].mean() for side in sides_of_table]
         words.append(f"their mean returns are {means[0]:.1f} and {means[1]:.1f}".replace("-", "−"))
@@ -135,7 +138,7 @@ def _shown(row: Mapping[str, Any], weight: float, env: Environment | None) -> Sh
     about = [f"row {row[ROW_NUMBER]}", *(str(row[name]) for name in _ABOUT if row.get(name))]
     if row.get("rewards"):
         about.append(f"return {sum(row['rewards']):g}".replace("-", "−"))
-    return ShownRow(row[ROW_NUMBER], f"{weight:.3g}×", " · ".join(about), shown)
+    return ShownRow(row[ROW_NUMBER], times(weight), " · ".join(about), shown)
 
 
 def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -23,6 +23,11 @@ def percent(change: float) -> str:
     return f"{change:+.0%}".replace("-", "−")
 
 
+def times(weight: float) -> str:
+    """A weight relative to the equal one: `1.58×`."""
+    return "below 0.001×" if weight < 0.001 else f"{weight:.3f}×" if weight < 0.1 else f"{weight:.2f}×"
+
+
 def draw_change_by_group(groups: Sequence[GroupChange], path: Path) -> None:
     """One bar per kind of row: its mean change; a line for the middle 80% of its rows."""
     with figure(path, figsize=(6.4, 1.5 + 0.62 * len(groups))) as (_, axes):
@@ -123,6 +128,7 @@ def draw_shares_over_epochs(panels: Mapping[str, tuple[Sequence[np.ndarray], Seq
             axes.set_title(title)
             axes.set_xlabel("epoch (0: equal weights)")
             axes.set_ylim(0, 1)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         all_axes[0][0].set_ylabel("share of all weight\nhigher: the kind counts more")
         all_axes[0][0].legend(fontsize=8)

@@ -1,5 +1,6 @@
 """The analyses of a run as sections of a page: a picture, what it shows here in plain words, and the numbers."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from boost_trl.analysis.pictures import (
     draw_shares_over_epochs,
     draw_weight_shift,
     percent,
+    times,
 )
 from boost_trl.analysis.run_files import PLANTED, Run
 from boost_trl.analysis.two_runs import WeightShift, weight_shift
@@ -89,6 +91,8 @@ def _kinds_finding(groups: Sequence[GroupChange]) -> str:
         f"{_row_words(first)} count {_times(first.mean)} the equal weight on average, {_row_words(last)} "
         f"{_times(last.mean)}; of the first {first.gained:.0%} gained, of the last {last.gained:.0%}."
     )
+    if first.mean - last.mean < 2 * math.hypot(first.error, last.error):
+        words += " The difference is within what chance does: by kind, the weights say nothing."
     noise = [group for group in groups if group.name.startswith(PLANTED)]
     if noise and len(noise) < len(groups):
         rest = [group for group in groups if group not in noise]
@@ -109,7 +113,7 @@ def _row_words(group: GroupChange) -> str:
 
 
 def _times(change: float) -> str:
-    return f"{1 + change:.2f}×"
+    return times(1 + change)
 
 
 def _groups_table(groups: Sequence[GroupChange]) -> str:

@@ -14,6 +14,7 @@ class GroupChange:
         name (`str`): the kind.
         rows (`int`): how many there are.
         mean (`float`): mean of N·w̃_i − 1; 0: as if all rows were equal, −1: ignored, 1: counts double.
+        error (`float`): standard error of the mean; 0 for one row.
         low, high (`float`): the middle 80 % of the rows lie between them.
         gained (`float`): share of the rows with a change above 0.
         weight_share (`float`): share of all weight that the kind has.
@@ -22,6 +23,7 @@ class GroupChange:
     name: str
     rows: int
     mean: float
+    error: float
     low: float
     high: float
     gained: float
@@ -60,6 +62,7 @@ def change_by_group(weights: np.ndarray, groups: Sequence[str]) -> list[GroupCha
                 name=name,
                 rows=len(own),
                 mean=float(own.mean()),
+                error=float(own.std(ddof=1) / len(own) ** 0.5) if len(own) > 1 else 0.0,
                 low=float(low),
                 high=float(high),
                 gained=float((own > 0).mean()),

@@ -29,6 +29,15 @@ def test_page_of_a_run_is_one_file_that_shows_rows_as_text(make_run):
     assert page.count("<strong>Here:</strong>") == page.count("<h2>") == 4 == len(written.findings)
 
 
+def test_a_difference_within_chance_is_said_to_be_one(make_run):
+    folder = make_run()
+    table = pd.read_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+    assert "within what chance does" not in analyze(open_run(folder)).findings[0]
+    weights = np.random.default_rng(0).lognormal(0, 0.5, len(table))
+    table.assign(weight=weights, score=np.log(weights)).to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+    assert "within what chance does" in analyze(open_run(folder)).findings[0]
+
+
 def test_numbers_are_those_of_the_table(make_run):
     folder = make_run()
     analyze(open_run(folder))

@@ -16,6 +16,7 @@ def test_change_by_group_by_hand():
     a, b = groups
     assert (a.rows, a.mean, a.gained, a.weight_share) == (1, 2.0, 1.0, 0.75)
     assert (b.rows, b.mean, b.gained, b.weight_share) == (3, pytest.approx(-2 / 3), 0.0, 0.25)
+    assert a.error == 0 and b.error == pytest.approx(1 / 3)  # changes 0, -1, -1: variance 1/3
     assert b.low == -1 and b.high == pytest.approx(-0.2)
     with pytest.raises(ValueError, match="each of the 3 rows, got 1"):
         change_by_group([1, 1, 1], ["a"])
