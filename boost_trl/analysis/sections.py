@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,9 @@ def _kinds_finding(groups: Sequence[GroupChange]) -> str:
         f"{_row_words(first)} count {_times(first.mean)} the equal weight on average, {_row_words(last)} "
         f"{_times(last.mean)}; of the first {first.gained:.0%} gained, of the last {last.gained:.0%}."
     )
-    if first.mean - last.mean < 2 * math.hypot(first.error, last.error):
+    # First and last are picked among all pairs of kinds: at 95 % for all of them together.
+    limit = NormalDist().inv_cdf(1 - 0.025 / math.comb(len(groups), 2))
+    if first.mean - last.mean < limit * math.hypot(first.error, last.error):
         words += " The difference is within what chance does: by kind, the weights say nothing."
     noise = [group for group in groups if group.name.startswith(PLANTED)]
     if noise and len(noise) < len(groups):
