@@ -206,7 +206,7 @@ class OwnDataComparison:
         costs = data.estimate(self.methods)
         seconds = sum(costs.seconds[cell.method] for cell in left) + max(costs.seconds.values())
         if is_main:
-            print(f"at most about {duration(seconds)}, with {costs.memory / 2**30:.1f} GiB of memory", flush=True)
+            print(f"about {duration(seconds)}, with {costs.memory / 2**30:.1f} GiB of memory", flush=True)
 
     def _worst_rows(self, decision: Decision) -> list[WorstRow]:
         if decision.weighted is None:
