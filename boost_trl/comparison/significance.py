@@ -33,10 +33,12 @@ class Estimate(NamedTuple):
 
     @property
     def p(self) -> float:
-        """The two-sided p-value of a mean of zero, by the normal distribution over items: with these seeds."""
-        if self.items_error == 0:
+        """The two-sided p-value of a mean of zero: Student's t over seeds, since training with another seed gives another
+        policy; with one seed the normal distribution over items, which says nothing about other seeds."""
+        if self.error == 0:
             return float(self.mean == 0)
-        return 2 * NormalDist().cdf(-abs(self.mean) / self.items_error)
+        ratio = abs(self.mean) / self.error
+        return 2 * NormalDist().cdf(-ratio) if self.seeds_error is None else student_p(ratio, self.seeds - 1)
 
     def text(self, style: str = ".2f") -> str:
         """Mean ± error, a star for p < .05 where `style` shows a sign."""
@@ -70,6 +72,16 @@ def paired_estimate(
     ]
     pairs = [differences for differences in pairs if differences]
     return estimate(pairs) if pairs else None
+
+
+def student_p(t: float, dof: int) -> float:
+    """The two-sided p-value of Student's t with `dof` degrees of freedom.
+
+    With t = √dof · tan(a) the density is proportional to cos(a)^(dof − 1).
+    """
+    tail, half = (np.linspace(start, math.pi / 2, 10_001) for start in (math.atan(abs(t) / math.sqrt(dof)), 0.0))
+    areas = [np.trapezoid(np.cos(angles) ** (dof - 1), angles) for angles in (tail, half)]
+    return float(areas[0] / areas[1])
 
 
 def sign_test(higher: int, lower: int) -> float:

@@ -43,8 +43,9 @@ NOTES = (
     "seeds, each with its own data and, but for Car Dealer, world (in brackets over games alone, within these seeds; with one "
     "seed only that). **Bold**: the highest of a row, oracles left out. *Paper*: mean ± standard error over 64 games of one "
     "run. Worlds of the tiny preset are smaller than the paper's, so that levels cannot be compared with its, only orders.\n\n"
-    "Differences are paired by seed and game, since all methods play the same tasks. A star: p < .05, two-sided, over games, "
-    "within these seeds; of 100 comparisons of equals, 5 get one. Sign test: over the rows of the table."
+    "Differences are paired by seed and game, since all methods play the same tasks. A star: p < .05, two-sided, by Student's "
+    "t over seeds (with one seed over games, which says nothing about other seeds); three seeds show large differences only, "
+    "and of 100 comparisons of equals 5 get a star. Sign test: over the rows of the table."
 )
 
 Scores = dict[int, list[float | None]]

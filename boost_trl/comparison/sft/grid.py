@@ -82,7 +82,7 @@ NOTES = (
     "from the pool; `pretrained`: one that can answer by every convention, so that training only selects. Rows after the "
     "paper's are controls, the bar (only the rows known to be good), and our default. The second loss of tables 3 and 4 is "
     "that of clean rows like the pool's good ones, which are drawn like the trusted ones here. Differences are paired by seed "
-    "and trusted row; a star: p < .05, two-sided, over rows, within these seeds."
+    "and trusted row; a star: p < .05, two-sided, by Student's t over seeds (with one seed over rows)."
 )
 
 
