@@ -259,8 +259,11 @@ def prepare(arguments: ReproduceArguments, flags: list[str], given: list[str]) -
     command = ["-m", "boost_trl.cli", "reproduce", *flags_of(own), *flags]
 
     def run_quietly() -> None:
+        from accelerate import PartialState
+
         with quiet():
             run(arguments, reproduction, executor, command, given)
+        PartialState().destroy_process_group()
 
     return run_quietly
 
@@ -374,4 +377,3 @@ def run(
         shown = reproduction.write_report(comparison.folder, results, again)
         print(f"\n{shown}\n\n{len(results)} of {len(cells)} cells; {comparison.folder}/report.html has all tables")
     state.wait_for_everyone()
-    state.destroy_process_group()

@@ -164,3 +164,17 @@ def test_two_processes_train_one_model_and_share_the_games(tiny_model, tmp_path)
     assert row["method"] == "boost"
     (result,) = tmp_path.glob("runs/*/result.json")
     assert json.loads(result.read_text())["settings"]["processes"] == 2
+
+
+@pytest.mark.slow  # as the one above
+@pytest.mark.distributed
+def test_two_processes_run_cells_of_the_grid(tiny_model, tmp_path):
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += "--num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0".split()
+    command += ["-m", "boost_trl.cli", "reproduce", "--data", "low", "high", "--seeds", "0", "--output_dir", tmp_path]
+    command += flags_of("car_dealer", "mc", tiny_model("gpt2"), "--methods", "vanilla", "boost", "--games", "3")
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.count("4 of 4 cells") == 1
+    assert {row["size"] for row in json.loads((tmp_path / "results.json").read_text())} == {"low", "high"}
