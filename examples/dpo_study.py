@@ -1,4 +1,4 @@
-"""The study behind "DPO: flipped pairs" in docs/reproductions.md. Resumable cell by cell.
+"""Learned weights of preference pairs, of which some are flipped, beside what needs none. Resumable cell by cell.
 
     python examples/dpo_study.py
     python examples/dpo_study.py --report docs/data/dpo_flipped_study.json
@@ -238,7 +238,7 @@ class DPOStudy(Comparison):
 
 def table(results: list[Result]) -> str:
     """Mean ± standard error over seeds of every method."""
-    rows = [("", "loss", "right pairs", "AUC of weights", "n_eff", "seconds")]
+    rows = [("", "seeds", "loss", "right pairs", "AUC of weights", "n_eff")]
     for name in dict.fromkeys(result.method for result in results):
         group = [result for result in results if result.method == name]
 
@@ -247,7 +247,7 @@ def table(results: list[Result]) -> str:
             return plus_minus(float(np.mean(values)), standard_error(values), style) if values else MISSING
 
         metrics = (shown("eval_loss", ".3f"), shown("pair_accuracy", ".3f"), shown("weights_auc"))
-        rows.append((group[0].label, *metrics, shown("effective_sample_size", ".0f"), shown("seconds", ".0f")))
+        rows.append((group[0].label, str(len(group)), *metrics, shown("effective_sample_size", ".0f")))
     return markdown_table(rows)
 
 
