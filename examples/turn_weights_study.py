@@ -4,8 +4,8 @@
     python examples/turn_weights_study.py --report docs/data/turn_weights_study.json
 
 The first command trains and plays weights of trajectories and of turns in Twenty Questions' small world, on pools where a bot
-takes single turns of the dialogues (about a quarter of a minute per cell on one core). The second writes what there is to one
-file and prints the tables.
+takes single turns of the dialogues (about a quarter of a minute per cell on one core). The second writes all results that the
+folder has to one file and prints the tables.
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from trl import TrlParser
 
-from boost_trl.comparison.cells import Cell, run_cells, saved_results
+from boost_trl.comparison.cells import RESULT_NAME, Cell, run_cells
 from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison
 from boost_trl.comparison.offline_rl.methods import METHODS, OfflineRLMethod
 from boost_trl.comparison.offline_rl.training import turns_auc_of_planted_truth
@@ -37,11 +37,15 @@ from boost_trl.trainer.offline_rl.weighted_batches import WeightedBatches
 class StudyArguments:
     folder: str = field(default="outputs/turn_weights_study", metadata={"help": "Where cells and models are kept."})
     seeds: list[int] = field(
-        default_factory=lambda: [21, 22, 23, 24], metadata={"help": "Seeds; each draws a world, data and training."}
+        default_factory=lambda: [21, 22, 23], metadata={"help": "Seeds; each draws a world, data and training."}
     )
     shares: list[float] = field(
-        default_factory=lambda: [0.3, 0.6], metadata={"help": "Shares of all turns that are the bot's."}
+        default_factory=lambda: [0.6], metadata={"help": "Shares of all turns that are the bot's."}
     )
+    world: int | None = field(
+        default=None, metadata={"help": "The world of all seeds, which then draw data and training only."}
+    )
+    methods: list[str] = field(default_factory=lambda: ["all"], metadata={"help": "Methods to run."})
     games: int = field(default=512, metadata={"help": "Games behind every score."})
     report: str | None = field(
         default=None, metadata={"help": "Write all results to this file, print tables, run nothing."}
@@ -102,8 +106,9 @@ class TurnComparison(OfflineRLComparison):
 
     def _result(self, cell: Cell, trainer: BilevelOfflineRLTrainer, seconds: float, played: dict[str, Any]) -> Result:
         result = super()._result(cell, trainer, seconds, played)
-        auc = turns_auc_of_planted_truth(trainer.data.train_dataset, trainer.example_weights())
-        result.metrics["turns_auc"] = auc
+        learned = self.methods[cell.method].learns_weights
+        truth = trainer.data.train_dataset
+        result.metrics["turns_auc"] = turns_auc_of_planted_truth(truth, trainer.example_weights()) if learned else None
         return result
 
 
@@ -118,7 +123,7 @@ def make_comparison(arguments: StudyArguments) -> TurnComparison:
     def options(setting: str, seed: int):
         return world.parse(
             [],
-            noise_share=float(setting),
+            noise_share=float(share_of(setting)),
             seed=seed,
             games=arguments.games,
             cache_dir=str(folder / "cache" / f"{setting}-{seed}"),
@@ -126,32 +131,40 @@ def make_comparison(arguments: StudyArguments) -> TurnComparison:
         )
 
     def make_experiment(cell: Cell):
-        return world.make_experiment(*options(cell.setting, cell.seed), cell.seed)
+        return world.make_experiment(*options(cell.setting, cell.seed), cell.seed, number=arguments.world)
 
     return TurnComparison(folder, lambda cell: options(cell.setting, cell.seed), make_experiment, drawn=None)
 
 
-def all_cells(arguments: StudyArguments) -> list[Cell]:
+def share_of(setting: str) -> str:
+    """Of the bot's turns, of a setting that may name its world too."""
+    return setting.split("-")[0]
+
+
+def all_cells(comparison: TurnComparison, arguments: StudyArguments) -> list[Cell]:
     return [
-        Cell(name, seed, str(share))
+        Cell(name, seed, f"{share}" if arguments.world is None else f"{share}-world{arguments.world}")
         for seed in arguments.seeds
         for share in arguments.shares
-        for name in TurnComparison.methods
+        for name in comparison.choose(arguments.methods)
     ]
 
 
-def mean_and_error(values: list[float | None], precision: str = ".2f") -> str:
+def mean_and_error(values: list[float | None], style: str = ".2f") -> str:
+    """Mean ± SE, and in brackets of how many."""
     known = [value for value in values if value is not None]
-    return plus_minus(float(np.mean(known)), standard_error(known), precision) if known else MISSING
+    if not known:
+        return MISSING
+    mean = float(np.mean(known))
+    return f"{plus_minus(mean, standard_error(known), style) if len(known) > 1 else f'{mean:{style}}'} ({len(known)})"
 
 
 def table(rows: list[dict[str, Any]], shares: list[str], measure: str) -> str:
-    """Markdown: `measure` of every method (rows) on every pool (columns), mean ± SE over seeds."""
+    """Markdown: `measure` of every method (rows) on every pool (columns), mean ± SE over seeds and their number."""
     lines = [["method", *(f"{float(share):.0%} of the turns" for share in shares)]]
     for name, method in TurnComparison.methods.items():
-        found = [
-            [row[measure] for row in rows if (row["method"], row["setting"]) == (name, share)] for share in shares
-        ]
+        ours = [row for row in rows if row["method"] == name]
+        found = [[row[measure] for row in ours if share_of(row["setting"]) == share] for share in shares]
         if any(value is not None for values in found for value in values):
             lines.append([method.label, *map(mean_and_error, found)])
     return markdown_table(lines)
@@ -159,7 +172,7 @@ def table(rows: list[dict[str, Any]], shares: list[str], measure: str) -> str:
 
 def differences(rows: list[dict[str, Any]], shares: list[str]) -> str:
     """Markdown: score of weights per turn minus that of weights per trajectory and of equal weights, paired by seed."""
-    scores = {(row["method"], row["setting"], row["seed"]): row["score_mean"] for row in rows}
+    scores = {(row["method"], share_of(row["setting"]), row["seed"]): row["score_mean"] for row in rows}
     lines = [["difference", *(f"{float(share):.0%} of the turns" for share in shares)]]
     pairs = [("boost_turns", "boost"), ("boost_turns", "uniform")]
     pairs += [("validated_turns", other) for other in ("validated", "uniform_mix", "oracle_turns")]
@@ -175,13 +188,13 @@ def differences(rows: list[dict[str, Any]], shares: list[str]) -> str:
 
 
 def report(arguments: StudyArguments) -> None:
-    comparison = make_comparison(arguments)
-    rows = [result.to_dict() for result in saved_results(comparison, all_cells(arguments))]
+    paths = sorted(Path(arguments.folder).glob(f"runs/*/{RESULT_NAME}"))
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     for row in rows:
-        del row["game_scores"]  # of every game
+        del row["settings"], row["game_scores"]
     if arguments.report != "-":
         write_whole(arguments.report, json.dumps(rows, indent=1) + "\n")
-    shares = [str(share) for share in arguments.shares]
+    shares = sorted({share_of(row["setting"]) for row in rows})
     for title, measure in {"Score": "score_mean", "AUC of turns": "turns_auc"}.items():
         print(f"{title}\n\n{table(rows, shares, measure)}\n")
     print(f"Differences of the score\n\n{differences(rows, shares)}")
@@ -191,7 +204,8 @@ def main(arguments: StudyArguments) -> None:
     if arguments.report is not None:
         report(arguments)
         return
-    run_cells(make_comparison(arguments), all_cells(arguments))
+    comparison = make_comparison(arguments)
+    run_cells(comparison, all_cells(comparison, arguments))
 
 
 if __name__ == "__main__":

@@ -70,9 +70,9 @@ def test_tables_by_hand(study):
     rows += [row("boost_turns", "0.6", 1, 5.0, 0.9), row("boost_turns", "0.6", 2, 5.0, 0.9)]
     scores = study.table(rows, ["0.3", "0.6"], "score_mean").splitlines()
     assert "30% of the turns" in scores[0] and "60% of the turns" in scores[0]
-    assert any("BOOST" in line and "3.00 ± 1.00" in line for line in scores)
+    assert any("BOOST" in line and "3.00 ± 1.00 (2)" in line for line in scores)
     aucs = study.table(rows, ["0.6"], "turns_auc")
     assert "Uniform" not in aucs and "0.60 ± 0.10" in aucs
     # 5 − 2 and 5 − 4; one seed of Uniform alone.
     difference = study.differences(rows, ["0.6"])
-    assert "+2.00 ± 1.00" in difference and "+4.00" in difference
+    assert "+2.00 ± 1.00 (2)" in difference and "+4.00 (1)" in difference
