@@ -1,6 +1,7 @@
-"""`examples/turn_weights_study.py`: its oracle, and its tables by hand."""
+"""`examples/turn_weights_study.py`: its oracle, its tables by hand, and that the page shows the committed data."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,13 @@ def test_tables_by_hand(study):
     # 5 − 2 and 5 − 4; one seed of Uniform alone.
     difference = study.differences(rows, ["0.6"])
     assert "+2.00 ± 1.00 (2)" in difference and "+4.00 (1)" in difference
+
+
+def test_the_page_has_the_tables_of_the_data(study):
+    rows = json.loads((ROOT / "docs" / "data" / "turn_weights_study.json").read_text())
+    page = (ROOT / "docs" / "reproductions.md").read_text()
+    shares = sorted({study.share_of(row["setting"]) for row in rows})
+    assert len({row["seed"] for row in rows}) >= 3
+    for measure in ("score_mean", "turns_auc"):
+        assert study.table(rows, shares, measure) in page
+    assert study.differences(rows, shares) in page
