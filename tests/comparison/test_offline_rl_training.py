@@ -10,6 +10,7 @@ from boost_trl import BilevelOfflineRLConfig
 from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.offline_rl import comparison as comparison_module
 from boost_trl.comparison.offline_rl.arguments import ComparisonArguments
+from boost_trl.comparison.offline_rl.build import unseen_tasks
 from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.methods import METHODS, TwoStageTrainer
@@ -130,8 +131,8 @@ def test_games_on_validation_tasks_choose_weights_and_finishing(experiment, args
     assert len(choose("two_stage", finish_shares=[0.0, 0.5])[1]) == 1 and played == {64}
     # Whatever shares controls have.
     choice, tried = choose("by_games", finish_shares=[0.0])
-    assert choice == "all@0.4+finish@0.5" and played == {16}
-    assert tried == [(kind, 0.4, share) for share in (0.0, 0.5) for kind in ("uniform", "all")]
+    assert choice == "all@0.4+finish@0.5" and played == {32}
+    assert tried == [("all", 0.4, share) for share in (0.0, 0.5)]
     with pytest.raises(ValueError, match="`finish_shares` must be numbers in .* got .1.0."):
         ComparisonArguments(finish_shares=[1.0])
 
@@ -162,6 +163,15 @@ def test_rows_of_other_formats_are_brought_into_common_columns(experiment):
     assert len(experiment.pool) == 40 and sum(experiment.offline["is_noise"]) == 10
     assert set(experiment.offline["source"]) == {"offline"} and set(experiment.synthetic["source"]) == {"synthetic"}
     assert isinstance(experiment.pool, Dataset)
+
+
+def test_unseen_tasks_are_cut_into_those_that_choose_and_those_that_are_reported():
+    tasks = [Task(name, "fruit") for name in ("apple", "pear", "plum", "fig", "lime", "date")]
+    choosing, reported = unseen_tasks([Task("pear", "fruit"), Task("kiwi", "fruit")], tasks)
+    assert [task.id for task in choosing] == ["apple", "lime"]
+    assert [task.id for task in reported] == ["plum", "fig", "date"]
+    with pytest.raises(ValueError, match="needs two evaluation tasks that no validation row has, got 1"):
+        unseen_tasks(tasks[:5], tasks)
 
 
 def test_shared_tasks_are_counted_by_id():

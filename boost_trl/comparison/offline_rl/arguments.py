@@ -65,6 +65,15 @@ class ComparisonArguments:
         },
     )
 
+    unseen_tasks: bool = field(
+        default=False,
+        metadata={
+            "help": "Play only tasks that no validation row has: a third of the evaluation tasks that are left choose β, "
+            "weights and finishing, the others are reported. By default the tasks of the validation rows choose, where a "
+            "policy that knows these rows by heart looks better than it is."
+        },
+    )
+
     def __post_init__(self):
         if self.environment != type(self).environment:
             raise ValueError(

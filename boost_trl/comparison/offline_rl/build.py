@@ -81,6 +81,8 @@ def build_experiment(
         )
         clear_device_cache(garbage_collection=True)
     validation_tasks, evaluation_tasks = distinct_tasks(validation), distinct_tasks(split.evaluation)
+    if arguments.unseen_tasks:
+        validation_tasks, evaluation_tasks = unseen_tasks(validation_tasks, evaluation_tasks)
     experiment = OfflineRLExperiment(
         make_model=make_model,
         tokenizer=tokenizer,
@@ -106,6 +108,22 @@ def distinct_tasks(rows: Dataset) -> Sequence[Task]:
     """The tasks of a dataset's `task` column, each once, by id."""
     tasks = {task.id: task for task in map(as_task, rows["task"])}
     return [tasks[name] for name in sorted(tasks)]
+
+
+def unseen_tasks(seen: Sequence[Task], tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
+    """Those of `tasks` that are not `seen`, in two parts: every third one, and the others.
+
+    Raises:
+        ValueError: if that leaves a part empty.
+    """
+    known = {task.id for task in seen}
+    unseen = [task for task in tasks if task.id not in known]
+    if len(unseen) < 2:
+        raise ValueError(
+            f"`unseen_tasks` needs two evaluation tasks that no validation row has, got {len(unseen)}: lower "
+            "`validation_rows` or `val_split`"
+        )
+    return unseen[::3], [task for number, task in enumerate(unseen) if number % 3]
 
 
 def shared_synthetic(

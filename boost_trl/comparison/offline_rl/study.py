@@ -1,7 +1,7 @@
 """Studies: offline RL methods in many worlds and settings, and their tables, one column per pool."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.methods import METHODS
-from boost_trl.comparison.offline_rl.worlds import get_world
+from boost_trl.comparison.offline_rl.worlds import World, get_world
 from boost_trl.comparison.results import mean_over_groups
 from boost_trl.tables import markdown_table, plus_minus
 
@@ -25,11 +25,17 @@ class Place:
         options (`dict`, *optional*): options of comparison, training and model that differ from the world's; they count only
             when no model is named.
         number (`int`, *optional*): the world that has the facts; by default the cell's seed.
+        changes (`dict`, *optional*): fields of the [`World`] that are others than its own.
     """
 
     environment: str
     options: dict[str, Any] = field(default_factory=dict)
     number: int | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def world(self) -> World:
+        return replace(get_world(self.environment), **self.changes)
 
 
 class Study(OfflineRLComparison):
@@ -58,12 +64,12 @@ class Study(OfflineRLComparison):
         if key not in self._parsed:
             place = self.place(cell)
             flags = ["--output_dir", str(self.folder), "--seed", str(cell.seed), *self.flags(cell)]
-            self._parsed[key] = get_world(place.environment).parse(flags, **place.options)
+            self._parsed[key] = place.world.parse(flags, **place.options)
         return self._parsed[key]
 
     def _build(self, cell: Cell) -> OfflineRLExperiment:
         place = self.place(cell)
-        return get_world(place.environment).make_experiment(*self._options(cell), cell.seed, number=place.number)
+        return place.world.make_experiment(*self._options(cell), cell.seed, number=place.number)
 
 
 def mean_over_worlds(values: Mapping[tuple[int, int], float]) -> tuple[float, float]:
