@@ -42,6 +42,12 @@ def folder(tmp_path_factory):
     answers = [json.dumps({"messages": json.loads(row)["messages"]}) for row in rows] * 4
     for name in ("answers.jsonl", "trusted_answers.jsonl"):
         (folder / name).write_text("".join(row + "\n" for row in answers))
+    turns = [json.loads(row)["messages"] for row in rows]
+    pairs = [
+        {"prompt": good[:1], "chosen": good[1:], "rejected": bad[1:]} for good, bad in zip(turns, turns[1:] + turns[:1])
+    ]
+    for name in ("pairs.jsonl", "trusted_pairs.jsonl"):
+        (folder / name).write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     words = sorted({word for row in rows for turn in json.loads(row)["messages"] for word in turn["content"].split()})
     for name in MODELS:
         tokenizer = word_tokenizer(["user:", "assistant:", "system:", *words])
