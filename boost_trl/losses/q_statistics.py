@@ -3,6 +3,9 @@
 A block of tokens by a block of the vocabulary is projected at a time, in the forward pass and again in the backward
 pass, which accumulates the gradients of states, matrix and bias directly. What autograd keeps is the states and two
 numbers per token.
+
+The value losses are linear in the log-sum-exp, so what it counts for in the objective is known before the forward pass. Told
+that, the forward pass takes its gradient while a block's logits are at hand, and nothing is projected again.
 """
 
 from collections.abc import Iterator
@@ -22,6 +25,7 @@ def q_statistics(
     bias: torch.Tensor | None,
     actions: torch.Tensor,
     *,
+    logsumexp_grad: torch.Tensor | None = None,
     chunk_size: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""Value of the action taken and log-sum-exp over all actions, for \\( Q(s, \cdot) = W h + b \\).
@@ -35,9 +39,13 @@ def q_statistics(
         bias (`torch.Tensor` of shape `(1,)` or `(V,)`, with K heads `(K, 1)` or `(K, V)`, *optional*): One number per
             head, or one per token of the vocabulary. May be `None`.
         actions (`torch.Tensor` of shape `(T,)`): Token ids of the actions taken.
+        logsumexp_grad (`torch.Tensor` of shape `(T,)`, *optional*): The gradient of the objective with respect to
+            `q_logsumexp`, the same for all heads, up to a factor that all tokens share (a loss scale, the number of
+            processes). With it the gradients are taken in the forward pass, at three quarters of the cost; `backward`
+            can then run once only, and raises `ValueError` if the gradient that arrives is another.
         chunk_size (`int`, *optional*): Most logits to hold at a time. By default it is chosen from the sizes and the
-            device: at most 2^20 on a CPU and 2^26 elsewhere, and never more than a quarter of T · V once that exceeds
-            2^18.
+            device: at most 2^20 on a CPU (2^23 with `logsumexp_grad`, whose blocks hold the whole vocabulary) and 2^26
+            elsewhere, and never more than a quarter of T · V once that exceeds 2^18.
 
     Returns:
         `tuple` of two `torch.Tensor` of shape `(T,)`, with K heads `(K, T)`: `q_taken` and `q_logsumexp`, float32
@@ -47,6 +55,10 @@ def q_statistics(
         ValueError: if a shape is not as above, or an action is not a token id of the vocabulary.
     """
     _check(hidden, weight, bias, actions)
+    if logsumexp_grad is not None and logsumexp_grad.shape != actions.shape:
+        raise ValueError(
+            f"`logsumexp_grad` must hold one number per token, {tuple(actions.shape)}, got {tuple(logsumexp_grad.shape)}"
+        )
     single = weight.dim() == 2
     if single:
         weight = weight.unsqueeze(0)
@@ -54,9 +66,18 @@ def q_statistics(
     # A scalar bias shifts both statistics alike, so it needs no part in the loops.
     scalar_bias = bias if bias is not None and bias.shape[1] == 1 else None
     token_bias = bias if scalar_bias is None else None
+    learns = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in (hidden, weight, token_bias)
+    )
+    ahead = logsumexp_grad is not None and learns
     if chunk_size is None:
-        chunk_size = _default_chunk_size(hidden.device, len(hidden) * weight.shape[1])
-    q_taken, q_logsumexp = _QStatistics.apply(hidden, weight, token_bias, actions, chunk_size)
+        chunk_size = _default_chunk_size(hidden.device, len(hidden) * weight.shape[1], ahead)
+    if ahead:
+        q_taken, q_logsumexp = _QStatisticsAhead.apply(
+            hidden, weight, token_bias, actions, logsumexp_grad.detach(), chunk_size
+        )
+    else:
+        q_taken, q_logsumexp = _QStatistics.apply(hidden, weight, token_bias, actions, chunk_size)
     if scalar_bias is not None:
         q_taken, q_logsumexp = q_taken + scalar_bias, q_logsumexp + scalar_bias
     return (q_taken[0], q_logsumexp[0]) if single else (q_taken, q_logsumexp)
@@ -133,6 +154,86 @@ class _QStatistics(torch.autograd.Function):
         )
 
 
+class _QStatisticsAhead(torch.autograd.Function):
+    """The same with the gradient of the log-sum-exp taken in the forward pass, block by block. That of the actions' values,
+    which the objective need not be linear in, touches one row of the matrix per token and is left to the backward pass."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, actions, logsumexp_grad, chunk_size):
+        dtype = _compute_dtype(hidden, weight)
+        states, share = hidden.to(dtype), logsumexp_grad.to(dtype)
+        q_taken = states.new_empty(len(weight), len(states))
+        q_logsumexp = torch.empty_like(q_taken)
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.zeros_like(states) if need_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=dtype) if need_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=dtype) if need_bias else None
+        tokens_step = max(1, chunk_size // weight.shape[1])
+        with torch.autocast(hidden.device.type, enabled=False):
+            for head, rows in enumerate(weight):
+                rows, bias_row = rows.to(dtype), None if bias is None else bias[head]
+                for first in range(0, len(states), tokens_step):
+                    tokens = slice(first, first + tokens_step)
+                    logits = _logits(states[tokens], rows, bias_row)
+                    q_taken[head, tokens] = logits.gather(1, actions[tokens].unsqueeze(1)).squeeze(1)
+                    largest = logits.amax(dim=1, keepdim=True)
+                    exponentials = logits.sub_(largest).exp_()
+                    total = exponentials.sum(dim=1)
+                    q_logsumexp[head, tokens] = total.log() + largest.squeeze(1)
+                    # d logsumexp Q(s, ·) = softmax Q(s, ·); its factors go to what is small.
+                    factor = share[tokens] / total
+                    if need_hidden:
+                        grad_hidden[tokens] += (exponentials @ rows).mul_(factor.unsqueeze(1))
+                    if need_weight:
+                        grad_weight[head].addmm_(exponentials.t(), states[tokens] * factor.unsqueeze(1))
+                    if need_bias:
+                        grad_bias[head] += factor @ exponentials
+            rows_taken = weight[:, actions].to(dtype) if need_hidden else None
+        ctx.save_for_backward(hidden, actions, share, rows_taken)
+        ctx.gradients = grad_hidden, grad_weight, grad_bias
+        ctx.dtypes = hidden.dtype, weight.dtype, None if bias is None else bias.dtype
+        return q_taken, q_logsumexp
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_taken, grad_logsumexp):
+        hidden, actions, share, rows_taken = ctx.saved_tensors
+        if ctx.gradients is None:
+            raise RuntimeError("the gradients that `logsumexp_grad` gave are used up: run the forward pass again")
+        gradients, ctx.gradients = ctx.gradients, None
+        grad_hidden, grad_weight, grad_bias = gradients
+        factor = _common_factor(grad_logsumexp, share)
+        for gradient in gradients:
+            if gradient is not None:
+                gradient.mul_(factor)
+        if grad_hidden is not None:
+            grad_hidden += torch.einsum("kt,ktd->td", grad_taken, rows_taken)
+        for head, of_head in enumerate(grad_taken):
+            if grad_weight is not None:
+                grad_weight[head].index_add_(0, actions, of_head.unsqueeze(1) * hidden.to(share.dtype))
+            if grad_bias is not None:
+                grad_bias[head].index_add_(0, actions, of_head)
+        typed = (None if g is None else g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes))
+        return (*typed, None, None, None)
+
+
+def _common_factor(grad: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """s for which `grad`, (K, T), is s · `share`, (T,), in every row.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    norm = share.square().sum()
+    factor = torch.where(norm > 0, (grad[0] * share).sum() / norm, 0)
+    # What is not finite passes: whoever looks at the losses knows which row it comes from.
+    if grad.numel() and (grad - factor * share).abs().amax() > 1e-3 * (factor * share).abs().amax():
+        raise ValueError(
+            "`logsumexp_grad` is not the gradient of the objective with respect to the log-sum-exp, up to a factor: leave it out, "
+            "or give what each token's log-sum-exp counts for"
+        )
+    return factor
+
+
 def _check(hidden, weight, bias, actions):
     shapes = f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, actions {tuple(actions.shape)}"
     if hidden.dim() != 2 or weight.dim() not in (2, 3) or weight.shape[-1] != hidden.shape[1]:
@@ -149,8 +250,8 @@ def _check(hidden, weight, bias, actions):
         raise ValueError(f"`actions` must be token ids from 0 to {weight.shape[-2] - 1}, got {lowest} to {highest}")
 
 
-def _default_chunk_size(device: torch.device, num_logits: int) -> int:
-    largest = 2**20 if device.type == "cpu" else 2**26
+def _default_chunk_size(device: torch.device, num_logits: int, ahead: bool = False) -> int:
+    largest = (2**23 if ahead else 2**20) if device.type == "cpu" else 2**26
     return min(largest, max(2**18, num_logits // 4))
 
 

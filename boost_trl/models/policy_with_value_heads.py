@@ -115,6 +115,7 @@ class PolicyWithValueHeads(nn.Module):
         states: torch.Tensor | None = None,
         roles: tuple[str, ...] = ("primary",),
         anchored: bool = False,
+        logsumexp_grad: torch.Tensor | None = None,
     ) -> dict[str, dict[str, torch.Tensor]]:
         """Q, log-sum-exp of Q, V and target Q of the action tokens, under the heads in `roles`.
 
@@ -126,6 +127,7 @@ class PolicyWithValueHeads(nn.Module):
             roles (`tuple[str]`): of `"primary"`, `"auxiliary"`.
             anchored (`bool`, *optional*, defaults to `False`): add the key `"anchor"`, for DDP, which waits in every
                 backward for a gradient of every parameter.
+            logsumexp_grad (`torch.Tensor` of shape `(N,)`, *optional*): see [`ValueHeads.q_statistics`].
 
         Returns:
             `dict`: by role, a dict with `q_taken` and `q_logsumexp` (K, N), and for ILQL `values` (M,) and `target_q`
@@ -141,7 +143,7 @@ class PolicyWithValueHeads(nn.Module):
                 hidden = final_hidden_states(self.backbone, input_ids, attention_mask)
                 states = hidden.reshape(-1, hidden.shape[-1])[state_index]
                 shared = None if self.separate_adapters else states
-            output[role] = getattr(self, role)(states, action_index, actions)
+            output[role] = getattr(self, role)(states, action_index, actions, logsumexp_grad)
         if anchored:
             unused = [
                 parameter.reshape(-1)[0].float()

@@ -111,7 +111,11 @@ class ValueHeads(PretrainedHead):
                 self.register_buffer(f"target_{name}", torch.zeros(shapes[name]))
 
     def forward(
-        self, states: torch.Tensor, action_index: torch.Tensor, actions: torch.Tensor
+        self,
+        states: torch.Tensor,
+        action_index: torch.Tensor,
+        actions: torch.Tensor,
+        logsumexp_grad: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """All that the losses need of the heads. Training enters here: engines such as ZeRO-3 have a module's parameters
         whole within its forward only.
@@ -120,32 +124,37 @@ class ValueHeads(PretrainedHead):
             states (`torch.Tensor` of shape `(M, d)`): States.
             action_index (`torch.LongTensor` of shape `(N,)`): Which of them precede an action token.
             actions (`torch.LongTensor` of shape `(N,)`): The actions taken.
+            logsumexp_grad (`torch.Tensor` of shape `(N,)`, *optional*): see [`losses.q_statistics`].
 
         Returns:
             `dict`: `q_taken` and `q_logsumexp` of shape `(K, N)`; for ILQL `values` `(M,)` and `target_q` `(K, N)`.
         """
         before_action = states[action_index]
-        q_taken, q_logsumexp = self.q_statistics(before_action, actions)
+        q_taken, q_logsumexp = self.q_statistics(before_action, actions, logsumexp_grad)
         output = {"q_taken": q_taken, "q_logsumexp": q_logsumexp}
         if self.config.algorithm == "ilql":
             output["values"] = self.values(states)
             output["target_q"] = self.target_q(before_action, actions)
         return output
 
-    def q_statistics(self, hidden: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def q_statistics(
+        self, hidden: torch.Tensor, actions: torch.Tensor, logsumexp_grad: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Q(s, a) and logsumexp Q(s, ·) of every Q head, differentiable: see [`losses.q_statistics`].
 
         Args:
             hidden (`torch.Tensor` of shape `(T, d)`): States of the action tokens.
             actions (`torch.Tensor` of shape `(T,)`): Actions taken.
+            logsumexp_grad (`torch.Tensor` of shape `(T,)`, *optional*): The gradient of the objective with respect to
+                every head's log-sum-exp, up to a factor, where it is known beforehand: makes it faster.
 
         Returns:
             `tuple` of two `torch.Tensor` of shape `(K, T)`, float32.
         """
         if self.config.rank is None:
-            return q_statistics(hidden, self.q_weight, self.q_bias, actions)
+            return q_statistics(hidden, self.q_weight, self.q_bias, actions, logsumexp_grad=logsumexp_grad)
         per_head = [
-            q_statistics(_project(hidden, factor_in), factor_out, bias, actions)
+            q_statistics(_project(hidden, factor_in), factor_out, bias, actions, logsumexp_grad=logsumexp_grad)
             for factor_in, factor_out, bias in zip(self.q_factor_in, self.q_factor_out, self.q_bias)
         ]
         q_taken, q_logsumexp = zip(*per_head)

@@ -331,10 +331,11 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         batch = self.data.store.collate(micro_batch.rows).to(self.args.device)
         # Gradients of the other policy's heads, all zero, cost as much memory as its parameters.
         anchored = self.accelerator.distributed_type not in (DistributedType.NO, DistributedType.DEEPSPEED)
-        output = self._token_losses(model, batch, (plan.role,), anchored)
-        losses = output[plan.role]
         coefficients = torch.as_tensor(micro_batch.coefficients, dtype=torch.float32, device=self.args.device)
-        weighted = sum_by_trajectory(coefficients[batch.unit] * losses["loss"], batch)
+        token_weights = coefficients[batch.unit]
+        output = self._token_losses(model, batch, (plan.role,), anchored, token_weights)
+        losses = output[plan.role]
+        weighted = sum_by_trajectory(token_weights * losses["loss"], batch)
         self._update_losses.add(micro_batch.rows, weighted)
         add_losses(self._means, micro_batch, weighted, losses, plan.alpha)
         if self.args.is_bilevel:

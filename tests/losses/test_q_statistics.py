@@ -58,6 +58,66 @@ def test_gradcheck(heads, bias):
     )
 
 
+def ahead(share, **options):
+    return lambda *inputs: q_statistics(*inputs, logsumexp_grad=share, **options)
+
+
+@pytest.mark.parametrize("bias", [None, "scalar", "token"])
+@pytest.mark.parametrize("heads", [None, 1, 2])
+@pytest.mark.parametrize("num_tokens, vocab_size", [(1, 31), (47, 123), (64, 31)])
+@pytest.mark.parametrize("chunk_size", [None, 13, 300])
+def test_gradients_taken_ahead_equal_the_definition(num_tokens, vocab_size, heads, bias, chunk_size):
+    inputs = make_inputs(num_tokens, vocab_size, heads=heads, bias=bias)
+    expected = reference(*inputs)
+    share = torch.rand(num_tokens, dtype=torch.float64)
+    share[0] = 0
+    got = q_statistics(*inputs, logsumexp_grad=share, chunk_size=chunk_size)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    # The objective is a multiple of what was announced, and anything at all in the actions' values.
+    upstream = torch.randn_like(expected[0]), 65536 * share.expand_as(expected[1])
+    got_grads = gradients(ahead(share, chunk_size=chunk_size), inputs, *upstream)
+    for got_grad, expected_grad in zip(got_grads, gradients(reference, inputs, *upstream)):
+        torch.testing.assert_close(got_grad, expected_grad, rtol=1e-11, atol=1e-8)
+
+
+def test_gradients_taken_ahead_are_used_once_and_checked():
+    inputs = make_inputs(6, 31, heads=2)
+    share = torch.arange(6.0)
+    with pytest.raises(ValueError, match="is not the gradient of the objective"):
+        gradients(ahead(share), inputs, torch.zeros(2, 6), torch.ones(2, 6))
+    with pytest.raises(ValueError, match="is not the gradient of the objective"):
+        gradients(ahead(share), inputs, torch.zeros(2, 6), torch.stack([share, 2 * share]))
+    with pytest.raises(ValueError, match="is not the gradient of the objective"):
+        gradients(ahead(torch.zeros(6)), inputs, torch.zeros(2, 6), torch.ones(2, 6))
+    with pytest.raises(ValueError, match="one number per token"):
+        q_statistics(*inputs, logsumexp_grad=share[:-1])
+    taken, logsumexp = q_statistics(*inputs, logsumexp_grad=share)
+    loss = (taken + share * logsumexp).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="used up"):
+        loss.backward()
+
+
+def test_gradients_taken_ahead_of_an_objective_without_the_logsumexp():
+    inputs = make_inputs(6, 31, bias="token")
+    ones, zeros = torch.ones(6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+    got = gradients(ahead(zeros), inputs, ones, zeros)
+    torch.testing.assert_close(got, gradients(reference, inputs, ones, zeros))
+
+
+def test_gradients_taken_ahead_are_only_those_that_are_needed():
+    hidden, weight, bias, actions = make_inputs(6, 31, bias="token")
+    share = torch.ones(6, dtype=torch.float64)
+    for needed in (hidden, weight, bias):
+        inputs = [tensor if tensor is needed else tensor.detach() for tensor in (hidden, weight, bias)]
+        taken, logsumexp = q_statistics(*inputs, actions, logsumexp_grad=share)
+        (got,) = torch.autograd.grad((taken + logsumexp).sum(), needed)
+        taken, logsumexp = reference(*inputs, actions)
+        torch.testing.assert_close(got, torch.autograd.grad((taken + logsumexp).sum(), needed)[0])
+    with torch.no_grad():
+        assert not q_statistics(hidden, weight, bias, actions, logsumexp_grad=share)[0].requires_grad
+
+
 def test_more_tokens_than_one_block_of_tokens():
     inputs = make_inputs(5000, 5, dim=2, bias="token")
     torch.testing.assert_close(q_statistics(*inputs), reference(*inputs))
@@ -73,8 +133,9 @@ def test_large_logits_do_not_overflow():
     assert torch.isfinite(logsumexp).all() and (logsumexp >= taken).all()
 
 
+@pytest.mark.parametrize("is_ahead", [False, True])
 @pytest.mark.parametrize("weight_dtype", [torch.float32, torch.bfloat16])
-def test_bfloat16_states_are_computed_in_float32(weight_dtype):
+def test_bfloat16_states_are_computed_in_float32(weight_dtype, is_ahead):
     hidden, weight, bias, actions = make_inputs(47, 123, dim=64, heads=2, bias="token", dtype=torch.float32)
     inputs = [tensor.detach().requires_grad_() for tensor in (hidden.bfloat16(), weight.to(weight_dtype), bias)]
     exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
@@ -82,8 +143,9 @@ def test_bfloat16_states_are_computed_in_float32(weight_dtype):
     for got_value, expected_value in zip(got, expected):
         assert got_value.dtype == torch.float32
         torch.testing.assert_close(got_value.double(), expected_value, rtol=1e-5, atol=1e-4)
-    upstream = [torch.randn(2, 47) for _ in range(2)]
-    got_grads = gradients(q_statistics, (*inputs, actions), *upstream)
+    upstream = torch.randn(2, 47), torch.randn(47).expand(2, 47)
+    function = ahead(upstream[1][0]) if is_ahead else q_statistics
+    got_grads = gradients(function, (*inputs, actions), *upstream)
     expected_grads = gradients(reference, (*exact, actions), *(grad.double() for grad in upstream))
     for leaf, got_grad, expected_grad in zip(inputs, got_grads, expected_grads):
         assert got_grad.dtype == leaf.dtype
@@ -123,9 +185,10 @@ def test_gradient_through_one_output_only():
 
 
 @pytest.mark.parametrize("heads", [None, 2])
-def test_no_tokens(heads):
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_no_tokens(heads, is_ahead):
     hidden, weight, bias, actions = make_inputs(0, 31, heads=heads, bias="token")
-    taken, logsumexp = q_statistics(hidden, weight, bias, actions)
+    taken, logsumexp = q_statistics(hidden, weight, bias, actions, logsumexp_grad=torch.ones(0) if is_ahead else None)
     assert taken.shape == logsumexp.shape == ((0,) if heads is None else (2, 0))
     (taken.sum() + logsumexp.sum()).backward()
     assert not weight.grad.any() and not bias.grad.any()
@@ -146,8 +209,9 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("chunk_size, largest_logits", [(None, 2**20), (5000, 5000)])
-def test_logits_of_the_whole_batch_never_exist(chunk_size, largest_logits):
+@pytest.mark.parametrize("is_ahead", [False, True])
+@pytest.mark.parametrize("chunk_size, largest_logits", [(None, 1024 * 6000 // 4), (5000, 6000)])
+def test_logits_of_the_whole_batch_never_exist(chunk_size, largest_logits, is_ahead):
     num_tokens, vocab_size, dim = 1024, 6000, 4
     hidden, weight, bias, actions = make_inputs(
         num_tokens, vocab_size, dim, heads=2, bias="token", dtype=torch.float32
@@ -160,9 +224,10 @@ def test_logits_of_the_whole_batch_never_exist(chunk_size, largest_logits):
             lambda tensor: saved.append(tensor.numel()) or tensor, lambda tensor: tensor
         ),
     ):
-        taken, logsumexp = q_statistics(hidden, weight, bias, actions, chunk_size=chunk_size)
+        share = torch.ones(num_tokens) if is_ahead else None
+        taken, logsumexp = q_statistics(hidden, weight, bias, actions, logsumexp_grad=share, chunk_size=chunk_size)
         (logsumexp - taken).sum().backward()
-    assert limit < num_tokens * vocab_size / 4
+    assert limit <= num_tokens * vocab_size / 4
     assert mode.elements <= limit and max(saved) <= weight.numel()
 
 

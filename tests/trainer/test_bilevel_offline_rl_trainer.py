@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
 from boost_trl.data.trajectories import REWARD_LIMIT
+from boost_trl.losses import q_statistics
 from boost_trl.trainer.offline_rl.schedule import Phase
 
 
@@ -101,7 +102,8 @@ def test_a_batch_is_the_same_for_every_accumulation(make_trainer, algorithm, nor
     assert np.std(weights) > 1e-3
     for other_parameters, other_weights, other_losses in others:
         np.testing.assert_allclose(other_losses, losses, rtol=1e-5)
-        np.testing.assert_allclose(other_weights, weights, rtol=1e-4)
+        # Phase 4 sees differences of θ's and ψ's losses, which as sums are a thousand times as large.
+        np.testing.assert_allclose(other_weights, weights, rtol=5e-4)
         for name, value in parameters.items():
             torch.testing.assert_close(other_parameters[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
@@ -149,6 +151,20 @@ def test_the_weighted_loss_and_its_gradient_are_those_of_the_definition(make_tra
     assert logged(trainer, "loss")[1] == pytest.approx(trainer.checked, rel=1e-5)
     entry = [entry for entry in trainer.state.log_history if "validation_loss" in entry][0]
     assert entry["validation_loss"] + 0.7 * entry["train_loss_weighted"] == pytest.approx(trainer.checked, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "validated", "guard": False}, {"value_head_rank": 4}])
+def test_training_takes_gradients_ahead_and_evaluation_none(make_trainer, monkeypatch, options):
+    calls = []
+
+    def recorded(*args, logsumexp_grad=None):
+        calls.append((torch.is_grad_enabled(), logsumexp_grad is not None))
+        return q_statistics(*args, logsumexp_grad=logsumexp_grad)
+
+    monkeypatch.setattr("boost_trl.models.value_heads.q_statistics", recorded)
+    make_trainer(train_backbone=False, **options).train()
+    assert {is_ahead for learns, is_ahead in calls if learns} == {True}
+    assert {is_ahead for learns, is_ahead in calls if not learns} == {False}
 
 
 def test_phase_4_takes_the_exact_gradient_of_the_whole_batch(make_trainer, make_dialogues):

@@ -94,7 +94,9 @@ class HeadFitter:
                 batch, token_scale = self._weighed_batch(rows, within_rows)
                 previous = rows
             optimizer.param_groups[0]["lr"] = self.learning_rate * (1 - step / steps)
-            losses = forward_token_losses(policy, batch, ("primary",), self.initial.config, args)["primary"]["loss"]
+            losses = forward_token_losses(
+                policy, batch, ("primary",), self.initial.config, args, token_weights=token_scale
+            )["primary"]["loss"]
             (losses * token_scale).sum().backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -16,6 +16,7 @@ def forward_token_losses(
     heads: ValueHeadsConfig,
     args: BilevelOfflineRLConfig,
     anchored: bool = False,
+    token_weights: torch.Tensor | None = None,
 ) -> dict:
     """[`token_losses`] by role, after one forward pass.
 
@@ -26,6 +27,8 @@ def forward_token_losses(
         heads (`ValueHeadsConfig`): algorithm and normalisation constants.
         args (`BilevelOfflineRLConfig`): the loss.
         anchored (`bool`, *optional*, defaults to `False`): add `"anchor"`, a zero that depends on every parameter.
+        token_weights (`torch.Tensor` of shape `(N,)`, *optional*): what each token's loss counts for in the objective, up to
+            a factor, if it is to be differentiated: gradients are then taken as it is computed.
     """
     source = {"states": batch.states}
     if batch.states is None:
@@ -36,6 +39,7 @@ def forward_token_losses(
         state_index=batch.state_index,
         roles=roles,
         anchored=anchored,
+        logsumexp_grad=None if token_weights is None else args.cql_weight * token_weights,
         **source,
     )
     # Value losses are float32 whatever the autocast type of the forward.

@@ -173,9 +173,14 @@ class ValuePolicyTrainer(Trainer):
     # Losses
 
     def _token_losses(
-        self, model: nn.Module, batch: TrajectoryBatch, roles: tuple[str, ...], anchored: bool = False
+        self,
+        model: nn.Module,
+        batch: TrajectoryBatch,
+        roles: tuple[str, ...],
+        anchored: bool = False,
+        token_weights: torch.Tensor | None = None,
     ) -> dict:
-        return forward_token_losses(model, batch, roles, self.model.primary.config, self.args, anchored)
+        return forward_token_losses(model, batch, roles, self.model.primary.config, self.args, anchored, token_weights)
 
     def _unit_losses(
         self, rows: np.ndarray, roles: tuple[str, ...], store: TrajectoryStore, batch_size: int
