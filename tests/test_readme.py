@@ -44,7 +44,8 @@ def folder(tmp_path_factory):
         (folder / name).write_text("".join(row + "\n" for row in answers))
     turns = [json.loads(row)["messages"] for row in rows]
     pairs = [
-        {"prompt": good[:1], "chosen": good[1:], "rejected": bad[1:]} for good, bad in zip(turns, turns[1:] + turns[:1])
+        {"prompt": good[:1], "chosen": good[1:], "rejected": bad[1:]}
+        for good, bad in zip(turns, turns[1:] + turns[:1])
     ]
     for name in ("pairs.jsonl", "trusted_pairs.jsonl"):
         (folder / name).write_text("".join(json.dumps(pair) + "\n" for pair in pairs))

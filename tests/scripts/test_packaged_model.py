@@ -78,7 +78,10 @@ def test_every_command(rows, command, options):
     assert cli.main([command, *flags(model_name_or_path=NAME, **options)]) == 0
 
 
-@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "env"])
+WITHOUT_A_MODEL = ("env", "analyze")
+
+
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name not in WITHOUT_A_MODEL])
 def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
     options = {
         "offline-rl": {
@@ -92,6 +95,7 @@ def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
         "compare": {"train_path": "instructions.jsonl", "validation_path": "many.jsonl", "output_dir": "out"},
         "rollout": {},
         "synthesize": {**GAMES, "output_path": "new.jsonl"},
+        "reproduce": {"environment": "car_dealer", "algorithm": "mc", "data": "low", "output_dir": "out"},
     }[command]
     assert cli.main([command, *flags(model_name_or_path="nobody/nothing", **options)]) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"boost-trl {command}: ")]
