@@ -44,7 +44,7 @@ def inputs(args: argparse.Namespace, num_heads: int) -> dict[str, torch.Tensor]:
     num_actions = round(args.tokens * args.action_share)
     return {
         "hidden": torch.randn(args.tokens, args.width, generator=generator),
-        "weight": 0.04 * torch.randn(num_heads, args.vocabulary, args.width, generator=generator),
+        "weight": torch.randn(num_heads, args.vocabulary, args.width, generator=generator).mul_(0.04),
         "index": torch.randperm(args.tokens, generator=generator)[:num_actions].sort().values,
         "actions": torch.randint(args.vocabulary, (num_actions,), generator=generator),
         "returns": torch.randn(num_actions, generator=generator),
