@@ -9,7 +9,6 @@ answers of four words, that of greater worth is preferred. A tiny Llama from scr
 make equally many updates.
 """
 
-import json
 import logging
 import time
 import warnings
@@ -23,11 +22,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, set_see
 from trl import DPOConfig, DPOTrainer, TrlParser
 
 from boost_trl import BilevelDPOConfig, BilevelDPOTrainer
-from boost_trl.comparison.cells import Cell, Comparison, Method, run_cells, saved_results
+from boost_trl.comparison.cells import Cell, Comparison, Method, run_cells, saved_results, write_rows
 from boost_trl.comparison.results import Result, standard_error
 from boost_trl.comparison.sft.contradiction_pool import WORDS
 from boost_trl.environments.embedded_lm import word_tokenizer
-from boost_trl.files import write_whole
 from boost_trl.selection.auc import weights_auc
 from boost_trl.tables import MISSING, markdown_table, plus_minus
 
@@ -261,7 +259,7 @@ def main(arguments: StudyArguments) -> None:
     for setting in dict.fromkeys(result.setting for result in results):
         print(f"\n{setting}\n\n{table([result for result in results if result.setting == setting])}")
     if arguments.report is not None:
-        write_whole(arguments.report, json.dumps([result.to_dict() for result in results], indent=1) + "\n")
+        write_rows(arguments.report, [result.to_dict() for result in results])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ the three worlds (about 40 minutes on one core). The second writes what there is
 to choose: the score of the best candidate minus that of the chosen one.
 """
 
-import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -19,11 +18,10 @@ from typing import Any
 import numpy as np
 from trl import TrlParser
 
-from boost_trl.comparison.cells import Cell, run_cells, saved_results
+from boost_trl.comparison.cells import Cell, run_cells, saved_results, write_rows
 from boost_trl.comparison.offline_rl.methods import METHODS, OfflineRLMethod
 from boost_trl.comparison.offline_rl.study import Place, Study, by_pool
 from boost_trl.comparison.results import standard_error
-from boost_trl.files import write_whole
 from boost_trl.tables import MISSING, markdown_table, plus_minus
 from boost_trl.trainer.offline_rl.validated_reweighting import CANDIDATES, FINISH_SHARES
 
@@ -163,8 +161,7 @@ def regrets_table(pools: dict[tuple[str, int], Results], candidates: list[str]) 
 
 def report(arguments: StudyArguments) -> None:
     rows = [result.to_dict() for result in saved_results(make_study(arguments), all_cells(arguments.seeds))]
-    if arguments.report != "-":
-        write_whole(arguments.report, json.dumps(rows, indent=1) + "\n")
+    write_rows(arguments.report, rows)
     names = list(GuardStudy.methods)
     candidates = names[len(FOLDS) : len(FOLDS) + len(CANDIDATES) * len(FINISH_SHARES)]
     needed = {*names[: len(FOLDS)], *candidates}

@@ -8,7 +8,6 @@ among policies, so that a policy that several of them consider is trained once: 
 tasks, as many in all for every control.
 """
 
-import json
 import logging
 import time
 import warnings
@@ -21,17 +20,15 @@ from typing import Any
 import numpy as np
 from trl import TrlParser
 
-from boost_trl.comparison.cells import Cell, run_cells, saved_results
+from boost_trl.comparison.cells import Cell, run_cells, saved_results, write_rows
 from boost_trl.comparison.offline_rl.games import BETAS, best_beta, play_games
 from boost_trl.comparison.offline_rl.methods import CHOSEN_BY_GAMES, METHODS, OfflineRLMethod
 from boost_trl.comparison.offline_rl.study import Place, Study, by_pool
-from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
+from boost_trl.comparison.offline_rl.training import train_method
 from boost_trl.comparison.offline_rl.worlds import TINY_SELF_PLAY
 from boost_trl.comparison.results import Result, standard_error
 from boost_trl.environments.rollout import choose_tasks, summarize
 from boost_trl.environments.twenty_questions.pretraining import build_embedded_lm
-from boost_trl.files import write_whole
-from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.tables import MISSING, markdown_table, plus_minus
 from boost_trl.trainer.offline_rl.validated_reweighting import Candidate
 
@@ -142,28 +139,15 @@ class RecipeStudy(Study):
             beta: summarize(play_games(trainer, experiment, beta, tasks, 2 * cell.seed))
             for beta in set(betas.values())
         }
-        weights = np.asarray(trainer.example_weights()["weight"])
-        return Result(
-            method=method.name,
-            label=method.label,
-            seed=cell.seed,
-            setting=cell.setting,
-            effective_sample_size=effective_sample_size(weights),
-            num_rows=len(weights),
-            weights_auc=auc_of_planted_truth(trainer.data.train_dataset, weights),
-            eval_loss=None,
-            seconds=seconds,
-            metrics={
-                "judged": {
-                    str(number): {
-                        "validation_score": means[number][beta],
-                        "beta": beta,
-                        **{name: played[beta][name] for name in ("score_mean", "score_se", "success_rate")},
-                    }
-                    for number, beta in betas.items()
-                }
-            },
-        )
+        judged = {
+            str(number): {
+                "validation_score": means[number][beta],
+                "beta": beta,
+                **{name: played[beta][name] for name in ("score_mean", "score_se", "success_rate")},
+            }
+            for number, beta in betas.items()
+        }
+        return self._result(cell, trainer, seconds, {"judged": judged})
 
 
 def all_cells(seeds: list[int]) -> list[Cell]:
@@ -261,8 +245,7 @@ def choices_table(rows: list[dict[str, Any]]) -> str:
 
 def report(arguments: StudyArguments) -> None:
     rows = [result.to_dict() for result in saved_results(make_study(arguments), all_cells(arguments.seeds))]
-    if arguments.report != "-":
-        write_whole(arguments.report, json.dumps(rows, indent=1) + "\n")
+    write_rows(arguments.report, rows)
     cells = scores_by_cell(rows)
     if not cells:
         print("no cell has all of its policies yet")

@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 from trl import TrlParser
 
-from boost_trl.comparison.cells import RESULT_NAME, Cell, run_cells
+from boost_trl.comparison.cells import RESULT_NAME, Cell, run_cells, write_rows
 from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison
 from boost_trl.comparison.offline_rl.methods import METHODS, OfflineRLMethod
 from boost_trl.comparison.offline_rl.training import turns_auc_of_planted_truth
 from boost_trl.comparison.offline_rl.worlds import get_world
 from boost_trl.comparison.results import Result, standard_error
 from boost_trl.environments.twenty_questions.turn_noise import add_bot_turns
-from boost_trl.files import write_whole
 from boost_trl.tables import MISSING, markdown_table, plus_minus
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights, drawn_batches
@@ -192,8 +191,7 @@ def report(arguments: StudyArguments) -> None:
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     for row in rows:
         del row["settings"], row["game_scores"]
-    if arguments.report != "-":
-        write_whole(arguments.report, json.dumps(rows, indent=1) + "\n")
+    write_rows(arguments.report, rows)
     shares = sorted({share_of(row["setting"]) for row in rows})
     for title, measure in {"Score": "score_mean", "AUC of turns": "turns_auc"}.items():
         print(f"{title}\n\n{table(rows, shares, measure)}\n")

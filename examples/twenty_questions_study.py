@@ -7,7 +7,6 @@ The first command runs every cell that has no result yet (about 80 minutes on tw
 second writes the results so far to one file and prints the tables.
 """
 
-import json
 import logging
 import warnings
 from dataclasses import dataclass, field
@@ -15,10 +14,9 @@ from pathlib import Path
 
 from trl import TrlParser
 
-from boost_trl.comparison.cells import Cell, run_cells, run_shards, saved_results, shard
+from boost_trl.comparison.cells import Cell, run_cells, run_shards, saved_results, shard, write_rows
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.offline_rl.study import Place, Study, differences_table, scores_table
-from boost_trl.files import write_whole
 
 
 POOLS = ("clean", "diverse", "stale", "bot")
@@ -107,8 +105,7 @@ def make_study(arguments: StudyArguments) -> Study:
 def report(arguments: StudyArguments) -> None:
     results = saved_results(make_study(arguments), all_cells())
     rows = [{**parts(result.setting), **result.to_dict()} for result in results]
-    if arguments.report != "-":
-        write_whole(arguments.report, json.dumps(rows, indent=1) + "\n")
+    write_rows(arguments.report, rows)
     print(f"{len(rows)} of {len(all_cells())} cells\n")
     for backbone, algorithm in (("frozen", "mc"), ("frozen", "ilql"), ("trained", "mc")):
         chosen = [row for row in rows if (row["backbone"], row["algorithm"]) == (backbone, algorithm)]

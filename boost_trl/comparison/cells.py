@@ -163,6 +163,12 @@ def saved_results(comparison: Comparison, cells: Sequence[Cell]) -> list[Result]
     return [result for result in found if result is not None]
 
 
+def write_rows(path: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a study's results to one JSON file, an object per row; nothing for the path `"-"`, with which a study only prints."""
+    if path != "-":
+        write_whole(path, json.dumps(rows, indent=1) + "\n")
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """The numbers (i, n) of `"i/n"`, the i-th of n shards.
 
