@@ -42,7 +42,7 @@ def q_statistics(
         logsumexp_grad (`torch.Tensor` of shape `(T,)`, *optional*): The gradient of the objective with respect to
             `q_logsumexp`, the same for all heads, up to a factor that all tokens share (a loss scale, the number of
             processes). With it the gradients are taken in the forward pass, at three quarters of the cost; `backward`
-            can then run once only, and raises `ValueError` if the gradient that arrives is another.
+            can then run once only, and raises `RuntimeError` if the gradient that arrives is another.
         chunk_size (`int`, *optional*): Most logits to hold at a time. By default it is chosen from the sizes and the
             device: at most 2^20 on a CPU (2^23 with `logsumexp_grad`, whose blocks hold the whole vocabulary) and 2^26
             elsewhere, and never more than a quarter of T · V once that exceeds 2^18.
@@ -52,7 +52,8 @@ def q_statistics(
         (float64 if `hidden` or `weight` is), differentiable once with respect to `hidden`, `weight` and `bias`.
 
     Raises:
-        ValueError: if a shape is not as above, or an action is not a token id of the vocabulary.
+        ValueError: if a shape is not as above or, on a CPU, an action is not a token id of the vocabulary (a GPU checks
+            its indices itself).
     """
     _check(hidden, weight, bias, actions)
     if logsumexp_grad is not None and logsumexp_grad.shape != actions.shape:
@@ -221,15 +222,17 @@ def _common_factor(grad: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """s for which `grad`, (K, T), is s · `share`, (T,), in every row.
 
     Raises:
-        ValueError: if there is none.
+        RuntimeError: if there is none; on a GPU as an assertion of the device, which nothing waits for.
     """
     norm = share.square().sum()
     factor = torch.where(norm > 0, (grad[0] * share).sum() / norm, 0)
-    # What is not finite passes: whoever looks at the losses knows which row it comes from.
-    if grad.numel() and (grad - factor * share).abs().amax() > 1e-3 * (factor * share).abs().amax():
-        raise ValueError(
-            "`logsumexp_grad` is not the gradient of the objective with respect to the log-sum-exp, up to a factor: leave it out, "
-            "or give what each token's log-sum-exp counts for"
+    if grad.numel():
+        wrong = (grad - factor * share).abs().amax() > 1e-3 * (factor * share).abs().amax()
+        # What is not finite passes: whoever looks at the losses knows which row it comes from.
+        torch._assert_async(
+            ~wrong,
+            "`logsumexp_grad` is not the gradient of the objective with respect to the log-sum-exp, up to a factor: leave it "
+            "out, or give what each token's log-sum-exp counts for",
         )
     return factor
 
@@ -245,7 +248,9 @@ def _check(hidden, weight, bias, actions):
             "`bias` must be None, one number per head, (1,) or (K, 1), or one per token, (V,) or (K, V), got "
             f"{tuple(bias.shape)} for weight {tuple(weight.shape)}"
         )
-    lowest, highest = (0, 0) if len(actions) == 0 else torch.stack(actions.aminmax()).tolist()
+    if actions.device.type != "cpu" or len(actions) == 0:
+        return  # Asking a device would make it wait; it checks indices by itself.
+    lowest, highest = torch.stack(actions.aminmax()).tolist()
     if not 0 <= lowest <= highest < weight.shape[-2]:
         raise ValueError(f"`actions` must be token ids from 0 to {weight.shape[-2] - 1}, got {lowest} to {highest}")
 

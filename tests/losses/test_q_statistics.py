@@ -83,11 +83,11 @@ def test_gradients_taken_ahead_equal_the_definition(num_tokens, vocab_size, head
 def test_gradients_taken_ahead_are_used_once_and_checked():
     inputs = make_inputs(6, 31, heads=2)
     share = torch.arange(6.0)
-    with pytest.raises(ValueError, match="is not the gradient of the objective"):
+    with pytest.raises(RuntimeError, match="is not the gradient of the objective"):
         gradients(ahead(share), inputs, torch.zeros(2, 6), torch.ones(2, 6))
-    with pytest.raises(ValueError, match="is not the gradient of the objective"):
+    with pytest.raises(RuntimeError, match="is not the gradient of the objective"):
         gradients(ahead(share), inputs, torch.zeros(2, 6), torch.stack([share, 2 * share]))
-    with pytest.raises(ValueError, match="is not the gradient of the objective"):
+    with pytest.raises(RuntimeError, match="is not the gradient of the objective"):
         gradients(ahead(torch.zeros(6)), inputs, torch.zeros(2, 6), torch.ones(2, 6))
     with pytest.raises(ValueError, match="one number per token"):
         q_statistics(*inputs, logsumexp_grad=share[:-1])
