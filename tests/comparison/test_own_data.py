@@ -163,10 +163,10 @@ def test_the_estimate_counts_shorter_trainings_scoring_and_memory(files, tmp_pat
     costs = data.estimate(["mixing_eight", "trusted_only", "low_loss", "validated", "validated_once"])
     once = costs.seconds["mixing_eight"]
     update = (once - costs.seconds["trusted_only"]) / (OPTIONS["max_steps"] * 2 / 3)
-    # Adapting to two halves of 12 trusted rows and to all, then four short trainings with 32 rows of the pool.
-    trained = 10 * (6 + 6 + 12) + 4 * 10 * (32 + 6)
-    # The pool of 40 before and after, by each half, and in two more rounds; halves before, after, after 5 and 10 updates, judged.
-    read = 40 * 2 + 40 * 2 + 2 * 6 * 6
+    # Adapting to two halves of 12 trusted rows and to all, then four short trainings with 8 rows of the pool.
+    trained = 10 * (6 + 6 + 12) + 4 * 10 * (8 + 6)
+    # The pool of 40 before and after, and by each half after 5 and 10 updates; halves before, twice after each, judged.
+    read = 40 * 2 + 40 * 2 * 2 + 2 * 7 * 6
     assert costs.seconds["validated_once"] - once == pytest.approx(update * (trained + FORWARD_SHARE * read) / 16)
     assert costs.seconds["validated"] - costs.seconds["validated_once"] == pytest.approx(
         update * FORWARD_SHARE * 2 * 40 / 16

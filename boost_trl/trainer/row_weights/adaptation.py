@@ -22,18 +22,13 @@ class Adaptation:
     def __init__(self, model: nn.Module, args: TrainingArguments):
         self.model, self.args = model, args
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._start = self.snapshot()
+        self._start = [parameter.detach().clone() for parameter in self.parameters]
         self._optimizer: torch.optim.Optimizer | None = None
 
     @torch.no_grad()
-    def snapshot(self) -> list[torch.Tensor]:
-        """A copy of the parameters as they are."""
-        return [parameter.detach().clone() for parameter in self.parameters]
-
-    @torch.no_grad()
-    def load(self, snapshot: list[torch.Tensor] | None = None) -> None:
-        """Put the parameters where a snapshot was taken, by default where everything started."""
-        for parameter, value in zip(self.parameters, self._start if snapshot is None else snapshot):
+    def load(self) -> None:
+        """Put the parameters where everything started."""
+        for parameter, value in zip(self.parameters, self._start):
             parameter.copy_(value)
 
     def begin(self, learning_rate: float) -> None:

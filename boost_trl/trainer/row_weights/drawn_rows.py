@@ -35,6 +35,8 @@ from boost_trl.trainer.row_weights.validation import ValidationLoss
 logger = get_logger(__name__)
 
 REPORT_NAME = "validated_selection.json"
+# Scores that another version has kept are not taken: count up with every change of what they are.
+_METHOD_VERSION = 2
 _DECISIVE_SETTINGS = (
     *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate"),
     *("rho_init", "validation_loss", "dpo_beta", "loss_type", "selection_loss", "beta", "label_smoothing"),
@@ -105,7 +107,11 @@ class DrawnRows(LearnedWeights):
         def select() -> ValidatedSelectionResult:
             pool, trusted = self._losses(validation, selector_step)
             show = is_main and (not args.disable_tqdm if self.shows_scoring is None else self.shows_scoring)
-            return ValidatedSelection(self.model, args, pool, trusted, self._num_updates(), progress=show).run()
+            batch_size = self.get_total_train_batch_size(args)
+            selection = ValidatedSelection(
+                self.model, args, pool, trusted, self._num_updates(), batch_size, progress=show
+            )
+            return selection.run()
 
         # A function of the user's has no fingerprint.
         is_named = args.validation_loss in ("sft", "dpo")
@@ -185,7 +191,9 @@ class DrawnRows(LearnedWeights):
             fingerprint(validation.dataset),
             [(name, settings.get(name)) for name in _DECISIVE_SETTINGS],
             self._num_updates(),
+            self.get_total_train_batch_size(self.args),
             self.accelerator.num_processes,
+            _METHOD_VERSION,
         ]
 
     def _take_report(self, report: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 STEPS = (5, 10, 20, 40, 80)
 # Rows of an update, of the pool and of the trusted ones each.
 BATCH = 32
-# Places of the pool by which the halves are compared.
-SAMPLE = 512
+# Places of the pool by which the halves are compared, and their numbers of updates.
+SAMPLE = 256
 # The share of training's updates that all short trainings take together, and the length of each.
 _GUARD_SHARE, _SHORTEST, _LONGEST = 0.1, 20, 100
 
@@ -21,17 +21,20 @@ class ScoringBudget:
     Args:
         steps (`tuple[int]`): candidates for the number of updates on trusted rows, ascending.
         guard_steps (`int`): updates of each short training with the pool; 0 without a guard.
+        guard_batch (`int`): rows of such an update, of the pool and of the trusted ones each.
     """
 
     steps: tuple[int, ...]
     guard_steps: int
+    guard_batch: int
 
     @classmethod
-    def of(cls, num_updates: int, has_guard: bool) -> "ScoringBudget":
-        """The budget before a training of `num_updates`."""
+    def of(cls, num_updates: int, has_guard: bool, batch_size: int) -> "ScoringBudget":
+        """The budget before a training of `num_updates` on `batch_size` rows each."""
         longest = max(num_updates, STEPS[1])
         guard_steps = min(int(np.clip(_GUARD_SHARE * num_updates / 4, _SHORTEST, _LONGEST)), longest)
-        return cls(tuple(steps for steps in STEPS if steps <= longest), guard_steps * has_guard)
+        steps = tuple(steps for steps in STEPS if steps <= longest)
+        return cls(steps, guard_steps * has_guard, min(BATCH, batch_size))
 
     @property
     def num_updates(self) -> int:
@@ -47,7 +50,7 @@ class ScoringBudget:
         """
         half = -(-num_trusted // 2)
         adapting = self.steps[-1] * (2 * min(BATCH, half) + min(BATCH, num_trusted))
-        guarding = 4 * self.guard_steps * (min(BATCH, num_pool) + min(BATCH, half))
-        judged = len(self.steps) + 2 + 2 * (self.guard_steps > 0)
-        read = (1 + rounds) * num_pool + 2 * min(SAMPLE, num_pool) + 2 * judged * half
+        guarding = 4 * self.guard_steps * (min(self.guard_batch, num_pool) + min(self.guard_batch, half))
+        judged = 2 * len(self.steps) + 1 + 2 * (self.guard_steps > 0)
+        read = (1 + rounds) * num_pool + 2 * len(self.steps) * min(SAMPLE, num_pool) + 2 * judged * half
         return adapting + guarding, read

@@ -3,16 +3,16 @@ r"""Validated selection: weights of the pool's rows from a few updates on the tr
 1. ℓ(θ₀): every row's loss under the model as given. θ: the same model after n updates on the trusted rows alone.
 2. Score, equation (34): \\( f_i = \tfrac12 \ell_i(\theta_0) - \ell_i(\theta) \\).
 3. Temper, equation (19): \\( w = \mathrm{softmax}(k f) \\), k such that the effective sample size is a given share of the pool.
-4. Cross-validation between two halves of the trusted rows finds n, says how far the scores can be trusted and, with
-   `selection_guard`, whether to use them at all: short trainings with one half, by these weights and by equal ones, are judged
-   by the other.
+4. Cross-validation between two halves of the trusted rows finds n, by where the scores of one half rank the other half's
+   rows in the pool. It says how far the scores can be trusted and, with `selection_guard`, whether to use them at all: short
+   trainings with one half, by these weights and by equal ones, are judged by the other.
 
 Training itself, with rows drawn by w, and what it scores again as it goes on, is in `drawn_rows.py`.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 EQUAL_WEIGHTS = 1.0
 FEWEST_TRUSTED = 4
+_SAME_RANK = 0.02
 
 
 @dataclass
@@ -51,8 +52,8 @@ class ValidatedSelectionResult:
         logits (`np.ndarray` of shape `(N,)`): k f up to a constant, by row number.
         losses (`np.ndarray` of shape `(N,)`): ℓ(θ₀).
         report (`dict` of JSON values): `fraction`, `reason`, `candidates` (per candidate `fraction`, `losses` of the two
-            halves and their mean `loss`), `adaptation_steps`, `adaptation_losses` (per half, of the other one: `updates`, `loss`),
-            `agreement` of the halves' scores, `confidence` (rank of trusted rows by scores that they had no part in, or `None`), `tempering` (k), `effective_sample_size`, `num_rows`,
+            halves and their mean `loss`), `adaptation_steps`, `adaptation_trials` (per half, of the other one: `updates`, `loss`,
+            `rank`), `agreement` of the halves' scores, `confidence` (rank of trusted rows by scores that they had no part in, or `None`), `tempering` (k), `effective_sample_size`, `num_rows`,
             `num_validation_rows`, `guard_steps` and `seconds`.
     """
 
@@ -72,13 +73,37 @@ class ValidatedSelectionResult:
 
 
 @dataclass
+class Trial:
+    """Scores after some updates on one half of the trusted rows, and what the other half says of them.
+
+    Args:
+        loss (`float`): of the other half.
+        scores (`np.ndarray` of shape `(M,)`): of a sample of the pool.
+        trusted_scores (`np.ndarray` of shape `(T,)`, *optional*): of the other half, where it has the pool's loss.
+    """
+
+    loss: float
+    scores: np.ndarray
+    trusted_scores: np.ndarray | None
+
+    @property
+    def rank(self) -> float | None:
+        """Probability that a row of the other half has a higher score than one of the sample."""
+        if self.trusted_scores is None:
+            return None
+        return weight_confidence(-self.trusted_scores, -self.scores).auc
+
+
+@dataclass
 class _Half:
     """Verdict of one half of the trusted rows, judged by the other."""
 
-    losses: dict[int, float]  # of the other half, by the number of updates
-    sample_scores: np.ndarray
-    trusted_scores: np.ndarray | None  # of the other half
+    trials: dict[int, Trial]  # by the number of updates
     guard: dict[float, float]  # loss of the other half, by fraction
+
+    @property
+    def best(self) -> Trial:
+        return self.trials[best_steps([self.trials])]
 
 
 class ValidatedSelection:
@@ -90,6 +115,7 @@ class ValidatedSelection:
         pool ([`PoolLosses`]): of N rows.
         trusted ([`TrustedLosses`]): at least 4 rows.
         num_updates (`int`): of the training.
+        batch_size (`int`): rows of one of its updates.
         progress (`bool`, *optional*, defaults to `False`): show a bar.
     """
 
@@ -100,11 +126,12 @@ class ValidatedSelection:
         pool: PoolLosses,
         trusted: TrustedLosses,
         num_updates: int,
+        batch_size: int,
         progress: bool = False,
     ):
         self.model, self.args, self.pool, self.trusted = model, args, pool, trusted
         self.sample = pool.sample(SAMPLE, args.seed)
-        self.budget = ScoringBudget.of(num_updates, args.selection_guard)
+        self.budget = ScoringBudget.of(num_updates, args.selection_guard, batch_size)
         total = self.budget.num_updates
         # Below another bar it leaves nothing behind.
         self._bar = tqdm(total=total, desc="Scoring the pool", unit="update", disable=not progress, leave=None)
@@ -117,7 +144,9 @@ class ValidatedSelection:
             sample_losses = losses[np.searchsorted(numbers, self.sample.numbers())]
             halves = [self._cross_fit(*folds, sample_losses) for folds in self._folds()]
             # Equal on every process but for rounding.
-            steps, (fraction, reason, candidates) = broadcast_object_list([_best_steps(halves), self._choose(halves)])
+            steps, (fraction, reason, candidates) = broadcast_object_list(
+                [best_steps([half.trials for half in halves]), self._choose(halves)]
+            )
             self._adapt(np.arange(len(self.trusted)), steps)
             scores = validated_scores(losses, self._means(self.pool, "the pool, adapted")[1])
         logits, tempering = tempered_logits(scores, fraction)
@@ -126,11 +155,15 @@ class ValidatedSelection:
             "reason": reason,
             "candidates": candidates,
             "adaptation_steps": steps,
-            "adaptation_losses": [
-                [{"updates": updates, "loss": loss} for updates, loss in half.losses.items()] for half in halves
+            "adaptation_trials": [
+                [
+                    {"updates": updates, "loss": trial.loss, "rank": trial.rank}
+                    for updates, trial in half.trials.items()
+                ]
+                for half in halves
             ],
-            "agreement": score_agreement(*(half.sample_scores for half in halves)).to_dict(),
-            "confidence": _confidence(halves),
+            "agreement": score_agreement(*(half.best.scores for half in halves)).to_dict(),
+            "confidence": _confidence([half.best for half in halves]),
             "tempering": tempering,
             "effective_sample_size": effective_sample_size(np.exp(logits)),
             "num_rows": len(numbers),
@@ -148,36 +181,27 @@ class ValidatedSelection:
         return [(first, second), (second, first)]
 
     def _cross_fit(self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray) -> _Half:
-        """Adapt to one half for as long as the other gains, then score a sample of the pool and the other half.
+        """Adapt to one half, judged by the other; then train with the scores that come of it, and without.
 
         Args:
             sample_losses (`np.ndarray`): of the sample, under the model as it was given.
         """
-        self._adapted.load()
-        trusted_losses = self.trusted.means(others)
-        by_steps, best = self._adapt_while_better(rows, others)
-        self._adapted.load(best)
-        numbers, adapted_losses = self._means(self.sample, "a sample, adapted to one half")
-        scores = validated_scores(sample_losses, adapted_losses)
-        trusted_scores = None
-        if trusted_losses is not None:
-            trusted_scores = validated_scores(trusted_losses, self.trusted.means(others))
-        guard = {}
+        half = _Half(self._adapt_while_better(rows, others, sample_losses), {})
         for fraction in (EQUAL_WEIGHTS, self.args.target_effective_fraction) * self.args.selection_guard:
-            weights = temper(scores, fraction)[0]
-            self._train(
-                self.sample, numbers, weights, rows, self.budget.guard_steps, f"short training, n_eff {fraction:.0%}"
-            )
-            guard[fraction] = self._held_out(others)
-        return _Half(by_steps, scores, trusted_scores, guard)
+            weights = temper(half.best.scores, fraction)[0]
+            self._train(weights, rows, f"short training, n_eff {fraction:.0%}")
+            half.guard[fraction] = self._held_out(others)
+        return half
 
-    def _adapt_while_better(self, rows: np.ndarray, others: np.ndarray) -> tuple[dict[int, float], list[torch.Tensor]]:
-        """Held-out losses by the number of updates, up to the first that is not the lowest; the parameters at the lowest.
+    def _adapt_while_better(self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray) -> dict[int, Trial]:
+        """By the number of updates, up to the first that brings neither a lower loss of the other half nor a higher rank.
 
         Raises:
             ValueError: for updates that diverge at once.
         """
-        losses: dict[int, float] = {}
+        self._adapted.load()
+        trusted_losses = self.trusted.means(others)
+        trials: dict[int, Trial] = {}
         batches = self._begin(rows)
         done = 0
         for steps in self.budget.steps:
@@ -187,16 +211,21 @@ class ValidatedSelection:
             loss = self._held_out(others)
             if not math.isfinite(loss):
                 break
-            losses[steps] = loss
-            if loss > min(losses.values()):
+            scores = validated_scores(sample_losses, self._means(self.sample, "a sample, adapted to one half")[1])
+            trusted_scores = None
+            if trusted_losses is not None:
+                trusted_scores = validated_scores(trusted_losses, self.trusted.means(others))
+            trial = Trial(loss, scores, trusted_scores)
+            is_better = _is_better(trial, trials.values())
+            trials[steps] = trial
+            if not is_better:
                 break
-            best = self._adapted.snapshot()
-        if not losses:
+        if not trials:
             raise ValueError(
                 f"selector='validated': the first {self.budget.steps[0]} updates on `validation_dataset` have diverged; lower "
                 "`adaptation_learning_rate` (by default `learning_rate`)"
             )
-        return losses, best
+        return trials
 
     def _adapt(self, rows: np.ndarray, num_updates: int) -> None:
         """θ: the model as it was given, after updates on these trusted rows alone."""
@@ -210,20 +239,19 @@ class ValidatedSelection:
         self._adapted.begin(self.args.learning_rate if rate is None else rate)
         return _batches(rows, self.args.seed)
 
-    def _train(
-        self, pool: PoolLosses, numbers: np.ndarray, weights: np.ndarray, rows: np.ndarray, num_updates: int, what: str
-    ) -> None:
-        """The model as it was given, after updates on the pool's rows, drawn by weight, and these trusted rows."""
+    def _train(self, weights: np.ndarray, rows: np.ndarray, what: str) -> None:
+        """The model as it was given, after a short training on the sample, drawn by weight, and these trusted rows."""
         self._bar.set_postfix_str(what)
         self._adapted.begin(self.args.learning_rate)
         of_trusted, of_pool = self.args.penalty_schedule(1).coefficients(0)
-        batches, draws = _batches(rows, self.args.seed), pool.draws(numbers, weights, self.args.seed)
+        pool, size, numbers = self.sample, self.budget.guard_batch, self.sample.numbers()
+        batches, draws = _batches(rows, self.args.seed, size), pool.draws(numbers, weights, self.args.seed)
 
         def loss(places: list[int]) -> torch.Tensor:
             return pool.loss(places, numbers, weights)
 
-        for _ in range(num_updates):
-            places = [next(draws) for _ in range(min(BATCH, len(pool)))]
+        for _ in range(self.budget.guard_steps):
+            places = [next(draws) for _ in range(min(size, len(pool)))]
             terms = _terms(loss, places, self.args.per_device_train_batch_size, of_pool)
             self._update([*terms, *self._trusted_terms(next(batches), of_trusted)])
 
@@ -306,30 +334,47 @@ def _name(fraction: float) -> str:
     return "equal weights" if fraction == EQUAL_WEIGHTS else f"n_eff {fraction:.0%}"
 
 
-def _best_steps(halves: list[_Half]) -> int:
-    """The number of updates of the lowest mean held-out loss, of those that both halves reached."""
-    reached = set.intersection(*(set(half.losses) for half in halves))
-    return min(sorted(reached), key=lambda steps: np.mean([half.losses[steps] for half in halves]))
+def best_steps(halves: list[dict[int, Trial]]) -> int:
+    """The number of updates, of those that both halves reached, whose scores rank held-out trusted rows highest; of those
+    that are as good but for noise the one with the lowest loss, on which alone it depends where there are no ranks. A loss
+    charges a model for being sure of itself, a rank does not.
+
+    Args:
+        halves (`list[dict[int, Trial]]`): of each half, by the number of updates.
+    """
+    reached = sorted(set.intersection(*map(set, halves)))
+    losses = {steps: np.mean([trials[steps].loss for trials in halves]) for steps in reached}
+    if all(trial.rank is not None for trials in halves for trial in trials.values()):
+        ranks = {steps: np.mean([trials[steps].rank for trials in halves]) for steps in reached}
+        reached = [steps for steps in reached if ranks[steps] >= max(ranks.values()) - _SAME_RANK]
+    return min(reached, key=losses.get)
 
 
-def _confidence(halves: list[_Half]) -> dict[str, float] | None:
+def _is_better(trial: Trial, before: Iterable[Trial]) -> bool:
+    before = list(before)
+    if not before or trial.loss < min(other.loss for other in before):
+        return True
+    return trial.rank is not None and trial.rank > max(other.rank for other in before)
+
+
+def _confidence(trials: list[Trial]) -> dict[str, float] | None:
     """Rank of trusted rows among the pool's by scores that the other half alone has made: a
     [`~boost_trl.selection.WeightConfidence`]."""
-    if any(half.trusted_scores is None for half in halves):
+    if any(trial.trusted_scores is None for trial in trials):
         return None
     trusted, pool = [], []
-    for half in halves:  # each half has a scale of its own
-        middle, spread = half.sample_scores.mean(), half.sample_scores.std() or 1.0
-        trusted.append((half.trusted_scores - middle) / spread)
-        pool.append((half.sample_scores - middle) / spread)
+    for trial in trials:  # each half has a scale of its own
+        middle, spread = trial.scores.mean(), trial.scores.std() or 1.0
+        trusted.append((trial.trusted_scores - middle) / spread)
+        pool.append((trial.scores - middle) / spread)
     return asdict(weight_confidence(-np.concatenate(trusted), -np.concatenate(pool)))
 
 
-def _batches(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+def _batches(rows: np.ndarray, seed: int, size: int = BATCH) -> Iterator[np.ndarray]:
     """Endless batches of these rows, in a fresh order each pass."""
     sampler = EndlessSampler(len(rows), seed)
     while True:
-        yield rows[sampler.take(min(BATCH, len(rows)))]
+        yield rows[sampler.take(min(size, len(rows)))]
 
 
 def _terms(

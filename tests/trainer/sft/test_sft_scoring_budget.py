@@ -70,8 +70,8 @@ def test_the_budget_is_what_scoring_takes(updates, num_pool, num_trusted, has_gu
     model = nn.Module()
     model.weight = nn.Parameter(torch.tensor([100.0]))
     pool, trusted = Pool(model, num_pool), Trusted(model, num_trusted)
-    selection = ValidatedSelection(model, args, pool, trusted, updates)
+    selection = ValidatedSelection(model, args, pool, trusted, updates, 16)
     selection.run()
-    trained, read = ScoringBudget.of(updates, has_guard).num_rows(num_pool, num_trusted)
+    trained, read = ScoringBudget.of(updates, has_guard, 16).num_rows(num_pool, num_trusted)
     assert pool.trained + pool.sampled.trained + trusted.trained == trained
     assert pool.read + pool.sampled.read + trusted.read == read

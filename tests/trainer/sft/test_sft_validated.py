@@ -126,7 +126,7 @@ def test_updates_that_diverge(finite_updates, tmp_path, monkeypatch):
         return
     trainer.train()
     report = trainer.selection_report
-    assert [[entry["updates"] for entry in losses] for losses in report["adaptation_losses"]] == [[5], [5]]
+    assert [[entry["updates"] for entry in losses] for losses in report["adaptation_trials"]] == [[5], [5]]
     assert report["adaptation_steps"] == 5
 
 
@@ -179,6 +179,28 @@ def test_packed_rows_are_weighted_in_their_loss(tmp_path):
     assert entry["weighted_lower_loss"] < 0.95 * entry["lower_loss"]
 
 
+def trial(loss, trusted_scores=None):
+    """Scored against a sample that has the scores 0 to 99."""
+    return validated_selection.Trial(loss, np.arange(100.0), trusted_scores)
+
+
+def test_the_rank_of_held_out_rows_chooses_the_number_of_updates():
+    """Their loss only between numbers that rank them as high but for noise: it rises where a model is sure of itself."""
+    low, high, higher = np.full(5, 49.5), np.full(5, 78.5), np.full(5, 79.5)
+    first = {5: trial(3.0, low), 10: trial(1.0, low), 20: trial(2.0, high), 40: trial(2.5, higher)}
+    assert [first[steps].rank for steps in first] == pytest.approx([0.5, 0.5, 0.79, 0.8])
+    assert validated_selection.best_steps([first]) == 20
+    second = {
+        5: trial(3.0, low),
+        10: trial(1.0, low),
+        20: trial(2.0, low),
+        40: trial(2.5, higher),
+        80: trial(0.1, low),
+    }
+    assert validated_selection.best_steps([first, second]) == 40
+    assert validated_selection.best_steps([{5: trial(3.0), 10: trial(1.0), 20: trial(2.0)}]) == 10
+
+
 @pytest.mark.parametrize(("weighted", "chosen"), [([1.9, 3.9], 0.1), ([1.0, 4.1], 1.0), ([2.0, 3.0], 1.0)])
 def test_weights_have_to_win_in_both_halves(weighted, chosen):
     assert validated_selection.choose_fraction({1.0: [2.0, 4.0], 0.1: weighted})[0] == chosen
@@ -189,7 +211,9 @@ def test_the_same_row_does_not_train_and_judge(tmp_path):
     rows = answers(9, False, first=20)
     trainer = make_trainer(tmp_path, trusted=Dataset.from_list(rows + rows[::-1]))
     pool, trusted = trainer._losses(trainer._validation, trainer._selector_step)
-    (first, second), _ = validated_selection.ValidatedSelection(trainer.model, trainer.args, pool, trusted, 4)._folds()
+    (first, second), _ = validated_selection.ValidatedSelection(
+        trainer.model, trainer.args, pool, trusted, 4, 4
+    )._folds()
     tokens = [tuple(row) for row in trainer._validation.dataset["input_ids"]]
     assert len(first) + len(second) == 18
     assert not {tokens[row] for row in first} & {tokens[row] for row in second}
