@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from types import ModuleType
 
 from boost_trl.hub_names import is_connection_error
 from boost_trl.scripts.resume_argument import with_newest_checkpoint
@@ -33,6 +34,12 @@ COMMANDS = {
 }
 
 
+TRAINING_OPTIONS = (
+    "such as --output_dir, --max_steps, --num_train_epochs, --learning_rate, --per_device_train_batch_size, --bf16, --logging_steps, "
+    "--save_steps, --report_to, --push_to_hub"
+)
+
+
 def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name.ljust(width)}  {text}" for name, (_, text) in COMMANDS.items()]
@@ -43,10 +50,24 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            "`boost-trl COMMAND --help` lists a command's options. On several processes:",
+            "`boost-trl COMMAND --help` lists a command's options, `--help-all` those of training as well. On several processes:",
             "  accelerate launch -m boost_trl.cli COMMAND [OPTIONS]",
         ]
     )
+
+
+def command_help(script: ModuleType, prog: str, everything: bool) -> str:
+    """The help of a command: its own options, and with `everything` those of its training arguments behind them."""
+    if not hasattr(script, "own_options"):
+        return script.make_parser(prog=prog).format_help()
+    from boost_trl.scripts.command_parser import CONFIG_HELP, help_parser
+
+    own = script.own_options()
+    if not everything:
+        more = f"`{prog} --help-all` adds all options of training, {TRAINING_OPTIONS}. {CONFIG_HELP}"
+        return help_parser(prog, own, (), epilog=more).format_help()
+    kinds = script.make_parser(prog=prog).dataclass_types
+    return help_parser(prog, own, [kind for kind in kinds if kind not in own.values()]).format_help()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,15 +88,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     script = import_module(COMMANDS[name][0])
     prog = f"boost-trl {name}"
+    if {"-h", "--help", "--help-all"} & set(rest):
+        print(command_help(script, prog, everything="--help-all" in rest))
+        return 0
     try:
-        # Where the parser itself takes seconds, its help does.
-        if hasattr(script, "check_early") and not {"-h", "--help"} & set(rest):
+        if hasattr(script, "check_early"):
             script.check_early(rest, prog)
         parser = script.make_parser(prog=prog)
-        if parser.epilog is None:
-            parser.epilog = (
-                "--config FILE.yaml reads any of these options from a file; options on the command line win."
-            )
         run = script.prepare(*parser.parse_args_and_config(rest))
     except (ValueError, OSError, TypeError) as error:
         # Options of a model or tokenizer reach its constructor as they are; any other `TypeError` is a bug.

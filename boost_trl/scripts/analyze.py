@@ -7,8 +7,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from trl import TrlParser
-
+from boost_trl.scripts.command_parser import CommandParser
 from boost_trl.scripts.rollout import parse_environment_kwargs
 
 
@@ -24,7 +23,7 @@ class AnalyzeArguments:
         kl (`float`, *optional*): KL(Q‖P₀) of the bound in nats; by default from the saved weights.
         sigma (`float`): standard deviation of the Gaussian that this KL is of.
         task_shift (`float`, *optional*): Δ_task of the bound, in steps.
-        heldout_path (`str`, *optional*): held-out rows or games by which to estimate it instead.
+        heldout_dataset_name (`str`, *optional*): held-out rows or games by which to estimate it instead.
     """
 
     environment: str | None = field(
@@ -52,19 +51,21 @@ class AnalyzeArguments:
         default=None,
         metadata={"help": "Largest difference in steps between training tasks and new ones, for the bound."},
     )
-    heldout_path: str | None = field(
+    heldout_dataset_name: str | None = field(
         default=None,
         metadata={
             "help": "Held-out rows or saved games (.jsonl, .parquet) by which to estimate the task shift instead."
         },
     )
 
+    _former_names = {"heldout_path": "heldout_dataset_name"}
+
     def __post_init__(self):
         self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
         if self.environment_kwargs and self.environment is None:
             raise ValueError("`environment_kwargs` is for an `environment`: name it too")
-        if self.task_shift is not None and self.heldout_path is not None:
-            raise ValueError("`task_shift` and `heldout_path` say the same: give one of them")
+        if self.task_shift is not None and self.heldout_dataset_name is not None:
+            raise ValueError("`task_shift` and `heldout_dataset_name` say the same: give one of them")
         if not 0 < self.delta < 1:
             raise ValueError(f"`delta` must be between 0 and 1, got {self.delta}")
         for name in ("horizon", "sigma", "kl", "task_shift"):
@@ -73,12 +74,9 @@ class AnalyzeArguments:
                 raise ValueError(f"`{name}` must not be negative, and above 0 for `horizon` and `sigma`, got {value}")
 
 
-def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
-    """The command's parser, alone or as one of `subparsers`."""
-    if subparsers is not None:
-        parser = subparsers.add_parser("analyze", help="Say what weights mean", dataclass_types=(AnalyzeArguments,))
-    else:
-        parser = TrlParser((AnalyzeArguments,), prog=prog, allow_abbrev=False)
+def make_parser(prog: str | None = None) -> CommandParser:
+    """The command's parser."""
+    parser = CommandParser((AnalyzeArguments,), prog, arguments="RUN [RUN ...]")
     parser.add_argument(
         "runs",
         nargs="+",
@@ -106,7 +104,7 @@ def prepare(args: AnalyzeArguments, more: argparse.Namespace) -> Callable[[], No
             skipped.append(str(error))
     if not runs:
         raise ValueError(skipped[0])
-    return partial(_analyze, args, runs, skipped, _heldout_returns(args.heldout_path))
+    return partial(_analyze, args, runs, skipped, _heldout_returns(args.heldout_dataset_name))
 
 
 def _heldout_returns(path: str | None) -> list[float] | None:

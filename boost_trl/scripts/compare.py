@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trl import ModelConfig, TrlParser
+from trl import ModelConfig
 
 from boost_trl.data.row_files import load_rows, type_of_file
 from boost_trl.scripts import offline_rl, sft_self_refine
+from boost_trl.scripts.command_parser import CommandParser
 
 
 # Cells are resumed whole, and nothing that they print or upload is of interest.
@@ -30,8 +31,8 @@ class CompareArguments:
     [`CompareModel`].
     """
 
-    train_path: str = field(metadata={"help": "The pool: rows of mixed quality."})
-    validation_path: str = field(
+    dataset_name: str = field(metadata={"help": "The pool: rows of mixed quality."})
+    validation_dataset_name: str = field(
         metadata={"help": "Trusted rows of the same format: some for the methods to use, the others to judge them."}
     )
     methods: list[str] | None = field(
@@ -64,6 +65,8 @@ class CompareArguments:
         default=None, metadata={"help": 'Its options as JSON, such as \'{"world": "full"}\'.'}
     )
     num_games: int = field(default=64, metadata={"help": "Games behind each score, and behind each β that is tried."})
+
+    _former_names = {"train_path": "dataset_name", "validation_path": "validation_dataset_name"}
 
     def __post_init__(self):
         from boost_trl.scripts.rollout import parse_environment_kwargs
@@ -102,25 +105,25 @@ def are_trajectories(path: str) -> bool:
     return isinstance(row, dict) and bool({"rewards", "reward"} & row.keys())
 
 
-class CompareParser(TrlParser):
-    """The command's parser; its training options are those of the trainer that the rows of `train_path` are for."""
+class CompareParser(CommandParser):
+    """The command's parser; its training options are those of the trainer that the rows of `dataset_name` are for."""
 
     def __init__(self, prog: str | None = None):
-        super().__init__((CompareArguments, _config("sft"), CompareModel), prog=prog, allow_abbrev=False)
+        super().__init__((CompareArguments, _config("sft"), CompareModel), prog)
         _set_defaults(self)
 
     def parse_args_and_config(self, args=None, *rest, **options):
-        if {"-h", "--help"} & set(args) or not are_trajectories(_train_path(args, self.prog)):
+        if not are_trajectories(_dataset_name(args, self.prog)):
             return super().parse_args_and_config(args, *rest, **options)
-        parser = TrlParser((CompareArguments, _config("offline_rl"), CompareModel), prog=self.prog, allow_abbrev=False)
+        parser = CommandParser((CompareArguments, _config("offline_rl"), CompareModel), self.prog)
         _set_defaults(parser)
         parser.set_defaults(lora_dropout=0.0)
         return parser.parse_args_and_config(args, *rest, **options)
 
 
-def _train_path(arguments: list[str], prog: str) -> str:
-    parser = TrlParser((CompareArguments,), prog=prog, add_help=False, allow_abbrev=False)
-    return parser.parse_args_and_config(list(arguments), return_remaining_strings=True)[0].train_path
+def _dataset_name(arguments: list[str], prog: str) -> str:
+    parser = CommandParser((CompareArguments,), prog, add_help=False)
+    return parser.parse_args_and_config(arguments, return_remaining_strings=True)[0].dataset_name
 
 
 def _config(kind: str) -> type:
@@ -130,11 +133,16 @@ def _config(kind: str) -> type:
     return {"sft": BilevelSFTSelfRefineConfig, "offline_rl": BilevelOfflineRLConfig}[kind]
 
 
-def _set_defaults(parser: TrlParser) -> None:
+def _set_defaults(parser: CommandParser) -> None:
     import torch
 
     has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     parser.set_defaults(**TRAINING_DEFAULTS, bf16=has_bf16)
+
+
+def own_options() -> dict[str, type]:
+    """Options that `--help` shows, by title; none of them is slow to import."""
+    return {"comparison": CompareArguments, "model": CompareModel}
 
 
 def make_parser(prog: str | None = None) -> CompareParser:
@@ -149,13 +157,13 @@ def check_early(arguments: list[str], prog: str) -> None:
     from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
     settings, others = SFTSelfRefineSettings, sft_self_refine.OTHER_OPTIONS
-    if are_trajectories(_train_path(arguments, prog)):
+    if are_trajectories(_dataset_name(arguments, prog)):
         settings, others = OfflineRLSettings, offline_rl.OTHER_OPTIONS
     types = (CompareArguments, CompareModel, settings)
     compare_args, model_args, _ = parse_own_options(types, others, arguments, prog)
     check_names(
         (model_args.model_name_or_path,),
-        (compare_args.train_path, compare_args.validation_path),
+        (compare_args.dataset_name, compare_args.validation_dataset_name),
         compare_args.environment,
         compare_args.environment_kwargs,
     )
@@ -175,8 +183,8 @@ def prepare(compare_args: CompareArguments, training_args, model_args: CompareMo
     if compare_args.environment is not None:
         games = Games(compare_args.environment, compare_args.environment_kwargs, compare_args.num_games)
     return OwnDataComparison(
-        compare_args.train_path,
-        compare_args.validation_path,
+        compare_args.dataset_name,
+        compare_args.validation_dataset_name,
         model_args,
         training_args,
         compare_args.methods,

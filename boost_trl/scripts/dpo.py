@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from boost_trl.scripts import sft_self_refine
+from boost_trl.scripts.command_parser import CommandParser
 from boost_trl.scripts.data_arguments import ValidationScriptArguments
 
 
@@ -32,13 +33,23 @@ class DPOScriptArguments(ValidationScriptArguments):
 prepare = partial(sft_self_refine.prepare, trainer="BilevelDPOTrainer")
 
 
-def make_parser(prog: str | None = None):
-    from trl import DatasetMixtureConfig, ModelConfig, TrlParser
+def own_options() -> dict[str, type]:
+    """Options that `--help` shows, by title; none of them is slow to import."""
+    from trl import ModelConfig
+
+    from boost_trl.trainer.dpo.settings import DPOSettings
+
+    return {"rows": DPOScriptArguments, "method": DPOSettings, "model": ModelConfig}
+
+
+def make_parser(prog: str | None = None) -> CommandParser:
+    """The command's parser."""
+    from trl import DatasetMixtureConfig, ModelConfig
 
     from boost_trl.trainer.bilevel_dpo_config import BilevelDPOConfig
 
     dataclass_types = (DPOScriptArguments, BilevelDPOConfig, ModelConfig, DatasetMixtureConfig)
-    return TrlParser(dataclass_types, prog=prog, allow_abbrev=False)
+    return CommandParser(dataclass_types, prog)
 
 
 def check_early(arguments: list[str], prog: str) -> None:
@@ -49,4 +60,4 @@ def check_early(arguments: list[str], prog: str) -> None:
 
 
 if __name__ == "__main__":
-    prepare(*make_parser().parse_args_and_config(fail_with_unknown_args=False))()
+    prepare(*make_parser().parse_args_and_config())()

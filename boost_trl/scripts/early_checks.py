@@ -7,12 +7,13 @@ What is ours is parsed without them, and of theirs only the names are read, from
 import ast
 import dataclasses
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from boost_trl.scripts.command_parser import CommandParser, check_option_names
 
 
 @dataclasses.dataclass
@@ -40,18 +41,15 @@ def parse_own_options(own_types: Sequence[type], others: dict[str, str], argumen
         ValueError: for an option that no class has, and as the classes.
         SystemExit: 2, from argparse, for one of ours that is missing or has a value of another type.
     """
-    from trl import TrlParser
-
-    parser = TrlParser(
-        own_types, prog=prog, add_help=False, allow_abbrev=False, usage=f"{prog} --help lists all options"
-    )
+    parser = CommandParser(own_types, prog, add_help=False)
     try:
         *parsed, rest = parser.parse_args_and_config(list(arguments), return_remaining_strings=True)
     except yaml.YAMLError as error:
         raise ValueError(f"`--config` is no YAML: {error}") from error
     foreign = _field_names(others)
     if foreign is not None:
-        _check_option_names(rest, foreign, {field.name for own in own_types for field in dataclasses.fields(own)})
+        own = {field.name for types in own_types for field in dataclasses.fields(types)}
+        check_option_names(rest, foreign | own)
     return tuple(parsed)
 
 
@@ -76,18 +74,6 @@ def check_names(
         check_dataset_name(name)
     for name in filter(None, models):
         resolve_model_name(name)
-
-
-def _check_option_names(strings: Iterable[str], foreign: set[str], own: set[str]) -> None:
-    for text in strings:
-        if not text.startswith("--"):
-            continue
-        name = text[2:].split("=")[0].replace("-", "_")
-        if name in foreign or name.removeprefix("no_") in foreign:
-            continue
-        near = get_close_matches(name, sorted(foreign | own), n=1)
-        hint = f"did you mean `--{near[0]}`?" if near else "`--help` lists all options"
-        raise ValueError(f"there is no option `{text.split('=')[0]}`; {hint}")
 
 
 def _field_names(classes: dict[str, str]) -> set[str] | None:

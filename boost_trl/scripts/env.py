@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 
+from boost_trl.scripts.command_parser import CommandParser
+
 
 # An accelerate config can hold environment variables.
 _SECRETS = re.compile(
@@ -12,12 +14,11 @@ _SECRETS = re.compile(
 )
 
 
-def make_parser(prog: str | None = None):
-    from trl import TrlParser
-
-    return TrlParser(
+def make_parser(prog: str | None = None) -> CommandParser:
+    """The command's parser."""
+    return CommandParser(
         prog=prog,
-        allow_abbrev=False,
+        usage="%(prog)s",
         description="Print what a bug report needs: versions, platform, accelerators, accelerate's config; secrets are left out.",
         epilog="",
     )

@@ -1,12 +1,13 @@
 """`boost-trl offline-rl`: train [`BilevelOfflineRLTrainer`] on trajectory files or Hub datasets."""
 
-import argparse
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from trl import ModelConfig
+
+from boost_trl.scripts.command_parser import CommandParser
 from boost_trl.scripts.data_arguments import ValidationScriptArguments
 
 
@@ -14,15 +15,6 @@ from boost_trl.scripts.data_arguments import ValidationScriptArguments
 OTHER_OPTIONS = {
     "transformers/training_args.py": "TrainingArguments",
     "boost_trl/trainer/bilevel_offline_rl_config.py": "BilevelOfflineRLConfig",
-}
-
-
-# Options that had other names in the last version.
-OLD_NAMES = {
-    "train_path": "dataset_name",
-    "validation_path": "validation_dataset_name",
-    "eval_path": "eval_dataset_name",
-    "synthetic_path": "synthetic_dataset_name",
 }
 
 
@@ -69,24 +61,18 @@ class OfflineRLArguments(ValidationScriptArguments):
     environment_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Its options as JSON, such as \'{"world": "full"}\'.'}
     )
-    train_path: str | None = field(default=None, metadata={"help": "Old name of `dataset_name`."})
-    validation_path: str | None = field(default=None, metadata={"help": "Old name of `validation_dataset_name`."})
-    eval_path: str | None = field(default=None, metadata={"help": "Old name of `eval_dataset_name`."})
-    synthetic_path: str | None = field(default=None, metadata={"help": "Old name of `synthetic_dataset_name`."})
+
+    _former_names = {
+        "train_path": "dataset_name",
+        "validation_path": "validation_dataset_name",
+        "eval_path": "eval_dataset_name",
+        "synthetic_path": "synthetic_dataset_name",
+    }
 
     def __post_init__(self):
         from boost_trl.scripts.rollout import parse_environment_kwargs
 
         self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
-        for old, new in OLD_NAMES.items():
-            value = getattr(self, old)
-            if value is None:
-                continue
-            if getattr(self, new) not in (None, value):
-                raise ValueError(f"`{old}` is the old name of `{new}`, and both are given; keep the second")
-            warnings.warn(f"`{old}` is now called `{new}`", FutureWarning, stacklevel=3)
-            setattr(self, new, value)
-            setattr(self, old, None)
 
     @property
     def has_validation(self) -> bool:
@@ -94,32 +80,33 @@ class OfflineRLArguments(ValidationScriptArguments):
         return self.validation_dataset_name is not None or self.dataset_validation_split is not None
 
 
-def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
-    """The command's parser, alone or as one of `subparsers`."""
-    from trl import ModelConfig, TrlParser
+@dataclass
+class OfflineRLModel(ModelConfig):
+    """[`~trl.ModelConfig`] without dropout in adapters, as in the papers' settings."""
 
+    lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout."})
+
+
+def own_options() -> dict[str, type]:
+    """Options that `--help` shows, by title; none of them is slow to import."""
+    from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
+
+    return {"rows and games": OfflineRLArguments, "method": OfflineRLSettings, "model": OfflineRLModel}
+
+
+def make_parser(prog: str | None = None) -> CommandParser:
+    """The command's parser."""
     from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
-    types = (OfflineRLArguments, BilevelOfflineRLConfig, ModelConfig)
-    if subparsers is not None:
-        parser = subparsers.add_parser(
-            "offline-rl", help="Offline RL with learned trajectory weights", dataclass_types=types
-        )
-    else:
-        parser = TrlParser(types, prog=prog, allow_abbrev=False)
-    # Not ModelConfig's .05, which would change what a command line without this option has done so far.
-    parser.set_defaults(lora_dropout=0.0)
-    return parser
+    return CommandParser((OfflineRLArguments, BilevelOfflineRLConfig, OfflineRLModel), prog)
 
 
 def check_early(arguments: list[str], prog: str) -> None:
     """Refuse at once what `make_parser` and `prepare` would refuse only after seconds of imports."""
-    from trl import ModelConfig
-
     from boost_trl.scripts.early_checks import EvaluationOptions, check_names, parse_own_options
     from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 
-    own = (OfflineRLArguments, OfflineRLSettings, ModelConfig, EvaluationOptions)
+    own = (OfflineRLArguments, OfflineRLSettings, OfflineRLModel, EvaluationOptions)
     script_args, settings, model_args, evaluation = parse_own_options(own, OTHER_OPTIONS, arguments, prog)
     check_data_arguments(script_args, settings.method)
     check_evaluation_data(script_args, settings.method, evaluation.eval_strategy)

@@ -1,6 +1,5 @@
 """`boost-trl reproduce`: the papers' tables, cell by cell, with the controls and our methods beside the papers'."""
 
-import argparse
 import json
 import logging
 import os
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 
 import yaml
 from tqdm.auto import tqdm
-from trl import TrlParser
+
+from boost_trl.scripts.command_parser import CommandParser
 
 
 # What else is an option: of training, games and model.
@@ -130,19 +130,17 @@ class ReproduceArguments:
         self.output_dir = self.output_dir or ("outputs/reproduce_sft" if self.sft else "outputs/reproduce")
 
 
-class ReproduceParser(TrlParser):
+class ReproduceParser(CommandParser):
     """The command's parser. What is not its own is passed on to the cells, whose options depend on their environment."""
 
     def __init__(self, prog: str | None = None):
         super().__init__(
             (ReproduceArguments,),
-            prog=prog,
-            allow_abbrev=False,
+            prog,
             description="Run the papers' tables cell by cell and write a report. A run that was stopped goes on.",
             epilog="Options of training and model are passed on (`boost-trl offline-rl --help` lists them). --config "
             "FILE.yaml reads options from a file, such as the papers' settings in examples/configs/; options on the command "
             "line win. Several GPUs: accelerate launch -m boost_trl.cli reproduce --config FILE.yaml",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
 
     def parse_args_and_config(

@@ -1,6 +1,5 @@
 """`boost-trl rollout`: play live games with a model, save them as trajectories, print how it did."""
 
-import argparse
 import json
 import math
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from trl import TrlParser
+from boost_trl.scripts.command_parser import CommandParser
 
 
 @dataclass
@@ -20,7 +19,7 @@ class RolloutArguments:
         environment (`str`): name of the environment.
         environment_kwargs (`dict`): options of the environment, as JSON.
         output_path (`str`): where the games are saved, `.jsonl` or `.parquet`.
-        tasks_path (`str`): dataset whose column `task` is played.
+        tasks_dataset_name (`str`): dataset whose column `task` is played.
         categories (`list[str]`): play only tasks of these.
         num_games (`int`): one per task by default.
         num_envs (`int`): games that play at the same time.
@@ -42,7 +41,7 @@ class RolloutArguments:
     output_path: str | None = field(
         default=None, metadata={"help": "Where the games are saved as trajectories: .jsonl or .parquet."}
     )
-    tasks_path: str | None = field(
+    tasks_dataset_name: str | None = field(
         default=None,
         metadata={
             "help": "Dataset (.jsonl, .parquet or Hub id) whose column `task` is played, such as held-out rows."
@@ -72,6 +71,8 @@ class RolloutArguments:
     )
     show_games: int = field(default=1, metadata={"help": "Games to print."})
 
+    _former_names = {"tasks_path": "tasks_dataset_name"}
+
     def __post_init__(self):
         self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
         for name in ("temperature", "beta"):
@@ -81,13 +82,9 @@ class RolloutArguments:
         check_at_least(self, num_games=1, num_envs=1, max_new_tokens=1, show_games=0)
 
 
-def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
-    """The command's parser, alone or as one of `subparsers`."""
-    if subparsers is not None:
-        return subparsers.add_parser(
-            "rollout", help="Play live games with a model and save them", dataclass_types=(RolloutArguments,)
-        )
-    return TrlParser((RolloutArguments,), prog=prog, allow_abbrev=False)
+def make_parser(prog: str | None = None) -> CommandParser:
+    """The command\'s parser."""
+    return CommandParser((RolloutArguments,), prog)
 
 
 def main(args: RolloutArguments) -> dict[str, float]:
@@ -104,7 +101,7 @@ def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
     if args.output_path is not None:
         check_suffix(args.output_path, (".jsonl", ".parquet"))
     models = (args.model_name_or_path, args.reference_model_name_or_path)
-    check_names(models, (args.tasks_path,), args.environment, args.environment_kwargs)
+    check_names(models, (args.tasks_dataset_name,), args.environment, args.environment_kwargs)
 
     # They take seconds.
     from transformers import GenerationConfig
@@ -113,10 +110,10 @@ def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
     from boost_trl.environments.rollout import choose_tasks
 
     env = make_env(args.environment, **args.environment_kwargs)
-    if args.tasks_path is not None:
-        rows = load_rows(args.tasks_path)
+    if args.tasks_dataset_name is not None:
+        rows = load_rows(args.tasks_dataset_name)
         if "task" not in rows.column_names:
-            raise ValueError(f"{args.tasks_path} has no column `task`; it has {', '.join(rows.column_names)}")
+            raise ValueError(f"{args.tasks_dataset_name} has no column `task`; it has {', '.join(rows.column_names)}")
         tasks = [task for task in rows["task"] if task is not None]
         tasks = [task for task in tasks if not args.categories or task["category"] in args.categories]
     else:

@@ -11,11 +11,11 @@ python -m boost_trl.scripts.sft_self_refine \
 ```
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from boost_trl.scripts.command_parser import CommandParser
 from boost_trl.scripts.data_arguments import ValidationScriptArguments
 
 
@@ -122,19 +122,23 @@ def _train(trainer, training_args, dataset_name: str | None) -> None:
     trainer.end()
 
 
-def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
-    from trl import DatasetMixtureConfig, ModelConfig, TrlParser
+def own_options() -> dict[str, type]:
+    """Options that `--help` shows, by title; none of them is slow to import."""
+    from trl import ModelConfig
+
+    from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
+
+    return {"rows": SFTSelfRefineScriptArguments, "method": SFTSelfRefineSettings, "model": ModelConfig}
+
+
+def make_parser(prog: str | None = None) -> CommandParser:
+    """The command's parser."""
+    from trl import DatasetMixtureConfig, ModelConfig
 
     from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 
     dataclass_types = (SFTSelfRefineScriptArguments, BilevelSFTSelfRefineConfig, ModelConfig, DatasetMixtureConfig)
-    if subparsers is not None:
-        return subparsers.add_parser(
-            "sft-self-refine",
-            help="Supervised fine-tuning with example weights learned from a validation set",
-            dataclass_types=dataclass_types,
-        )
-    return TrlParser(dataclass_types, prog=prog, allow_abbrev=False)
+    return CommandParser(dataclass_types, prog)
 
 
 def check_early(arguments: list[str], prog: str) -> None:
@@ -192,6 +196,4 @@ def check_evaluation_data(script_args, dataset_args, eval_strategy: str) -> None
 
 
 if __name__ == "__main__":
-    parser = make_parser()
-    script_args, training_args, model_args, dataset_args = parser.parse_args_and_config(fail_with_unknown_args=False)
-    main(script_args, training_args, model_args, dataset_args)
+    main(*make_parser().parse_args_and_config())

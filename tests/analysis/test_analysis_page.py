@@ -173,7 +173,7 @@ def test_command_names_pages_and_findings(make_run, capsys):
         ([".", "--sigma", "0"], "above 0"),
         ([".", "--environment", "chess"], "no environment is called 'chess'"),
         ([".", "--environment_kwargs", "{}x"], "no JSON"),
-        ([".", "--task_shift", "1", "--heldout_path", "a.jsonl"], "give one of them"),
+        ([".", "--task_shift", "1", "--heldout_dataset_name", "a.jsonl"], "give one of them"),
     ],
 )
 def test_command_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):

@@ -304,7 +304,7 @@ def test_streams_are_refused(chats, tmp_path):
 def test_the_command_compares_the_default_methods(files, monkeypatch, capsys):
     monkeypatch.chdir(files)
     options = [part for name, value in OPTIONS.items() for part in (f"--{name}", str(value))]
-    rows = ["--train_path", "pool.jsonl", "--validation_path", "trusted.jsonl", "--model", "model"]
+    rows = ["--dataset_name", "pool.jsonl", "--validation_dataset_name", "trusted.jsonl", "--model", "model"]
     assert cli.main(["compare", *rows, *options, "--seeds", "3", "--output_dir", "out"]) == 0
     printed = capsys.readouterr().out
     assert (
@@ -318,15 +318,18 @@ def test_the_command_compares_the_default_methods(files, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (["--train_path", "nowhere.jsonl"], "no dataset 'nowhere.jsonl'"),
+        (["--dataset_name", "nowhere.jsonl"], "no dataset 'nowhere.jsonl'"),
         (["--model", "nobody/nothing"], "'nobody/nothing'"),
         (["--methods", "sft", "magic"], "unknown methods ['magic']"),
         (["--methods", "known_good"], "method 'known_good' needs to know which rows are good"),
         (["--methods", "second_pass"], "name that one before it"),
-        (["--validation_path", "few.jsonl"], "few.jsonl has 3 trusted rows, and a comparison needs at least 8"),
-        (["--validation_path", "chats.jsonl"], "chats.jsonl ['messages']; give both the same format"),
-        (["--validation_path", "turns.jsonl"], "turns.jsonl, column `prompt`: has another type than in"),
-        (["--validation_path", "episodes.jsonl"], "episodes.jsonl has rewards and"),
+        (
+            ["--validation_dataset_name", "few.jsonl"],
+            "few.jsonl has 3 trusted rows, and a comparison needs at least 8",
+        ),
+        (["--validation_dataset_name", "chats.jsonl"], "chats.jsonl ['messages']; give both the same format"),
+        (["--validation_dataset_name", "turns.jsonl"], "turns.jsonl, column `prompt`: has another type than in"),
+        (["--validation_dataset_name", "episodes.jsonl"], "episodes.jsonl has rewards and"),
         (["--judging_share", "1"], "`judging_share` must lie in (0, 1), got 1.0"),
         (["--seeds", "1", "1"], "`seeds` must be different numbers"),
         (
@@ -350,7 +353,7 @@ def test_mistakes_are_one_line_and_status_2(files, monkeypatch, capsys, argument
     }
     for name, lines in rows.items():
         (files / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    defaults = ["--train_path", "pool.jsonl", "--validation_path", "trusted.jsonl", "--model", "model"]
+    defaults = ["--dataset_name", "pool.jsonl", "--validation_dataset_name", "trusted.jsonl", "--model", "model"]
     assert cli.main(["compare", *defaults, "--use_cpu", "true", *arguments]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("boost-trl compare: ")]
     assert len(said) == 1 and complaint in said[0]

@@ -161,7 +161,7 @@ def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path
         rows.to_json(tmp_path / f"{name}.jsonl")
     options = {**OPTIONS, "max_new_tokens": 2, "output_dir": str(tmp_path / "out"), "num_games": 2, "seeds": 0}
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    files = {"train_path": "pool.jsonl", "validation_path": "trusted.jsonl", "model": "model"}
+    files = {"dataset_name": "pool.jsonl", "validation_dataset_name": "trusted.jsonl", "model": "model"}
     arguments += [part for name, file in files.items() for part in (f"--{name}", str(tmp_path / file))]
     arguments += ["--environment", "twenty_questions", "--environment_kwargs", '{"world": "small", "seed": 1}']
     assert cli.main(["compare", *arguments, "--methods", "vanilla_validation"]) == 0
@@ -180,8 +180,8 @@ def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path
         (["--method", "validated"], "`method` and `reweighting` are what is compared"),
         (["--environment", "twenty_questions"], "trusted.jsonl, row 0, column `task`: is missing"),
         (["--environment", "chess"], "no environment is called 'chess'"),
-        (["--validation_path", "answers.jsonl"], "pool.jsonl has rewards and answers.jsonl has none"),
-        (["--validation_path", "bad.jsonl"], "bad.jsonl, row 0, column `rewards`"),
+        (["--validation_dataset_name", "answers.jsonl"], "pool.jsonl has rewards and answers.jsonl has none"),
+        (["--validation_dataset_name", "bad.jsonl"], "bad.jsonl, row 0, column `rewards`"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(
@@ -193,7 +193,7 @@ def test_mistakes_are_one_line_and_status_2(
     message = {"role": "user", "content": "yes"}, {"role": "assistant", "content": "no"}
     for name, extra in (("answers", {}), ("bad", {"rewards": [1.0, 2.0]})):
         (tmp_path / f"{name}.jsonl").write_text((json.dumps({"messages": message} | extra) + "\n") * 8)
-    defaults = ["--train_path", "pool.jsonl", "--validation_path", "trusted.jsonl", "--model", "model"]
+    defaults = ["--dataset_name", "pool.jsonl", "--validation_dataset_name", "trusted.jsonl", "--model", "model"]
     assert cli.main(["compare", *defaults, "--use_cpu", "true", "--max_steps", "40", *arguments]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("boost-trl compare: ")]
     assert len(said) == 1 and complaint in said[0]

@@ -21,7 +21,7 @@ SFT = "--model_name_or_path model --dataset_name rows.jsonl --output_dir out"
 PLAY = "--model_name_or_path model --environment twenty_questions"
 # What is parsed before heavy imports.
 OWN_TYPES = {
-    offline_rl: (offline_rl.OfflineRLArguments, OfflineRLSettings, ModelConfig, EvaluationOptions),
+    offline_rl: (offline_rl.OfflineRLArguments, OfflineRLSettings, offline_rl.OfflineRLModel, EvaluationOptions),
     sft_self_refine: (
         sft_self_refine.SFTSelfRefineScriptArguments,
         ModelConfig,
@@ -32,8 +32,8 @@ OWN_TYPES = {
     dpo: (dpo.DPOScriptArguments, ModelConfig, DatasetMixtureConfig, DPOSettings, EvaluationOptions),
     compare: (compare.CompareArguments, compare.CompareModel, SFTSelfRefineSettings),
 }
-COMPARE = "--train_path answers.jsonl --validation_path answers.jsonl --model model"
-WRITE = f"{PLAY} --dataset rows.jsonl --output_path new.jsonl"
+COMPARE = "--dataset_name answers.jsonl --validation_dataset_name answers.jsonl --model model"
+WRITE = f"{PLAY} --dataset_name rows.jsonl --output_path new.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
         ("offline-rl --model_name_or_path model", "`dataset_name` must be given"),
         (f"offline-rl {TRAIN} --dataset_streaming", "all trajectories are read before training"),
         (f"offline-rl {TRAIN} --load_in_4bit --load_in_8bit", "4 bit precision at the same time"),
-        (f"offline-rl {TRAIN} --train_path other.jsonl", "`train_path` is the old name of `dataset_name`"),
+        (f"offline-rl {TRAIN} --train_path other.jsonl", "`train_path` is the former name of `dataset_name`"),
         (f"offline-rl {TRAIN} --train_fraction 0", "`train_fraction` must lie in (0, 1], got 0.0"),
         (f"offline-rl {TRAIN} --environment chess", "no environment is called 'chess'"),
         (f"offline-rl {TRAIN} --environment car_dealer --environment_kwargs {{", "which is no JSON"),
@@ -92,16 +92,21 @@ def folder(tmp_path_factory):
         (f"sft-self-refine {SFT} --dataset_name no/rows", "no dataset 'no/rows'"),
         (f"sft-self-refine {SFT} --validation_dataset_name nowhere.csv", "no dataset 'nowhere.csv'"),
         (f"sft-self-refine {SFT} --model_name_or_path no/thing", "no model 'no/thing'"),
+        (f"rollout {PLAY} more", "'more' belongs to no option"),
+        (
+            f"offline-rl {TRAIN} --method sft",
+            "argument --method: invalid choice: 'sft' (choose from 'boost', 'validated'",
+        ),
         ("sft-self-refine --model_name_or_path model", "must be provided"),
-        (f"compare {COMPARE} --train_path nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
+        (f"compare {COMPARE} --dataset_name nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
         (f"compare {COMPARE} --algorithm ilql", "there is no option `--algorithm`"),
-        (f"compare {COMPARE} --train_path rows.jsonl --rho_init 1", "there is no option `--rho_init`"),
+        (f"compare {COMPARE} --dataset_name rows.jsonl --rho_init 1", "there is no option `--rho_init`"),
         (f"compare {COMPARE} --judging_shar 1", "did you mean `--judging_share`?"),
         (f"rollout {PLAY} --beta -1", "`beta` must be a finite number and not negative, got -1.0"),
-        (f"rollout {PLAY} --num_gmaes 1", "--num_gmaes"),
+        (f"rollout {PLAY} --num_gmaes 1", "did you mean `--num_games`?"),
         (f"rollout {PLAY} --environment chess", "no environment is called 'chess'"),
         (f"rollout {PLAY} --model_name_or_path no/thing", "no model 'no/thing'"),
-        (f"synthesize {WRITE} --dataset nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
+        (f"synthesize {WRITE} --dataset_name nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
         (f"synthesize {WRITE} --temperature 0", "`temperature` must be a finite number above 0, got 0.0"),
         (f"synthesize {WRITE} --model_name_or_path no/thing", "no model 'no/thing'"),
     ],

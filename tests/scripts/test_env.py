@@ -45,4 +45,4 @@ def test_secrets_in_accelerates_config_are_left_out(secret, capsys, monkeypatch,
 
 
 def test_an_option_is_refused(capsys):
-    assert cli.main(["env", "--nope"]) == 2 and "['--nope']" in capsys.readouterr().err
+    assert cli.main(["env", "--nope"]) == 2 and "there is no option `--nope`" in capsys.readouterr().err

@@ -135,19 +135,10 @@ def test_training_keeps_its_traceback(recorder, run):
         run()
 
 
-def test_the_old_names_of_the_data_work_and_warn(recorder, run, tmp_path, train_path):
+def test_the_former_names_of_the_data_work_and_warn(recorder, run, tmp_path):
     held_out = write(tmp_path / "held_out.jsonl", [episode("z")])
     more = write(tmp_path / "more.jsonl", [episode("y", source="synthetic")])
-    for old, new, path in (
-        ("train_path", "dataset_name", train_path),
-        ("validation_path", "validation_dataset_name", held_out),
-        ("eval_path", "eval_dataset_name", held_out),
-        ("synthetic_path", "synthetic_dataset_name", more),
-    ):
-        with pytest.warns(FutureWarning, match=f"`{old}` is now called `{new}`"):
-            arguments = offline_rl.OfflineRLArguments(**{old: path})
-        assert getattr(arguments, new) == path and getattr(arguments, old) is None
-    with pytest.warns(FutureWarning):
+    with pytest.warns(FutureWarning, match="`validation_path` is now called `validation_dataset_name`"):
         assert run("--validation_path", held_out, "--eval_path", held_out, "--synthetic_path", more) == 0
     given = recorder.last.given
     assert given["validation_dataset"]["category"][:] == given["eval_dataset"]["category"][:] == ["z"]

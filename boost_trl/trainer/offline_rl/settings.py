@@ -4,7 +4,7 @@ mistake on the command line is reported before torch is loaded.
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers
@@ -13,20 +13,6 @@ from boost_trl.trainer.offline_rl.schedule import check_max_steps
 
 # Below this CQL term softmax(Q) is no longer close to a language model.
 SMALL_CQL_WEIGHT = 1.0
-_CHOICES = {
-    "algorithm": ("mc", "ilql"),
-    "method": ("boost", "validated", "vanilla"),
-    "reweighting": ("learned", "uniform"),
-    "weight_level": ("trajectory", "turn"),
-    "auxiliary_policy": ("heads", "adapter"),
-    "discount_level": ("turn", "token"),
-    "loss_normalization": ("trajectory_mean", "token_mean", "sum"),
-    "value_head_bias": (None, "scalar", "token"),
-    "value_head_init": ("lm_head", "random"),
-    "policy_prior": ("none", "lm"),
-    "states_dtype": ("bfloat16", "float32"),
-    "score_validation": ("high_return", "all"),
-}
 _OWN_NUMBERS = (
     *("max_length", "discount", "cql_weight", "expectile", "target_update_rate", "value_head_rank"),
     *("return_shift", "return_scale", "auxiliary_steps", "primary_steps", "reweighting_steps"),
@@ -60,25 +46,33 @@ class OfflineRLSettings:
 
     algorithm: str = field(
         default="mc",
-        metadata={"help": "Offline RL loss: 'mc' (Monte-Carlo returns) or 'ilql' (implicit language Q-learning)."},
+        metadata={
+            "help": "Offline RL loss: 'mc' (Monte-Carlo returns) or 'ilql' (implicit language Q-learning).",
+            "choices": ["mc", "ilql"],
+        },
     )
     method: str = field(
         default="boost",
         metadata={
             "help": "'boost': bilevel schedule with an auxiliary policy, needs a validation dataset. 'validated': rows "
             "are scored before training by what a validation dataset teaches, drawn by weight and mixed with its rows. "
-            "'vanilla': plain offline RL on the training dataset, no validation dataset."
+            "'vanilla': plain offline RL on the training dataset, no validation dataset.",
+            "choices": ["boost", "validated", "vanilla"],
         },
     )
     reweighting: str = field(
         default="learned",
-        metadata={"help": "'learned' weights, or 'uniform': the same training with equal weights (control)."},
+        metadata={
+            "help": "'learned' weights, or 'uniform': the same training with equal weights (control).",
+            "choices": ["learned", "uniform"],
+        },
     )
     weight_level: str = field(
         default="trajectory",
         metadata={
             "help": "What has a weight of its own: a whole 'trajectory' (the paper), or each assistant 'turn' of it, for "
-            "dialogues in which good and bad turns stand side by side."
+            "dialogues in which good and bad turns stand side by side.",
+            "choices": ["trajectory", "turn"],
         },
     )
 
@@ -86,7 +80,8 @@ class OfflineRLSettings:
         default="heads",
         metadata={
             "help": "What the auxiliary policy ψ has of its own: value 'heads' on a backbone shared with the primary "
-            "policy (the paper), or a LoRA 'adapter' as well, which takes a forward pass per policy in phase 4."
+            "policy (the paper), or a LoRA 'adapter' as well, which takes a forward pass per policy in phase 4.",
+            "choices": ["heads", "adapter"],
         },
     )
 
@@ -95,7 +90,11 @@ class OfflineRLSettings:
     )
     discount: float = field(default=1.0, metadata={"help": "Discount γ in [0, 1]."})
     discount_level: str = field(
-        default="turn", metadata={"help": "What γ is applied to once: a 'turn', or an action 'token' (LMRL-Gym)."}
+        default="turn",
+        metadata={
+            "help": "What γ is applied to once: a 'turn', or an action 'token' (LMRL-Gym).",
+            "choices": ["turn", "token"],
+        },
     )
 
     cql_weight: float = field(
@@ -115,7 +114,8 @@ class OfflineRLSettings:
         default="trajectory_mean",
         metadata={
             "help": "A trajectory's loss: mean over its action tokens ('trajectory_mean'), its share of the batch's "
-            "token mean ('token_mean', as LMRL-Gym and trlX), or 'sum'."
+            "token mean ('token_mean', as LMRL-Gym and trlX), or 'sum'.",
+            "choices": ["trajectory_mean", "token_mean", "sum"],
         },
     )
     normalize_returns: bool = field(
@@ -140,14 +140,16 @@ class OfflineRLSettings:
         default=None,
         metadata={
             "help": "Bias of a Q head: one number ('scalar') or one per vocabulary entry ('token'); by default as the LM's "
-            "output head, which in most models has none and gives 'scalar'."
+            "output head, which in most models has none and gives 'scalar'.",
+            "choices": ["scalar", "token"],
         },
     )
     value_head_init: str = field(
         default="lm_head",
         metadata={
             "help": "'lm_head': Q starts from the LM's centred output matrix, so softmax(Q) starts as the LM's policy (as near "
-            "as a linear head comes where logits are soft-capped); 'random': small random weights."
+            "as a linear head comes where logits are soft-capped); 'random': small random weights.",
+            "choices": ["lm_head", "random"],
         },
     )
     value_head_rank: int | None = field(
@@ -224,7 +226,8 @@ class OfflineRLSettings:
         default="all",
         metadata={
             "help": "method='validated': validation rows that scores are learned from, 'all' or the half with the highest "
-            "returns ('high_return'); with `guard` one candidate among others."
+            "returns ('high_return'); with `guard` one candidate among others.",
+            "choices": ["high_return", "all"],
         },
     )
     score_steps: int | None = field(
@@ -264,7 +267,11 @@ class OfflineRLSettings:
         },
     )
     states_dtype: str = field(
-        default="bfloat16", metadata={"help": "Frozen backbone: type of the stored hidden states, or 'float32'."}
+        default="bfloat16",
+        metadata={
+            "help": "Frozen backbone: type of the stored hidden states, or 'float32'.",
+            "choices": ["bfloat16", "float32"],
+        },
     )
     cache_dir: str | None = field(
         default=None,
@@ -288,7 +295,8 @@ class OfflineRLSettings:
     policy_prior: str = field(
         default="none",
         metadata={
-            "help": "Extracted policy: 'none' softmax(β Q) (the paper), 'lm' π_ref · exp(β (Q - V)) (LMRL, ILQL)."
+            "help": "Extracted policy: 'none' softmax(β Q) (the paper), 'lm' π_ref · exp(β (Q - V)) (LMRL, ILQL).",
+            "choices": ["none", "lm"],
         },
     )
     reference_model_name_or_path: str | None = field(
@@ -312,11 +320,10 @@ class OfflineRLSettings:
 
     def _check_values(self) -> None:
         """Every field by itself."""
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(map(repr, choices))}, got {getattr(self, name)!r}"
-                )
+        for entry in fields(OfflineRLSettings):
+            choices, value = entry.metadata.get("choices"), getattr(self, entry.name)
+            if choices is not None and value not in (*choices, entry.default):
+                raise ValueError(f"`{entry.name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
         for name in _OWN_NUMBERS:
             value = getattr(self, name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
