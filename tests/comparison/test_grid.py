@@ -1,6 +1,7 @@
 """The papers' tables from results that are made up, and the cells that they are of."""
 
 import json
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.results import Result
 from boost_trl.comparison.sft import grid as sft_grid
 from boost_trl.comparison.sft.methods import SFT_METHODS
+from boost_trl.pictures import figure
 
 
 ENVIRONMENTS = ["twenty_questions", "car_dealer", "webshop"]
@@ -170,3 +172,37 @@ def test_sft_models_train_as_the_example(model, name):
         key: ours[key] for key in ours.keys() & config.keys()
     }
     assert sft_grid.PRETRAINING_EPOCHS[model] == config.get("pretraining_epochs", 0)
+
+
+def test_table_1_of_oracles_alone():
+    (_, row, _) = table_1.scores_table([result("oracle", 0, [1.0, 2.0])])
+    assert row[3:] == ["1.50 ± 0.50"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_picture_has_one_colour_per_size_of_the_data(tmp_path, monkeypatch):
+    """The first panel is empty, and one panel has high data only."""
+    results = [
+        result("vanilla", 0, [1.0, 2.0], "webshop-mc-high"),
+        result("vanilla", 0, [1.0, 2.0], "twenty_questions-ilql-low"),
+        result("boost", 0, [1.0, 2.0], "twenty_questions-ilql-high"),
+    ]
+    drawn = []
+
+    @contextmanager
+    def kept(path, *subplots, **options):
+        with figure(path, *subplots, **options) as (whole, panels):
+            yield whole, panels
+            drawn.append((whole, panels))
+
+    monkeypatch.setattr(table_1, "figure", kept)
+    table_1.draw_scores(results, tmp_path / "picture.png")
+    ((whole, panels),) = drawn
+    colours = {
+        (row, column): [each.lines[0].get_color() for each in panels[row][column].containers]
+        for row in (0, 1)
+        for column in (0, 1)
+    }
+    assert colours == {(0, 0): [], (0, 1): ["C1"], (1, 0): ["C0", "C1"], (1, 1): []}
+    (legend,) = whole.legends
+    assert {text.get_text().split()[0] for text in legend.get_texts()} == {"low", "high"}

@@ -38,6 +38,7 @@ PAPER = {
 ENVIRONMENTS = {"twenty_questions": "20 Questions", "car_dealer": "Car Dealer", "webshop": "WebShop"}
 COMPARED = ("boost", RECIPE)
 PICTURE = "table_1.png"
+COLOURS = {"low": "C0", "high": "C1"}
 NOTES = (
     "Scores are the environment's: questions or turns left, or WebShop's step-discounted match; mean ± standard error over "
     "seeds, each with its own data and, but for Car Dealer, world (in brackets over games alone, within these seeds; with one "
@@ -94,9 +95,8 @@ def scores_table(results: Sequence[Result]) -> list[list[str]]:
     lines = [["algorithm", "environment", "data", *(METHODS[name].label for name in names)]]
     for setting in _sorted(by_setting):
         means = {name: mean_score(scores) for name, scores in by_setting[setting].items()}
-        best = max(
-            (name for name in means if not METHODS[name].needs_planted_noise), key=lambda name: means[name].mean
-        )
+        candidates = [name for name in means if not METHODS[name].needs_planted_noise]
+        best = max(candidates, key=lambda name: means[name].mean, default=None)
         cells = [_score_text(means[name], name == best) if name in means else "" for name in names]
         lines.append([*_titles(setting), *cells])
         paper = PAPER.get(setting, {})
@@ -160,23 +160,29 @@ def draw_scores(results: Sequence[Result], path: Path) -> None:
     names = _in_order(by_setting)
     environments = [name for name in ENVIRONMENTS if any(setting.environment == name for setting in by_setting)]
     algorithms = [name for name in ALGORITHMS if any(setting.algorithm == name for setting in by_setting)]
-    size = {"figsize": (1.5 + 4.2 * len(environments), 1.5 + 2.6 * len(algorithms)), "squeeze": False, "sharex": True}
-    with figure(path, len(algorithms), len(environments), **size) as (_, panels):
+    sizes = [size for size in SIZES if any(setting.size == size for setting in by_setting)]
+    shape = {"figsize": (1.5 + 4.2 * len(environments), 1.9 + 2.6 * len(algorithms)), "squeeze": False, "sharex": True}
+    with figure(path, len(algorithms), len(environments), **shape) as (drawn, panels):
+        handles = {}
         for row, algorithm in enumerate(algorithms):
             for column, environment in enumerate(environments):
                 axes = panels[row][column]
-                for shift, data in ((-0.12, "low"), (0.12, "high")):
-                    of = by_setting.get(Setting(environment, algorithm, data), {})
+                for number, size in enumerate(sizes):
+                    of = by_setting.get(Setting(environment, algorithm, size), {})
                     found = [(x, mean_score(of[name])) for x, name in enumerate(names) if name in of]
-                    places, means = [x + shift for x, _ in found], [score.mean for _, score in found]
-                    errors = [score.error for _, score in found]
-                    if found:
-                        axes.errorbar(places, means, errors, fmt="o", capsize=3, label=f"{data} data")
+                    if not found:
+                        continue
+                    places = [x + 0.24 * (number - (len(sizes) - 1) / 2) for x, _ in found]
+                    means, errors = [score.mean for _, score in found], [score.error for _, score in found]
+                    handles[f"{size} data, ± standard error"] = axes.errorbar(
+                        places, means, errors, fmt="o", capsize=3, color=COLOURS[size]
+                    )
                 axes.set_title(f"{ENVIRONMENTS[environment]}, {algorithm.upper()}")
                 axes.set_xticks(range(len(names)), [METHODS[name].label for name in names], rotation=60, ha="right")
+                axes.set_xlim(-0.5, len(names) - 0.5)
                 axes.grid(axis="y", alpha=0.3)
             panels[row][0].set_ylabel("score, higher is better")
-        panels[0][0].legend()
+        drawn.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
 
 
 def _summary(differences: Sequence[Sequence[Estimate]]) -> list[list[str]]:
