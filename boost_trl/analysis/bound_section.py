@@ -50,7 +50,7 @@ def bound_section(
     if "return" not in run.table:
         return None
     returns = run.table["return"].to_numpy()
-    horizon = float(-returns.min()) if horizon is None else horizon
+    horizon = max(0.0, float(-returns.min())) if horizon is None else horizon
     try:
         times = hitting_times_of(returns, horizon)
     except ValueError as error:

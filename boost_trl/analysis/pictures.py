@@ -103,10 +103,15 @@ def draw_weight_shift(
         for (x, y), (text, colour) in corners.items():
             if text:
                 sides = {"ha": "right" if x > 0.5 else "left", "va": "top" if y > 0.5 else "bottom"}
-                axes.annotate(text, (x, y), xycoords="axes fraction", color=colour, fontsize=9, weight="bold", **sides)
+                box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}  # over points and lines
+                where = {"xycoords": "axes fraction", "bbox": box, **sides}
+                axes.annotate(text, (x, y), color=colour, fontsize=9, weight="bold", **where)
         for axis, name in ((axes.xaxis, names[0]), (axes.yaxis, names[1])):
             axis.set_major_formatter(lambda value, _: f"{value:g}×" if value >= 1 else f"1/{1 / value:.0f}×")
-            axis.set_label_text(f"weight in {name} (1×: the equal weight)\n← counts less · counts more →")
+            axis.set_label_text(
+                f"weight in {name}\n1×: the equal weight   ← counts less · counts more →",
+                fontsize=min(10, 500 / (len(name) + 10)),
+            )
         axes.set_title(f"The same {shift.rows:,} offline rows in both runs")
 
 

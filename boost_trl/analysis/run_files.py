@@ -1,6 +1,8 @@
 """Files that a finished run has left, of either trainer, alone or as a cell of a comparison."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.parquet
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from boost_trl.trainer.common.weight_files import EMBEDDINGS_NAME, EXAMPLE_WEIGHTS_NAME, ROW_NUMBER, ROWS_NAME
@@ -69,14 +72,16 @@ class Run:
     def embeddings(self) -> np.ndarray | None:
         """Of the rows that were trained on, (N, d); `None` if they were not saved."""
         path = self.folder / EMBEDDINGS_NAME
-        return load_file(path)["embeddings"] if path.is_file() else None
+        with _reading(path):
+            return load_file(path)["embeddings"] if path.is_file() else None
 
     def extreme_rows(self) -> list[dict[str, Any]]:
         """Whole rows of largest weight and, after them, of smallest; empty if they were not saved."""
         path = self.folder / ROWS_NAME
-        rows = pyarrow.parquet.read_table(path).to_pylist() if path.is_file() else []
         known = set(self.table["index"].tolist())
-        return [row for row in rows if row[ROW_NUMBER] in known]
+        with _reading(path):
+            rows = pyarrow.parquet.read_table(path).to_pylist() if path.is_file() else []
+            return [row for row in rows if row[ROW_NUMBER] in known]
 
     def heldout_returns(self) -> list[float] | None:
         """Returns of the games of held-out tasks that a comparison has played with the trained policy; `None` without
@@ -84,13 +89,14 @@ class Run:
         path = self.folder / ROLLOUTS_NAME
         if not path.is_file():
             return None
-        return [
-            sum(rewards) for rewards in pyarrow.parquet.read_table(path, columns=["rewards"])["rewards"].to_pylist()
-        ]
+        with _reading(path):
+            rewards = pyarrow.parquet.read_table(path, columns=["rewards"])["rewards"].to_pylist()
+        return [sum(each) for each in rewards] or None
 
     def weights_over_epochs(self) -> list[np.ndarray]:
         """Weights (N,) of the rows that were trained on after each epoch, where they were kept."""
-        return [weights[self.table["index"]] for weights in epoch_weights(self.folder)]
+        with _reading(self.folder / Path(EXAMPLE_WEIGHTS_NAME).stem):
+            return [weights[self.table["index"]] for weights in epoch_weights(self.folder)]
 
 
 def epoch_weights(folder: Path) -> list[np.ndarray]:
@@ -100,11 +106,20 @@ def epoch_weights(folder: Path) -> list[np.ndarray]:
     return [pd.read_parquet(path)["weight"].to_numpy() for path in ordered]
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what readers raise for a half-written or foreign file into a `ValueError` that names it."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, LookupError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+
+
 def open_run(folder: str | Path) -> Run:
     """The run in `folder`.
 
     Raises:
-        ValueError: if there is no such folder, or nothing has saved weights in it.
+        ValueError: if there is no such folder, nothing has saved weights in it, or they are not such as trainers save.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -114,12 +129,32 @@ def open_run(folder: str | Path) -> Run:
         raise ValueError(
             f"{folder} has no {EXAMPLE_WEIGHTS_NAME}: `trainer.save_model()` writes it when weights are learned"
         )
-    table = pd.read_parquet(path)
+    with _reading(path):
+        table = pd.read_parquet(path)
+    result = _comparison_result(folder / RESULT_NAME)
+    name = folder.resolve().name
+    if result:
+        name = ", ".join(filter(None, [result["label"], result.get("setting"), f"seed {result['seed']}"]))
+    return Run(folder=folder, name=name, table=_trained_rows(table, path), result=result)
+
+
+def _trained_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if missing := [name for name in ("index", "weight") if name not in table]:
+        raise ValueError(f"{path} is no table of `example_weights()`: it has no column `{missing[0]}`")
     if "score" in table:
         table = table[~(table["score"].isna() | np.isneginf(table["score"]))]
-    result_path = folder / RESULT_NAME
-    result = json.loads(result_path.read_text(encoding="utf-8")) if result_path.is_file() else {}
-    name = folder.resolve().name
-    if "label" in result:
-        name = ", ".join(filter(None, [result["label"], result.get("setting"), f"seed {result['seed']}"]))
-    return Run(folder=folder, name=name, table=table.reset_index(drop=True), result=result)
+    if table.empty:
+        raise ValueError(f"{path} has no row that was trained on")
+    weights = pd.to_numeric(table["weight"], errors="coerce").to_numpy(dtype=np.float64)
+    if not ((weights >= 0).all() and 0 < weights.sum() < np.inf):
+        raise ValueError(f"{path}, column `weight`: weights must be finite, at least 0 and not all 0")
+    return table.reset_index(drop=True)
+
+
+def _comparison_result(path: Path) -> dict[str, Any]:
+    """What a comparison has saved of its cell; empty without such a file, or for one of somebody else's."""
+    if not path.is_file():
+        return {}
+    with _reading(path):
+        result = json.loads(path.read_text(encoding="utf-8"))
+    return result if isinstance(result, dict) and {"label", "seed"} <= result.keys() else {}

@@ -69,8 +69,9 @@ def weights_by_kind(run: Run, folder: Path) -> Section:
         parts += ["![Change of the weights by kind of row](weights_by_kind.png)"]
     parts += [f"**Here:** {finding}", _groups_table(groups[:MOST_BARS])]
     numbers = {"by_kind": [asdict(group) for group in groups]}
-    if "category" in run.table and run.table["category"].nunique() > 1:
-        categories = change_by_group(run.weights, run.table["category"].fillna("unknown").astype(str))
+    categories = run.table["category"].fillna("unknown").astype(str) if "category" in run.table else run.kinds
+    if len(set(categories)) > 1 and not np.array_equal(categories, run.kinds):
+        categories = change_by_group(run.weights, categories)
         numbers["by_category"] = [asdict(group) for group in categories]
         if len(categories) > 2 * SHOWN_CATEGORIES:
             parts.append(f"Categories: the {SHOWN_CATEGORIES} that gained and the {SHOWN_CATEGORIES} that lost most.")
@@ -164,9 +165,9 @@ def synthetic_distance(run: Run, folder: Path, *, progress: bool = False) -> Sec
     if not run.is_synthetic.any() or run.is_synthetic.all():
         return None
     embeddings = run.embeddings()
-    if embeddings is None or len(embeddings) != len(run.table):
+    if embeddings is None or len(embeddings) != len(run.table) or not np.isfinite(embeddings).all():
         raise ValueError(
-            "the embeddings of its rows were not saved; `trainer.save_model()` of this version saves them"
+            "the embeddings of its rows were not saved, or are not of these; `trainer.save_model()` of this version saves them"
         )
     distance = distance_to_nearest(
         embeddings[run.is_synthetic], embeddings[~run.is_synthetic], k=NEIGHBOURS, progress=progress
@@ -226,8 +227,11 @@ def shift_between(before: Run, after: Run, folder: Path, number: int) -> Section
     offline = ~after.is_synthetic
     if not after.is_synthetic.any() or before.is_synthetic.any():
         return None
-    own, other = before.table, after.table[offline]
-    if len(own) != len(other) or own["text"].tolist() != other["text"].tolist():
+    # Cells of a grid have the same rows with every algorithm.
+    if len({run.result.get("setting") for run in (before, after)} - {None}) > 1:
+        return None
+    own, other = before.table.get("text"), after.table[offline].get("text")
+    if own is None or other is None or own.tolist() != other.tolist():
         return None
     pair = before.weights, after.weights[offline]
     shift = weight_shift(*pair)

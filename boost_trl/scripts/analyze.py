@@ -1,6 +1,7 @@
 """`boost-trl analyze`: say what the weights of finished runs mean, as one page per run."""
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -99,9 +100,14 @@ def prepare(args: AnalyzeArguments, more: argparse.Namespace) -> Callable[[], No
     runs, skipped = [], []
     for folder in more.runs:
         try:
-            runs.append(open_run(folder))
+            run = open_run(folder)
         except ValueError as error:
             skipped.append(str(error))
+            continue
+        if not os.access(run.folder, os.W_OK):
+            skipped.append(f"{run.folder} cannot be written to: copy the run to where its page can be")
+            continue
+        runs.append(run)
     if not runs:
         raise ValueError(skipped[0])
     return partial(_analyze, args, runs, skipped, _heldout_returns(args.heldout_dataset_name))
@@ -123,7 +129,11 @@ def _analyze(args: AnalyzeArguments, runs, skipped: list[str], heldout_returns: 
     for reason in skipped:
         print(f"left out: {reason}")
     for run in runs:
-        env = _environment(args, run)
+        try:
+            env = _environment(args, run)
+        except (ValueError, OSError) as error:
+            env = None
+            print(f"{run.name}: invalid actions are not marked: {error}")
         horizon = args.horizon if args.horizon is not None or env is None else env.max_steps
         bound = {name: getattr(args, name) for name in ("delta", "kl", "sigma", "task_shift")}
         options = Options(env, {**bound, "horizon": horizon, "heldout_returns": heldout_returns}, progress=True)
@@ -136,7 +146,11 @@ def _analyze(args: AnalyzeArguments, runs, skipped: list[str], heldout_returns: 
 
 
 def _environment(args: AnalyzeArguments, run):
-    """The environment that the options name, or else the one that the run says it played."""
+    """The environment that the options name, or else the one that the run says it played.
+
+    Raises:
+        OSError, ValueError: if that one is not here, or not with these options.
+    """
     from boost_trl.environments.base import make_env
 
     if args.environment is not None:

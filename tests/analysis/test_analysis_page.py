@@ -1,15 +1,19 @@
 import json
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from boost_trl import cli
+from boost_trl.analysis import pictures
 from boost_trl.analysis.report import Options, analyze
 from boost_trl.analysis.run_files import open_run
+from boost_trl.pictures import figure
 from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 
 
@@ -150,6 +154,142 @@ def test_rows_of_every_format_are_shown(row, turns, make_run):
     analyze(open_run(folder))
     (shown,) = numbers_of(folder)["extreme_rows"]["highest"]
     assert [(turn["role"], turn["text"]) for turn in shown["turns"]] == turns
+
+
+def test_a_table_of_categories_stands_once(make_run):
+    folder = make_run("bilevel", synthetic=False)
+    table = pd.read_parquet(folder / EXAMPLE_WEIGHTS_NAME).assign(noise_kind="")
+    table.to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+    page = analyze(open_run(folder)).page.read_text()
+    assert page.count("<td>tools</td>") == 1
+    assert {group["name"] for group in numbers_of(folder)["weight_change"]["by_kind"]} == {"tools", "fruits | nuts"}
+
+
+def test_cells_of_other_settings_are_not_compared(make_run):
+    before = make_run("bilevel", synthetic=False, label="Bilevel Only", seed=0, setting="webshop-mc-low")
+    after = make_run("boost", label="BOOST", seed=0, setting="webshop-ilql-low")
+    runs = [open_run(folder) for folder in (before, after)]
+    analyze(runs[1], runs)
+    assert not [key for key in numbers_of(after) if key.startswith("shift")]
+
+
+def test_labels_of_a_picture_fit_in_it(make_run, tmp_path, monkeypatch):
+    long = {"label": "Validated, chosen by games", "setting": "twenty_questions-ilql-high", "seed": 31}
+    runs = [open_run(make_run("bilevel", synthetic=False, **long)), open_run(make_run(**long))]
+    extents = []
+
+    @contextmanager
+    def kept(path, *subplots, **options):
+        with figure(path, *subplots, **options) as (whole, axes):
+            yield whole, axes
+            whole.canvas.draw()
+            width, height = whole.canvas.get_width_height()
+            extents.append((axes.xaxis.label.get_window_extent(), axes.yaxis.label.get_window_extent(), width, height))
+
+    monkeypatch.setattr(pictures, "figure", kept)
+    analyze(runs[1], runs)
+    across, up, width, height = extents[2]
+    assert across.x0 >= 0 and across.x1 <= width and up.y0 >= 0 and up.y1 <= height
+
+
+def write_corrupt(path):
+    path.write_bytes(b"PAR1 half of a file")
+
+
+def change_table(**columns):
+    def change(folder):
+        table = pd.read_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+        table.drop(columns=[name for name, value in columns.items() if value is None]).assign(
+            **{name: value for name, value in columns.items() if value is not None}
+        ).to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: write_corrupt(folder / EXAMPLE_WEIGHTS_NAME), "example_weights.parquet cannot be read"),
+        (change_table(weight=None), "is no table of `example_weights()`: it has no column `weight`"),
+        (change_table(index=None), "it has no column `index`"),
+        (change_table(score=np.nan), "has no row that was trained on"),
+        (change_table(weight=np.nan), "column `weight`: weights must be finite"),
+        (change_table(weight=0.0), "column `weight`: weights must be finite, at least 0 and not all 0"),
+        (change_table(weight="heavy"), "column `weight`: weights must be finite"),
+        (lambda folder: (folder / "result.json").write_text('{"label": "BOO'), "result.json cannot be read"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_one_line_and_the_others_go_on(spoil, message, make_run, capsys):
+    broken, whole = make_run("broken"), make_run("whole")
+    spoil(broken)
+    assert cli.main(["analyze", str(broken)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1
+    assert cli.main(["analyze", str(broken), str(whole)]) == 0
+    assert message in capsys.readouterr().out and (whole / "analysis.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda folder: write_corrupt(folder / "_embeddings.safetensors"), "_embeddings.safetensors cannot be read"),
+        (
+            lambda folder: save_file({"x": np.zeros(3)}, folder / "_embeddings.safetensors"),
+            "_embeddings.safetensors cannot be read",
+        ),
+        (
+            lambda folder: save_file(
+                {"embeddings": np.full((40, 2), np.nan, np.float32)}, folder / "_embeddings.safetensors"
+            ),
+            "embeddings",
+        ),
+        (
+            lambda folder: pd.DataFrame({"a": [1]}).to_parquet(folder / "_extreme_rows.parquet"),
+            "_extreme_rows.parquet cannot be read",
+        ),
+        (
+            lambda folder: pd.DataFrame({"a": [1]}).to_parquet(folder / "rollouts.parquet"),
+            "rollouts.parquet cannot be read",
+        ),
+        (lambda folder: write_epoch(folder, "epoch-1", 2), "example_weights cannot be read"),
+        (lambda folder: write_epoch(folder, "epoch-last", 40), "example_weights cannot be read"),
+    ],
+)
+def test_a_broken_file_costs_one_analysis(spoil, reason, make_run):
+    folder = make_run()
+    spoil(folder)
+    (missing,) = analyze(open_run(folder)).missing
+    assert reason in missing
+
+
+def write_epoch(folder, name, rows):
+    (folder / "example_weights").mkdir()
+    pd.DataFrame({"weight": np.ones(rows)}).to_parquet(folder / "example_weights" / f"{name}.parquet")
+
+
+def test_a_world_that_is_not_here_costs_the_marks_only(make_run, capsys):
+    folder = make_run(label="BOOST", seed=1, environment="chess")
+    assert cli.main(["analyze", str(folder)]) == 0
+    assert "invalid actions are not marked: no environment is called 'chess'" in capsys.readouterr().out
+
+
+def test_somebody_elses_result_is_left_alone(make_run):
+    folder = make_run()
+    (folder / "result.json").write_text("[1]")
+    assert cli.main(["analyze", str(folder)]) == 0 and numbers_of(folder)["run"] == "boost"
+
+
+def test_games_of_nobody_are_no_task_shift(make_run):
+    folder = make_run()
+    pd.DataFrame({"rewards": []}).to_parquet(folder / "rollouts.parquet")
+    assert not analyze(open_run(folder)).missing and numbers_of(folder)["bound"]["task_shift"] is None
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_at_once(make_run, monkeypatch, capsys):
+    folder = make_run()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert cli.main(["analyze", str(folder)]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
 
 
 def test_command_names_pages_and_findings(make_run, capsys):
