@@ -152,7 +152,7 @@ def _trained_rows(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _comparison_result(path: Path) -> dict[str, Any]:
-    """What a comparison has saved of its cell; empty without such a file, or for one of somebody else's."""
+    """A cell's result as a comparison has saved it; empty without such a file, or for one of somebody else's."""
     if not path.is_file():
         return {}
     with _reading(path):
