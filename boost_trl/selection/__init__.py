@@ -14,6 +14,7 @@ _MODULE_OF = {
     "importance_ratios": "boost_trl.selection.importance",
     "prefers_weights": "boost_trl.selection.guard",
     "response_weights": "boost_trl.selection.importance",
+    "round_agreement": "boost_trl.selection.validated",
     "row_means": "boost_trl.selection.mean_losses",
     "score_agreement": "boost_trl.selection.validated",
     "temper": "boost_trl.selection.tempering",

@@ -10,6 +10,7 @@ from boost_trl.selection.rules import fractional_ranks
 
 _TOP = 0.25  # share of the rows that count as the other half's best
 _NEAR_CHANCE = 0.6
+_HARDLY_DRAWN = 0.75  # share of the rows, those of the smallest weights
 
 
 def validated_scores(losses: np.ndarray, adapted_losses: np.ndarray) -> np.ndarray:
@@ -53,11 +54,29 @@ def score_agreement(first: np.ndarray, second: np.ndarray) -> ScoreAgreement:
         first, second (`np.ndarray` of shape `(M,)`): scores of the same rows, at least two.
     """
     ranks = [fractional_ranks(np.asarray(scores, np.float64)) for scores in (first, second)]
-    spread = [scores.std() for scores in ranks]
-    correlation = float(np.corrcoef(ranks)[0, 1]) if min(spread) > 0 else 0.0
+    correlation = _correlation(*ranks)
     aucs = []
     for judge, judged in (ranks, ranks[::-1]):
         is_best = judge > np.quantile(judge, 1 - _TOP)
         auc = weights_auc(judged, is_best)
         aucs.append(0.5 if auc is None else auc)
     return ScoreAgreement(correlation, float(np.mean(aucs)))
+
+
+def round_agreement(scores: np.ndarray, logits: np.ndarray) -> float:
+    """Spearman's correlation of a new round's scores with the weights that training has drawn rows by so far, over the three
+    quarters of the pool that it has hardly drawn. Of those a model that has learned more says much the same; one that has
+    only memorised the rows that it was trained on, good ones and bad ones, has nothing to say.
+
+    Args:
+        scores (`np.ndarray` of shape `(N,)`): f by the model as it has been trained so far.
+        logits (`np.ndarray` of shape `(N,)`): logarithm of the weights so far.
+    """
+    is_hardly_drawn = logits <= np.quantile(logits, _HARDLY_DRAWN)
+    return _correlation(*(fractional_ranks(values[is_hardly_drawn].astype(np.float64)) for values in (scores, logits)))
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    if min(first.std(), second.std()) == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])

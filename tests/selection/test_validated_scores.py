@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from boost_trl.selection import Selector, score_agreement, temper, validated_scores
+from boost_trl.selection import Selector, round_agreement, score_agreement, temper, validated_scores
 
 
 def test_scores_by_hand():
@@ -34,6 +34,17 @@ def test_agreement_counts_pairs():
     # The best two by `first` are rows 6 and 7, each above five of the other six by `second`; the best two by `second` are
     # rows 5 and 6, each above five of the other six by `first`.
     assert score_agreement(first, second).auc == pytest.approx((5 + 5) / 12)
+
+
+def test_rows_that_were_drawn_have_no_say_in_a_rounds_agreement():
+    logits = np.array([0.0, -1, -2, -3, -4, -5, -6, -7])  # the upper quarter: the first two
+    scores = np.array([0.0, 9, 8, 7, 6, 5, 4, 3])
+    assert round_agreement(scores, logits) == pytest.approx(1)
+    scores[:2], scores[2:] = [9, 8], [3, 4, 5, 6, 7, 8]
+    assert round_agreement(scores, logits) == pytest.approx(-1)
+    scores[2:] = [7, 8, 6, 5, 4, 3]  # one pair of neighbours changed places: 1 − 6 · 2 / (6 · 35)
+    assert round_agreement(scores, logits) == pytest.approx(1 - 12 / 210)
+    assert round_agreement(np.zeros(8), logits) == 0
 
 
 def test_the_selectors_weights_are_those_of_its_logits():

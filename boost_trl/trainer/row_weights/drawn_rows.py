@@ -14,7 +14,7 @@ from datasets import Dataset
 from torch import nn
 
 from boost_trl.models.model_fingerprint import model_fingerprint, trained_fingerprint
-from boost_trl.selection import WeightConfidence, validated_scores
+from boost_trl.selection import WeightConfidence, round_agreement, validated_scores
 from boost_trl.trainer.common.weighted_sampler import WeightedSampler
 from boost_trl.trainer.row_weights.checkpoint import LearnedWeights
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID
@@ -35,6 +35,7 @@ from boost_trl.trainer.row_weights.validation import ValidationLoss
 logger = get_logger(__name__)
 
 REPORT_NAME = "validated_selection.json"
+_LEAST_AGREEMENT = 0.5
 # Scores that another version has kept are not taken: count up with every change of what they are.
 _METHOD_VERSION = 2
 _DECISIVE_SETTINGS = (
@@ -130,7 +131,8 @@ class DrawnRows(LearnedWeights):
                 )
 
     def begin_epoch_of_draws(self, selector_step: SelectorStep) -> None:
-        """Tell the sampler which epoch begins, and set the weights anew by the model as it is if this epoch is to have others."""
+        """Tell the sampler which epoch begins. If this epoch is to have another round, score by the model as it is, and set the
+        weights anew if what it has learned is more than the rows that it was trained on."""
         if not self.selector.is_fixed:
             return
         epoch = math.floor((self.state.epoch or 0) + 1e-6)
@@ -143,7 +145,11 @@ class DrawnRows(LearnedWeights):
         rows = self._remove_unused_columns(self.train_dataset)
         losses = self._mean_losses(selector_step, by_length(rows))[1]
         scores = validated_scores(self._scored.losses.numpy(), losses)
-        self.selector.assign(tempered_logits(scores, fraction)[0])
+        agreement = round_agreement(scores, self.selector.logits().numpy())
+        is_taken = agreement >= _LEAST_AGREEMENT
+        if is_taken:
+            self.selector.assign(tempered_logits(scores, fraction)[0])
+        self.selection_report["rounds"].append({"epoch": epoch, "agreement": agreement, "is_taken": is_taken})
         self._scored.rounds = epoch + 1
 
     def _mean_losses(

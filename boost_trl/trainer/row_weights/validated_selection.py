@@ -54,7 +54,8 @@ class ValidatedSelectionResult:
         report (`dict` of JSON values): `fraction`, `reason`, `candidates` (per candidate `fraction`, `losses` of the two
             halves and their mean `loss`), `adaptation_steps`, `adaptation_trials` (per half, of the other one: `updates`, `loss`,
             `rank`), `agreement` of the halves' scores, `confidence` (rank of trusted rows by scores that they had no part in, or `None`), `tempering` (k), `effective_sample_size`, `num_rows`,
-            `num_validation_rows`, `guard_steps` and `seconds`.
+            `num_validation_rows`, `guard_steps`, `seconds`, and `rounds` (of each later one its `epoch`, its scores' `agreement` with
+            the weights so far over rows that were hardly drawn, and `is_taken`).
     """
 
     logits: np.ndarray
@@ -170,6 +171,7 @@ class ValidatedSelection:
             "num_validation_rows": len(self.trusted),
             "guard_steps": self.budget.guard_steps,
             "seconds": time.perf_counter() - start,
+            "rounds": [],
         }
         return ValidatedSelectionResult(logits, losses, report)
 

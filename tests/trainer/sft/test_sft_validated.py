@@ -13,7 +13,7 @@ from sft_tiny import WORDS, logs_without_times, make_args, make_model, make_rows
 from boost_trl import BilevelSFTSelfRefineTrainer
 from boost_trl.selection import temper, weights_auc
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
-from boost_trl.trainer.row_weights import validated_selection
+from boost_trl.trainer.row_weights import drawn_rows, validated_selection
 from boost_trl.trainer.row_weights.adaptation import Adaptation
 from boost_trl.trainer.row_weights.drawn_rows import REPORT_NAME
 
@@ -236,12 +236,29 @@ def test_a_clean_pool_is_left_alone_or_hardly_weighted(tmp_path):
     assert trainer.weight_confidence.is_near_chance
 
 
+@pytest.mark.parametrize("is_learned", [True, False])
+def test_a_round_counts_where_its_scores_agree_on_rows_that_were_not_drawn(is_learned, tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, selection_guard=False, selection_rounds=2, num_train_epochs=2, max_steps=-1)
+    trainer.score_pool(trainer._validation, trainer._selector_step)
+    logits, weights = trainer.selector.logits().double().numpy(), trainer.selector.weights().numpy()
+    is_drawn = logits > np.quantile(logits, 0.75)
+    scores = np.where(is_drawn, 0, logits) if is_learned else -logits
+    losses = 0.5 * trainer._scored.losses.numpy() - scores
+    monkeypatch.setattr(trainer, "_mean_losses", lambda *_: (np.arange(24), losses))
+    trainer.train()
+    (report,) = trainer.selection_report["rounds"]
+    assert report == {"epoch": 1, "agreement": pytest.approx(1 if is_learned else -1), "is_taken": is_learned}
+    expected = 4.0 * is_drawn if is_learned else weights  # 24 rows, and 6 of them are equally good
+    assert trainer.selector.weights().numpy() == pytest.approx(expected, abs=1e-5)
+
+
 def losses_of(trainer):
     """TRL counts tokens from zero in a resumed run."""
     return [{**entry, "num_tokens": None} for entry in logs_without_times(trainer)[:9]]
 
 
-def test_a_run_that_goes_on_equals_one_that_was_not_interrupted(tmp_path):
+def test_a_run_that_goes_on_equals_one_that_was_not_interrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawn_rows, "_LEAST_AGREEMENT", -1.0)
     options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 9, "selection_rounds": 2, "learning_rate": 1e-2}
     whole = make_trainer(tmp_path / "whole", **options)
     whole.train()
