@@ -78,7 +78,8 @@ class BilevelDPOConfig(DPOSettings, DPOConfig):
             the validation set are judged by the other half's loss.
         selection_rounds (`int`, *optional*, defaults to `3`):
             How often `"validated"` scores the pool: before training, and as each of the next epochs begins, when θ of equation
-            (34) is the model as it has been trained so far.
+            (34) is the model as it has been trained so far. A later round counts only where its scores agree with the weights
+            on rows that were hardly drawn: see `round_agreement`.
         adaptation_learning_rate (`float`, *optional*):
             Learning rate of the updates on the validation set that lead to θ of equation (34). Defaults to `learning_rate`.
         min_effective_sample_size (`float`, *optional*, defaults to `0.01`):

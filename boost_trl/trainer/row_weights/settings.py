@@ -102,7 +102,7 @@ class SelectorSettings:
         default=3,
         metadata={
             "help": "How often 'validated' scores the pool: before training, and as each of the next epochs begins, with the model "
-            "as it has been trained so far."
+            "as it has been trained so far, if it has learned more than the rows that it was trained on."
         },
     )
     adaptation_learning_rate: float | None = field(
