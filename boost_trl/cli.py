@@ -70,6 +70,15 @@ def command_help(script: ModuleType, prog: str, everything: bool) -> str:
     return help_parser(prog, own, [kind for kind in kinds if kind not in own.values()]).format_help()
 
 
+def with_config_apart(arguments: list[str]) -> list[str]:
+    """The command line with `--config=FILE` as two words, as TRL's parser has to have it."""
+    return [
+        word
+        for argument in arguments
+        for word in (argument.split("=", 1) if argument.startswith("--config=") else [argument])
+    ]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 2 for an unknown command or bad arguments.
 
@@ -82,9 +91,12 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(import_module("boost_trl").__version__)
         return 0
-    name, *rest = with_newest_checkpoint(arguments)
+    name, *rest = with_newest_checkpoint(with_config_apart(arguments))
     if name not in COMMANDS:
         print(f"boost-trl: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    if rest.count("--config") > 1 or "--config" in rest[-1:]:
+        print(f"boost-trl {name}: `--config` must be followed by one YAML file, and given once", file=sys.stderr)
         return 2
     script = import_module(COMMANDS[name][0])
     prog = f"boost-trl {name}"

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,11 +149,16 @@ def saved_or_run(path: Path, settings: Any, run: Callable[[], Result]) -> Result
 
 
 def read_saved(path: Path, settings: Any) -> Result | None:
-    """The result in the file `path`, if there is one that was made with `settings`."""
+    """The result in the file `path`, if there is one that was made with `settings`; a file that was cut off, such as by a copy
+    between machines, counts as none."""
     if not path.is_file():
         return None
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    return Result.from_dict(saved) if saved.pop("settings", None) == settings else None
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return Result.from_dict(saved) if saved.pop("settings", None) == settings else None
+    except (ValueError, TypeError, AttributeError) as error:
+        warnings.warn(f"{path} is not whole ({error}): its cell counts as not done", stacklevel=2)
+        return None
 
 
 def saved_results(comparison: Comparison, cells: Sequence[Cell]) -> list[Result]:
@@ -176,7 +182,7 @@ def parse_shard(text: str) -> tuple[int, int]:
         ValueError: if it is none with 1 ≤ i ≤ n.
     """
     index, slash, count = text.partition("/")
-    if not (slash and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise ValueError(f"`shard` must be such as '1/4', the first of four, got {text!r}")
     return int(index), int(count)
 

@@ -34,6 +34,8 @@ def load_rows(path: str, config: str | None = None, split: str = "train"):
         return _load_jsonl(path)
     if file_type is not None:
         return load_file(file_type, path)["train"]
+    if Path(path).is_file():
+        raise ValueError(f"{path}: rows are read from files that end with {', '.join(_FILE_TYPES)}")
     return load_dataset(path, name=config, split=split)
 
 

@@ -7,7 +7,7 @@ import shlex
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import yaml
 from tqdm.auto import tqdm
 
 from boost_trl.scripts.command_parser import CommandParser
+from boost_trl.scripts.reproduce_arguments import AXES, ReproduceArguments
 
 
 # What else is an option: of training, games and model.
@@ -24,110 +25,6 @@ OTHER_OPTIONS = {
     "boost_trl/trainer/offline_rl/settings.py": "OfflineRLSettings",
     "boost_trl/comparison/offline_rl/arguments.py": "ComparisonArguments",
 }
-AXES = {
-    "environment": ("twenty_questions", "car_dealer", "webshop"),
-    "algorithm": ("mc", "ilql"),
-    "data": ("low", "high"),
-}
-
-
-@dataclass
-class ReproduceArguments:
-    """Cells of `boost-trl reproduce`, and where they run.
-
-    All options of `boost-trl offline-rl` that describe training and model, and those of the comparison examples, can be
-    given too, for example `--model_name_or_path`, `--max_steps` or `--games`.
-    """
-
-    all: bool = field(
-        default=False, metadata={"help": "Every environment, algorithm and size of the data that is not chosen below."}
-    )
-    # Not `env`: TRL's parser takes that entry of a YAML file for environment variables.
-    environment: list[str] | None = field(
-        default=None, metadata={"help": "twenty_questions, car_dealer and webshop, or some of them."}
-    )
-    algorithm: list[str] | None = field(default=None, metadata={"help": "mc and ilql, by default both."})
-    data: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "low (.025, .1 and .3 of the training rows in the three environments) and high (all rows), by "
-            "default both."
-        },
-    )
-    seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2],
-        metadata={"help": "Each draws the data and, in two of the environments, the world."},
-    )
-    methods: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Methods, names of boost_trl.comparison.offline_rl.methods, or 'all'; by default the paper's four, "
-            "the controls and ours, with the oracles where noise is planted."
-        },
-    )
-    sft: bool = field(
-        default=False,
-        metadata={
-            "help": "Tables 1 to 4 of the paper on selection and self-refining instead, on the embedded pools; of the "
-            "options above `seeds` and `methods` apply."
-        },
-    )
-    output_dir: str | None = field(
-        default=None,
-        metadata={"help": "Where cells and report are kept; outputs/reproduce or outputs/reproduce_sft by default."},
-    )
-    processes: int = field(
-        default=1, metadata={"help": "Processes that share the cells, on a machine with as many cores."}
-    )
-    shard: str | None = field(
-        default=None,
-        metadata={
-            "help": "Run the i-th of n shards of the cells only, as i/n, on any machine that sees `output_dir`; no "
-            "report."
-        },
-    )
-    launcher: str | None = field(
-        default=None,
-        metadata={
-            "help": "Hand the cells to jobs: 'slurm', as a job array, or 'local', processes of this machine. Needs "
-            "boost_trl[launcher]."
-        },
-    )
-    jobs: int = field(default=4, metadata={"help": "Number of the launcher's jobs, each with its share of the cells."})
-    launcher_options: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={
-            "help": "Parameters of submitit's AutoExecutor as JSON, such as "
-            '\'{"slurm_partition": "gpu", "gpus_per_node": 1}\'.'
-        },
-    )
-    report: bool = field(default=False, metadata={"help": "Write the report of the cells so far; run nothing."})
-
-    def __post_init__(self):
-        if not (self.environment or self.all or self.sft):
-            raise ValueError(
-                f"`environment` must name some of {', '.join(AXES['environment'])}; or give `--all`, or `--sft` for the "
-                "other paper"
-            )
-        for name, known in AXES.items():
-            chosen = getattr(self, name) or list(known)
-            # An entry of a YAML file that describes one run is a word.
-            chosen = [chosen] if isinstance(chosen, str) else chosen
-            if unknown := sorted(set(chosen) - set(known)):
-                raise ValueError(f"`{name}` must be among {', '.join(known)}, got {', '.join(unknown)}")
-            setattr(self, name, chosen)
-        if not self.seeds:
-            raise ValueError("`seeds` must be at least one number")
-        if min(self.processes, self.jobs) < 1:
-            raise ValueError("`processes` and `jobs` must be at least 1")
-        if sum((self.processes > 1, self.shard is not None, self.launcher is not None, self.report)) > 1:
-            raise ValueError("`processes`, `shard`, `launcher` and `report` exclude each other: give one of them")
-        if isinstance(self.launcher_options, str):
-            try:
-                self.launcher_options = json.loads(self.launcher_options)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"`launcher_options` is no JSON: {error}") from None
-        self.output_dir = self.output_dir or ("outputs/reproduce_sft" if self.sft else "outputs/reproduce")
 
 
 class ReproduceParser(CommandParser):
@@ -206,6 +103,22 @@ class Reproduction(NamedTuple):
     write_report: Callable[[Path, list[Any], str], str]
 
 
+# What is said by an option of the command's own.
+OWN_WORDS = {"seed": "seeds", "train_fraction": "data"}
+
+
+def check_flags(flags: Sequence[str]) -> None:
+    """Refuse options of a cell that the command itself sets.
+
+    Raises:
+        ValueError: naming the option to give instead.
+    """
+    for flag in flags:
+        name = flag.removeprefix("--").split("=")[0].replace("-", "_")
+        if flag.startswith("--") and name in OWN_WORDS:
+            raise ValueError(f"`{name}` differs from cell to cell: give `--{OWN_WORDS[name]}` instead")
+
+
 def offline_rl_reproduction(arguments: ReproduceArguments, flags: Sequence[str]) -> Reproduction:
     """[B] Table 1.
 
@@ -215,9 +128,13 @@ def offline_rl_reproduction(arguments: ReproduceArguments, flags: Sequence[str])
     from boost_trl.comparison.offline_rl.grid import DEFAULT_METHODS, Grid, data_of
     from boost_trl.comparison.offline_rl.table_1 import write_report
 
+    check_flags(flags)
     grid = Grid(arguments.output_dir, flags)
     methods = grid.choose(arguments.methods or DEFAULT_METHODS)
     cells = grid.cells(arguments.environment, arguments.algorithm, arguments.data, arguments.seeds, methods)
+    left_out = set(arguments.methods or ()) - {"all", *(cell.method for cell in cells)}
+    if left_out:
+        raise ValueError(f"{', '.join(sorted(left_out))} needs rows that are known to be bad: give `--noise bot` too")
     return Reproduction(grid, cells, data_of, grid.known_seconds, write_report)
 
 
@@ -317,7 +234,9 @@ def plan(reproduction: Reproduction, done: Sequence[Any], workers: int) -> str:
         ahead = taken / len(finished) * len(left)
     else:
         return f"{text}; how long they take shows after the first"
-    return f"{text}; about {ahead / 60 / workers:.0f} minutes to go on {workers} core{'s' if workers > 1 else ''}"
+    minutes = round(ahead / 60 / workers)
+    words = "less than a minute" if minutes < 1 else f"about {minutes} minute{'s' if minutes > 1 else ''}"
+    return f"{text}; {words} to go on {workers} core{'s' if workers > 1 else ''}" if left else text
 
 
 def jobs_finish(executor: Any, command: Sequence[str], count: int) -> bool:

@@ -68,3 +68,10 @@ def test_json_and_csv_files_are_read_too(tmp_path):
     (tmp_path / "bad.json").write_text('[{"a": 1}, {"a"')
     with pytest.raises(ValueError, match="bad.json: cannot be read"):
         load_rows(str(tmp_path / "bad.json"))
+
+
+def test_a_file_of_another_type_is_named(tmp_path):
+    path = tmp_path / "rows.txt"
+    path.write_text("a\n")
+    with pytest.raises(ValueError, match=r"rows.txt: rows are read from files that end with .json, .jsonl"):
+        load_rows(str(path))

@@ -82,6 +82,39 @@ def test_the_estimate_follows_what_cells_took(ran, tmp_path, capsys):
     assert "10 cells, 6 of them done; about 4 minutes to go" in capsys.readouterr().out
 
 
+def test_a_file_may_name_one_of_each(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"environment": "webshop", "seeds": 3, "methods": "boost", "data": "low"}))
+    reproduce.check_early(["--config", str(path)], "boost-trl reproduce")
+    arguments, flags, _ = reproduce.make_parser().parse_args_and_config(["--config", str(path)])
+    cells = reproduce.offline_rl_reproduction(arguments, flags).cells
+    assert [(cell.setting, cell.seed, cell.method) for cell in cells] == [
+        ("webshop-mc-low", 3, "boost"),
+        ("webshop-ilql-low", 3, "boost"),
+    ]
+
+
+def test_what_is_named_twice_is_run_once(ran, tmp_path, capsys):
+    assert command(tmp_path, "--data", "low", "low", "--methods", "boost", "boost", "--seeds", "0", "0") == 0
+    assert len(ran) == 1 and "1 of 1 cells" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ['{"method": "vanil', "[1]", '{"settings": null}'])
+def test_a_cell_whose_result_was_cut_off_is_run_again(ran, tmp_path, content):
+    flags = ["--data", "low", "--methods", "vanilla", "boost"]
+    command(tmp_path, *flags)
+    broken = next(tmp_path.glob("runs/*-boost-*/result.json"))
+    broken.write_text(content)
+    if content != '{"settings": null}':
+        with pytest.warns(UserWarning, match="is not whole .*: its cell counts as not done"):
+            assert command(tmp_path, *flags, "--report") == 0
+        with pytest.warns(UserWarning, match="is not whole"):
+            assert command(tmp_path, *flags) == 0
+    else:
+        assert command(tmp_path, *flags) == 0
+    assert len(ran) == 5 and json.loads(broken.read_text())["method"] == "boost"
+
+
 def test_a_file_of_the_papers_setting_chooses_the_cells(tmp_path):
     path = tmp_path / "config.yaml"
     config = {
@@ -121,6 +154,24 @@ def test_a_file_of_the_papers_setting_chooses_the_cells(tmp_path):
         (["--environment", "webshop", "--model_name_or_path", "/no/such/model"], "/no/such/model"),
         (["--all", "--launcher", "cloud"], "`launcher` must be one of slurm, local, got 'cloud'"),
         (["--all", "--launcher", "local", "--launcher_options", "{"], "`launcher_options` is no JSON"),
+        (["--all", "--launcher", "local", "--launcher_options", "[1]"], "`launcher_options` must be an object"),
+        (["--all", "--launcher_options", "{}"], "`launcher_options` are a launcher's"),
+        (["--all", "--shard", "²/4"], "`shard` must be such as '1/4', the first of four, got '²/4'"),
+        (["--all", "--seeds", "0", "-1"], "`seeds` must be whole numbers from 0 to 2³² − 1, got -1"),
+        (["--all", "--seed", "3"], "`seed` differs from cell to cell: give `--seeds` instead"),
+        (["--all", "--train_fraction", "0.5"], "`train_fraction` differs from cell to cell: give `--data` instead"),
+        (["--all", "--methods", "boost", "oracle"], "oracle needs rows that are known to be bad: give `--noise bot`"),
+        (["--all", "--output_dir", __file__], "`output_dir` must be a folder, but"),
+        (["--all", "--games", "0"], "`games` must be at least 1, got 0"),
+        (["--all", "--validation_rows", "0"], "`validation_rows` must be at least 1, got 0"),
+        (["--all", "--val_split", "1"], "`val_split` must lie strictly between 0 and 1, got 1"),
+        (["--all", "--noise", "bot", "--noise_share", "2"], "`noise_share` must be between 0 and 1, got 2"),
+        (["--environment", "webshop", "--environment_kwargs", "[1]"], "`environment_kwargs` must be an object"),
+        (["--sft", "--environment", "webshop"], "`--sft` has pools of its own: leave out `environment`"),
+        (["--sft", "--all"], "`--sft` has pools of its own: leave out `all`"),
+        (["--config"], "`--config` must be followed by one YAML file"),
+        (["--config", "a.yaml", "--config", "b.yaml"], "and given once"),
+        (["--config=/no/such.yaml"], "No such file or directory: '/no/such.yaml'"),
         (
             ["--sft", "--max_steps", "3"],
             "`--sft` trains tiny models with settings of their own: leave out --max_steps 3",

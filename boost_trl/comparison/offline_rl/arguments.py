@@ -82,6 +82,7 @@ class ComparisonArguments:
             )
         if self.noise not in ("none", *NOISE_KINDS):
             raise ValueError(f"`noise` must be one of none, {', '.join(NOISE_KINDS)}, got {self.noise!r}")
+        self._check_numbers()
         if self.finish_shares is not None and not (self.finish_shares and all(0 <= s < 1 for s in self.finish_shares)):
             raise ValueError(f"`finish_shares` must be numbers in [0, 1), got {self.finish_shares}")
         if isinstance(self.environment_kwargs, str):
@@ -91,7 +92,23 @@ class ComparisonArguments:
                 raise ValueError(
                     f"`environment_kwargs` is {self.environment_kwargs!r}, which is no JSON: {error}"
                 ) from None
+        if not isinstance(self.environment_kwargs or {}, dict):
+            raise ValueError(
+                f"`environment_kwargs` must be an object of names and values, got {self.environment_kwargs}"
+            )
         self.environment_kwargs = dict(self.environment_kwargs or {})
+
+    def _check_numbers(self) -> None:
+        for name in ("dialogues", "games", "validation_games", "validation_rows"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {number}")
+        for name in ("train_task_frac", "val_split"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie strictly between 0 and 1, got {getattr(self, name)}")
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(f"`train_fraction` must be above 0 and at most 1, got {self.train_fraction}")
+        if not 0 <= self.noise_share <= 1:
+            raise ValueError(f"`noise_share` must be between 0 and 1, got {self.noise_share}")
 
 
 def parse_arguments(
