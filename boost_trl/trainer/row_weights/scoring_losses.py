@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,10 @@ class TrustedLosses:
         """For each row the place of the first that has the same tokens, (len(self),)."""
         return first_of_equal(self._validation.dataset)
 
+    @cached_property
+    def _numbered(self) -> Dataset:
+        return with_ids(self._validation.dataset)
+
     @property
     def batch_size(self) -> int:
         return self._validation.batch_size
@@ -143,4 +148,6 @@ class TrustedLosses:
         """Mean loss per token of each row, (len(rows),), where pool and trusted rows have the same loss."""
         if self._mean_losses is None:
             return None
-        return self._mean_losses(with_ids(self._validation.dataset.select(rows)), lambda: None)[1]
+        # Numbered once, before the choice: a column that is added to chosen rows has them all written anew, under a bar.
+        _, means = self._mean_losses(self._numbered.select(rows), lambda: None)
+        return means[np.unique(rows, return_inverse=True)[1]]
