@@ -13,6 +13,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, runtime_checkable
 
+from boost_trl.environments.environment_file import load_from_file, names_file
+
 
 _BUILT_IN = {
     "webshop": "boost_trl.environments.webshop.environment:WebShop",
@@ -127,8 +129,8 @@ def check_env(name: str, **kwargs) -> None:
 
 
 def make_env(name: str, **kwargs) -> Environment:
-    """Build an environment by name: a built-in one, or one that a package registers under the entry-point group
-    `boost_trl.environments`.
+    """Build an environment by name: a built-in one, one that a package registers under the entry-point group
+    `boost_trl.environments`, or `path/to/file.py:ClassName`, a class in a Python file, which is run.
 
     Raises:
         ValueError: if nothing is registered under `name`, or it has no option of a name in `kwargs`; the message lists
@@ -141,11 +143,14 @@ def _factory(name: str, kwargs: dict[str, Any]) -> Callable[..., Environment]:
     registered = _registered()
     if name in registered:
         factory = registered[name].load()
+    elif names_file(name):
+        factory = load_from_file(name)
     elif name in _BUILT_IN:
         module, attribute = _BUILT_IN[name].split(":")
         factory = getattr(import_module(module), attribute)
     else:
-        raise ValueError(f"no environment is called {name!r}; known: {', '.join(sorted({*_BUILT_IN, *registered}))}")
+        known = ", ".join(sorted({*_BUILT_IN, *registered}))
+        raise ValueError(f"no environment is called {name!r}; known: {known}, or a class as file.py:ClassName")
     if kwargs:
         _check_options(name, factory, kwargs)
     return factory

@@ -30,7 +30,7 @@ class AnalyzeArguments:
     environment: str | None = field(
         default=None,
         metadata={
-            "help": "Environment whose rules mark invalid actions of the rows; a comparison's runs know theirs."
+            "help": "Environment whose rules mark invalid actions of the rows, or file.py:ClassName; a comparison's runs know theirs."
         },
     )
     environment_kwargs: dict[str, Any] | str | None = field(
@@ -149,13 +149,16 @@ def _environment(args: AnalyzeArguments, run):
     """The environment that the options name, or else the one that the run says it played.
 
     Raises:
-        OSError, ValueError: if that one is not here, or not with these options.
+        OSError, ValueError: if that one is not here, or not with these options, or is a file of code.
     """
     from boost_trl.environments.base import make_env
+    from boost_trl.environments.environment_file import names_file
 
     if args.environment is not None:
         return make_env(args.environment, **args.environment_kwargs)
     name = run.result.get("environment")
+    if name is not None and names_file(name):
+        raise ValueError(f"{name} is a file of code, which is run only if `--environment` names it")
     return None if name is None else make_env(name, **(run.result.get("environment_kwargs") or {}))
 
 

@@ -58,7 +58,7 @@ class CompareArguments:
     environment: str | None = field(
         default=None,
         metadata={
-            "help": "Trajectories only: judge by games of this environment, on the trusted rows' tasks (column `task`)."
+            "help": "Trajectories only: judge by games of this environment, a name or file.py:ClassName, on the trusted rows' tasks (column `task`)."
         },
     )
     environment_kwargs: dict[str, Any] | str | None = field(

@@ -54,7 +54,7 @@ class OfflineRLArguments(ValidationScriptArguments):
     environment: str | None = field(
         default=None,
         metadata={
-            "help": "Environment whose games are played after training, on the tasks of the evaluation rows (column "
+            "help": "Environment, a name or file.py:ClassName, whose games are played after training, on the tasks of the evaluation rows (column "
             "`task`)."
         },
     )

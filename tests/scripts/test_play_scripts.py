@@ -250,3 +250,59 @@ def test_games_keep_their_traceback(folder, monkeypatch):
     monkeypatch.setattr("boost_trl.environments.rollout.rollout", broken)
     with pytest.raises(ValueError, match="in the middle of it"):
         cli.main(["rollout", "--model_name_or_path", str(folder / "lm")])
+
+
+GAME = """
+from boost_trl.environments import Task
+
+
+class Echo:
+    name, max_steps, system_prompt = "echo", 2, "Say anything."
+
+    def tasks(self, categories=None):
+        return [Task("one", "first"), Task("two", "second")]
+
+    def reset(self, *, seed=None, task=None):
+        print("reset", end=";")
+        self.task, self.count = task, 0
+        return "Go.", self.info()
+
+    def info(self):
+        over = {"success": True, "score": 3.0} if self.count == 2 else {}
+        return {"valid": True, "task_id": self.task.id, "category": self.task.category, "step": self.count} | over
+
+    def step(self, action):
+        print("step", end=";")
+        self.count += 1
+        return f"Answer {self.count}.", 1.0, self.count == 2, False, self.info()
+
+    def admissible_actions(self):
+        return None
+
+    def close(self):
+        pass
+"""
+
+
+def test_a_watched_game_of_a_file_is_shown_while_it_is_played(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "echo.py").write_text(GAME)
+    flags = ["--model_name_or_path", folder / "lm", "--environment", "echo.py:Echo", "--max_new_tokens", 2, "--watch"]
+    assert run(rollout, *flags, "--output_path", "games.jsonl")["num_games"] == 1
+    (game,) = load_rows("games.jsonl")
+    said = [message["content"] for message in game["messages"] if message["role"] == "assistant"]
+    printed = capsys.readouterr().out
+    # An action is shown before the environment sees it, an answer as soon as it is there.
+    shown = f"""reset;
+{game["task"]["id"]} ({game["category"]})
+     system: Say anything.
+       user: Go.
+  assistant: {said[0]}
+step;       user: Answer 1.
+  assistant: {said[1]}
+step;       user: Answer 2.
+  success
+"""
+    assert printed.startswith(shown) and "| echo | 1 | 3.00 |" in printed
+    assert run(rollout, *flags, "--num_games", 3)["num_games"] == 3
+    assert capsys.readouterr().out.count("reset;") == 3

@@ -36,7 +36,7 @@ def keep_best_policy(
         environment (`str`): name of the environment.
 
     Returns:
-        `str`: a game of it, and the command that plays more. `None` if no candidate has a policy: results of an earlier
+        `str`: a game of it, and the command that plays more, on the tasks that it was judged by. `None` if no candidate has a policy: results of an earlier
         version may lie there without one.
     """
     found = [
@@ -55,7 +55,10 @@ def keep_best_policy(
     command = ["boost-trl", "rollout", "--model_name_or_path", str(policy), "--environment", environment]
     if result["environment_kwargs"]:
         command += ["--environment_kwargs", json.dumps(result["environment_kwargs"])]
+    held_out = run_folders[name] / ROLLOUTS_NAME
+    if held_out.is_file():
+        command += ["--tasks_dataset_name", str(held_out)]
     return (
         f"One game of {result.label}, the {kind} method's policy, {result['game']}\n\n"
-        f"That policy is kept. More of its games: {shlex.join([*command, '--show_games', '3'])}"
+        f"That policy is kept. Watch it play (another game with another --seed): {shlex.join([*command, '--watch'])}"
     )
