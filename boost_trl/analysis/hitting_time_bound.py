@@ -135,7 +135,8 @@ def gaussian_kl(squared_distance: float, sigma: float) -> float:
         raise ValueError(f"`squared_distance` must be finite and at least 0, got {squared_distance}")
     if not 0 < sigma < math.inf:
         raise ValueError(f"`sigma` must be a finite number above 0, got {sigma}")
-    return squared_distance / (2 * sigma**2)
+    ratio = math.sqrt(squared_distance) / sigma
+    return ratio * ratio / 2
 
 
 def hitting_times_of(returns: Sequence[float], horizon: float) -> np.ndarray:
@@ -186,7 +187,7 @@ def _best_c(a: float, b: float) -> float:
     for _ in range(_HALVINGS):
         t = (low + high) / 2
         low, high = (low, t) if 2 * a * t * t + 2 * b * t > b * (1 + math.exp(-t)) else (t, high)
-    return math.exp(high)
+    return max(math.exp(high), math.nextafter(1, 2))  # not 1, where KL is beyond all measure
 
 
 def _check(

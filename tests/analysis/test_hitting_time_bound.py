@@ -112,3 +112,11 @@ def test_what_is_out_of_range_is_named(change, message):
     for arguments in ((-1, 1), (1, 0), (1, math.nan), (math.inf, 1)):
         with pytest.raises(ValueError):
             gaussian_kl(*arguments)
+
+
+def test_a_kl_beyond_all_measure_gives_a_large_bound_or_an_error():
+    bound = pac_bayes_bound([1.0], [1.0], horizon=5.0, kl=1e40)
+    assert 1e19 < bound.bound <= bound.bound_constant * (1 + 1e-9) < 1e22
+    assert gaussian_kl(1.0, 1e200) == 0
+    with pytest.raises(ValueError, match="`kl` must be finite"):
+        pac_bayes_bound([1.0], [1.0], horizon=5.0, kl=gaussian_kl(1.0, 1e-200))
