@@ -80,8 +80,9 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
         target_effective_fraction (`float`, *optional*, defaults to `0.1`):
             n_eff/N of the weights of `"validated"`, equation (19), in (0, 1].
         selection_guard (`bool`, *optional*, defaults to `True`):
-            Choose between the weights of `"validated"` and equal ones by cross-validation: short trainings with one half of
-            the validation set are judged by the other half's loss.
+            Choose between the weights of `"validated"` and equal ones by cross-validation: the weights where trusted rows
+            that had no part in the scores rank far above chance, else by short trainings with one half of the validation set,
+            which the other half's loss judges.
         selection_rounds (`int`, *optional*, defaults to `3`):
             How often `"validated"` scores the pool: before training, and as each of the next epochs begins, when θ of equation
             (34) is the model as it has been trained so far. A later round counts only where its scores agree with the weights

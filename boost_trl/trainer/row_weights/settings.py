@@ -94,8 +94,9 @@ class SelectorSettings:
     selection_guard: bool = field(
         default=True,
         metadata={
-            "help": "Whether 'validated' chooses between its weights and equal ones by cross-validation: short trainings with one "
-            "half of the validation set, judged by the other."
+            "help": "Whether 'validated' chooses between its weights and equal ones by cross-validation: by where trusted rows rank "
+            "that had no part in the scores and, if that does not decide, by short trainings with one half of the validation set, judged "
+            "by the other."
         },
     )
     selection_rounds: int = field(

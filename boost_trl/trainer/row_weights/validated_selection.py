@@ -4,8 +4,8 @@ r"""Validated selection: weights of the pool's rows from a few updates on the tr
 2. Score, equation (34): \\( f_i = \tfrac12 \ell_i(\theta_0) - \ell_i(\theta) \\).
 3. Temper, equation (19): \\( w = \mathrm{softmax}(k f) \\), k such that the effective sample size is a given share of the pool.
 4. Cross-validation between two halves of the trusted rows finds n, by where the scores of one half rank the other half's
-   rows in the pool. It says how far the scores can be trusted and, with `selection_guard`, whether to use them at all: short
-   trainings with one half, by these weights and by equal ones, are judged by the other.
+   rows in the pool. With `selection_guard` the weights are used where that rank is far above chance, and otherwise if they win
+   against equal ones in short trainings with one half, judged by the other.
 
 Training itself, with rows drawn by w, and what it scores again as it goes on, is in `drawn_rows.py`.
 """
@@ -25,6 +25,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from boost_trl.selection import (
+    WeightConfidence,
     effective_sample_size,
     score_agreement,
     temper,
@@ -42,6 +43,7 @@ from boost_trl.trainer.row_weights.settings import SelectorSettings
 EQUAL_WEIGHTS = 1.0
 FEWEST_TRUSTED = 4
 _SAME_RANK = 0.02
+_SURE = 3.0  # standard errors above chance
 
 
 @dataclass
@@ -95,18 +97,6 @@ class Trial:
         return weight_confidence(-self.trusted_scores, -self.scores).auc
 
 
-@dataclass
-class _Half:
-    """Verdict of one half of the trusted rows, judged by the other."""
-
-    trials: dict[int, Trial]  # by the number of updates
-    guard: dict[float, float]  # loss of the other half, by fraction
-
-    @property
-    def best(self) -> Trial:
-        return self.trials[best_steps([self.trials])]
-
-
 class ValidatedSelection:
     """Weights of a pool from trusted rows: equations (34) and (19).
 
@@ -143,11 +133,11 @@ class ValidatedSelection:
         with self._bar, adaptation(self.model, self.args) as self._adapted:
             numbers, losses = self._means(self.pool, "the pool, as the model is")
             sample_losses = losses[np.searchsorted(numbers, self.sample.numbers())]
-            halves = [self._cross_fit(*folds, sample_losses) for folds in self._folds()]
+            halves = [self._adapt_while_better(*fold, sample_losses) for fold in self._folds()]
+            best = [trials[best_steps([trials])] for trials in halves]
             # Equal on every process but for rounding.
-            steps, (fraction, reason, candidates) = broadcast_object_list(
-                [best_steps([half.trials for half in halves]), self._choose(halves)]
-            )
+            steps, confidence = broadcast_object_list([best_steps(halves), _confidence(best)])
+            fraction, reason, candidates = broadcast_object_list([self._choose(best, confidence)])[0]
             self._adapt(np.arange(len(self.trusted)), steps)
             scores = validated_scores(losses, self._means(self.pool, "the pool, adapted")[1])
         logits, tempering = tempered_logits(scores, fraction)
@@ -157,19 +147,16 @@ class ValidatedSelection:
             "candidates": candidates,
             "adaptation_steps": steps,
             "adaptation_trials": [
-                [
-                    {"updates": updates, "loss": trial.loss, "rank": trial.rank}
-                    for updates, trial in half.trials.items()
-                ]
-                for half in halves
+                [{"updates": n, "loss": trial.loss, "rank": trial.rank} for n, trial in trials.items()]
+                for trials in halves
             ],
-            "agreement": score_agreement(*(half.best.scores for half in halves)).to_dict(),
-            "confidence": _confidence([half.best for half in halves]),
+            "agreement": score_agreement(*(trial.scores for trial in best)).to_dict(),
+            "confidence": None if confidence is None else asdict(confidence),
             "tempering": tempering,
             "effective_sample_size": effective_sample_size(np.exp(logits)),
             "num_rows": len(numbers),
             "num_validation_rows": len(self.trusted),
-            "guard_steps": self.budget.guard_steps,
+            "guard_steps": self.budget.guard_steps if candidates else 0,
             "seconds": time.perf_counter() - start,
             "rounds": [],
         }
@@ -182,21 +169,11 @@ class ValidatedSelection:
         first, second = (np.flatnonzero(np.isin(rows, half)) for half in halves)
         return [(first, second), (second, first)]
 
-    def _cross_fit(self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray) -> _Half:
-        """Adapt to one half, judged by the other; then train with the scores that come of it, and without.
+    def _adapt_while_better(self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray) -> dict[int, Trial]:
+        """Scores by the number of updates, up to the first that brings neither a lower loss of the other half nor a higher rank.
 
         Args:
             sample_losses (`np.ndarray`): of the sample, under the model as it was given.
-        """
-        half = _Half(self._adapt_while_better(rows, others, sample_losses), {})
-        for fraction in (EQUAL_WEIGHTS, self.args.target_effective_fraction) * self.args.selection_guard:
-            weights = temper(half.best.scores, fraction)[0]
-            self._train(weights, rows, f"short training, n_eff {fraction:.0%}")
-            half.guard[fraction] = self._held_out(others)
-        return half
-
-    def _adapt_while_better(self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray) -> dict[int, Trial]:
-        """By the number of updates, up to the first that brings neither a lower loss of the other half nor a higher rank.
 
         Raises:
             ValueError: for updates that diverge at once.
@@ -272,12 +249,23 @@ class ValidatedSelection:
         self._bar.set_postfix_str(what)
         return pool.means(self._bar.refresh)
 
-    def _choose(self, halves: list[_Half]) -> tuple[float, str, list[dict[str, Any]]]:
-        """The fraction, why, and what was compared."""
+    def _choose(
+        self, trials: list[Trial], confidence: WeightConfidence | None
+    ) -> tuple[float, str, list[dict[str, Any]]]:
+        """The fraction, why, and what was compared, from the best trial of each half."""
         fraction = self.args.target_effective_fraction
         if not self.args.selection_guard:
             return fraction, "`selection_guard` is off", []
-        return choose_fraction({f: [half.guard[f] for half in halves] for f in (EQUAL_WEIGHTS, fraction)})
+        if confidence is not None and confidence.auc > 0.5 + _SURE * confidence.chance_error:
+            ranks = f"trusted rows rank above {confidence.auc:.0%} of the pool (chance: 50 ± {confidence.chance_error:.0%})"
+            return fraction, f"{ranks} by scores that they had no part in", []
+        losses = {candidate: [] for candidate in (EQUAL_WEIGHTS, fraction)}
+        for trial, (rows, others) in zip(trials, self._folds()):
+            for candidate in losses:
+                weights = temper(trial.scores, candidate)[0]
+                self._train(weights, rows, f"short training, n_eff {candidate:.0%}")
+                losses[candidate].append(self._held_out(others))
+        return choose_fraction(losses)
 
 
 def check_trusted_rows(dataset: Dataset) -> None:
@@ -359,9 +347,8 @@ def _is_better(trial: Trial, before: Iterable[Trial]) -> bool:
     return trial.rank is not None and trial.rank > max(other.rank for other in before)
 
 
-def _confidence(trials: list[Trial]) -> dict[str, float] | None:
-    """Rank of trusted rows among the pool's by scores that the other half alone has made: a
-    [`~boost_trl.selection.WeightConfidence`]."""
+def _confidence(trials: list[Trial]) -> WeightConfidence | None:
+    """Rank of trusted rows among the pool's by scores that the other half alone has made."""
     if any(trial.trusted_scores is None for trial in trials):
         return None
     trusted, pool = [], []
@@ -369,7 +356,7 @@ def _confidence(trials: list[Trial]) -> dict[str, float] | None:
         middle, spread = trial.scores.mean(), trial.scores.std() or 1.0
         trusted.append((trial.trusted_scores - middle) / spread)
         pool.append((trial.scores - middle) / spread)
-    return asdict(weight_confidence(-np.concatenate(trusted), -np.concatenate(pool)))
+    return weight_confidence(-np.concatenate(trusted), -np.concatenate(pool))
 
 
 def _batches(rows: np.ndarray, seed: int, size: int = BATCH) -> Iterator[np.ndarray]:

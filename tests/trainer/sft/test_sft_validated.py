@@ -219,7 +219,18 @@ def test_the_same_row_does_not_train_and_judge(tmp_path):
     assert not {tokens[row] for row in first} & {tokens[row] for row in second}
 
 
-def test_the_guard_judges_by_the_other_half(tmp_path):
+def test_a_rank_far_above_chance_decides_for_the_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(validated_selection.ValidatedSelection, "_train", None)
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    report, confidence = trainer.selection_report, trainer.weight_confidence
+    assert confidence.auc > 0.5 + 3 * confidence.chance_error
+    assert (report["fraction"], report["candidates"], report["guard_steps"]) == (0.1, [], 0)
+    assert f"trusted rows rank above {confidence.auc:.0%} of the pool" in report["reason"]
+
+
+def test_otherwise_the_guard_judges_by_the_other_half(tmp_path, monkeypatch):
+    monkeypatch.setattr(validated_selection, "_SURE", float("inf"))
     trainer = make_trainer(tmp_path)
     trainer.train()
     report = json.loads(json.dumps(trainer.selection_report))
