@@ -26,12 +26,14 @@ class Turn:
         role (`str`), text (`str`): who says what.
         reward (`str`, *optional*): of an action.
         is_valid (`bool`, *optional*): whether the environment accepts the action; `None` if it is not known.
+        weight (`str`, *optional*): of the action, where turns were weighed.
     """
 
     role: str
     text: str
     reward: str | None = None
     is_valid: bool | None = None
+    weight: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,13 @@ def _sides(
     run: Run, ends: Sequence[Sequence[Mapping[str, Any]]], env: Environment | None
 ) -> tuple[list[list[ShownRow]], str]:
     """The rows of both ends as they are shown, and a sentence on what marks them."""
-    weight_of = dict(zip(run.table["index"].tolist(), run.weights.tolist()))
+    weight_of, turns_of = dict(zip(run.table["index"].tolist(), run.weights.tolist())), run.turn_weights or {}
 
     def show(env: Environment | None) -> list[list[ShownRow]]:
-        return [[_shown(row, weight_of[row[ROW_NUMBER]], env) for row in side] for side in ends]
+        return [
+            [_shown(row, weight_of[row[ROW_NUMBER]], turns_of.get(row[ROW_NUMBER], []), env) for row in side]
+            for side in ends
+        ]
 
     if env is None:
         return show(None), ""
@@ -121,8 +126,9 @@ def _invalid(side: Sequence[ShownRow]) -> tuple[int, int]:
     return known.count(False), len(known)
 
 
-def _shown(row: Mapping[str, Any], weight: float, env: Environment | None) -> ShownRow:
+def _shown(row: Mapping[str, Any], weight: float, turn_weights: Sequence[float], env: Environment | None) -> ShownRow:
     rewards, valid = iter(row.get("rewards") or []), iter(() if env is None else play_again(env, row))
+    weights = map(times, turn_weights)
     shown = []
     for role, text in _turns(row):
         is_action = role == "assistant"
@@ -133,6 +139,7 @@ def _shown(row: Mapping[str, Any], weight: float, env: Environment | None) -> Sh
                 text=text if len(text) <= LONGEST_TURN else text[: LONGEST_TURN - 1] + "…",
                 reward=None if reward is None else f"{reward:g}".replace("-", "−"),
                 is_valid=next(valid, None) if is_action else None,
+                weight=next(weights, None) if is_action else None,
             )
         )
     about = [f"row {row[ROW_NUMBER]}", *(str(row[name]) for name in _ABOUT if row.get(name))]

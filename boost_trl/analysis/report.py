@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from boost_trl.analysis.bound_section import bound_section
 from boost_trl.analysis.extreme_rows import extreme_rows
+from boost_trl.analysis.pictures import times
 from boost_trl.analysis.run_files import Run
 from boost_trl.analysis.sections import (
     Section,
@@ -103,10 +104,12 @@ def _summary(run: Run) -> dict[str, Any]:
     import torch
 
     weights = torch.from_numpy(run.weights)
+    turns = None if run.turn_weights is None else [weight for row in run.turn_weights.values() for weight in row]
     return {
         "rows": len(run.table),
         "effective_sample_size": effective_sample_size(weights / weights.sum()).item(),
         "largest_weight": weights.max().item(),
+        "turn_weights": None if turns is None else [min(turns), max(turns)],
     }
 
 
@@ -121,6 +124,11 @@ def _page(
         "**In one minute**",
         "\n".join(f"- {finding}" for finding in findings),
     ]
+    if summary["turn_weights"] is not None:
+        lowest, highest = map(times, summary["turn_weights"])
+        head[1] += (
+            f" Each turn was weighed: between {lowest} and {highest}. A row's weight is that of its turns together."
+        )
     if missing:
         head += ["Left out:", "\n".join(f"- {escape_markdown(reason)}" for reason in missing)]
     parts = [markdown_to_html("\n\n".join(head))]

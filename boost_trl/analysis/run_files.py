@@ -44,10 +44,19 @@ class Run:
         weights = self.table["weight"].to_numpy(dtype=np.float64)
         return weights / weights.mean()
 
+    @cached_property
+    def turn_weights(self) -> dict[int, list[float]] | None:
+        """Weights of the assistant turns of each row that was trained on, by its number, where turns were weighed; 1 is the
+        equal weight."""
+        if "turn_weights" not in self.table:
+            return None
+        return {index: list(of_row) for index, of_row in zip(self.table["index"], self.table["turn_weights"])}
+
     @property
     def is_learned(self) -> bool:
-        """Whether some rows weigh more than others."""
-        return len(self.table) > 0 and float(np.ptp(self.weights)) > 1e-6
+        """Whether some rows, or turns, weigh more than others."""
+        turns = np.concatenate([*(self.turn_weights or {}).values(), [1.0]])
+        return len(self.table) > 0 and max(np.ptp(self.weights), np.ptp(turns)) > 1e-6
 
     @property
     def is_synthetic(self) -> np.ndarray:

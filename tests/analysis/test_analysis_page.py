@@ -95,6 +95,17 @@ def test_equal_weights_and_rows_without_rewards_or_kinds(make_run):
     assert len(written.missing) == 2 and "bound" not in numbers_of(folder)
 
 
+def test_weights_of_turns_are_shown_where_rows_weigh_the_same(make_run):
+    folder = make_run(learned=False)
+    table = pd.read_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+    table["turn_weights"] = [[0.5, 1.5]] * len(table)
+    table.to_parquet(folder / EXAMPLE_WEIGHTS_NAME)
+    page = analyze(open_run(folder)).page.read_text()
+    assert "no weights were learned" not in page and "Each turn was weighed: between 0.50× and 1.50×." in page
+    (row, *_) = numbers_of(folder)["extreme_rows"]["highest"]
+    assert [turn["weight"] for turn in row["turns"]] == [None, "0.50×", None, "1.50×"]
+
+
 def test_rows_that_were_not_trained_on_do_not_count(make_run):
     folder = make_run()
     table = pd.read_parquet(folder / EXAMPLE_WEIGHTS_NAME)
