@@ -49,7 +49,7 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
 
     # A column that only other rows have is `None` here.
     if row.get("messages") is None:
-        row = _as_one_turn(row, fail)
+        row, fail = _as_one_turn(row, fail)
     messages, rewards = row["messages"], row.get("rewards")
     _check_messages(messages, fail)
     _check_rewards(rewards, sum(message["role"] == "assistant" for message in messages), fail)
@@ -63,6 +63,9 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
     source = row.get("source")
     if source is not None and source not in SOURCES:
         fail("source", f"is {source!r}; known sources: {', '.join(SOURCES)}")
+    category = row.get("category")
+    if isinstance(category, bool) or not isinstance(category, str | int | None):
+        fail("category", f"is {category!r}; it must be text, the name of the task's category")
     return {
         "messages": list(messages),
         "rewards": [float(reward) for reward in rewards],
@@ -71,8 +74,9 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
     }
 
 
-def _as_one_turn(row: dict[str, Any], fail: Fail) -> dict[str, Any]:
-    """A row of `prompt`, `completion` and `reward` with `messages` and `rewards` instead."""
+def _as_one_turn(row: dict[str, Any], fail: Fail) -> tuple[dict[str, Any], Fail]:
+    """A row of `prompt`, `completion` and `reward` with `messages` and `rewards` instead, and a `fail` that names the columns
+    that the user gave."""
     columns = ("prompt", "completion", "reward")
     if not set(columns) <= row.keys() or all(row[column] is None for column in columns):
         fail("messages", "is missing; a row needs `messages` and `rewards`, or `prompt`, `completion` and `reward`")
@@ -85,7 +89,12 @@ def _as_one_turn(row: dict[str, Any], fail: Fail) -> dict[str, Any]:
     )
     if len(completion) != 1:
         fail("completion", f"has {len(completion)} messages; give episodes of several turns as `messages`")
-    return {**row, "messages": prompt + completion, "rewards": [row["reward"]]}
+    given = {"messages": "prompt/completion", "rewards": "reward"}
+
+    def fail_as_given(column: str, problem: str) -> NoReturn:
+        fail(given.get(column, column), problem)
+
+    return {**row, "messages": prompt + completion, "rewards": [row["reward"]]}, fail_as_given
 
 
 def _check_messages(messages: Any, fail: Fail) -> None:

@@ -6,22 +6,27 @@ from typing import Any
 
 
 _WHOLE = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+_REAL = ("learning_rate", "weight_decay")
 
 
 def check_trainer_numbers(args: Any) -> None:
     """Check those that `args` has.
 
     Raises:
-        ValueError: for a batch size, number of micro-batches or `max_length` that is no whole number of at least 1, and for a
-            learning rate that is no number or below 0.
+        ValueError: for a batch size, number of micro-batches or `max_length` that is no whole number of at least 1, for
+            `max_steps` that is no whole number, and for a learning rate or weight decay that is no number or below 0.
     """
     for name in _WHOLE:
         check_whole(name, getattr(args, name, 1))
     if getattr(args, "max_length", None) is not None:
         check_whole("max_length", args.max_length, " or None")
-    rate = getattr(args, "learning_rate", 0.0)
-    if not (isinstance(rate, Real) and math.isfinite(rate) and rate >= 0):
-        raise ValueError(f"`learning_rate` must be a finite number and not negative, got {rate!r}")
+    for name in _REAL:
+        value = getattr(args, name, 0.0)
+        if isinstance(value, bool) or not (isinstance(value, Real) and math.isfinite(value) and value >= 0):
+            raise ValueError(f"`{name}` must be a finite number and not negative, got {value!r}")
+    steps = getattr(args, "max_steps", -1)
+    if isinstance(steps, bool) or not isinstance(steps, Integral):
+        raise ValueError(f"`max_steps` must be a whole number, -1 for as many as the epochs give, got {steps!r}")
 
 
 def check_whole(name: str, value: Any, otherwise: str = "") -> None:

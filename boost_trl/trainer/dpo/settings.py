@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from boost_trl.trainer.row_weights.settings import SelectorSettings, check_choice
+from boost_trl.trainer.common.field_types import check_field_types
+from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 @dataclass
@@ -28,4 +29,4 @@ class DPOSettings(SelectorSettings):
 
     def __post_init__(self):
         SelectorSettings.__post_init__(self)
-        check_choice(self, "validation_loss")
+        check_field_types(self, DPOSettings, infinite=("selector_max_step",))

@@ -2,27 +2,17 @@
 mistake on the command line is reported before torch is loaded.
 """
 
-import math
 import warnings
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
+from boost_trl.trainer.common.field_types import check_at_least_one, check_field_types, check_positive
 from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers
 from boost_trl.trainer.offline_rl.schedule import check_max_steps
 
 
 # Below this CQL term softmax(Q) is no longer close to a language model.
 SMALL_CQL_WEIGHT = 1.0
-_OWN_NUMBERS = (
-    *("max_length", "discount", "cql_weight", "expectile", "target_update_rate", "value_head_rank"),
-    *("return_shift", "return_scale", "auxiliary_steps", "primary_steps", "reweighting_steps"),
-    *("penalty_alpha_init", "penalty_alpha_final", "penalty_alpha_ramp", "reweighting_alpha"),
-    *("per_device_validation_batch_size", "validation_batch_size"),
-    *("reweighting_learning_rate", "reweighting_head_depth", "reweighting_head_size"),
-    *("validation_share", "finish_share", "target_effective_fraction"),
-    *("score_steps", "score_batch_size", "score_learning_rate", "guard_folds"),
-    *("average_last", "beta", "eval_games", "max_new_tokens"),
-)
 
 
 @dataclass
@@ -320,15 +310,9 @@ class OfflineRLSettings:
 
     def _check_values(self) -> None:
         """Every field by itself."""
-        for entry in fields(OfflineRLSettings):
-            choices, value = entry.metadata.get("choices"), getattr(self, entry.name)
-            if choices is not None and value not in (*choices, entry.default):
-                raise ValueError(f"`{entry.name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
-        for name in _OWN_NUMBERS:
-            value = getattr(self, name)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if value is not None and not is_number:
-                raise ValueError(f"`{name}` must be a finite number, got {value!r}")
+        check_field_types(self, OfflineRLSettings)
+        if isinstance(self.model_init_kwargs, str) and not self.model_init_kwargs.startswith("{"):
+            raise ValueError(f"`model_init_kwargs` must be a dict, or one as JSON, got {self.model_init_kwargs!r}")
         for name in ("discount", "penalty_alpha_ramp", "average_last"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}")
@@ -345,20 +329,13 @@ class OfflineRLSettings:
             raise ValueError(f"`expectile` must lie in (0, 1), got {self.expectile}")
         if self.target_update_rate is not None and not 0 < self.target_update_rate <= 1:
             raise ValueError(f"`target_update_rate` must lie in (0, 1], or be none, got {self.target_update_rate}")
-        for name in (
-            "auxiliary_steps",
-            "primary_steps",
-            "max_length",
-            "reweighting_head_depth",
-            "reweighting_head_size",
-            "score_steps",
-            "score_batch_size",
-            "eval_games",
-            "max_new_tokens",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
+        check_at_least_one(
+            self,
+            (
+                *("auxiliary_steps", "primary_steps", "max_length", "reweighting_head_depth", "reweighting_head_size"),
+                *("score_steps", "score_batch_size", "eval_games", "max_new_tokens"),
+            ),
+        )
         for name in (
             "cql_weight",
             "penalty_alpha_init",
@@ -368,10 +345,7 @@ class OfflineRLSettings:
         ):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}")
-        for name in ("beta", "return_scale", "reweighting_learning_rate", "value_head_rank"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"`{name}` must be positive, got {value}")
+        check_positive(self, ("beta", "return_scale", "reweighting_learning_rate", "value_head_rank"))
 
     def _check_combinations(self) -> None:
         """Check the fields that depend on each other."""
@@ -404,10 +378,7 @@ class OfflineRLSettings:
             check_max_steps(self.max_steps, self.auxiliary_steps, self.primary_steps)
 
     def _check_validation_batch_size(self) -> None:
-        for name in ("per_device_validation_batch_size", "validation_batch_size"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"`{name}` must be positive, got {value}")
+        check_positive(self, ("per_device_validation_batch_size", "validation_batch_size"))
         if self.validation_batch_size is None:
             return
         warnings.warn(

@@ -1,5 +1,6 @@
 """Checks that all rows of a dataset can be read, before any is prepared: text, messages or tokens."""
 
+import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -114,7 +115,7 @@ def _raise_first(problems: Iterator[tuple[str, np.ndarray]], name: str, column: 
 
 
 def _kind(dataset: Dataset, name: str, column: str) -> str:
-    """`"text"` or `"messages"`; where the cells do not all hold one type, what the first one holds."""
+    """`"text"` or `"messages"`; where the cells do not all hold one type, what most of them hold."""
     feature, allowed = dataset.features[column], _HELD.get(column, ("text",))
     kind, fields = None, _item(feature)
     if isinstance(feature, Value):
@@ -124,7 +125,8 @@ def _kind(dataset: Dataset, name: str, column: str) -> str:
     elif isinstance(fields, dict | Json):
         kind = "messages"
     elif isinstance(feature, Json):
-        kind = "messages" if isinstance(_cells(dataset, column)[0], list) else "text"
+        lists = sum(isinstance(cell, list) for cell in _cells(dataset, column))
+        kind = "messages" if 2 * lists > len(dataset) else "text"
         kind = kind if kind in allowed else allowed[0]
     if kind not in allowed:
         raise ValueError(
@@ -240,6 +242,7 @@ def _check_tokens(dataset: Dataset, name: str, left_out: np.ndarray | None) -> N
     for column in columns:
         held = getattr(_item(dataset.features[column]), "dtype", None)
         if held is None or not held.startswith(("int", "uint", "bool")):
+            _raise_first(_not_whole(dataset, column), name, column, left_out)
             raise ValueError(
                 f"`{name}`, column '{column}': holds {_described(dataset.features[column])}; it must hold lists of whole numbers"
             )
@@ -247,6 +250,17 @@ def _check_tokens(dataset: Dataset, name: str, left_out: np.ndarray | None) -> N
         lengths = pc.list_value_length(cells[0])
         for column, values in zip(columns, cells):
             _raise_first(_token_problems(column, values, lengths, first), name, column, left_out)
+
+
+def _not_whole(dataset: Dataset, column: str) -> Iterator[tuple[str, np.ndarray]]:
+    """The same of a column that does not hold lists of whole numbers: one cell of another type changes the type of all."""
+    for row, cell in enumerate(_cells(dataset, column)):
+        if not isinstance(cell, list) or not all(_is_whole(entry) for entry in cell):
+            yield f"is {reprlib.repr(cell)}; it must be a list of whole numbers", np.array([row])
+
+
+def _is_whole(entry: Any) -> bool:
+    return isinstance(entry, int) or (isinstance(entry, float) and entry.is_integer())
 
 
 def _token_problems(column: str, cells: pa.Array, lengths: pa.Array, first: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -2,15 +2,13 @@
 mistake on the command line is reported before torch is loaded.
 """
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from boost_trl.selection.choices import OPTIMIZERS, SELECTORS, WEIGHT_SCALES, check_selector_settings
 from boost_trl.selection.penalty_schedule import PenaltySchedule
-from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers, check_whole
+from boost_trl.trainer.common.field_types import check_at_least_one, check_field_types, check_positive
+from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers
 
 
 if TYPE_CHECKING:
@@ -148,20 +146,9 @@ class SelectorSettings:
 
     def __post_init__(self):
         check_trainer_numbers(self)
-        for name in ("selector", "selector_optimizer", "selector_loss_at", "weight_scale"):
-            check_choice(self, name)
-        check_numbers(
-            self,
-            whole=("bmo_refresh_steps", "selection_rounds"),
-            whole_or_none=("per_device_validation_batch_size", "rank_refresh_steps"),
-            real=(
-                *("bmo_tau", "keep_fraction", "min_effective_sample_size", "rho_increment"),
-                "target_effective_fraction",
-            ),
-            real_or_none=("rho_init", "selector_learning_rate", "adaptation_learning_rate"),
-            positive=("adaptation_learning_rate", "target_effective_fraction"),
-        )
-        _check_real("selector_max_step", self.selector_max_step, infinite=True)
+        check_field_types(self, SelectorSettings, infinite=("selector_max_step",))
+        check_at_least_one(self, ("bmo_refresh_steps", "selection_rounds", "per_device_validation_batch_size"))
+        check_positive(self, ("adaptation_learning_rate", "target_effective_fraction"))
         check_selector_settings(self)
         if self.target_effective_fraction > 1:
             raise ValueError(f"`target_effective_fraction` must be in (0, 1], got {self.target_effective_fraction}")
@@ -222,47 +209,3 @@ class SelectorSettings:
             mixing=self.selector in ("mixing", "validated"),
             normalize=self.normalize_penalty,
         )
-
-
-def check_choice(settings: Any, name: str) -> None:
-    """Raises:
-    ValueError: for a value that is none of the field's `choices`.
-    """
-    choices = type(settings).__dataclass_fields__[name].metadata["choices"]
-    value = getattr(settings, name)
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def check_numbers(
-    settings: Any,
-    *,
-    whole: Iterable[str] = (),
-    whole_or_none: Iterable[str] = (),
-    real: Iterable[str] = (),
-    real_or_none: Iterable[str] = (),
-    positive: Iterable[str] = (),
-) -> None:
-    """Raises:
-    ValueError: naming the first of these fields that holds no such number.
-    """
-    for names, check, otherwise in (
-        (whole, check_whole, ""),
-        (real, _check_real, ""),
-        (whole_or_none, check_whole, " or None"),
-        (real_or_none, _check_real, " or None"),
-    ):
-        for name in names:
-            if getattr(settings, name) is not None or not otherwise:
-                check(name, getattr(settings, name), otherwise)
-    for name in positive:
-        value = getattr(settings, name)
-        if value is not None and value <= 0:
-            raise ValueError(f"`{name}` must be positive, got {value}")
-
-
-def _check_real(name: str, value, otherwise: str = "", infinite: bool = False) -> None:
-    valid = isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
-    if not valid or (math.isinf(value) and not infinite):
-        kind = "a number" if infinite else "a finite number"
-        raise ValueError(f"`{name}` must be {kind}{otherwise}, got {value!r}")

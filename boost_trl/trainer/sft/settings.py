@@ -5,8 +5,9 @@ mistake on the command line is reported before torch is loaded.
 from dataclasses import dataclass, field
 
 from boost_trl.selection.choices import LEVELS, RESPONSE_WEIGHTINGS
+from boost_trl.trainer.common.field_types import check_at_least_one, check_field_types, check_positive
 from boost_trl.trainer.common.renamed_fields import take_former_name
-from boost_trl.trainer.row_weights.settings import SelectorSettings, check_choice, check_numbers
+from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 @dataclass
@@ -170,30 +171,23 @@ class SFTSelfRefineSettings(SelectorSettings):
         take_former_name(self, "validation_batch_size", "per_device_validation_batch_size")
         take_former_name(self, "mask", "online_mask")
         SelectorSettings.__post_init__(self)
-        for name in (
-            *("selection_loss", "online_mask", "importance_sampling_level"),
-            *("response_weighting", "vllm_mode"),
-        ):
-            check_choice(self, name)
-        check_numbers(
+        check_field_types(self, SFTSelfRefineSettings, infinite=("selector_max_step",), free=("validation_loss",))
+        check_at_least_one(
             self,
-            whole=(
+            (
                 *("num_generations", "generation_interval", "max_generation_length", "generation_batch_size"),
+                *("num_examples", "num_completions_to_print", "vllm_max_model_length"),
                 *("vllm_group_port", "vllm_tensor_parallel_size"),
             ),
-            whole_or_none=("num_examples", "num_completions_to_print", "vllm_max_model_length"),
-            real=(
-                *("dpo_beta", "confidence_share", "online_ratio", "generation_temperature"),
-                "vllm_gpu_memory_utilization",
-            ),
-            real_or_none=("importance_sampling_cap",),
-            positive=("dpo_beta", "generation_temperature", "importance_sampling_cap"),
         )
+        check_positive(self, ("dpo_beta", "generation_temperature", "importance_sampling_cap"))
+        if not 0 < self.vllm_gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"`vllm_gpu_memory_utilization` must be in (0, 1], got {self.vllm_gpu_memory_utilization}"
+            )
         self._check_online()
-        if self.selector_baseline is not None:
-            check_choice(self, "selector_baseline")
-            if self.selector_baseline == "none":
-                self.selector_baseline = None
+        if self.selector_baseline == "none":
+            self.selector_baseline = None
         if not callable(self.validation_loss) and self.validation_loss not in ("sft", "dpo"):
             raise ValueError(
                 f"`validation_loss` must be 'sft', 'dpo' or, from Python, a callable, got {self.validation_loss!r}"

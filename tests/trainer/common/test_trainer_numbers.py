@@ -9,7 +9,8 @@ from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
     "name, value",
     [
         *(("per_device_train_batch_size", 0), ("per_device_eval_batch_size", -1), ("gradient_accumulation_steps", 0)),
-        *(("learning_rate", -1.0), ("learning_rate", float("nan"))),
+        *(("learning_rate", -1.0), ("learning_rate", float("nan")), ("learning_rate", True), ("weight_decay", -0.1)),
+        *(("max_steps", 1.5), ("max_steps", None)),
     ],
 )
 def test_numbers_out_of_range_are_refused_by_name(config, name, value, tmp_path):

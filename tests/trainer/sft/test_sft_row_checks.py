@@ -39,6 +39,14 @@ BAD = {
         "conversations",
         "has a message without 'value'",
     ),
+    "messages among texts": (
+        {"prompt": [GOOD, "w1", "w2"], "completion": ["w3"] * 3},
+        0,
+        "prompt",
+        "holds list; it must",
+    ),
+    "a text among tokens": ({"input_ids": [[4, 5], "w1", [6]]}, 1, "input_ids", "is 'w1'; it must be a list of whole"),
+    "half a token": ({"input_ids": [[4, 5], [4, 5], [6, 0.5]]}, 2, "input_ids", "is [6.0, 0.5]; it must be a list of"),
     "no role": ({"messages": [GOOD, [say("w1", None)]]}, 1, "messages", "has a message without 'role'"),
     "no sender": (
         {"conversations": [[{"from": None, "value": "w1"}], [{"from": "user", "value": "w1"}]]},
