@@ -28,7 +28,7 @@ EXTRAS = {
     "quantization": ["bitsandbytes>=0.50"],
     "deepspeed": ["deepspeed>=0.19"],
     "plots": ["matplotlib"],
-    "test": ["hypothesis>=6", "build", "pillow", "pytest>=9", "pytest-xdist", "rich", "setuptools>=77"],
+    "test": ["build", "hypothesis>=6", "pillow", "pytest>=9", "pytest-xdist", "rich", "setuptools>=77"],
     "dev": ["ruff>=0.17"],
     "launcher": ["submitit>=1.5"],
     "gymnasium": ["gymnasium>=1.0"],

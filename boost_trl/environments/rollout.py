@@ -4,7 +4,6 @@ import copy
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,26 +11,12 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from .base import Environment, Task, as_task, make_env
+from .game import GAME_COLUMNS, Game, close
 
 
 logger = logging.getLogger(__name__)
 
 Policy = Callable[[list[list[dict[str, Any]]]], list[str]]
-
-_ROW_COLUMNS = {
-    "messages",
-    "rewards",
-    "terminated",
-    "category",
-    "source",
-    "task",
-    "score",
-    "success",
-    "seed",
-    "error",
-    "invalid_actions",
-}
-_STEP_INFO = {"valid", "step", "task_id"}
 
 
 def rollout(
@@ -42,6 +27,7 @@ def rollout(
     num_envs: int = 64,
     seed: int = 0,
     max_turns: int | None = None,
+    step_timeout: float | None = 600.0,
     system_prompt: bool = True,
     source: str = "offline",
     progress: bool = True,
@@ -60,6 +46,8 @@ def rollout(
         num_envs (`int`, *optional*, defaults to `64`): games that play at the same time.
         seed (`int`, *optional*, defaults to `0`): the game of task i is reset with a seed made of this and i.
         max_turns (`int`, *optional*): cut games after so many actions; the environment's own limit by default.
+        step_timeout (`float`, *optional*, defaults to `600.0`): seconds that the environment may take for its answer to one
+            action, or for its start; a game that takes longer is lost alone, as one that raises. `None` waits forever.
         system_prompt (`bool`, *optional*, defaults to `True`): begin with the environment's system prompt, if any.
         source (`str`, *optional*, defaults to `"offline"`): goes to the column of that name.
         progress (`bool`, *optional*, defaults to `True`): show a bar over games.
@@ -67,12 +55,15 @@ def rollout(
     Returns:
         `datasets.Dataset` with `messages`, `rewards`, `terminated`, `category`, `source`, `task`, `score` (of the
         final info, else the sum of rewards; none for a game cut by `max_turns`), `success`, `seed`,
-        `invalid_actions`, `error` (what the environment raised, which ended this game only) and every other plain
+        `invalid_actions`, `error` (what the environment raised, or answered that is none,
+        which ended this game only) and every other plain
         value in the final info. The final observation is dropped of a terminated game, kept of a truncated one.
 
     Raises:
         ValueError: if there are no tasks or the policy does not return one text per conversation.
     """
+    if step_timeout is not None and not step_timeout > 0:
+        raise ValueError(f"`step_timeout` must be a positive number of seconds or None, got {step_timeout}")
     if not len(tasks):
         raise ValueError("rollout needs at least one task; pass `env.tasks()` for all of them")
     if num_envs < 1:
@@ -81,18 +72,18 @@ def rollout(
     make = _as_factory(env)
     idle = [make()]
     games = [
-        _Game(task, random.Random(f"{seed}/{index}").getrandbits(31))
+        Game(task, random.Random(f"{seed}/{index}").getrandbits(31), step_timeout)
         for index, task in enumerate(_known_tasks(tasks, idle[0]))
     ]
     waiting = games[::-1]
-    playing: list[_Game] = []
+    playing: list[Game] = []
     with tqdm(total=len(games), desc="Playing", unit="game", disable=not progress) as bar:
         try:
             while waiting or playing:
                 while waiting and len(playing) < num_envs:
                     game = waiting.pop()
                     playing.append(game)
-                    game.start(idle.pop() if idle else make(), system_prompt)
+                    game.start(idle.pop if idle else make, system_prompt)
                 _act(policy, [game for game in playing if not game.over], max_turns)
                 for game in playing:
                     if game.over:
@@ -101,7 +92,7 @@ def rollout(
                 playing = [game for game in playing if not game.over]
         finally:
             for environment in [*idle, *(game.env for game in playing)]:
-                _close(environment)
+                close(environment, step_timeout)
     return Dataset.from_list(_rows(games, source))
 
 
@@ -176,82 +167,7 @@ def summarize(rows: Dataset) -> dict[str, float]:
     return {**results, "errors": errors}
 
 
-@dataclass
-class _Game:
-    task: Task
-    seed: int
-    env: Environment | None = None
-    messages: list[dict[str, str]] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)
-    info: dict[str, Any] = field(default_factory=dict)
-    invalid_actions: int = 0
-    terminated: bool = False
-    cut: bool = False
-    over: bool = False
-    error: str | None = None
-
-    def start(self, env: Environment, system_prompt: bool) -> None:
-        self.env = env
-        if system_prompt and env.system_prompt:
-            self.messages.append({"role": "system", "content": env.system_prompt})
-        try:
-            observation, self.info = env.reset(seed=self.seed, task=self.task)
-        except Exception as error:
-            self._fail(error)
-        else:
-            self.messages.append({"role": "user", "content": observation})
-
-    def act(self, action: str, max_turns: int | None) -> None:
-        try:
-            observation, reward, self.terminated, truncated, self.info = self.env.step(action)
-        except Exception as error:
-            self._fail(error)
-            return
-        self.messages.append({"role": "assistant", "content": action})
-        self.rewards.append(float(reward))
-        self.invalid_actions += not self.info.get("valid", True)
-        self.cut = not (self.terminated or truncated) and len(self.rewards) == max_turns
-        self.over = self.terminated or truncated or self.cut
-        if not self.terminated:
-            self.messages.append({"role": "user", "content": observation})
-
-    def leave(self) -> list[Environment]:
-        """Give back the environment, if another game can use it: one that raised may be in any state."""
-        env, self.env = self.env, None
-        if self.error is None:
-            return [env]
-        _close(env)
-        return []
-
-    def _fail(self, error: Exception) -> None:
-        # One broken game must not cost the others; the row says what happened.
-        logger.debug("a game ended in an error", exc_info=error)
-        self.over, self.terminated, self.error = True, False, f"{type(error).__name__}: {error}"
-
-    def row(self, source: str) -> dict[str, Any]:
-        ended = self.error is None and not self.cut
-        extra = {
-            key: value
-            for key, value in self.info.items()
-            if key not in _ROW_COLUMNS | _STEP_INFO and isinstance(value, str | int | float | bool)
-        }
-        return {
-            "messages": self.messages,
-            "rewards": self.rewards,
-            "terminated": self.terminated,
-            "category": self.task.category,
-            "source": source,
-            "task": self.task.to_dict(),
-            "score": float(self.info.get("score", sum(self.rewards))) if ended else None,
-            "success": bool(self.info.get("success", False)) if ended else None,
-            "seed": self.seed,
-            "invalid_actions": self.invalid_actions,
-            "error": self.error,
-            **extra,
-        }
-
-
-def _act(policy: Policy, games: list[_Game], max_turns: int | None) -> None:
+def _act(policy: Policy, games: list[Game], max_turns: int | None) -> None:
     """One action in each of `games`, from one call of the policy."""
     if not games:
         return
@@ -262,23 +178,36 @@ def _act(policy: Policy, games: list[_Game], max_turns: int | None) -> None:
         game.act(reply, max_turns)
 
 
-def _close(env: Environment | None) -> None:
-    if env is None:  # it could not be made
-        return
-    try:
-        env.close()
-    except Exception as error:
-        logger.warning("an environment could not be closed: %s: %s", type(error).__name__, error)
-
-
-def _rows(games: list[_Game], source: str) -> list[dict[str, Any]]:
+def _rows(games: list[Game], source: str) -> list[dict[str, Any]]:
     rows = [game.row(source) for game in games]
     columns = dict.fromkeys(key for row in rows for key in row)
     if not any(row["task"]["data"] for row in rows):
         # Parquet has no struct without fields; as text, rows also concatenate with those of other environments.
         for row in rows:
             row["task"]["data"] = "{}"
+    for column in columns.keys() - GAME_COLUMNS:
+        _leave_out_other_types(rows, column)
     return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def _leave_out_other_types(rows: list[dict[str, Any]], column: str) -> None:
+    """A column holds values of one type: those of most games stay."""
+    kinds = [_kind(row[column]) for row in rows if column in row]
+    kept = max(dict.fromkeys(kinds), key=kinds.count)
+    if kinds.count(kept) < len(kinds):
+        logger.warning(
+            "info[%r] is left out of %d games, where it is no %s as in the others",
+            column,
+            len(kinds) - kinds.count(kept),
+            kept.__name__,
+        )
+    for row in rows:
+        if column in row and _kind(row[column]) is not kept:
+            del row[column]
+
+
+def _kind(value: Any) -> type:
+    return next(kind for kind in (str, bool, float) if isinstance(value, kind) or kind is float)
 
 
 def _as_policy(policy: Policy | tuple, seed: int) -> Policy:

@@ -26,12 +26,15 @@ from .policies import GenerationPolicy
 from .synthetic_file import SyntheticFile
 from .synthetic_fit import check_rows_fit, task_of_row
 from .synthetic_rules import Message, OffersSyntheticRules, SyntheticRules, TextOutcome, rules_of
+from .time_limit import time_limit
 
 
 __all__ = ["OffersSyntheticRules", "SyntheticRules", "TextOutcome", "generate_synthetic"]
 
 
 logger = logging.getLogger(__name__)
+
+_RULES_TIMEOUT = 600.0  # seconds, as of a step in `rollout`
 
 
 def generate_synthetic(
@@ -79,6 +82,7 @@ def generate_synthetic(
         `task`, `tools` and `chat_template_kwargs`.
 
     Raises:
+        RuntimeError: if the rules raised, hung or answered nonsense in every episode; in some, these are left out with a warning.
         ValueError: if the environment offers no rules, a row is bad, has no task where one is needed or is no game of the
             environment (see `check_rows_fit`; rules alone take any row), or `output_path` holds rows of other arguments.
     """
@@ -115,7 +119,19 @@ def generate_synthetic(
         rows = rows + new
         bar.update(len(new))
     bar.close()
-    return Dataset.from_list(rows)
+    return Dataset.from_list(_kept(rows))
+
+
+def _kept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the episodes that the rules have not lost."""
+    lost = [row["lost"] for row in rows if "lost" in row]
+    if len(lost) == len(rows):
+        raise RuntimeError(f"the synthetic rules lost all {len(rows)} episodes, such as by: {lost[0]}")
+    if lost:
+        logger.warning(
+            "%d of %d episodes were lost by the synthetic rules, such as by: %s", len(lost), len(rows), lost[0]
+        )
+    return [row for row in rows if "lost" not in row]
 
 
 def _check_options(prompt_style: str, max_turns: int | None, temperature: float) -> None:
@@ -169,6 +185,14 @@ def _check_prompt(rules: SyntheticRules, task: Task | None, where: str) -> None:
         raise ValueError(f"{where}: the environment's role prompt cannot be written for it: {error}") from error
 
 
+def _judgement(rules: SyntheticRules, row: _SeedRow) -> tuple:
+    try:
+        with time_limit(_RULES_TIMEOUT, "an answer of the synthetic rules"):
+            return tuple(rules.rewards_from_text(row.messages, row.task))
+    except (Exception, SystemExit) as error:
+        return (f"{type(error).__name__}: {error}",)
+
+
 def _template_arguments(dataset: Dataset) -> dict[str, Any]:
     """The rows' common arguments of the chat template; none, with a warning, where they differ."""
     shared = template_arguments.shared_template_arguments(dataset)
@@ -217,7 +241,7 @@ class _SelfPlay:
             "temperature": self.generation_config.temperature,
             "model": self.model.config.name_or_path,
             # How the rules judge a known text stands for their own options, such as the kind of reward.
-            "rules": [environment, *self.rules.rewards_from_text(first.messages, first.task)],
+            "rules": [environment, *_judgement(self.rules, first)],
             "rows": hashlib.sha256(json.dumps([row.content() for row in self.seeds]).encode()).hexdigest(),
         }
 
@@ -252,7 +276,8 @@ class _Episode:
     def __init__(self, seed_row, index, example, rules, prompt_style, render):
         self.seed_row, self.index, self.rules = seed_row, index, rules
         self.messages: list[Message] = seed_row.prefix
-        self.over = rules.is_terminal(self.messages)
+        self.lost: str | None = None
+        self.over = self._is_terminal()
         self._system = {}
         self._context = ""
         if prompt_style == "paper":
@@ -272,9 +297,27 @@ class _Episode:
         self.messages.append({"role": role, "content": content})
         # The answer to the last action is still written: rules may judge by it.
         spent = role != "assistant" and sum(m["role"] == "assistant" for m in self.messages) >= limit
-        self.over = spent or self.rules.is_terminal(self.messages)
+        self.over = spent or self._is_terminal()
 
     def row(self) -> dict[str, Any]:
+        """The episode in the trajectory format, or its `parent` and what its rules did, for one that they have `lost`."""
+        row = None if self.lost is not None else self._limited(self._judged)
+        return {"parent": self.index, "lost": self.lost} if row is None else row
+
+    def _is_terminal(self) -> bool:
+        return bool(self._limited(self.rules.is_terminal, self.messages)) or self.lost is not None
+
+    def _limited(self, call: Callable, *args) -> Any:
+        """The answer of rules, which may be of others; where they raise or hang, this episode is lost alone."""
+        try:
+            with time_limit(_RULES_TIMEOUT, "an answer of the synthetic rules"):
+                return call(*args)
+        except (Exception, SystemExit) as error:
+            logger.debug("an episode was lost", exc_info=error)
+            self.lost = f"{type(error).__name__}: {error}"
+            return None
+
+    def _judged(self) -> dict[str, Any]:
         outcome = self.rules.rewards_from_text(self.messages, self.seed_row.task)
         messages = list(self.messages)
         while outcome.terminated and messages[-1]["role"] != "assistant":

@@ -42,6 +42,7 @@ class SyntheticFile:
         self.rows: list[dict[str, Any]] = []
         settings_path = self.path.with_name(self.path.name + ".settings.json")
         if not self.path.exists():
+            self._lost_path.unlink(missing_ok=True)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             settings_path.write_text(json.dumps(settings, indent=2) + "\n")
             return
@@ -50,9 +51,18 @@ class SyntheticFile:
         self.rows = self._whole_batches(num_rows, batch_size)
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Write one batch."""
-        with self.path.open("a") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
+        """Write one batch; what is `lost` goes into a file beside, so that all rows of this one can be trained on."""
+        for path, some in (
+            (self._lost_path, [row for row in rows if "lost" in row]),
+            (self.path, [row for row in rows if "lost" not in row]),
+        ):
+            if some or path == self.path:
+                with path.open("a") as file:
+                    file.write("".join(json.dumps(row) + "\n" for row in some))
+
+    @property
+    def _lost_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".lost.jsonl")
 
     def _check_settings(self, known: dict[str, Any], settings: dict[str, Any], rules_class: str) -> None:
         environment = settings["rules"][0]
@@ -68,11 +78,16 @@ class SyntheticFile:
             )
 
     def _whole_batches(self, num_rows: int, batch_size: int) -> list[dict[str, Any]]:
-        """The rows up to the last whole batch; a part of a batch, which a kill leaves, is cut off the file."""
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        whole = len([line for line in lines if line.endswith(b"\n")])
+        """The rows up to the last whole batch; a part of a batch, which a kill leaves, is cut off the files."""
+        files = [path for path in (self.path, self._lost_path) if path.exists()]
+        lines = {path: path.read_bytes().splitlines(keepends=True) for path in files}
+        rows = {path: [json.loads(line) for line in lines[path] if line.endswith(b"\n")] for path in files}
+        known = {row.get("parent", number): row for path in files for number, row in enumerate(rows[path])}
+        whole = next(number for number in range(len(known) + 1) if number not in known)
         whole = num_rows if whole >= num_rows else whole - whole % batch_size
-        if whole < len(lines):
-            with whole_file(self.path) as draft:
-                draft.write_bytes(b"".join(lines[:whole]))
-        return [json.loads(line) for line in lines[:whole]]
+        for path in files:
+            kept = [row.get("parent", number) < whole for number, row in enumerate(rows[path])]
+            if sum(kept) < len(lines[path]):
+                with whole_file(path) as draft:
+                    draft.write_bytes(b"".join(line for line, is_kept in zip(lines[path], kept) if is_kept))
+        return [known[number] for number in range(whole)]

@@ -28,6 +28,7 @@ class RolloutArguments:
         categories (`list[str]`): play only tasks of these.
         num_games (`int`): one per task by default.
         num_envs (`int`): games that play at the same time.
+        step_timeout (`float`): seconds that the environment may take for one answer; 600 by default.
         seed (`int`): of games, choice of tasks and sampling.
         max_new_tokens (`int`): per action.
         temperature (`float`): of sampling; 0 takes the likeliest token.
@@ -58,6 +59,12 @@ class RolloutArguments:
     categories: list[str] | None = field(default=None, metadata={"help": "Play only tasks of these categories."})
     num_games: int | None = field(default=None, metadata={"help": "Games to play; one per task by default."})
     num_envs: int = field(default=64, metadata={"help": "Games that play at the same time."})
+    step_timeout: float = field(
+        default=600.0,
+        metadata={
+            "help": "Seconds that the environment may take for one answer; a game that takes longer is lost alone."
+        },
+    )
     seed: int = field(default=0, metadata={"help": "Seed of games, choice of tasks and sampling."})
     max_new_tokens: int = field(default=64, metadata={"help": "Longest action."})
     temperature: float = field(default=1.0, metadata={"help": "Of sampling; 0 takes the likeliest token."})
@@ -93,6 +100,8 @@ class RolloutArguments:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"`{name}` must be a finite number and not negative, got {value}")
+        if not self.step_timeout > 0:
+            raise ValueError(f"`step_timeout` must be a positive number of seconds, got {self.step_timeout}")
         if self.watch:
             self.num_games, self.num_envs, self.show_games = self.num_games or 1, 1, 0
         check_at_least(self, num_games=1, num_envs=1, max_new_tokens=1, show_games=0)
@@ -157,7 +166,15 @@ def _play(args: RolloutArguments, policy, env, tasks) -> dict[str, float]:
     from boost_trl.tables import markdown_table, plus_minus
 
     played = partial(WatchedGame, env, PAUSE if sys.stdout.isatty() else 0.0) if args.watch else env
-    games = rollout(policy, played, tasks, num_envs=args.num_envs, seed=args.seed, progress=not args.watch)
+    games = rollout(
+        policy,
+        played,
+        tasks,
+        num_envs=args.num_envs,
+        step_timeout=args.step_timeout,
+        seed=args.seed,
+        progress=not args.watch,
+    )
     if args.output_path is not None:
         save_rows(games, args.output_path)
     for game in games.select(range(min(args.show_games, len(games)))):

@@ -1,5 +1,6 @@
 import json
 import re
+import time
 
 import pytest
 from datasets import Dataset, concatenate_datasets
@@ -9,6 +10,7 @@ from transformers import GPT2LMHeadModel
 from boost_trl import generate_synthetic, rollout
 from boost_trl.data.chat_templates import PLAIN_CHAT_TEMPLATE
 from boost_trl.data.trajectories import validate_trajectories
+from boost_trl.environments import synthetic
 from boost_trl.environments.synthetic import SyntheticRules, TextOutcome
 from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
@@ -318,5 +320,48 @@ def test_bad_input_is_named(rows):
         def rewards_from_text(self, messages, task):
             return TextOutcome([0.0], True, 0.0, False)
 
-    with pytest.raises(ValueError, match="rewards_from_text"):
+    with pytest.raises(RuntimeError, match="lost all . episodes, such as by: ValueError: rewards_from_text"):
         synthesize(model, tokenizer, rows, Miscounting())
+
+
+def test_rules_that_fail_lose_their_own_episode_only(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(synthetic, "_RULES_TIMEOUT", 0.2)
+
+    class Failing(GuessRules):
+        """Fails in the episodes of rows 1 to 3, by how these begin."""
+
+        def is_terminal(self, messages):
+            if messages[0]["content"] == "raise":
+                raise ZeroDivisionError("no rule")
+            return super().is_terminal(messages)
+
+        def rewards_from_text(self, messages, task):
+            if messages[0]["content"] == "hang":
+                time.sleep(60)
+            outcome = super().rewards_from_text(messages, task)
+            return outcome._replace(rewards=["many"]) if messages[0]["content"] == "nonsense" else outcome
+
+    openings = ["It is odd.", "raise", "hang", "nonsense", "It is odd."]
+    rows = Dataset.from_list(
+        [
+            {
+                "messages": [{"role": "user", "content": opening}, {"role": "assistant", "content": "0"}],
+                **{"rewards": [0.0], "category": "odd", "task": {"id": "3", "category": "odd", "data": {"secret": 3}}},
+            }
+            for opening in openings
+        ]
+    )
+    model, tokenizer = author_model()
+    options = {"example": False, "batch_size": 2, "progress": False, "output_path": tmp_path / "rows.jsonl"}
+    made = generate_synthetic(model, tokenizer, rows, Failing(), **options)
+    good = generate_synthetic(model, tokenizer, rows, GuessRules(), example=False, batch_size=2, progress=False)
+    assert made.to_list() == [good[0], good[4]]
+    assert "3 of 5 episodes were lost by the synthetic rules" in caplog.text
+    text = (tmp_path / "rows.jsonl").read_text()
+    assert [json.loads(line)["parent"] for line in text.splitlines()] == [0, 4]
+    # Killed in the third batch, and called again: the first two are read, the third is written anew.
+    (tmp_path / "rows.jsonl").write_text(text.splitlines(keepends=True)[0] + '{"mess')
+    model.prompts.clear()
+    again = generate_synthetic(model, tokenizer, rows, Failing(), **options)
+    assert again.to_list() == made.to_list() and (tmp_path / "rows.jsonl").read_text() == text
+    assert {len(prompts) for prompts in model.prompts} == {1}

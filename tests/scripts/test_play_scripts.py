@@ -47,6 +47,37 @@ def test_rollout_plays_saves_and_prints(folder, tmp_path, capsys, suffix):
     assert "| twenty_questions | 5 |" in printed and rows[0]["messages"][1]["content"] in printed
 
 
+STUCK = """
+import time
+from boost_trl.environments.twenty_questions.environment import TwentyQuestions
+
+class Stuck(TwentyQuestions):
+    def step(self, action):
+        if self.tasks()[1].id == self.task.id:
+            time.sleep(60)
+        return super().step(action)
+
+    def reset(self, *, seed=None, task=None):
+        self.task = task
+        return super().reset(seed=seed, task=task)
+"""
+
+
+def test_rollout_goes_on_without_a_game_whose_environment_hangs(folder, tmp_path, capsys):
+    (tmp_path / "stuck.py").write_text(STUCK)
+    flags = ["--model_name_or_path", folder / "lm", "--max_new_tokens", 3, "--step_timeout", 0.2]
+    flags += ["--environment", f"{tmp_path}/stuck.py:Stuck", "--output_path", tmp_path / "games.jsonl"]
+    results = run(rollout, *flags, "--environment_kwargs", '{"max_questions": 2}')
+    rows = load_rows(str(tmp_path / "games.jsonl"))
+    errors = [error for error in rows["error"] if error is not None]
+    assert (
+        errors == ["TimeoutError: a step of the environment took longer than 0.2 s"] and rows["error"][1] == errors[0]
+    )
+    assert results["errors"] == 1 and results["num_games"] == len(rows) - 1
+    with pytest.raises(ValueError, match="`step_timeout` must be a positive number of seconds, got 0"):
+        run(rollout, *flags, "--step_timeout", 0)
+
+
 def test_rollout_reads_yaml_and_flags_win(folder, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(
