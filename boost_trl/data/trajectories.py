@@ -50,7 +50,8 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
     # A column that only other rows have is `None` here.
     if row.get("messages") is None:
         row, fail = _as_one_turn(row, fail)
-    messages, rewards = row["messages"], row.get("rewards")
+    messages: Any = row["messages"]
+    rewards: Any = row.get("rewards")
     _check_messages(messages, fail)
     _check_rewards(rewards, sum(message["role"] == "assistant" for message in messages), fail)
     terminated = True if row.get("terminated") is None else row["terminated"]

@@ -197,7 +197,7 @@ def build_from_texts(
     seed: int = 0,
     cache_dir: str | Path | None = None,
     made_with: Sequence[Any] | None = None,
-    **model_sizes: int | float,
+    **model_sizes: Any,
 ) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
     """Tokenizer and tiny model trained on texts, or the same pair read from disk if it was built before.
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,11 +43,11 @@ def load_from_file(name: str) -> Callable[..., Any]:
 @cache
 def _run(path: Path) -> ModuleType:
     module_name = f"{path.stem}_environment_file"
-    spec = spec_from_file_location(module_name, path)
     # Where classes look for their module, as dataclasses do while they are made.
-    module = sys.modules[module_name] = module_from_spec(spec)
+    module = sys.modules[module_name] = ModuleType(module_name)
+    module.__file__ = str(path)
     try:
-        spec.loader.exec_module(module)
+        SourceFileLoader(module_name, str(path)).exec_module(module)
     except Exception as error:
         del sys.modules[module_name]
         raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error

@@ -37,7 +37,7 @@ class Game:
     task: Task
     seed: int
     step_timeout: float | None = None
-    env: Environment | None = None
+    env: Any = None  # an `Environment`, while it is played
     messages: list[dict[str, str]] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     info: Mapping[str, Any] = field(default_factory=dict)

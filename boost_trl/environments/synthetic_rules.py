@@ -44,7 +44,7 @@ class SyntheticRules(Protocol):
     def is_terminal(self, messages: list[Message]) -> bool:
         """Whether the episode is over after the last of `messages`, an action or an observation of any wording."""
 
-    def rewards_from_text(self, messages: list[Message], task: Task) -> TextOutcome:
+    def rewards_from_text(self, messages: list[Message], task: Task | None) -> TextOutcome:
         """Judge a finished episode by its words; `messages` still hold the final observation, if there was one."""
 
 

@@ -70,13 +70,11 @@ def q_statistics(
     learns = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in (hidden, weight, token_bias)
     )
-    ahead = logsumexp_grad is not None and learns
+    ahead = logsumexp_grad.detach() if logsumexp_grad is not None and learns else None
     if chunk_size is None:
-        chunk_size = _default_chunk_size(hidden.device, len(hidden) * weight.shape[1], ahead)
-    if ahead:
-        q_taken, q_logsumexp = _QStatisticsAhead.apply(
-            hidden, weight, token_bias, actions, logsumexp_grad.detach(), chunk_size
-        )
+        chunk_size = _default_chunk_size(hidden.device, len(hidden) * weight.shape[1], ahead is not None)
+    if ahead is not None:
+        q_taken, q_logsumexp = _QStatisticsAhead.apply(hidden, weight, token_bias, actions, ahead, chunk_size)
     else:
         q_taken, q_logsumexp = _QStatistics.apply(hidden, weight, token_bias, actions, chunk_size)
     if scalar_bias is not None:

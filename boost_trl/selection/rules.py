@@ -209,6 +209,7 @@ class RankRule(Rule):
 
     def kept_share(self) -> float:
         """f now."""
+        assert self.total_steps is not None, "`set_schedule` comes first"
         progress = min(1.0, float(self.steps[0]) / (self.ramp * self.total_steps))
         return 1.0 - (1.0 - self.keep_fraction) * progress
 

@@ -136,5 +136,5 @@ class SoftmaxLogits:
         return np.stack([e, e * e, u * e])
 
 
-def _centred(values: np.ndarray, shift: float) -> np.ndarray:
+def _centred(values: np.ndarray, shift: float | np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), _ABSENT, values.astype(np.float64) - shift)
