@@ -44,9 +44,10 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
         ValueError: naming dataset, row and column, and saying what to do.
     """
 
-    def fail(column: str, problem: str) -> NoReturn:
+    def refuse(column: str, problem: str) -> NoReturn:
         raise ValueError(f"{name}, row {index}, column `{column}`: {problem}")
 
+    fail: Fail = refuse
     # A column that only other rows have is `None` here.
     if row.get("messages") is None:
         row, fail = _as_one_turn(row, fail)

@@ -139,7 +139,7 @@ def _check_answer(observation: Any, info: Any) -> None:
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) < REWARD_LIMIT:
+    if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) < REWARD_LIMIT:  # type: ignore[operator]
         raise ValueError(f"the environment's {name} is {value!r}; it must be a number below {REWARD_LIMIT:g} in size")
     return float(value)
 
