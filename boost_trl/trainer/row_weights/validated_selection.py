@@ -43,7 +43,7 @@ from boost_trl.trainer.row_weights.settings import SelectorSettings
 EQUAL_WEIGHTS = 1.0
 FEWEST_TRUSTED = 4
 _SAME_RANK = 0.02
-_SURE = 3.0  # standard errors above chance
+_SURE = 2.0  # standard errors above chance
 
 
 @dataclass
