@@ -4,10 +4,13 @@ Trainer writes `trainer_state.json` last, so a checkpoint is whole once that is 
 which is written over another is not taken for whole by the other's.
 """
 
+import errno
 import json
 import logging
+import re
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,11 @@ from boost_trl.trainer.common.checkpoint_error import CheckpointError
 
 logger = logging.getLogger(__name__)
 
+# How the libraries that write name what the system did: torch by its own words, safetensors by a number in the text.
+_WRITE_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_WRITE_FAILURE = re.compile(
+    rf"PytorchStreamWriter|inline_container|unexpected pos|iostream error|os error ({'|'.join(map(str, _WRITE_FAILURES))})\b"
+)
 SETTINGS_NAME = "bilevel_settings.json"
 # Of Trainer's settings, those that decide what is minimised on which rows, ...
 _OBJECTIVE = (
@@ -75,6 +83,25 @@ def begin_checkpoint(folder: Path, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
     (folder / SETTINGS_NAME).write_text(json.dumps(settings, indent=2) + "\n")
+
+
+@contextmanager
+def explained_write_failure(folder: Path) -> Iterator[None]:
+    """Say what to do where a checkpoint cannot be written.
+
+    Raises:
+        CheckpointError: for a full disk and what else ends a write; any other error stays as it is.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if getattr(error, "errno", None) not in _WRITE_FAILURES and not _WRITE_FAILURE.search(str(error)):
+            raise
+        problem = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{folder} could not be written to its end ({problem}): is the disk full? What was saved before is whole: make room (this "
+            "folder can go), and call again with `resume_from_checkpoint=True`; `save_total_limit` keeps fewer checkpoints"
+        ) from error
 
 
 def check_settings(folder: Path, present: dict[str, Any]) -> None:

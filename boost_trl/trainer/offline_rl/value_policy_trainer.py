@@ -24,7 +24,7 @@ from boost_trl.models.turn_end import policy_generation_config
 from boost_trl.models.value_policy import ValuePolicy, save_plain_model
 from boost_trl.trainer.bilevel_offline_rl_config import FREE_ON_RESUME, BilevelOfflineRLConfig
 from boost_trl.trainer.common.base_model import base_model_record
-from boost_trl.trainer.common.checkpoints import begin_checkpoint, incomplete, run_settings
+from boost_trl.trainer.common.checkpoints import begin_checkpoint, explained_write_failure, incomplete, run_settings
 from boost_trl.trainer.common.engines import (
     check_wrapper,
     gathered,
@@ -322,10 +322,11 @@ class ValuePolicyTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial) -> None:
         self._check_parameters()
-        if self.args.should_save:
-            folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-            begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME, self.base_model))
-        super()._save_checkpoint(model, trial)
+        folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        with explained_write_failure(folder):
+            if self.args.should_save:
+                begin_checkpoint(folder, run_settings(self.args, FREE_ON_RESUME, self.base_model))
+            super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:

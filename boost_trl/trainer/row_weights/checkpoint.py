@@ -19,6 +19,7 @@ from boost_trl.trainer.common.checkpoints import (
     begin_checkpoint,
     check_settings,
     checkpoint_to_resume,
+    explained_write_failure,
     incomplete,
     run_settings,
 )
@@ -200,10 +201,11 @@ class LearnedWeights(NumberedRows):
         return folder
 
     def _save_checkpoint(self, model, trial):
-        if self.selector is not None and self.args.should_save:
-            folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-            begin_checkpoint(folder, run_settings(self.args, self._free_on_resume, self._base_model))
-        super()._save_checkpoint(model, trial)
+        folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        with explained_write_failure(folder):
+            if self.selector is not None and self.args.should_save:
+                begin_checkpoint(folder, run_settings(self.args, self._free_on_resume, self._base_model))
+            super()._save_checkpoint(model, trial)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

@@ -1,6 +1,7 @@
 """A run resumes from the last checkpoint that was written to its end, and from none that was written for another objective."""
 
 import json
+import resource
 import shutil
 from dataclasses import fields
 
@@ -88,6 +89,42 @@ def test_a_checkpoint_that_is_written_over_another_is_whole_only_at_its_end(make
     trainer = make()
     assert trainer.why_incomplete(tmp_path / "out/checkpoint-8") is not None
     assert trainer.why_incomplete(tmp_path / "out/checkpoint-6") is None
+
+
+def full_from(base, step, size):
+    """`base`, on a disk that takes no file of more than `size` bytes from the checkpoint of `step` on."""
+
+    def save(self, *args, **kwargs):
+        if self.state.global_step < step:
+            return base._save_checkpoint(self, *args, **kwargs)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            return base._save_checkpoint(self, *args, **kwargs)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return type(base.__name__, (base,), {"_save_checkpoint": save})
+
+
+# Fails in the first file, in the weights, and in one of those of torch.
+@pytest.mark.parametrize("size", [100, 9_000, "optimizer.pt"])
+def test_a_full_disk_costs_the_checkpoint_that_is_being_written_only(make, tmp_path, size):
+    straight = make()
+    straight.train()
+    if size == "optimizer.pt":
+        size = (tmp_path / "out/checkpoint-6" / size).stat().st_size - 1
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(
+        CheckpointError, match="checkpoint-6 could not be written .*: is the disk full.*make room"
+    ) as caught:
+        make(full_from(make.trainer_class, 6, size), save_total_limit=1).train()
+    assert "\n" not in str(caught.value) and "resume_from_checkpoint=True" in str(caught.value)
+    resumed = make()
+    assert resumed.why_incomplete(tmp_path / "out/checkpoint-6") is not None
+    resumed.train(resume_from_checkpoint=True)
+    assert logged(resumed, "loss") == logged(straight, "loss")
+    assert torch.equal(parameters(resumed), parameters(straight))
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "bilevel_state.safetensors"])
