@@ -21,7 +21,7 @@ DEFAULT_METHODS = (*PAPER_METHODS, *CONTROLS, RECIPE, *ORACLES)
 # Of the worlds' tiny runs: the paper's grid has no planted noise, and its whole validation split.
 CPU_PRESET = {"noise": "none", "validation_rows": None}
 # Of a cell on one core of a 2026 server, with its part in making the data.
-TINY_SECONDS = {"twenty_questions": 14.0, "car_dealer": 17.0, "webshop": 20.0}
+TINY_SECONDS = {"twenty_questions": 11.0, "car_dealer": 12.0, "webshop": 9.0}
 
 
 class Setting(NamedTuple):
