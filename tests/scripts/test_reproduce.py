@@ -76,7 +76,8 @@ def test_the_estimate_follows_what_cells_took(ran, tmp_path, capsys):
     command(tmp_path, *flags)
     grid = Grid(tmp_path)
     expected = 6 * grid.known_seconds(ran[0]) / 60
-    assert f"6 cells, 0 of them done; about {expected:.0f} minutes to go on 1 core" in capsys.readouterr().out
+    minutes = "1 minute" if round(expected) == 1 else f"{expected:.0f} minutes"
+    assert f"6 cells, 0 of them done; about {minutes} to go on 1 core" in capsys.readouterr().out
     command(tmp_path, *flags, "two_stage", "uniform")
     # A minute for each cell so far.
     assert "10 cells, 6 of them done; about 4 minutes to go" in capsys.readouterr().out
