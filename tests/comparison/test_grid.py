@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from boost_trl import BilevelSFTSelfRefineConfig
 from boost_trl.comparison.cells import run_cells, saved_results, shard
 from boost_trl.comparison.offline_rl import table_1
 from boost_trl.comparison.offline_rl.grid import ALGORITHMS, DEFAULT_METHODS, SIZES, Grid, Setting, data_of
@@ -206,3 +207,14 @@ def test_the_picture_has_one_colour_per_size_of_the_data(tmp_path, monkeypatch):
     assert colours == {(0, 0): [], (0, 1): ["C1"], (1, 0): ["C0", "C1"], (1, 1): []}
     (legend,) = whole.legends
     assert {text.get_text().split()[0] for text in legend.get_texts()} == {"low", "high"}
+
+
+@pytest.mark.parametrize("model", [*sft_grid.MODELS])
+@pytest.mark.parametrize("name", sft_grid.DEFAULT_METHODS)
+def test_every_cell_of_the_second_papers_tables_has_a_schedule(model, name, tmp_path):
+    """Where few rows are left, as of known-good ones, the same updates are more epochs, over which ρ must stay below one."""
+    method, options = SFT_METHODS[name], sft_grid.MODELS[model]
+    args = BilevelSFTSelfRefineConfig(str(tmp_path), **{**options, **method.options})
+    num_rows = 960 if method.known_good else 2400
+    updates = options.get("max_steps") or num_rows // 32 * options["num_train_epochs"]
+    args.penalty_schedule(updates * 32 / num_rows).coefficients(0)

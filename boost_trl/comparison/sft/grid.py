@@ -47,7 +47,7 @@ PRETRAINING_EPOCHS = {"scratch": 0, "pretrained": 14}
 SECONDS = {"scratch": 45.0, "pretrained": 35.0}
 OFFLINE, MIXING, RECIPE = "bds", "mixing_half", "validated"
 ONLINE = ("online_5", "online_10", "online_10_g2", "online_10_g5", "online_dynamic")
-CONTROLS = ("uniform", "two_stage", "known_good")
+CONTROLS = ("uniform", "two_stage", "known_good_mixed")
 DEFAULT_METHODS = ("mixing_one", MIXING, OFFLINE, *ONLINE, "bmo", *CONTROLS, RECIPE)
 # Mean and standard error by column, of four runs.
 PAPER_LOSS = {
