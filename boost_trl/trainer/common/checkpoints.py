@@ -44,7 +44,13 @@ _OPTIMIZATION = (
     *("max_steps", "num_train_epochs", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
     *("reweighting_learning_rate", "selector_learning_rate"),
     *("optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
-    *("per_device_train_batch_size", "gradient_accumulation_steps", "bf16", "fp16"),
+    *(
+        "per_device_train_batch_size",
+        "per_device_validation_batch_size",
+        "gradient_accumulation_steps",
+        "bf16",
+        "fp16",
+    ),
 )
 # What an optimizer's state holds, beside its moments.
 _IN_OPTIMIZER = {
@@ -111,7 +117,8 @@ def check_settings(folder: Path, present: dict[str, Any]) -> None:
         CheckpointError: naming all settings that would change the objective.
     """
     saved = json.loads((folder / SETTINGS_NAME).read_text())
-    changed = _changes(saved["objective"], present["objective"])
+    # Older checkpoints call what is optimization now a part of the objective.
+    changed = _changes(saved["objective"], present["objective"], without=_OPTIMIZATION)
     if changed:
         raise CheckpointError(
             f"{folder} was written with {changed}; set it to the checkpoint's value to continue that run, or start without "

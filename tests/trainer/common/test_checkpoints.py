@@ -309,7 +309,7 @@ def test_every_setting_of_ours_belongs_to_the_objective_unless_it_is_listed(tmp_
         own = {field.name for field in fields(config)} - trainers
         assert set(module.FREE_ON_RESUME) <= own  # no name of a field that is gone
         settings = run_settings(config(str(tmp_path), use_cpu=True, bf16=False), module.FREE_ON_RESUME)
-        named = {"reweighting_learning_rate", "selector_learning_rate"}
+        named = {"reweighting_learning_rate", "selector_learning_rate", "per_device_validation_batch_size"}
         assert own - set(module.FREE_ON_RESUME) - named == settings["objective"].keys() & own
         assert own & named == settings["optimization"].keys() & own
         begin_checkpoint(tmp_path / "checkpoint-1", settings)

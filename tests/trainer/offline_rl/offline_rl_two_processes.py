@@ -152,7 +152,8 @@ def make_trainer(folder, name, num_processes, **options):
         "seed": 1,
         "cache_dir": str(Path(folder, f"cache-{num_processes}")),
     }
-    args = BilevelOfflineRLConfig(str(Path(folder, f"{name}-{num_processes}")), **{**defaults, **settings})
+    output_dir = settings.pop("output_dir", str(Path(folder, f"{name}-{num_processes}")))
+    args = BilevelOfflineRLConfig(output_dir, **{**defaults, **settings})
     if args.deepspeed:
         import deepspeed
 
