@@ -44,7 +44,7 @@ MODELS = {
 }
 PRETRAINING_EPOCHS = {"scratch": 0, "pretrained": 14}
 # Of a cell on one core of a 2026 server.
-SECONDS = {"scratch": 45.0, "pretrained": 35.0}
+SECONDS = {"scratch": 30.0, "pretrained": 16.0}
 OFFLINE, MIXING, RECIPE = "bds", "mixing_half", "validated"
 ONLINE = ("online_5", "online_10", "online_10_g2", "online_10_g5", "online_dynamic")
 CONTROLS = ("uniform", "two_stage", "known_good_mixed")
