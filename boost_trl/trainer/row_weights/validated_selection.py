@@ -12,7 +12,7 @@ Training itself, with rows drawn by w, and what it scores again as it goes on, i
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -133,11 +133,12 @@ class ValidatedSelection:
         with self._bar, adaptation(self.model, self.args) as self._adapted:
             numbers, losses = self._means(self.pool, "the pool, as the model is")
             sample_losses = losses[np.searchsorted(numbers, self.sample.numbers())]
-            halves = [self._adapt_while_better(*fold, sample_losses) for fold in self._folds()]
+            folds = self._folds()
+            halves = [self._adapt_while_better(*fold, sample_losses) for fold in folds]
             best = [trials[best_steps([trials])] for trials in halves]
             # Equal on every process but for rounding.
             steps, confidence = broadcast_object_list([best_steps(halves), _confidence(best)])
-            fraction, reason, candidates = broadcast_object_list([self._choose(best, confidence)])[0]
+            fraction, reason, candidates = broadcast_object_list([self._choose(folds, best, confidence)])[0]
             self._adapt(np.arange(len(self.trusted)), steps)
             scores = validated_scores(losses, self._means(self.pool, "the pool, adapted")[1])
         logits, tempering = tempered_logits(scores, fraction)
@@ -195,7 +196,7 @@ class ValidatedSelection:
             if trusted_losses is not None:
                 trusted_scores = validated_scores(trusted_losses, self.trusted.means(others))
             trial = Trial(loss, scores, trusted_scores)
-            is_better = _is_better(trial, trials.values())
+            is_better = _is_better(trial, [*trials.values()])
             trials[steps] = trial
             if not is_better:
                 break
@@ -250,7 +251,10 @@ class ValidatedSelection:
         return pool.means(self._bar.refresh)
 
     def _choose(
-        self, trials: list[Trial], confidence: WeightConfidence | None
+        self,
+        folds: list[tuple[np.ndarray, np.ndarray]],
+        trials: list[Trial],
+        confidence: WeightConfidence | None,
     ) -> tuple[float, str, list[dict[str, Any]]]:
         """The fraction, why, and what was compared, from the best trial of each half."""
         fraction = self.args.target_effective_fraction
@@ -260,7 +264,7 @@ class ValidatedSelection:
             ranks = f"trusted rows rank above {confidence.auc:.0%} of the pool (chance: 50 ± {confidence.chance_error:.0%})"
             return fraction, f"{ranks} by scores that they had no part in", []
         losses = {candidate: [] for candidate in (EQUAL_WEIGHTS, fraction)}
-        for trial, (rows, others) in zip(trials, self._folds()):
+        for trial, (rows, others) in zip(trials, folds):
             for candidate in losses:
                 weights = temper(trial.scores, candidate)[0]
                 self._train(weights, rows, f"short training, n_eff {candidate:.0%}")
@@ -340,8 +344,7 @@ def best_steps(halves: list[dict[int, Trial]]) -> int:
     return min(reached, key=losses.get)
 
 
-def _is_better(trial: Trial, before: Iterable[Trial]) -> bool:
-    before = list(before)
+def _is_better(trial: Trial, before: list[Trial]) -> bool:
     if not before or trial.loss < min(other.loss for other in before):
         return True
     return trial.rank is not None and trial.rank > max(other.rank for other in before)
