@@ -66,7 +66,7 @@ def command_help(script: ModuleType, prog: str, everything: bool) -> str:
     if not everything:
         more = f"`{prog} --help-all` adds all options of training, {TRAINING_OPTIONS}. {CONFIG_HELP}"
         return help_parser(prog, own, (), epilog=more).format_help()
-    kinds = script.make_parser(prog=prog).dataclass_types
+    kinds = script.help_types() if hasattr(script, "help_types") else script.make_parser(prog=prog).dataclass_types
     return help_parser(prog, own, [kind for kind in kinds if kind not in own.values()]).format_help()
 
 

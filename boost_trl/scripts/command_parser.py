@@ -107,7 +107,7 @@ def help_parser(prog: str, own: Mapping[str, type], others: Sequence[type], **op
     Args:
         prog (`str`): what the help calls the command.
         own (mapping of `str` to dataclass): its own options by their title.
-        others (sequence of dataclasses): what these have beyond `own` comes last.
+        others (sequence of dataclasses): what these have beyond `own`, and beyond one another, comes last.
         options (*optional*): those of [`CommandParser`].
     """
     # `HfArgumentParser` reads the title of a class's options from `_argument_group_name`.
@@ -119,6 +119,7 @@ def help_parser(prog: str, own: Mapping[str, type], others: Sequence[type], **op
         rest = [(field.name, types[field.name], _same(field)) for field in fields]
         title = {"_argument_group_name": f"all other options of {kind.__name__}"}
         shown.append(dataclasses.make_dataclass(kind.__name__, rest, namespace=title, kw_only=True))
+        names |= {field.name for field in fields}
     return CommandParser(shown, prog=prog, **options)
 
 

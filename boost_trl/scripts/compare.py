@@ -31,9 +31,25 @@ class CompareArguments:
     [`CompareModel`].
     """
 
-    dataset_name: str = field(metadata={"help": "The pool: rows of mixed quality."})
-    validation_dataset_name: str = field(
-        metadata={"help": "Trusted rows of the same format: some for the methods to use, the others to judge them."}
+    dataset_name: str = field(
+        metadata={
+            "help": "The pool: rows of mixed quality. Those with rewards are trajectories, for offline RL; others are for SFT."
+        }
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of `dataset_name`."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split of `dataset_name` that is the pool."})
+    validation_dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Trusted rows of the same format: some for the methods to use, the others to judge them."},
+    )
+    validation_dataset_config: str | None = field(
+        default=None, metadata={"help": "Configuration of `validation_dataset_name`."}
+    )
+    dataset_validation_split: str | None = field(
+        default=None,
+        metadata={
+            "help": "Split of `validation_dataset_name` (by default 'train') or else of `dataset_name` with the trusted rows."
+        },
     )
     methods: list[str] | None = field(
         default=None,
@@ -71,6 +87,11 @@ class CompareArguments:
     def __post_init__(self):
         from boost_trl.scripts.rollout import parse_environment_kwargs
 
+        if self.validation_dataset_name is None and self.dataset_validation_split is None:
+            raise ValueError(
+                "trusted rows must be given: a file or dataset as `--validation_dataset_name`, or a split of `dataset_name` as "
+                "`--dataset_validation_split`"
+            )
         if not 0 < self.judging_share < 1:
             raise ValueError(f"`judging_share` must lie in (0, 1), got {self.judging_share}")
         if self.num_games < 1:
@@ -91,12 +112,12 @@ class CompareModel(ModelConfig):
     )
 
 
-def are_trajectories(path: str) -> bool:
+def are_trajectories(path: str, config: str | None = None, split: str = "train") -> bool:
     """Whether the rows have rewards; not if there is no such file, or none that can be read."""
     if not Path(path).exists() and type_of_file(path) is not None:
         return False
     if not path.endswith(".jsonl"):
-        return bool({"rewards", "reward"} & set(load_rows(path).column_names))
+        return bool({"rewards", "reward"} & set(load_rows(path, config, split).column_names))
     with open(path, "rb") as file:
         try:
             row = json.loads(next(filter(bytes.strip, file), b""))
@@ -113,7 +134,7 @@ class CompareParser(CommandParser):
         _set_defaults(self)
 
     def parse_args_and_config(self, args=None, *rest, **options):
-        if not are_trajectories(_dataset_name(args, self.prog)):
+        if not are_trajectories(*_pool(args, self.prog)):
             return super().parse_args_and_config(args, *rest, **options)
         parser = CommandParser((CompareArguments, _config("offline_rl"), CompareModel), self.prog)
         _set_defaults(parser)
@@ -121,9 +142,10 @@ class CompareParser(CommandParser):
         return parser.parse_args_and_config(args, *rest, **options)
 
 
-def _dataset_name(arguments: list[str], prog: str) -> str:
+def _pool(arguments: list[str], prog: str) -> tuple[str, str | None, str]:
     parser = CommandParser((CompareArguments,), prog, add_help=False)
-    return parser.parse_args_and_config(arguments, return_remaining_strings=True)[0].dataset_name
+    args = parser.parse_args_and_config(arguments, return_remaining_strings=True)[0]
+    return args.dataset_name, args.dataset_config, args.dataset_train_split
 
 
 def _config(kind: str) -> type:
@@ -145,6 +167,11 @@ def own_options() -> dict[str, type]:
     return {"comparison": CompareArguments, "model": CompareModel}
 
 
+def help_types() -> tuple[type, ...]:
+    """Dataclasses of all options, of either kind of rows."""
+    return CompareArguments, CompareModel, _config("sft"), _config("offline_rl")
+
+
 def make_parser(prog: str | None = None) -> CompareParser:
     """The command's parser."""
     return CompareParser(prog)
@@ -157,7 +184,7 @@ def check_early(arguments: list[str], prog: str) -> None:
     from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
     settings, others = SFTSelfRefineSettings, sft_self_refine.OTHER_OPTIONS
-    if are_trajectories(_dataset_name(arguments, prog)):
+    if are_trajectories(*_pool(arguments, prog)):
         settings, others = OfflineRLSettings, offline_rl.OTHER_OPTIONS
     types = (CompareArguments, CompareModel, settings)
     compare_args, model_args, _ = parse_own_options(types, others, arguments, prog)
@@ -183,12 +210,21 @@ def prepare(compare_args: CompareArguments, training_args, model_args: CompareMo
     if compare_args.environment is not None:
         games = Games(compare_args.environment, compare_args.environment_kwargs, compare_args.num_games)
     return OwnDataComparison(
-        compare_args.dataset_name,
-        compare_args.validation_dataset_name,
+        *load_pool_and_trusted(compare_args),
         model_args,
         training_args,
         compare_args.methods,
         compare_args.seeds,
         compare_args.judging_share,
         games,
+        names=(compare_args.dataset_name, compare_args.validation_dataset_name or compare_args.dataset_name),
     ).run
+
+
+def load_pool_and_trusted(args: CompareArguments):
+    """The two datasets that the arguments name."""
+    pool = (args.dataset_name, args.dataset_config)
+    trusted = pool
+    if args.validation_dataset_name is not None:
+        trusted = (args.validation_dataset_name, args.validation_dataset_config)
+    return load_rows(*pool, args.dataset_train_split), load_rows(*trusted, args.dataset_validation_split or "train")

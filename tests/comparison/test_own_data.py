@@ -1,6 +1,7 @@
 """Which way pays on one's own data: splits, errors, decisions, and small comparisons from files."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from boost_trl.comparison.sft.contradiction_pool import contradiction_pool
 from boost_trl.comparison.sft.methods import SFT_METHODS
 from boost_trl.comparison.sft.training import trl_trainer
 from boost_trl.environments.embedded_lm import word_tokenizer
+from boost_trl.scripts.compare import CompareParser, prepare
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
 
 
@@ -315,10 +317,23 @@ def test_the_command_compares_the_default_methods(files, monkeypatch, capsys):
     AutoModelForCausalLM.from_pretrained(files / "out" / "model")
 
 
+def test_the_command_takes_pool_and_trusted_rows_from_splits(files, monkeypatch):
+    monkeypatch.chdir(files)
+    (files / "both").mkdir()
+    for name, split in (("pool", "test"), ("trusted", "validation")):
+        shutil.copy(f"{name}.jsonl", files / "both" / f"{split}.jsonl")
+    rows = "--dataset_name both --dataset_train_split test --dataset_validation_split validation --model model".split()
+    arguments = CompareParser("compare").parse_args_and_config([*rows, "--methods", "sft", "--use_cpu", "true"])
+    data = prepare(*arguments).__self__.data
+    expected = [(files / f"{name}.jsonl").read_text().splitlines() for name in ("pool", "trusted")]
+    assert [data.pool.to_list(), data.trusted.to_list()] == [[json.loads(row) for row in rows] for rows in expected]
+
+
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
         (["--dataset_name", "nowhere.jsonl"], "no dataset 'nowhere.jsonl'"),
+        (["--dataset_train_split", "test"], "pool.jsonl is a file, which has no split 'test'"),
         (["--model", "nobody/nothing"], "'nobody/nothing'"),
         (["--methods", "sft", "magic"], "unknown methods ['magic']"),
         (["--methods", "known_good"], "method 'known_good' needs to know which rows are good"),

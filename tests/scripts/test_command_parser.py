@@ -125,6 +125,11 @@ def test_help_of_training_has_own_options_first_and_all_only_if_asked(command, c
     assert f"`boost-trl {command} --help-all` adds all options of training" in " ".join(short.split())
 
 
+def test_all_help_of_compare_has_the_options_of_either_kind_of_rows(capsys):
+    assert cli.main(["compare", "--help-all"]) == 0
+    assert {"--rho_init", "--algorithm", "--packing"} <= set(options_in(capsys.readouterr().out))
+
+
 def test_help_of_offline_rl_lists_what_is_ours_with_its_choices(capsys):
     cli.main(["offline-rl", "--help"])
     printed = capsys.readouterr().out

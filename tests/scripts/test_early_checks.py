@@ -99,6 +99,7 @@ def folder(tmp_path_factory):
         ),
         ("sft-self-refine --model_name_or_path model", "must be provided"),
         (f"compare {COMPARE} --dataset_name nowhere.jsonl", "no dataset 'nowhere.jsonl'"),
+        ("compare --dataset_name answers.jsonl", "trusted rows must be given"),
         (f"compare {COMPARE} --algorithm ilql", "there is no option `--algorithm`"),
         (f"compare {COMPARE} --dataset_name rows.jsonl --rho_init 1", "there is no option `--rho_init`"),
         (f"compare {COMPARE} --judging_shar 1", "did you mean `--judging_share`?"),

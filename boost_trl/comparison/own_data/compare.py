@@ -104,7 +104,10 @@ def compare(
 
 
 class OwnDataComparison:
-    """A comparison that has been checked and can run; arguments are those of [`compare`], whose last three are `games`."""
+    """A comparison that has been checked and can run.
+
+    Arguments are those of [`compare`], whose last three are `games`; `names` is what messages call pool and trusted rows.
+    """
 
     def __init__(
         self,
@@ -116,10 +119,13 @@ class OwnDataComparison:
         seeds: Sequence[int],
         judging_share: float,
         games: Games | None,
+        names: tuple[str, str] | None = None,
     ):
-        names = tuple(
-            rows if isinstance(rows, str) else name for rows, name in ((train, "train"), (validation, "validation"))
-        )
+        if names is None:
+            names = tuple(
+                rows if isinstance(rows, str) else name
+                for rows, name in ((train, "train"), (validation, "validation"))
+            )
         pool, trusted = (_load(rows, name) for rows, name in zip((train, validation), names))
         check_same_kind(pool, trusted, *names)
         check_split(len(trusted), judging_share, names[1])
