@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: install demo demo-sft test lint format types clean
+.PHONY: install demo demo-sft test docs lint format types clean
 
 install: $(STAMP)
 
@@ -28,6 +28,10 @@ demo-sft: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "outputs/docs/index.html"
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

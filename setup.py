@@ -29,6 +29,7 @@ EXTRAS = {
     "deepspeed": ["deepspeed>=0.19"],
     "plots": ["matplotlib"],
     "test": ["build", "hypothesis>=6", "pillow", "pytest>=9", "pytest-xdist", "rich", "setuptools>=77"],
+    "docs": ["latex2mathml>=3.80", "mkdocs-material>=9.7", "mkdocstrings-python>=2"],
     "dev": ["mypy>=2.4", "ruff>=0.17"],
     "launcher": ["submitit>=1.5"],
     "gymnasium": ["gymnasium>=1.0"],

@@ -40,9 +40,10 @@ def test_commands_name_scripts_and_configs_that_exist():
     assert named and not [(page.name, path) for page, path in named if not (ROOT / path).is_file()]
 
 
-def test_every_page_is_linked_from_the_readme():
-    readme = (ROOT / "README.md").read_text()
-    assert not [page.name for page in PAGES[2:] if f"docs/{page.name}" not in readme]
+def test_every_page_is_linked_from_the_first_one_and_that_from_the_readme():
+    index = (ROOT / "docs" / "index.md").read_text()
+    assert not [page.name for page in PAGES[2:] if f"]({page.name})" not in index and page.name != "index.md"]
+    assert "](docs/index.md)" in (ROOT / "README.md").read_text()
 
 
 def python_blocks():
