@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+from boost_trl.hidden_tokens import without_hub_tokens
 from boost_trl.hub_names import is_connection_error
 from boost_trl.scripts.resume_argument import with_newest_checkpoint
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
@@ -79,6 +80,12 @@ def with_config_apart(arguments: list[str]) -> list[str]:
     ]
 
 
+def refuse(name: str, why: Exception | str) -> int:
+    """Say in one line why a command does not run; the exit status."""
+    print(f"boost-trl {name}: {without_hub_tokens(' '.join(str(why).split()))}", file=sys.stderr)
+    return 2
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 2 for an unknown command or bad arguments.
 
@@ -112,19 +119,16 @@ def main(arguments: list[str] | None = None) -> int:
         # Options of a model or tokenizer reach its constructor as they are; any other `TypeError` is a bug.
         if isinstance(error, TypeError) and "unexpected keyword argument" not in str(error):
             raise
-        print(f"boost-trl {name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refuse(name, error)
     except Exception as error:
         if not is_connection_error(error):
             raise
         remedy = "leave out what needs it, such as `push_to_hub`, and upload later"
-        print(f"boost-trl {name}: the Hub cannot be reached ({error}); {remedy}", file=sys.stderr)
-        return 2
+        return refuse(name, f"the Hub cannot be reached ({error}); {remedy}")
     try:
         run()
     except CheckpointError as error:
-        print(f"boost-trl {name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refuse(name, error)
     return 0
 
 

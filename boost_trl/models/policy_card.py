@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
@@ -94,7 +95,9 @@ class PolicyCard:
 def value_policy_card(card: PolicyCard, tags: list[str] | None = None) -> ModelCard:
     """The card of a [`ValuePolicy`] that no trainer is at hand to describe."""
     heads = card.heads
-    data = card.data(base_model=hub_name(heads.base_model_name_or_path), tags=sorted({"boost_trl", *(tags or [])}))
+    data = card.data(
+        base_model=hub_name(heads.base_model_name_or_path), tags=sorted({"boost_trl", "trl", *(tags or [])})
+    )
     settings = [
         ("algorithm", heads.algorithm),
         ("β, prior", f"{heads.beta:g}, {heads.prior}"),
@@ -106,8 +109,15 @@ def value_policy_card(card: PolicyCard, tags: list[str] | None = None) -> ModelC
         *("## Use", card.usage()),
         *("## Files", table(card.files(), header=("where", "what"))),
         *("## Settings", table(settings)),
+        *("## Versions", table(versions(), header=("library", "version"))),
     ]
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
+
+
+def versions() -> list[tuple[str, str]]:
+    """Library and version, for a card."""
+    libraries = {"TRL": "trl", "Transformers": "transformers", "PyTorch": "torch", "Datasets": "datasets"}
+    return [("boost_trl", __version__), *((name, version(package)) for name, package in libraries.items())]
 
 
 def hub_name(name: str | None) -> str | None:

@@ -4,16 +4,13 @@ import json
 import warnings
 from dataclasses import asdict, fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import CommitInfo
 from safetensors.torch import load_file, save_file
 
 from boost_trl import __version__
-from boost_trl.hub_names import resolve_model_name
-from boost_trl.smollm2_package import SMOLLM2
+from boost_trl.hub_files import find_file, push_files
 
 
 class PretrainedHead(torch.nn.Module):
@@ -26,6 +23,7 @@ class PretrainedHead(torch.nn.Module):
     config_class: type
     weights_name: str
     config_name: str
+    card_text: str
 
     def save_pretrained(self, save_directory: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write the weights and the configuration into a folder, which is created if needed.
@@ -57,8 +55,8 @@ class PretrainedHead(torch.nn.Module):
             FileNotFoundError: if a file is missing; the message names it.
             ValueError: if the weights do not fit the configuration.
         """
-        config_file = _find(pretrained_model_name_or_path, cls.config_name, **hub_kwargs)
-        weights_file = _find(pretrained_model_name_or_path, cls.weights_name, **hub_kwargs)
+        config_file = find_file(pretrained_model_name_or_path, cls.config_name, **hub_kwargs)
+        weights_file = find_file(pretrained_model_name_or_path, cls.weights_name, **hub_kwargs)
         values = json.loads(config_file.read_text())
         known = {field.name for field in fields(cls.config_class)}
         if unknown := sorted(values.keys() - known):
@@ -78,47 +76,29 @@ class PretrainedHead(torch.nn.Module):
         """Build the module that `config` describes, with fresh weights."""
         return cls(config)
 
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None, **commit_kwargs):
-        """Upload the two files to a Hub model repository, which is created if needed; its other files stay.
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, token: str | bool | None = None, **commit_kwargs
+    ) -> CommitInfo:
+        """Upload the two files to a Hub model repository, which is created if needed; its other files stay. A repository
+        without a model card gets one that says how to load them.
 
         Args:
             repo_id (`str`): `"namespace/name"`.
             private (`bool`, *optional*): Visibility of a repository that is created.
-            token (`str`, *optional*): Hub token; by default the stored login.
+            token (`str` or `bool`, *optional*): Hub token; by default the stored login.
             **commit_kwargs:
                 `commit_message`, `revision`, `create_pr`, `path_in_repo` of [`~huggingface_hub.HfApi.upload_folder`].
 
         Returns:
             [`~huggingface_hub.CommitInfo`]
         """
-        api = HfApi(token=token)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            commit_kwargs.setdefault("commit_message", f"Upload {type(self).__name__}")
-            return api.upload_folder(repo_id=repo_id, folder_path=folder, **commit_kwargs)
-
-
-def _find(source: str | Path, filename: str, **hub_kwargs) -> Path:
-    if Path(source).is_dir():
-        path = Path(source, hub_kwargs.get("subfolder") or "", filename)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: is {source} the output_dir of a finished training?")
-        return path
-    _check_name(str(source), filename, **hub_kwargs)
-    try:
-        return Path(hf_hub_download(str(source), filename, **hub_kwargs))
-    except EntryNotFoundError as error:
-        raise FileNotFoundError(
-            f"{filename} is neither in a local folder {source} nor to be had from the Hub repository of that name"
-        ) from error
-
-
-def _check_name(name: str, filename: str, revision: str | None = None, cache_dir: str | None = None, **kwargs) -> None:
-    """Refuse at once a name of which `hf_hub_download` would ask the Hub again and again."""
-    if name == SMOLLM2:
-        raise FileNotFoundError(
-            f"{name!r} is a plain language model, which has no {filename}: name the output_dir of a finished training"
+        name = type(self).__name__
+        return push_files(
+            self.save_pretrained,
+            repo_id,
+            loader=f"boost_trl.{name}",
+            text=f"{self.card_text}, saved by boost_trl {__version__}.",
+            private=private,
+            token=token,
+            **commit_kwargs,
         )
-    # As that of a model, the file may lie in the cache.
-    resolve_model_name(name, revision=revision, cache_dir=cache_dir, gguf_file=filename, **kwargs)

@@ -57,6 +57,7 @@ class ReweightingHead(PretrainedHead):
     config_class = ReweightingHeadConfig
     weights_name = "reweighting_head.safetensors"
     config_name = "reweighting_head_config.json"
+    card_text = "A network that scores the embedding of a trajectory, or of a turn: the softmax of scores are the weights of rows"
 
     def __init__(self, input_size: int, hidden_size: int = 128, depth: int = 2):
         super().__init__()

@@ -91,6 +91,7 @@ class ValueHeads(PretrainedHead):
     config_class = ValueHeadsConfig
     weights_name = "value_heads.safetensors"
     config_name = "value_heads_config.json"
+    card_text = "Q (and V) heads on the final hidden state of a language model"
 
     def __init__(self, config: ValueHeadsConfig):
         super().__init__()

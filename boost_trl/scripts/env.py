@@ -1,17 +1,11 @@
 """`boost-trl env`: what a bug report has to say about the machine, `trl env` with what is ours."""
 
-import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 
+from boost_trl.hidden_tokens import without_secrets
 from boost_trl.scripts.command_parser import CommandParser
-
-
-# An accelerate config can hold environment variables.
-_SECRETS = re.compile(
-    r"""(hf_(?=\w{8})|(?:token|secret|_key|password)\w*['"]?\s*[=:]\s*['"]?)[^\s,'"]+""", flags=re.IGNORECASE
-)
 
 
 def make_parser(prog: str | None = None) -> CommandParser:
@@ -44,4 +38,5 @@ def environment() -> str:
         sizes = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
         lines.append(f"- CUDA version: {torch.version.cuda}")
         lines.append(f"- accelerator memory: {', '.join(f'{size:.0f} GiB' for size in sizes)}")
-    return _SECRETS.sub(r"\1(left out)", "\n".join([printed.getvalue().rstrip(), *lines]))
+    # An accelerate config can hold environment variables.
+    return without_secrets("\n".join([printed.getvalue().rstrip(), *lines]))

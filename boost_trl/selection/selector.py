@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import CommitInfo
 from safetensors.torch import load_file, save_file
 
+from boost_trl.hub_files import find_file, push_files
 from boost_trl.selection.choices import OPTIMIZERS, SELECTORS, WEIGHT_SCALES, check_selector_settings
 from boost_trl.selection.rules import (
     AdamRule,
@@ -316,6 +318,30 @@ class Selector:
         save_file(self.state_dict(), folder / WEIGHTS_NAME)
         (folder / CONFIG_NAME).write_text(json.dumps(self.config, indent=2) + "\n")
 
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, token: str | bool | None = None, **commit_kwargs
+    ) -> CommitInfo:
+        """Upload the two files to a Hub model repository, which is created if needed; its other files stay. A repository
+        without a model card gets one that says how to load them.
+
+        Args:
+            repo_id (`str`): `"namespace/name"`.
+            private (`bool`, *optional*): Visibility of a repository that is created.
+            token (`str` or `bool`, *optional*): Hub token; by default the stored login.
+            **commit_kwargs:
+                `commit_message`, `revision`, `create_pr`, `path_in_repo` of [`~huggingface_hub.HfApi.upload_folder`].
+        """
+        text = f'Weights of {self.num_examples} training rows (`selector="{self.selector}"`), learned with boost_trl.'
+        return push_files(
+            self.save_pretrained,
+            repo_id,
+            loader="boost_trl.selection.Selector",
+            text=text,
+            private=private,
+            token=token,
+            **commit_kwargs,
+        )
+
     @classmethod
     def from_pretrained(
         cls,
@@ -323,7 +349,7 @@ class Selector:
         *,
         num_examples: int | None = None,
         dataset_fingerprint: str | None = None,
-        revision: str | None = None,
+        **hub_kwargs,
     ) -> "Selector":
         """Load a saved selector.
 
@@ -331,17 +357,19 @@ class Selector:
             path (`str` or `Path`): a local folder or a Hub model id.
             num_examples (`int`, *optional*): refuse another N.
             dataset_fingerprint (`str`, *optional*): refuse another dataset.
-            revision (`str`, *optional*): of the Hub repository.
+            **hub_kwargs:
+                `revision`, `subfolder`, `token`, `cache_dir`, `local_files_only` of [`~huggingface_hub.hf_hub_download`].
 
         Raises:
+            FileNotFoundError: if a file is missing; the message names it.
             ValueError: if the selector belongs to another number of rows or another dataset.
         """
-        config = _read_config(path, revision)
+        config = _read_config(path, **hub_kwargs)
         if num_examples is not None:
             _check_same_rows(config, num_examples)
         _check_same_dataset(config, dataset_fingerprint)
         selector = cls(**config)
-        selector.load_state_dict(load_file(_resolve(path, WEIGHTS_NAME, revision)))
+        selector.load_state_dict(load_file(find_file(path, WEIGHTS_NAME, **hub_kwargs)))
         return selector
 
     def resume_from(self, path: str | Path) -> None:
@@ -350,7 +378,7 @@ class Selector:
         Raises:
             ValueError: if the folder's selector has another N, dataset fingerprint, kind or weight scale.
         """
-        config = _read_config(path, None)
+        config = _read_config(path)
         _check_same_rows(config, self.num_examples)
         _check_same_dataset(config, self.dataset_fingerprint)
         for field in ("selector", "selector_optimizer", "weight_scale"):
@@ -359,7 +387,7 @@ class Selector:
                     f'the selector in {path} was trained with {field}="{config[field]}", not "{getattr(self, field)}"; '
                     f"resume with the same `{field}`, or start afresh"
                 )
-        self.load_state_dict(load_file(_resolve(path, WEIGHTS_NAME, None)))
+        self.load_state_dict(load_file(find_file(path, WEIGHTS_NAME)))
 
     def _check_ids(self, ids) -> np.ndarray:
         rows = _to_numpy(ids)
@@ -418,16 +446,5 @@ def _check_same_dataset(config: dict, fingerprint: str | None) -> None:
         )
 
 
-def _read_config(path, revision) -> dict:
-    return json.loads(_resolve(path, CONFIG_NAME, revision).read_text())
-
-
-def _resolve(path, name: str, revision) -> Path:
-    folder = Path(path)
-    if folder.is_dir():
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} has no {name}: it is not a folder that a selector was saved to")
-        return folder / name
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(str(path), name, revision=revision))
+def _read_config(path: str | Path, **hub_kwargs) -> dict:
+    return json.loads(find_file(path, CONFIG_NAME, **hub_kwargs).read_text())

@@ -2,12 +2,14 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 from trl import DPOConfig
 from trl.trainer.utils import get_config_model_id
 
+from boost_trl.hidden_tokens import without_tokens
 from boost_trl.trainer.dpo.settings import DPOSettings
 
 
@@ -121,6 +123,10 @@ class BilevelDPOConfig(DPOSettings, DPOConfig):
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # as with `use_cpu`; torch warns of memory that is pinned for no device
         DPOSettings.__post_init__(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As [`~transformers.TrainingArguments.to_dict`], without tokens in nested settings either."""
+        return without_tokens(super().to_dict())
 
 
 def complete_arguments(args: TrainingArguments | None, model) -> tuple[DPOConfig, BilevelDPOConfig]:

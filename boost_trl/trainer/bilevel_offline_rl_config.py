@@ -1,10 +1,12 @@
 """Configuration of [`BilevelOfflineRLTrainer`]."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
+from boost_trl.hidden_tokens import without_tokens
 from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 
 
@@ -231,3 +233,7 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
             )
         if self.neftune_noise_alpha is not None:
             raise ValueError("`neftune_noise_alpha` is not supported: hidden states are read below the embedding hook")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As [`~transformers.TrainingArguments.to_dict`], without tokens in nested settings either."""
+        return without_tokens(super().to_dict())

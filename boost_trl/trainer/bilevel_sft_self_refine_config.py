@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 from trl import SFTConfig
 from trl.trainer.utils import get_config_model_id
 
+from boost_trl.hidden_tokens import without_tokens
 from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
 
@@ -207,8 +208,9 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
                 raise ValueError("`loss_type='dft'` rescales each token, importance ratios whole answers; use `'nll'`")
 
     def to_dict(self) -> dict[str, Any]:
-        """As [`~transformers.TrainingArguments.to_dict`]; a callable `validation_loss` becomes its name."""
-        values = super().to_dict()
+        """As [`~transformers.TrainingArguments.to_dict`], without tokens in nested settings either; a callable `validation_loss`
+        becomes its name."""
+        values = without_tokens(super().to_dict())
         values["validation_loss"] = loss_name(self.validation_loss)
         return values
 

@@ -1,6 +1,3 @@
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -73,55 +70,6 @@ def test_save_and_load(tmp_path):
     loaded, embeddings = ReweightingHead.from_pretrained(tmp_path), torch.randn(6, 7)
     assert loaded.config == head.config
     assert torch.equal(loaded(embeddings), head(embeddings))
-
-
-def test_push_uploads_exactly_the_two_files(monkeypatch):
-    calls = []
-
-    class Api:
-        def __init__(self, token=None):
-            calls.append(("token", token))
-
-        def create_repo(self, repo_id, private, exist_ok):
-            calls.append(("create", repo_id, private, exist_ok))
-            return type("Url", (), {"repo_id": f"user/{repo_id}"})
-
-        def upload_folder(self, *, repo_id, folder_path, **kwargs):
-            files = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
-            calls.append(("upload", repo_id, sorted(files), kwargs))
-            assert json.loads(files["reweighting_head_config.json"])["input_size"] == 7
-            return "commit"
-
-    monkeypatch.setattr("boost_trl.models.pretrained_head.HfApi", Api)
-    assert randomized().push_to_hub("mine", private=True, token="secret", revision="v2") == "commit"
-    assert calls == [
-        ("token", "secret"),
-        ("create", "mine", True, True),
-        (
-            "upload",
-            "user/mine",
-            ["reweighting_head.safetensors", "reweighting_head_config.json"],
-            {"revision": "v2", "commit_message": "Upload ReweightingHead"},
-        ),
-    ]
-
-
-def test_loading_from_the_hub_asks_for_both_files(tmp_path, monkeypatch):
-    head, asked = randomized(), []
-    head.save_pretrained(tmp_path)
-
-    def download(repo_id, filename, **kwargs):
-        asked.append((repo_id, filename, kwargs))
-        return str(tmp_path / filename)
-
-    monkeypatch.setattr("boost_trl.models.pretrained_head.hf_hub_download", download)
-    monkeypatch.setattr("boost_trl.models.pretrained_head.resolve_model_name", lambda name, **_: name)
-    loaded = ReweightingHead.from_pretrained("user/mine", revision="v2")
-    assert asked == [
-        ("user/mine", name, {"revision": "v2"})
-        for name in ("reweighting_head_config.json", "reweighting_head.safetensors")
-    ]
-    assert torch.equal(loaded.embedding_mean, head.embedding_mean)
 
 
 def test_wrong_sizes():

@@ -95,7 +95,7 @@ def test_another_dataset_is_refused(tmp_path):
         Selector(N, selector="bmo").resume_from(tmp_path)
     with pytest.raises(ValueError, match='selector_optimizer="sparse", not "adam"'):
         Selector(N, selector_optimizer="adam", selector="bds").resume_from(tmp_path)
-    with pytest.raises(ValueError, match="selector_config.json"):
+    with pytest.raises(FileNotFoundError, match="selector_config.json does not exist"):
         Selector.from_pretrained(tmp_path.parent)
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from boost_trl import __version__
 from boost_trl.models.hidden_states import base_causal_lm
-from boost_trl.models.policy_card import PolicyCard, hub_name, table
+from boost_trl.models.policy_card import PolicyCard, hub_name, table, versions
 from boost_trl.models.turn_end import turn_end
 from boost_trl.models.value_heads import ValueHeadsConfig
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
@@ -26,6 +26,14 @@ CITATION = """\
   eprint        = {2605.24743},
   archivePrefix = {arXiv}
 }"""
+TRL_CITATION = """\
+@software{vonwerra2020trl,
+  title   = {{TRL: Transformers Reinforcement Learning}},
+  author  = {von Werra, Leandro and Belkada, Younes and Tunstall, Lewis and Beeching, Edward and Thrush, Tristan and Lambert, Nathan and Huang, Shengyi and Rasul, Kashif and Gallouédec, Quentin},
+  license = {Apache-2.0},
+  url     = {https://github.com/huggingface/trl},
+  year    = {2020}
+}"""
 _NOT_RESULTS = ("_runtime", "_per_second", "_errors", "_num_games")
 
 
@@ -40,7 +48,7 @@ class TrainedPolicy:
         hub_model_id (`str`, *optional*): the repository, once there is one.
         why_not_plain (`str`, *optional*): why the folder is no plain causal LM; `None` if it is one.
         tags (`list[str]`): of the Hub.
-        num_rows, num_updates (`int`): training rows that were used, policy updates so far.
+        num_rows, num_validation_rows, num_updates (`int`): training and validation rows that were used, policy updates so far.
         weight_statistics (`dict`): empty where no weights were learned.
         has_reweighting_head (`bool`): whether one is saved.
         validated_report (`dict`, *optional*): of validated reweighting.
@@ -56,6 +64,7 @@ class TrainedPolicy:
     why_not_plain: str | None
     tags: list[str]
     num_rows: int
+    num_validation_rows: int
     num_updates: int
     weight_statistics: dict[str, float]
     has_reweighting_head: bool
@@ -104,14 +113,23 @@ def model_card(
     results = _results(trained.log_history)
     if results:
         sections += ["## Evaluation", table(results, header=("metric", "value"))]
-    sections += ["## Citation", f"```bibtex\n{CITATION}\n```"]
+    sections += ["## Versions", table(versions(), header=("library", "version"))]
+    sections += ["## Citations", f"```bibtex\n{CITATION}\n```", f"```bibtex\n{TRL_CITATION}\n```"]
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
 
 
 def _opening(args: BilevelOfflineRLConfig, base: str | None) -> str:
     what = "multi-turn agent" if base is None else f"multi-turn agent based on [{base}](https://huggingface.co/{base})"
+    return (
+        f"A {what}, trained by offline reinforcement learning on recorded trajectories with "
+        f"boost_trl {__version__}; {how_weighed(args)}."
+    )
+
+
+def how_weighed(args: BilevelOfflineRLConfig) -> str:
+    """A sentence for cards, without its stop: where the weights come from."""
     weighed = {"trajectory": "trajectories", "turn": "the assistant turns of all trajectories"}[args.weight_level]
-    how = {
+    return {
         (
             "boost",
             "learned",
@@ -120,10 +138,6 @@ def _opening(args: BilevelOfflineRLConfig, base: str | None) -> str:
         ("validated", "learned"): f"{weighed} were weighed before training by what a small validation set teaches",
         ("validated", "uniform"): "trajectories counted equally, mixed with those of a small validation set",
     }.get((args.method, args.reweighting), "all trajectories counted equally")
-    return (
-        f"A {what}, trained by offline reinforcement learning on recorded trajectories with "
-        f"boost_trl {__version__}; {how}."
-    )
 
 
 def _weight_files(trained: TrainedPolicy) -> list[tuple[str, str]]:
@@ -142,6 +156,7 @@ def _settings(trained: TrainedPolicy) -> list[tuple[str, str]]:
         ("algorithm", args.algorithm),
         ("method", _method(args)),
         ("training trajectories", str(trained.num_rows)),
+        ("validation trajectories", str(trained.num_validation_rows)),
         ("policy updates", str(trained.num_updates)),
         ("returns", f"{config.return_shift:.4g} + {config.return_scale:.4g} · Q"),
         ("β, prior", f"{args.beta:g}, {args.policy_prior}"),
@@ -151,6 +166,11 @@ def _settings(trained: TrainedPolicy) -> list[tuple[str, str]]:
         rows += [
             ("effective sample size (1/Σw²)", f"{statistics['effective_sample_size']:.1f}"),
             ("largest weight (mean 1)", f"{statistics['largest_weight']:.3g}"),
+        ]
+        rows += [
+            (f"mean weight of `{name.removeprefix('weight_')}` trajectories", f"{value:.3g}")
+            for name, value in statistics.items()
+            if name.startswith("weight_") and name != "weight_entropy"
         ]
     if trained.validated_report is not None:
         rows += [("weights chosen", f"{trained.validated_report['winner']}: {trained.validated_report['reason']}")]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
+from huggingface_hub import CommitInfo
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -37,13 +38,14 @@ from boost_trl.trainer.common.hub_upload import (
     put_pickled_arguments_aside,
 )
 from boost_trl.trainer.common.weight_files import save_weight_files
+from boost_trl.trainer.common.weights_dataset import push_weights_of
 from boost_trl.trainer.offline_rl.backbone import tokenize_options
 from boost_trl.trainer.offline_rl.checkpoint import TrainingState, load_state, save_policy, save_state, state_names
 from boost_trl.trainer.offline_rl.checks import named_datasets
 from boost_trl.trainer.offline_rl.data import RowNumbers, TrainingData, cache_states, collate_row_numbers
 from boost_trl.trainer.offline_rl.divergence import explain_losses, explain_parameters
 from boost_trl.trainer.offline_rl.games import checked_games, game_statistics, play_share
-from boost_trl.trainer.offline_rl.model_card import IN_A_CHECKPOINT, TrainedPolicy, model_card
+from boost_trl.trainer.offline_rl.model_card import IN_A_CHECKPOINT, TrainedPolicy, how_weighed, model_card
 from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
 from boost_trl.trainer.offline_rl.parameter_groups import split_groups_by_role
 from boost_trl.trainer.offline_rl.policy import extracted_policy, load_reference
@@ -69,7 +71,7 @@ class ValuePolicyTrainer(Trainer):
 
     embeddings: torch.Tensor | None = None
 
-    _tag_names = ["boost_trl", "offline-rl", "bilevel"]
+    _tag_names = ["boost_trl", "trl", "offline-rl", "bilevel"]
 
     def __init__(
         self,
@@ -390,6 +392,7 @@ class ValuePolicyTrainer(Trainer):
             why_not_plain=self._why_not_plain,
             tags=self._tag_names,
             num_rows=self.data.num_training,
+            num_validation_rows=self.data.num_validation,
             num_updates=self.state.global_step,
             weight_statistics=self.weight_statistics(),
             has_reweighting_head=state.reweighting_head is not None,
@@ -419,6 +422,31 @@ class ValuePolicyTrainer(Trainer):
         """Upload all that `save_model` writes; checkpoints and `training_args.bin` stay."""
         parent = super()
         return push_without_pickled_arguments(self.args, lambda: parent.push_to_hub(commit_message, *args, **kwargs))
+
+    def push_weights_to_hub(
+        self, repo_id: str, *, dataset_name: str | None = None, private: bool | None = None, token: str | None = None
+    ) -> CommitInfo | None:
+        """Upload [`~BilevelOfflineRLTrainer.example_weights`] as a dataset of its own, by which others can filter the same rows.
+
+        Its column `text` holds the first words of every row.
+
+        Args:
+            repo_id (`str`): `"namespace/name"` of the dataset, which is created if needed.
+            dataset_name (`str`, *optional*): the training data, where it is on the Hub.
+            private (`bool`, *optional*): visibility of a repository that is created; by default `args.hub_private_repo`.
+            token (`str`, *optional*): Hub token; by default `args.hub_token`, else the stored login.
+
+        Returns:
+            [`~huggingface_hub.CommitInfo`]; `None` on all processes but the first.
+
+        Raises:
+            ValueError: if no weights were learned.
+        """
+        if not self.weight_statistics():
+            raise ValueError("this trainer has learned no weights: train with `method` 'boost' or 'validated'")
+        sentence = how_weighed(self.args)
+        how = f"{sentence[0].upper()}{sentence[1:]}."
+        return push_weights_of(self, repo_id, how, dataset_name, private, token)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         push_from_checkpoint(self, checkpoint_folder)

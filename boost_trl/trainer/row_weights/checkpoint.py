@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
+from huggingface_hub import CommitInfo
 from safetensors.torch import load_file, save_file
 from transformers.tokenization_utils_base import TOKENIZER_CONFIG_FILE
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from boost_trl.hidden_tokens import tokens_kept_out
 from boost_trl.selection import Selector, WeightConfidence, weight_confidence
 from boost_trl.selection.selector import CONFIG_NAME, WEIGHTS_NAME
 from boost_trl.trainer.common.base_model import check_base_model
@@ -29,6 +31,7 @@ from boost_trl.trainer.common.hub_upload import (
     put_pickled_arguments_aside,
 )
 from boost_trl.trainer.common.weight_files import save_weight_files
+from boost_trl.trainer.common.weights_dataset import push_weights_of
 from boost_trl.trainer.row_weights.numbered_rows import NumberedRows
 from boost_trl.trainer.row_weights.pool import StreamedPool
 from boost_trl.trainer.row_weights.results import (
@@ -37,6 +40,7 @@ from boost_trl.trainer.row_weights.results import (
     MOST_OF_POOL,
     AnswerTokens,
     card_section,
+    how_weighed,
     sample,
     select_top_rows,
     selector_metrics,
@@ -44,6 +48,8 @@ from boost_trl.trainer.row_weights.results import (
 from boost_trl.trainer.row_weights.selector_step import SelectorStep
 
 
+# TRL's card of a model that comes from a folder.
+_NO_BASE_MODEL = " of [None](https://huggingface.co/None)"
 STATE_NAME = "bilevel_state.safetensors"
 
 
@@ -141,15 +147,17 @@ class LearnedWeights(NumberedRows):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)
-        if self.selector is not None and self.args.should_save:
-            folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        if not self.args.should_save:
+            return
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        if _internal_call and output_dir is None:  # for a push: the pickled arguments stay here
+            put_pickled_arguments_aside(folder)
+        if self.selector is not None:
             self.selector.save_pretrained(folder)
             self.save_example_weights(folder)
             if self.weight_confidence is not None:
                 text = json.dumps(self.weight_confidence.to_dict(), indent=2)
                 (folder / CONFIDENCE_NAME).write_text(text + "\n")
-            if _internal_call and output_dir is None:  # for a push: the pickled arguments stay here
-                put_pickled_arguments_aside(folder)
 
     def save_example_weights(self, output_dir: str | Path | None = None) -> None:
         """Save `example_weights.parquet` and, for `boost-trl analyze`, the rows of largest and smallest weight.
@@ -162,19 +170,41 @@ class LearnedWeights(NumberedRows):
             folder = Path(self.args.output_dir if output_dir is None else output_dir)
             save_weight_files(folder, self.example_weights(), dataset)
 
-    def push_to_hub(self, *args, **kwargs):
-        """As [`~transformers.Trainer.push_to_hub`]; with learned weights `training_args.bin` is not uploaded."""
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        with tokens_kept_out(self.args):
+            super()._save(output_dir, state_dict)
 
-        if self.selector is None:
-            return super().push_to_hub(*args, **kwargs)
+    def push_to_hub(self, *args, **kwargs):
+        """As [`~transformers.Trainer.push_to_hub`], without the pickle `training_args.bin`."""
         parent = super()
         return push_without_pickled_arguments(self.args, lambda: parent.push_to_hub(*args, **kwargs))
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+    def push_weights_to_hub(
+        self, repo_id: str, *, dataset_name: str | None = None, private: bool | None = None, token: str | None = None
+    ) -> CommitInfo | None:
+        """Upload [`~LearnedWeights.example_weights`] as a dataset of its own, by which others can filter the same rows.
+
+        Its column `text` holds the first words of every row.
+
+        Args:
+            repo_id (`str`): `"namespace/name"` of the dataset, which is created if needed.
+            dataset_name (`str`, *optional*): the training data, where it is on the Hub.
+            private (`bool`, *optional*): visibility of a repository that is created; by default `args.hub_private_repo`.
+            token (`str`, *optional*): Hub token; by default `args.hub_token`, else the stored login.
+
+        Returns:
+            [`~huggingface_hub.CommitInfo`]; `None` on all processes but the first.
+
+        Raises:
+            ValueError: if no weights were learned.
+        """
         if self.selector is None:
-            super()._push_from_checkpoint(checkpoint_folder)
-        else:
-            push_from_checkpoint(self, checkpoint_folder)
+            raise ValueError("this trainer has learned no weights: give it a `validation_dataset`")
+        how = how_weighed(self.selector, self.num_validation_rows)
+        return push_weights_of(self, repo_id, how, dataset_name, private, token)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        push_from_checkpoint(self, checkpoint_folder)
 
     def _save_epoch_weights(self) -> None:
         if self.is_world_process_zero():
@@ -254,6 +284,11 @@ class LearnedWeights(NumberedRows):
         path = Path(self.args.output_dir, "README.md")
         if self.selector is not None and self.is_world_process_zero():
             section = card_section(
-                self.selector, self.num_validation_rows, self.state.log_history, self.weight_confidence
+                self.selector,
+                self.num_validation_rows,
+                self.state.log_history,
+                self.weight_confidence,
+                self.hub_model_id or path.parent.name,
             )
-            path.write_text(path.read_text(encoding="utf-8") + section, encoding="utf-8")
+            text = path.read_text(encoding="utf-8").replace(_NO_BASE_MODEL, "")
+            path.write_text(text + section, encoding="utf-8")

@@ -7,9 +7,11 @@ import numpy as np
 from accelerate.logging import get_logger
 from datasets import Dataset
 
+from boost_trl import __version__
 from boost_trl.selection import Selector, WeightConfidence, weights_auc
 from boost_trl.tables import markdown_table
 from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
+from boost_trl.trainer.common.weights_dataset import weight_summary
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
 from boost_trl.trainer.row_weights.prepared_rows import rows_also_in, rows_without_prediction
 from boost_trl.trainer.row_weights.settings import SelectorSettings
@@ -147,7 +149,30 @@ def numbered(dataset: Dataset) -> Dataset | None:
     return with_ids(dataset.select(kept))
 
 
+_OPENING = f"""```python
+import pandas as pd
+from huggingface_hub import hf_hub_download
+
+weights = pd.read_parquet(hf_hub_download("{{place}}", "{EXAMPLE_WEIGHTS_NAME}"))
+
+from boost_trl.selection import Selector  # to go on with them
+
+selector = Selector.from_pretrained("{{place}}")
+```"""
 _NOT_RESULTS = ("_runtime", "_per_second", "_num_tokens")
+
+
+def how_weighed(selector: Selector, num_validation_rows: int) -> str:
+    """A sentence for cards: where the weights come from."""
+    how = f'`selector="{selector.selector}"`'
+    if selector.is_learned:
+        return (
+            f"Each training example's weight was learned ({how}) from a validation set of {num_validation_rows} rows."
+        )
+    return (
+        f"All training examples weigh the same ({how}), mixed with those of a validation set of "
+        f"{num_validation_rows} rows."
+    )
 
 
 def card_section(
@@ -155,32 +180,19 @@ def card_section(
     num_validation_rows: int,
     log_history: list[dict[str, float]],
     confidence: WeightConfidence | None = None,
+    place: str = "…",
 ) -> str:
-    """Markdown: the method, the effective sample size, how far the weights can be trusted and the last value of every
-    evaluation metric."""
-    how = f'`selector="{selector.selector}"`'
-    if selector.is_learned:
-        text = (
-            f"Each training example's weight was learned ({how}) from a validation set of {num_validation_rows} rows."
-        )
-    else:
-        text = (
-            f"All training examples weigh the same ({how}), mixed with those of a validation set of "
-            f"{num_validation_rows} rows."
-        )
-    rows = [
-        ("", ""),
-        ("rows", str(selector.num_examples)),
-        ("effective sample size", f"{selector.effective_sample_size():.1f}"),
-        ("largest weight", f"{selector.largest_weight():.3g}"),
-    ]
+    """Markdown: the method, the effective sample size, how far the weights can be trusted, how to open them, and the last value
+    of every evaluation metric; `place` is the repository."""
+    rows = [("", ""), *weight_summary(selector.weights().numpy())]
     if confidence is not None:
         rows.append(("share of the pool that ranks with the trusted rows", f"{confidence.trusted_share:.2f}"))
     lines = [
         "",
         "## Example weights",
         "",
-        f"{text} The weights are in `{EXAMPLE_WEIGHTS_NAME}`.",
+        f"{how_weighed(selector, num_validation_rows)} The weights are in `{EXAMPLE_WEIGHTS_NAME}`, by row; the model needs neither "
+        f"them nor boost_trl, with which it was trained (version {__version__}).",
         "",
         markdown_table(rows, "ll"),
     ]
@@ -189,6 +201,7 @@ def card_section(
             "It was not measured whether trusted rows agree with them." if confidence is None else confidence.verdict()
         )
         lines += ["", verdict]
+    lines += ["", *_OPENING.format(place=place).splitlines()]
     evaluation = {}
     for entry in log_history:
         evaluation |= {k: v for k, v in entry.items() if k.startswith("eval_") and not k.endswith(_NOT_RESULTS)}
