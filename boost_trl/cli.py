@@ -11,6 +11,7 @@ from boost_trl.trainer.common.checkpoint_error import CheckpointError
 
 
 COMMANDS = {
+    "demo": ("boost_trl.scripts.demo", "see what learned weights do, in minutes on two cores"),
     "offline-rl": (
         "boost_trl.scripts.offline_rl",
         "train on trajectories with learned weights (BilevelOfflineRLTrainer)",

@@ -101,6 +101,15 @@ class _Formatter(ArgumentDefaultsHelpFormatter):
         super().add_argument(shown)
 
 
+def without_bf16_on_cpu(parser: CommandParser) -> CommandParser:
+    """`parser`, whose `bf16` is false by default on a machine where TRL's default, bfloat16, is refused."""
+    from transformers.utils import is_torch_bf16_gpu_available
+
+    if not is_torch_bf16_gpu_available():
+        parser.set_defaults(bf16=False)
+    return parser
+
+
 def help_parser(prog: str, own: Mapping[str, type], others: Sequence[type], **options: Any) -> CommandParser:
     """A parser to print the help of a training command, its own options first.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from boost_trl.scripts import sft_self_refine
-from boost_trl.scripts.command_parser import CommandParser
+from boost_trl.scripts.command_parser import CommandParser, without_bf16_on_cpu
 from boost_trl.scripts.data_arguments import ValidationScriptArguments
 
 
@@ -49,7 +49,7 @@ def make_parser(prog: str | None = None) -> CommandParser:
     from boost_trl.trainer.bilevel_dpo_config import BilevelDPOConfig
 
     dataclass_types = (DPOScriptArguments, BilevelDPOConfig, ModelConfig, DatasetMixtureConfig)
-    return CommandParser(dataclass_types, prog)
+    return without_bf16_on_cpu(CommandParser(dataclass_types, prog))
 
 
 def check_early(arguments: list[str], prog: str) -> None:

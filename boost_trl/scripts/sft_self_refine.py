@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from boost_trl.scripts.command_parser import CommandParser
+from boost_trl.scripts.command_parser import CommandParser, without_bf16_on_cpu
 from boost_trl.scripts.data_arguments import ValidationScriptArguments
 
 
@@ -138,7 +138,7 @@ def make_parser(prog: str | None = None) -> CommandParser:
     from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 
     dataclass_types = (SFTSelfRefineScriptArguments, BilevelSFTSelfRefineConfig, ModelConfig, DatasetMixtureConfig)
-    return CommandParser(dataclass_types, prog)
+    return without_bf16_on_cpu(CommandParser(dataclass_types, prog))
 
 
 def check_early(arguments: list[str], prog: str) -> None:

@@ -10,6 +10,7 @@ import yaml
 from trl import ModelConfig
 
 from boost_trl import cli
+from boost_trl.scripts import dpo, sft_self_refine
 from boost_trl.scripts.analyze import AnalyzeArguments
 from boost_trl.scripts.command_parser import CommandParser
 from boost_trl.scripts.compare import CompareArguments
@@ -128,6 +129,13 @@ def test_help_of_training_has_own_options_first_and_all_only_if_asked(command, c
 def test_all_help_of_compare_has_the_options_of_either_kind_of_rows(capsys):
     assert cli.main(["compare", "--help-all"]) == 0
     assert {"--rho_init", "--algorithm", "--packing"} <= set(options_in(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("script", [dpo, sft_self_refine], ids=lambda script: script.__name__)
+@pytest.mark.parametrize("is_there, expected", [(False, False), (True, None)])
+def test_bf16_is_left_to_trl_where_the_machine_has_it(monkeypatch, script, is_there, expected):
+    monkeypatch.setattr("transformers.utils.is_torch_bf16_gpu_available", lambda: is_there)
+    assert script.make_parser().get_default("bf16") is expected
 
 
 def test_help_of_offline_rl_lists_what_is_ours_with_its_choices(capsys):

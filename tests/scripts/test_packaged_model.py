@@ -100,6 +100,7 @@ def test_a_wrong_name_is_one_line_and_status_2(rows, command, capsys):
         "rollout": {},
         "synthesize": {**GAMES, "output_path": "new.jsonl"},
         "reproduce": {"environment": "car_dealer", "algorithm": "mc", "data": "low", "output_dir": "out"},
+        "demo": {"output_dir": "out"},
     }[command]
     assert cli.main([command, *flags(model_name_or_path="nobody/nothing", **options)]) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"boost-trl {command}: ")]
