@@ -59,10 +59,14 @@ def draw_rows(axes: Any, kept: dict[str, Any]) -> None:
         colour, mark = (GOOD, "✓") if kept["good"][int(number)] else (BAD, "✗")
         task, words = row["prompt"].split(" : ")
         axes.text(0, -place + 0.16, f"{task.capitalize()}: {words}", fontsize=7.5, color=TEXT)
-        axes.text(0.03, -place - 0.22, f"{mark} {row['completion'].strip()}", fontsize=8.5, color=colour, weight="bold")
+        axes.text(
+            0.03, -place - 0.22, f"{mark} {row['completion'].strip()}", fontsize=8.5, color=colour, weight="bold"
+        )
         weight = f"counts {kept['weight'][int(number)]:.2f}×"
         axes.text(0.98, -place - 0.22, weight, fontsize=8.5, color=colour, ha="right")
-    axes.text(0, -len(kept["shown"]) + 0.05, "… 2,400 rows, 60 % of them wrong; 48 rows to trust", fontsize=8, color=TEXT)
+    axes.text(
+        0, -len(kept["shown"]) + 0.05, "… 2,400 rows, 60 % of them wrong; 48 rows to trust", fontsize=8, color=TEXT
+    )
     axes.set(xlim=(0, 1), ylim=(-len(kept["shown"]) - 0.1, 0.6))
     axes.axis("off")
 
@@ -84,11 +88,13 @@ def draw_weights(axes: Any, kept: dict[str, Any]) -> None:
 
 def draw_losses(axes: Any, study: list[dict[str, Any]]) -> None:
     """Mean ± standard error of the loss of each way of training."""
-    for place, (method, label) in enumerate(METHODS.items()):
+    for place, method in enumerate(METHODS):
         losses = [run["eval_loss"] for run in study if (run["method"], run["bad_share"]) == (method, BAD_SHARE)]
         colour = GOOD if method == "validated" else PLAIN
         axes.barh(-place, np.mean(losses), xerr=standard_error(losses), color=colour, height=0.62, capsize=3)
-        axes.text(np.mean(losses) + standard_error(losses) + 0.015, -place, f"{np.mean(losses):.2f}", va="center", fontsize=9)
+        axes.text(
+            np.mean(losses) + standard_error(losses) + 0.015, -place, f"{np.mean(losses):.2f}", va="center", fontsize=9
+        )
     axes.set_yticks(range(0, -len(METHODS), -1), METHODS.values(), fontsize=8.5)
     axes.set(xlim=(0, 1.05), xlabel="loss on rows that nothing trained on")
     axes.set_title("3. The model does what you meant", loc="left", fontsize=11)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,25 +43,42 @@ def test_it_has_every_file_of_the_package_and_nothing_else(wheel):
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_it_runs_outside_of_the_repository(wheel, tmp_path):
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(tmp_path)]
+@pytest.fixture(scope="module")
+def output(wheel, tmp_path_factory):
+    """What a command prints where nothing but the installed wheel is."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(folder)]
     subprocess.run([*pip, str(wheel)], check=True)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
 
-    def output(*command):
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        ).stdout
+    def run(*command):
+        command = [str(folder / "bin" / word) if word == "boost-trl" else word for word in command]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    command = str(tmp_path / "bin" / "boost-trl")
-    assert "usage: boost-trl COMMAND" in output(command, "--help")
-    assert output(command, "--version").strip() == boost_trl.__version__
-    assert "--watch" in output(command, "rollout", "--help")
+    return run
+
+
+def test_it_runs_outside_of_the_repository(output):
+    assert "usage: boost-trl COMMAND" in output("boost-trl", "--help")
+    assert output("boost-trl", "--version").strip() == boost_trl.__version__
+    assert "--watch" in output("boost-trl", "rollout", "--help")
+    assert "--noise" in output("boost-trl", "demo", "--help")
     code = (
         "import boost_trl; print(boost_trl.__file__)\n"
         "for name in ('twenty_questions', 'car_dealer', 'webshop'): boost_trl.make_env(name).reset(seed=0)"
     )
-    assert output(sys.executable, "-c", code).strip() == str(tmp_path / "boost_trl" / "__init__.py")
+    assert not Path(output(sys.executable, "-c", code).strip()).is_relative_to(ROOT)
+
+
+@pytest.mark.slow
+def test_the_demo_runs_outside_of_the_repository_and_its_policy_plays(output):
+    small = "--dialogues 120 --validation_rows 10 --max_steps 20 --games 8 --validation_games 4".split()
+    printed = output("boost-trl", "demo", "--methods", "vanilla", "validated", *small, "--output_dir", "demo")
+    assert "demo/report.html has the table" in printed
+    (play,) = [line[line.index("boost-trl") :] for line in printed.splitlines() if "boost-trl rollout" in line]
+    assert "assistant: " in output(*shlex.split(play))
 
 
 def test_the_citation_names_both_papers_as_the_readme_does():

@@ -31,12 +31,14 @@ class Method:
         label (`str`): in tables.
         options (`dict`, *optional*): fields of the trainer's configuration that it sets.
         needs (`str`, *optional*): a method that must have run before, in the same setting with the same seed.
+        about (`str`, *optional*): what it does, for readers who know nothing of the comparison.
     """
 
     name: str
     label: str
     options: dict[str, Any] = field(default_factory=dict)
     needs: str | None = None
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,17 @@ class Comparison(ABC):
     def run_folder(self, cell: Cell) -> Path:
         return self.folder / "runs" / self.name(cell)
 
-    def choose(self, names: Sequence[str] | None) -> list[str]:
+    @classmethod
+    def choose(cls, names: Sequence[str] | None) -> list[str]:
         """`names` of methods; all for `None` or `"all"`.
 
         Raises:
             ValueError: for an unknown method.
         """
         if names is None or "all" in names:
-            return list(self.methods)
-        if unknown := sorted(set(names) - set(self.methods)):
-            raise ValueError(f"unknown methods {unknown}; known: all, {', '.join(self.methods)}")
+            return list(cls.methods)
+        if unknown := sorted(set(names) - set(cls.methods)):
+            raise ValueError(f"unknown methods {unknown}; known: all, {', '.join(cls.methods)}")
         return list(names)
 
 

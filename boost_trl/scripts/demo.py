@@ -77,7 +77,9 @@ def prepare(arguments: DemoArguments, flags: list[str]) -> Callable[[], None]:
     world = get_world(arguments.environment)
     options = world.parse([*flags_of(own), *flags])
     OfflineRLComparison.choose(options.arguments.methods)
-    check_names((options.model_args.model_name_or_path,), (), arguments.environment, options.arguments.environment_kwargs)
+    check_names(
+        (options.model_args.model_name_or_path,), (), arguments.environment, options.arguments.environment_kwargs
+    )
 
     def run() -> None:
         with quiet():

@@ -103,6 +103,8 @@ def folder(tmp_path_factory):
         (f"compare {COMPARE} --algorithm ilql", "there is no option `--algorithm`"),
         (f"compare {COMPARE} --dataset_name rows.jsonl --rho_init 1", "there is no option `--rho_init`"),
         (f"compare {COMPARE} --judging_shar 1", "did you mean `--judging_share`?"),
+        ("demo --noise bto", "argument --noise: invalid choice: 'bto'"),
+        ("demo --gmaes 3", "did you mean `--games`?"),
         (f"rollout {PLAY} --beta -1", "`beta` must be a finite number and not negative, got -1.0"),
         (f"rollout {PLAY} --num_gmaes 1", "did you mean `--num_games`?"),
         (f"rollout {PLAY} --environment chess", "no environment is called 'chess'"),
