@@ -23,7 +23,7 @@ from boost_trl.comparison.offline_rl.methods import METHODS, OfflineRLMethod
 from boost_trl.comparison.offline_rl.study import Place, Study, by_pool
 from boost_trl.comparison.results import standard_error
 from boost_trl.tables import MISSING, markdown_table, plus_minus
-from boost_trl.trainer.offline_rl.validated_reweighting import CANDIDATES, FINISH_SHARES
+from boost_trl.trainer.offline_rl.weight_candidates import CANDIDATES, FINISH_SHARES
 
 
 POOLS = {"twenty_questions": ("bot", "diverse", "stale", "none"), "car_dealer": ("bot",), "webshop": ("bot",)}

@@ -30,7 +30,7 @@ from boost_trl.comparison.results import Result, standard_error
 from boost_trl.environments.rollout import choose_tasks, summarize
 from boost_trl.environments.twenty_questions.pretraining import build_embedded_lm
 from boost_trl.tables import MISSING, markdown_table, plus_minus
-from boost_trl.trainer.offline_rl.validated_reweighting import Candidate
+from boost_trl.trainer.offline_rl.weight_candidates import Candidate
 
 
 FINISH_SHARE = 0.5

@@ -1,5 +1,7 @@
 """What every offline RL method trains on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.offline_rl import comparison as comparison_module
 from boost_trl.comparison.offline_rl.arguments import ComparisonArguments
 from boost_trl.comparison.offline_rl.build import unseen_tasks
-from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
+from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options, is_near_chance
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.methods import METHODS, TwoStageTrainer
 from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method, turns_auc_of_planted_truth
@@ -115,16 +117,17 @@ def test_games_on_validation_tasks_choose_weights_and_finishing(experiment, args
         played.clear()
         options = Options(ComparisonArguments(**options), args, ModelConfig())
         comparison, cell = OfflineRLComparison(tmp_path, lambda cell: options, lambda cell: experiment), Cell(name, 0)
-        trainer, choice, found, _ = comparison._best_choice(cell, args, lambda: None)
-        assert trainer.args.output_dir == str(comparison.run_folder(cell))
+        chosen = comparison._best_choice(cell, args, lambda: None)
+        assert chosen.trainer.args.output_dir == str(comparison.run_folder(cell))
         assert (
             len(played) == 1
-            and found == scores(trainer, experiment, *played)
+            and chosen.scores == scores(chosen.trainer, experiment, *played)
             and len(trained) == comparison.steps(cell) // 5 + 1
         )
-        return choice, trained[:-1]
+        return chosen.name, trained[:-1]
 
     monkeypatch.setattr(comparison_module, "validation_scores", scores)
+    monkeypatch.setattr(comparison_module, "is_near_chance", lambda report: False)
     for name in ("return_filter", "vanilla_validation"):
         choice, tried = choose(name, finish_shares=[0.0, 0.5])
         assert choice == "finish-0.5" and [share for _, _, share in tried] == [0.0, 0.5] and played == {32}
@@ -135,6 +138,35 @@ def test_games_on_validation_tasks_choose_weights_and_finishing(experiment, args
     assert tried == [("all", 0.4, share) for share in (0.0, 0.5)]
     with pytest.raises(ValueError, match="`finish_shares` must be numbers in .* got .1.0."):
         ComparisonArguments(finish_shares=[1.0])
+
+
+def test_weights_near_chance_make_way_for_two_stage_training(experiment, args, tmp_path, monkeypatch):
+    """All games are its own then, and what the weights' scoring said is kept."""
+    played = []
+
+    def scores(trainer, experiment, games=None, **options):
+        played.append((type(trainer).__name__, games))
+        return {1.0: 1.0}
+
+    monkeypatch.setattr(comparison_module, "validation_scores", scores)
+    options = Options(ComparisonArguments(), args, ModelConfig())
+    comparison, cell = (
+        OfflineRLComparison(tmp_path, lambda cell: options, lambda cell: experiment),
+        Cell("by_games", 0),
+    )
+    for auc, expected in ((0.6, [("TwoStageTrainer", 64)]), (0.95, [("BilevelOfflineRLTrainer", 32)] * 2)):
+        # 6 rows: chance is 50 ± 12 %, and 5 % of it is above 69 %.
+        said = {"num_trusted": 6, "auc": auc, "chance_error": 0.12, "trusted_share": 0.5}
+        assert is_near_chance({"confidence": said}) == (auc == 0.6)
+        monkeypatch.setattr(
+            "boost_trl.trainer.offline_rl.validated_reweighting._confidence", lambda folds, kind, said=said: said
+        )
+        chosen = comparison._best_choice(cell, args, lambda: None)
+        assert played == expected and chosen.report["confidence"] == said
+        assert (chosen.name == "two_stage") == (auc == 0.6) and chosen.seconds > 0
+        assert Path(chosen.trainer.args.output_dir) == comparison.run_folder(cell)
+        played.clear()
+    assert not is_near_chance(None) and not is_near_chance({"confidence": None})
 
 
 def test_a_method_that_was_killed_while_it_played_is_not_trained_on(experiment, args, tmp_path):

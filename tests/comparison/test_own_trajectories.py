@@ -9,6 +9,7 @@ import torch
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, ValuePolicy, cli
 from boost_trl.comparison.cells import Cell
+from boost_trl.comparison.offline_rl import comparison
 from boost_trl.comparison.own_data import trajectory_cells
 from boost_trl.comparison.own_data.compare import OwnDataComparison
 from boost_trl.comparison.own_data.policy_losses import policy_losses
@@ -149,7 +150,15 @@ def test_controls_and_weights_choose_how_they_finish_by_the_same_held_out_rows(
     assert cells._choices(Cell("validated", 0)) == {"finish-0.5": {"finish_share": 0.5}}
 
 
-def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path, capsys):
+@pytest.mark.parametrize("method, choice", [("vanilla_validation", ""), ("by_games", "two_stage")])
+def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path, capsys, monkeypatch, method, choice):
+    trained = []
+    train = comparison.train_method
+    for module in (comparison, trajectory_cells):
+        monkeypatch.setattr(
+            module, "train_method", lambda tried, *args: (trained.append(tried.name), train(tried, *args))[1]
+        )
+    monkeypatch.setattr(comparison, "is_near_chance", lambda report: True)
     env = make_env("twenty_questions", world="small", seed=1)
     tokenizer = word_tokenizer(small_vocabulary())
     tiny_gpt2(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_length=512).save_pretrained(tmp_path / "model")
@@ -164,11 +173,14 @@ def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path
     files = {"dataset_name": "pool.jsonl", "validation_dataset_name": "trusted.jsonl", "model": "model"}
     arguments += [part for name, file in files.items() for part in (f"--{name}", str(tmp_path / file))]
     arguments += ["--environment", "twenty_questions", "--environment_kwargs", '{"world": "small", "seed": 1}']
-    assert cli.main(["compare", *arguments, "--methods", "vanilla_validation"]) == 0
+    assert cli.main(["compare", *arguments, "--methods", method]) == 0
+    # In the split, and for the model that is kept.
+    assert trained == ([method] * 2 if not choice else [method, choice, choice])
     assert "on 2 games of tasks of trusted rows that no method saw, its score is " in capsys.readouterr().out
     (run,) = json.loads((tmp_path / "out" / "runs.json").read_text())
     (row,) = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (row["value"], row["value_se"]) == pytest.approx((run["score_mean"], run["score_se"]))
+    assert run["choice"] == choice
     assert ValuePolicy.from_pretrained(tmp_path / "out" / "model").beta == run["beta"]
 
 

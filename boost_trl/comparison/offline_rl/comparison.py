@@ -26,6 +26,7 @@ from boost_trl.comparison.offline_rl.pictures import draw_pictures
 from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
 from boost_trl.comparison.report import Report
 from boost_trl.comparison.results import Result
+from boost_trl.selection.confidence import WeightConfidence
 from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
@@ -40,6 +41,23 @@ class Options(NamedTuple):
     arguments: ComparisonArguments
     training_args: BilevelOfflineRLConfig
     model_args: ModelConfig
+
+
+class _Chosen(NamedTuple):
+    """A trainer, what it is called among the choices, its scores by β in validation games, what its weights' scoring or that of
+    those that it replaces has said, and seconds of training of all choices."""
+
+    trainer: BilevelOfflineRLTrainer
+    name: str
+    scores: dict[float, float]
+    report: dict[str, Any] | None
+    seconds: float = 0.0
+
+
+def is_near_chance(report: dict[str, Any] | None) -> bool:
+    """Whether a report of validated reweighting says that held-out validation rows rank in the pool as chance has it."""
+    said = None if report is None else report.get("confidence")
+    return said is not None and WeightConfidence(**said).is_near_chance
 
 
 class OfflineRLComparison(Comparison):
@@ -91,18 +109,20 @@ class OfflineRLComparison(Comparison):
             cache_dir=training_args.cache_dir or str(self.folder / "cache"),
             hub_model_id=f"{training_args.hub_model_id or self.folder.name}-{self.hub_name(cell)}",
         )
-        trainer, choice, scores, seconds = self._best_choice(cell, args, advance)
+        chosen = self._best_choice(cell, args, advance)
+        trainer = chosen.trainer
         played = play_method(
             trainer,
             experiment,
-            scores,
+            chosen.scores,
             games=arguments.games,
             seed=args.seed,
             show_best_beta=method.shows_best_beta,
             advance=advance,
         )
-        result = self._result(cell, trainer, seconds, self._metrics(experiment, trainer, played))
-        result.metrics["choice"] = choice if len(self._choices(cell)) > 1 else None
+        result = self._result(cell, trainer, chosen.seconds, self._metrics(experiment, trainer, played))
+        result.metrics["choice"] = chosen.name if len(self._choices(cell)) > 1 else None
+        result.metrics["report"] = chosen.report
         if self.keeps(cell):
             result.metrics["game"] = one_game(trainer, experiment, result["beta"])
         if self.keeps(cell) or args.push_to_hub:
@@ -134,27 +154,31 @@ class OfflineRLComparison(Comparison):
         shares = arguments.finish_shares or [training_args.finish_share]
         return {f"finish-{share}": {"finish_share": share} for share in shares}
 
-    def _best_choice(
-        self, cell: Cell, args: BilevelOfflineRLConfig, advance: Callable[[], object]
-    ) -> tuple[BilevelOfflineRLTrainer, str, dict[float, float], float]:
-        """The trainer that is best at its best β in games on validation tasks, the first of equals; the choice's name; its
-        scores by β; seconds of training of all."""
+    def _best_choice(self, cell: Cell, args: BilevelOfflineRLConfig, advance: Callable[[], object]) -> "_Chosen":
+        """The trainer that is best at its best β in games on validation tasks, the first of equals; or that of the method which
+        takes their place."""
         method, experiment, folder = self.methods[cell.method], self.experiment(cell), self.run_folder(cell)
-        choices = self._choices(cell)
+        runs = [(name, method, options) for name, options in self._choices(cell).items()]
         # The same number of games for every method, so that none gains by having more to choose among.
-        games = max(1, self.options(cell).arguments.validation_games // len(choices))
-        best, seconds = None, 0.0
-        for name, options in choices.items():
+        all_games = self.options(cell).arguments.validation_games
+        games, places = max(1, all_games // len(runs)), len(runs) > 1
+        best, report, seconds = None, None, 0.0
+        while runs:
+            name, tried, options = runs.pop(0)
             start = time.perf_counter()
-            place = folder if len(choices) == 1 else folder / name
-            trainer = train_method(method, experiment, replace(args, **options), place)
+            place = folder / name if places else folder
+            trainer = train_method(tried, experiment, replace(args, **options), place)
             seconds += time.perf_counter() - start
             advance()
+            if tried.where_near_chance is not None and is_near_chance(trainer.validated_report):
+                report, games = trainer.validated_report, all_games
+                runs = [(tried.where_near_chance, self.methods[tried.where_near_chance], {})]
+                continue
             scores = validation_scores(trainer, experiment, games=games, seed=args.seed, advance=advance)
-            if best is None or max(scores.values()) > max(best[2].values()):
-                best = trainer, name, scores
-        best[0].args.output_dir = str(folder)
-        return *best, seconds
+            if best is None or max(scores.values()) > max(best.scores.values()):
+                best = _Chosen(trainer, name, scores, report or trainer.validated_report)
+        best.trainer.args.output_dir = str(folder)
+        return best._replace(seconds=seconds)
 
     def _result(self, cell: Cell, trainer: BilevelOfflineRLTrainer, seconds: float, metrics: dict[str, Any]) -> Result:
         method = self.methods[cell.method]

@@ -91,7 +91,7 @@ def findings(results: Sequence[Result]) -> list[str]:
         )
     for result in results:
         if result.metrics.get("choice"):
-            lines.append(f"{result.label}, world {result.seed}: games on validation tasks chose {result['choice']}.")
+            lines.append(f"{result.label}, world {result.seed}: {_why_chosen(result)}.")
     for result in results:
         if result["report"] is not None and "reason" in result["report"]:
             lines.append(f"Validated reweighting's cross-validation: {result['report']['reason']}.")
@@ -100,6 +100,16 @@ def findings(results: Sequence[Result]) -> list[str]:
             "One world only: the errors are over games and say nothing about other worlds; try `--seeds 0 1 2`."
         )
     return lines
+
+
+def _why_chosen(result: Result) -> str:
+    said = (result["report"] or {}).get("confidence")
+    if result["choice"] != METHODS[result.method].where_near_chance:
+        return f"games on validation tasks chose {result['choice']}"
+    return (
+        f"{METHODS[result['choice']].label} took its place, because held-out validation rows rank above {said['auc']:.0%} of the pool "
+        f"only (chance: 50 ± {said['chance_error']:.0%})"
+    )
 
 
 def _range(values: set[int]) -> str:

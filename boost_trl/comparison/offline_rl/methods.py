@@ -14,7 +14,7 @@ from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.offline_rl.row_filters import filter_rows
-from boost_trl.trainer.offline_rl.validated_reweighting import Candidate
+from boost_trl.trainer.offline_rl.weight_candidates import Candidate
 
 
 class FinishingTrainer(BilevelOfflineRLTrainer):
@@ -65,6 +65,8 @@ class OfflineRLMethod(Method):
         shows_best_beta (`bool`, *optional*): whether its score at the β that is best on the evaluation games is given
             too, as an upper bound for what sharpening alone can do.
         candidates (`tuple[Candidate, ...]`, *optional*): all are trained, and games on validation tasks choose one.
+        where_near_chance (`str`, *optional*): the method that takes its place where held-out validation rows rank no higher in
+            the pool than chance allows, so that the candidates' weights are worth nothing.
     """
 
     rows: Callable[[OfflineRLExperiment, BilevelOfflineRLConfig], Dataset] = _pool
@@ -72,6 +74,7 @@ class OfflineRLMethod(Method):
     needs_planted_noise: bool = False
     shows_best_beta: bool = False
     candidates: tuple[Candidate, ...] = ()
+    where_near_chance: str | None = None
 
     @classmethod
     def of_candidate(cls, candidate: Candidate) -> "OfflineRLMethod":
@@ -148,7 +151,13 @@ METHODS = {
         OfflineRLMethod("bilevel", "Bilevel Only", rows=_offline),
         OfflineRLMethod("boost", "BOOST"),
         OfflineRLMethod("validated", "Validated", VALIDATED),
-        OfflineRLMethod("by_games", "Validated, chosen by games", VALIDATED, candidates=CHOSEN_BY_GAMES),
+        OfflineRLMethod(
+            "by_games",
+            "Validated, chosen by games",
+            VALIDATED,
+            candidates=CHOSEN_BY_GAMES,
+            where_near_chance="two_stage",
+        ),
         OfflineRLMethod("uniform_mix", "Uniform mix", UNIFORM_MIX, shows_best_beta=True),
         OfflineRLMethod("return_filter", "Return filter", UNIFORM_MIX, rows=_filtered("return")),
         OfflineRLMethod("loss_filter", "Low-loss filter", UNIFORM_MIX, rows=_filtered("low_loss")),

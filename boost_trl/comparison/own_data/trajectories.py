@@ -39,9 +39,10 @@ from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.data.trajectories import to_trajectory, validate_trajectories
 from boost_trl.environments.base import make_env
 from boost_trl.environments.rollout import choose_tasks
+from boost_trl.selection.confidence import WeightConfidence
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.scoring_budget import COST_LIMIT, JUDGED_BETAS
-from boost_trl.trainer.offline_rl.validated_reweighting import FINISH_SHARES
+from boost_trl.trainer.offline_rl.weight_candidates import FINISH_SHARES
 
 
 _TIMED_UPDATES, _TIMED_GAMES = 4, 16
@@ -240,7 +241,16 @@ class TrajectoryOwnData(OwnData):
         if not reports:
             return None
         used = sum(report["effective_sample_size"] < 0.999 * report["num_rows"] for report in reports)
+        said = (
+            "How sure the weights of the pool are: cross-validation between folds of the trusted rows preferred them to equal "
+            f"ones in {used} of {len(reports)} splits"
+        )
+        ranks = [WeightConfidence(**report["confidence"]) for report in reports if report["confidence"] is not None]
+        if not ranks:
+            return f"{said}."
+        near = sum(rank.is_near_chance for rank in ranks) * 2 > len(ranks)
         return (
-            "How sure the weights of the pool are: cross-validation between two halves of the trusted rows preferred them to equal "
-            f"ones in {used} of {len(reports)} splits."
+            f"{said}. Trusted rows rank above {np.mean([rank.auc for rank in ranks]):.0%} of the pool by scores that they had no part "
+            f"in (chance: 50 ± {np.mean([rank.chance_error for rank in ranks]):.0%})"
+            f"{': near chance, so do not trust weights and worst rows' if near else ''}."
         )

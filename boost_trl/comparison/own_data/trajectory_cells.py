@@ -87,15 +87,21 @@ class TrajectoryComparison(OfflineRLComparison):
         args = replace(self.options(cell).training_args, seed=cell.seed)
         judged: dict[str, Any] = {}
         if experiment.make_env is not None:
-            trainer, choice, scores, seconds = self._best_choice(cell, args, advance)
-            played = play_method(trainer, experiment, scores, games=self.options(cell).arguments.games, seed=cell.seed)
+            chosen = self._best_choice(cell, args, advance)
+            trainer, choice, seconds, report = chosen.trainer, chosen.name, chosen.seconds, chosen.report
+            played = play_method(
+                trainer, experiment, chosen.scores, games=self.options(cell).arguments.games, seed=cell.seed
+            )
             judged = {name: played[name] for name in ("beta", "score_mean", "score_se", "success_rate")}
         else:
             start, choices = time.perf_counter(), self._choices(cell)
             choice = self.kept_choice if cell.setting == ALL_TRUSTED else self._choice_by_losses(cell, args, advance)
             args = replace(args, **choices.get(choice, {}))
-            trainer = train_method(self.methods[cell.method], experiment, args, folder)
-            seconds = time.perf_counter() - start
+            method = self.methods[cell.method]
+            if choice is not None and choice == method.where_near_chance:
+                method = self.methods[choice]
+            trainer = train_method(method, experiment, args, folder)
+            seconds, report = time.perf_counter() - start, trainer.validated_report
         if cell.setting == ALL_TRUSTED:
             trainer.args.beta = self.kept_beta
             trainer.save_model()
@@ -106,6 +112,7 @@ class TrajectoryComparison(OfflineRLComparison):
             folder.mkdir(parents=True, exist_ok=True)
             trainer.example_weights().to_parquet(str(folder / WEIGHTS_NAME))
         result = self._result(cell, trainer, seconds, judged)
+        result.metrics["report"] = report
         del trainer
         clear_device_cache(garbage_collection=True)
         return result

@@ -24,8 +24,9 @@ _FIT_OVERHEAD, _TRAINER_OVERHEAD = 5e7, 1.5e8
 
 
 def folds_of(args: BilevelOfflineRLConfig, num_validation: int) -> int:
-    """Folds of the cross-validation, of two rows at least; 0 without one."""
-    return min(args.guard_folds, num_validation // 2) if args.guard else 0
+    """Folds of the validation rows, of two rows at least; 0 where there are too few rows for two folds."""
+    folds = min(args.guard_folds, num_validation // 2)
+    return folds if folds > 1 else 0
 
 
 def affordable_steps(
@@ -63,25 +64,27 @@ def affordable_steps(
         return _FORWARD_AND_BACKWARD * entries * num_words * tokens + _FIT_OVERHEAD
 
     training = _FORWARD_AND_BACKWARD * entries * heads.vocab_size * rows_per_update * pool_tokens + _TRAINER_OVERHEAD
-    folds = folds_of(args, num_validation)
-    fits = _fits(folds, num_pool, num_validation, num_candidates)
+    folds, kinds = folds_of(args, num_validation), 2 if args.guard else 1
+    fits = _fits(folds, kinds, num_pool, num_validation, num_candidates if args.guard else 0)
     per_step = sum(share * fit(rows, of_pool) for rows, of_pool, share in fits)
-    evaluations = 1 + 2 * folds + 1
+    evaluations = 1 + kinds * folds + 1
     fixed = _FORWARD * entries * evaluations * num_words * float(action_counts[:num_pool].sum())
     if num_words < heads.vocab_size:
         # All words once, and on the half of validation that judges at every β.
-        judged = (folds > 0) * len(JUDGED_BETAS) * num_validation * validation_tokens / 2
+        judged = args.guard * len(JUDGED_BETAS) * num_validation * validation_tokens / 2
         fixed += _FORWARD * entries * heads.vocab_size * (float(action_counts.sum()) + judged)
     return int(np.clip((COST_LIMIT * updates * training - fixed) / per_step, SHORTEST_FIT, LONGEST_FIT))
 
 
-def _fits(folds: int, num_pool: int, num_validation: int, num_candidates: int) -> Iterator[tuple[float, bool, float]]:
+def _fits(
+    folds: int, kinds: int, num_pool: int, num_validation: int, num_candidates: int
+) -> Iterator[tuple[float, bool, float]]:
     """Every fit: the distinct rows that it can draw, whether most are the pool's, its length in fits of full length."""
     yield num_pool, True, 1.0
     others = num_validation * (folds - 1) / max(1, folds)
-    for rows in (*[others] * 2 * folds, num_validation):
+    for rows in (*[others] * kinds * folds, num_validation):
         yield rows, False, 1.0
-    for _ in range(2 if folds else 1):
+    for _ in range(kinds):
         yield num_validation / 2, False, 2 * sum(1 / divisor for divisor in STEP_DIVISORS)
     for _ in range(folds * num_candidates):
         yield num_pool + others, True, 1.0

@@ -5,7 +5,8 @@ r"""Validated reweighting: weights of training rows from a small trusted set, us
    token). The half keeps what the pool as a whole makes likely, which pure excess loss would punish.
 3. Temper, equation (19), by `boost_trl.selection.tempering`: \\( w = \mathrm{softmax}(k f) \\), k such that the effective
    sample size is a given share of the pool.
-4. With `guard`, cross-validation chooses among several such weights and uniform ones, each with and without a
+4. Confidence: where held-out validation rows rank in the pool by the scores that the other rows give, chance ½.
+5. With `guard`, cross-validation chooses among several such weights and uniform ones, each with and without a
    finishing stage on validation rows alone. It judges by the cross-entropy of the policy softmax(βQ) at the best β, so that
    it does not mistake a policy that is too sharp, which β mends, for one that is wrong.
 
@@ -15,9 +16,9 @@ in [`BilevelOfflineRLTrainer`]; its draws are in `weighted_batches`.
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,53 +26,19 @@ from tqdm.auto import tqdm
 
 from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.models.value_heads import ValueHeads
+from boost_trl.selection.confidence import WeightConfidence, weight_confidence
 from boost_trl.selection.tempering import effective_sample_size, temper
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.data import TrainingData
 from boost_trl.trainer.offline_rl.head_fitting import HeadFitter
 from boost_trl.trainer.offline_rl.scoring_budget import JUDGED_BETAS, STEP_DIVISORS, affordable_steps, folds_of
+from boost_trl.trainer.offline_rl.weight_candidates import Candidate, candidates_of, choose_candidate
 from boost_trl.trainer.offline_rl.weighted_batches import WeightedBatches
 
 
 REPORT_NAME = "validated_reweighting.json"
 _WEIGHTS_KEY, _SCORES_KEY = "validated.weights", "validated.scores"
 _SEED_OFFSETS = {"training": 3, "pool": 11, "validation": 12, "mixture": 13, "folds": 14, "halves": 15}
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to weigh the pool and to finish.
-
-    Args:
-        score_validation (`str`, *optional*): what θ is fitted to, `"high_return"` or `"all"`; `None`: uniform weights.
-        fraction (`float`, *optional*, defaults to `1.0`): effective sample size over N.
-        finish_share (`float`, *optional*, defaults to `0.0`): last share of the updates that sees validation rows only.
-    """
-
-    score_validation: str | None = None
-    fraction: float = 1.0
-    finish_share: float = 0.0
-
-    @property
-    def name(self) -> str:
-        weights = "uniform" if self.score_validation is None else f"{self.score_validation}@{self.fraction:g}"
-        return f"{weights}+finish@{self.finish_share:g}" if self.finish_share else weights
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Fields of the configuration that train it, beside `method="validated"`."""
-        if self.score_validation is None:
-            return {"reweighting": "uniform", "finish_share": self.finish_share}
-        return {
-            "score_validation": self.score_validation,
-            "target_effective_fraction": self.fraction,
-            "finish_share": self.finish_share,
-            "guard": False,
-        }
-
-
-CANDIDATES = (Candidate(), Candidate("high_return", 0.7), Candidate("high_return", 0.4), Candidate("all", 0.4))
-FINISH_SHARES = (0.0, 0.3)
 
 
 def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
@@ -85,18 +52,6 @@ def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
             f"cross-validation cuts `validation_dataset` in folds, which {num_validation} usable rows do not allow: "
             "add rows, or set `guard=False`"
         )
-
-
-def candidates_of(args: BilevelOfflineRLConfig) -> dict[str, Candidate]:
-    """Candidates that cross-validation compares, by name: `CANDIDATES` and, if it is none of these, the configured
-    setting, each with the configured finishing share or, if there is none, with every one of `FINISH_SHARES`."""
-    configured = Candidate(args.score_validation, args.target_effective_fraction)
-    found = [
-        replace(candidate, finish_share=share)
-        for share in (FINISH_SHARES if args.finish_share is None else (args.finish_share,))
-        for candidate in (*CANDIDATES, configured)
-    ]
-    return {candidate.name: candidate for candidate in found}
 
 
 @dataclass
@@ -113,6 +68,12 @@ class ValidatedWeights:
     scores: np.ndarray
     report: dict[str, Any]
 
+    @property
+    def confidence(self) -> WeightConfidence | None:
+        """Rank of held-out validation rows in the pool; `None` for too few of them."""
+        said = self.report["confidence"]
+        return None if said is None else WeightConfidence(**said)
+
     def log_weights(self) -> np.ndarray:
         """ln w (of turns: beyond ln of the share) up to a constant: k f with mean zero, (U,)."""
         return self.report["tempering"] * (self.scores - self.scores.mean())
@@ -127,10 +88,17 @@ class ValidatedWeights:
     def verdict(self) -> str:
         """Decision and reason, in one line."""
         report = self.report
+        ranks = ""
+        if self.confidence is not None:
+            near = "no more than chance allows" if self.confidence.is_near_chance else "above chance"
+            ranks = (
+                f"; validation rows rank above {self.confidence.auc:.0%} of the pool by scores that they had no part in, {near} "
+                f"(50 ± {self.confidence.chance_error:.0%})"
+            )
         return (
             f"Validated reweighting: {report['winner']} weights, n_eff {report['effective_sample_size']:.0f} of "
             f"{report['num_rows']} rows, because {report['reason']} ({report['fits']} fits in {report['seconds']:.0f} s, "
-            f"θ for {report['primary_steps']} updates)"
+            f"θ for {report['primary_steps']} updates){ranks}"
         )
 
     def save_report(self, folder: Path) -> None:
@@ -153,27 +121,6 @@ def high_return_half(returns: np.ndarray) -> np.ndarray:
     """Indices of the top ⌈n/2⌉ returns, ties by row order, ascending."""
     order = np.argsort(-np.asarray(returns, dtype=np.float64), kind="stable")
     return np.sort(order[: -(-len(order) // 2)])
-
-
-def choose_candidate(losses: dict[str, list[float]]) -> tuple[str, str]:
-    """The name of the candidate with the lowest mean loss, and why. Ties go to the first.
-
-    Args:
-        losses (`dict[str, list[float]]`): per candidate, one cross-entropy per fold; uniform weights first.
-    """
-    means = {name: float(np.mean(values)) for name, values in losses.items()}
-    first, *others = means
-    uniform = means[first]
-    best = min(others, key=means.__getitem__)
-    if means[best] < uniform:
-        return (
-            best,
-            f"{best} has the lowest mean cross-entropy on the held-out folds, {means[best]:.4f}; uniform: {uniform:.4f}",
-        )
-    return (
-        first,
-        f"no candidate beats uniform weights on the held-out folds: {uniform:.4f}; {best}: {means[best]:.4f}",
-    )
 
 
 def drawn_batches(
@@ -219,7 +166,8 @@ def validated_weights(fitter: HeadFitter, num_pool: int, *, progress: bool = Fal
         `ValidatedWeights`, with a report of `winner`, `reason`, `finish_share` (of the winner), `candidates` (per candidate
         `name`, `score_validation`, `target_effective_fraction`, `finish_share`, what each fold said, `fold_cross_entropies`,
         `fold_betas`, `fold_accuracies`, and the means `cross_entropy` and `accuracy`, the share of argmax actions, which
-        decides nothing), `tempering` (k), `effective_sample_size`,
+        decides nothing), `confidence` (rank of validation rows in the pool by scores of θ fitted to the other folds, as
+        [`WeightConfidence`] has it; `None` for fewer than 4 rows), `tempering` (k), `effective_sample_size`,
         `num_rows`, `num_validation_rows`, `learning_rate`, `score_steps` (of a fit), `primary_steps` (of θ), `num_words`
         (that have values of their own), `fits` and `seconds`. Where uniform weights win, the scores are still those of the
         configured setting.
@@ -265,6 +213,29 @@ def score_rows(
     return validated_weights(fitter, num_pool, progress=progress)
 
 
+class _Fold(NamedTuple):
+    """Validation rows that are held out, all others, and f by θ fitted to these: of the pool for either kind of θ, of the rows
+    held out for the configured one."""
+
+    held_out: np.ndarray
+    others: np.ndarray
+    scores: dict[str, np.ndarray]
+    held_out_scores: np.ndarray
+
+
+def _confidence(folds: list[_Fold], kind: str) -> dict[str, float] | None:
+    """Rank of the validation rows in the pool, each by scores that it had no part in."""
+    if not folds:
+        return None
+    held_out, pool = [], []
+    for fold in folds:  # θ has a scale of its own in each
+        scores = fold.scores[kind]
+        middle, spread = scores.mean(), scores.std() or 1.0
+        held_out.append((fold.held_out_scores - middle) / spread)
+        pool.append((scores - middle) / spread)
+    return asdict(weight_confidence(-np.concatenate(held_out), -np.concatenate(pool)))
+
+
 class _ValidatedReweighting:
     def __init__(self, fitter: HeadFitter, num_pool: int, progress: bool = False):
         self.fitter, self.args, self.num_pool = fitter, fitter.args, num_pool
@@ -277,28 +248,30 @@ class _ValidatedReweighting:
             self.args.score_validation, self.args.target_effective_fraction, self.args.finish_share or 0.0
         )
         # θ with the fits that find its length, before and within the cross-validation; its own; ψ.
-        kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
+        self.kinds = {self.configured.score_validation}
+        if self.args.guard:
+            self.kinds |= {candidate.score_validation for candidate in self.candidates.values()} - {None}
         self.num_folds = folds_of(self.args, len(self.validation))
         self.primary_steps: dict[str, int] = {}
-        searches = len(kinds) if self.num_folds else 1
-        most_fits = 1 + self.num_folds * len(kinds) + searches * 2 * len(self._lengths())
-        most_fits += 1 + self.num_folds * len(self.candidates)
+        most_fits = 1 + self.num_folds * len(self.kinds) + len(self.kinds) * 2 * len(self._lengths())
+        most_fits += 1 + self.num_folds * len(self.candidates) * self.args.guard
         self.bar = tqdm(total=most_fits, desc="Weighing the rows", unit="fit", disable=not progress)
 
     def run(self) -> ValidatedWeights:
         start = time.perf_counter()
         self.bar.set_postfix_str("the pool")
-        auxiliary = fit_to_pool(self.fitter, self.num_pool, self.args.seed)
+        self.auxiliary = fit_to_pool(self.fitter, self.num_pool, self.args.seed)
         self.bar.update()
-        self.pool_losses = self.fitter.policy_losses(auxiliary, self.pool)
+        self.pool_losses = self.fitter.policy_losses(self.auxiliary, self.pool)
+        folds = self._score_folds()
         judged: list[dict[str, Any]] = []
         winner, reason = self.configured, "cross-validation is off (`guard=False`)"
         if self.args.guard:
-            judged = self._cross_validate()
+            judged = self._cross_validate(folds)
             name, reason = choose_candidate({each["name"]: each["fold_cross_entropies"] for each in judged})
             winner = self.candidates[name]
         scored_by = self.configured if winner.score_validation is None else winner
-        scores = self._scores(self.validation, scored_by.score_validation, "validation")
+        scores = self._scores(self._primary(self.validation, scored_by.score_validation, "validation"))
         self.bar.close()
         weights, tempering = temper(scores, winner.fraction, self.pool_units.shares)
         report = {
@@ -306,6 +279,7 @@ class _ValidatedReweighting:
             "reason": reason,
             "finish_share": winner.finish_share,
             "candidates": judged,
+            "confidence": _confidence(folds, self.configured.score_validation),
             "tempering": tempering,
             "effective_sample_size": effective_sample_size(weights, self.pool_units.shares),
             "num_rows": self.num_pool,
@@ -319,22 +293,36 @@ class _ValidatedReweighting:
         }
         return ValidatedWeights(weights, scores, report)
 
-    def _cross_validate(self) -> list[dict[str, Any]]:
-        """The report's entries, one per candidate."""
+    def _score_folds(self) -> list["_Fold"]:
+        """The folds of the validation rows, with the scores that the other folds give."""
+        if not self.num_folds:
+            return []
         order = np.random.default_rng(self.args.seed + _SEED_OFFSETS["folds"]).permutation(self.validation)
-        folds = [np.sort(fold) for fold in np.array_split(order, self.num_folds)]
+        folds = []
+        for number, part in enumerate(np.array_split(order, self.num_folds), start=1):
+            held_out = np.sort(part)
+            others = np.setdiff1d(self.validation, held_out)
+            where = f"fold {number} of {self.num_folds}"
+            primaries = {kind: self._primary(others, kind, where) for kind in sorted(self.kinds)}
+            losses = self.fitter.policy_losses(self.auxiliary, held_out)
+            held_out_scores = 0.5 * losses - self.fitter.policy_losses(
+                primaries[self.configured.score_validation], held_out
+            )
+            scores = {kind: self._scores(heads) for kind, heads in primaries.items()}
+            folds.append(_Fold(held_out, others, scores, held_out_scores))
+        return folds
+
+    def _cross_validate(self, folds: list["_Fold"]) -> list[dict[str, Any]]:
+        """The report's entries, one per candidate."""
         said: dict[str, list[tuple[float, float, float]]] = {name: [] for name in self.candidates}
-        for number, held_out in enumerate(folds, start=1):
-            fold = np.setdiff1d(self.validation, held_out)
-            where = f"cross-validation, fold {number} of {len(folds)}"
-            kinds = {candidate.score_validation for candidate in self.candidates.values()} - {None}
-            scores = {kind: self._scores(fold, kind, where) for kind in sorted(kinds)}
-            scores[None] = np.zeros(len(self.pool_units))
-            judged_on = held_out[high_return_half(self.returns[held_out])]
+        equal = np.zeros(len(self.pool_units))
+        for number, fold in enumerate(folds, start=1):
+            judged_on = fold.held_out[high_return_half(self.returns[fold.held_out])]
             for name, candidate in self.candidates.items():
-                self.bar.set_postfix_str(f"{where}: {name}")
-                weights, _ = temper(scores[candidate.score_validation], candidate.fraction, self.pool_units.shares)
-                heads = self._fit_to_mixture(weights, fold, candidate.finish_share)
+                self.bar.set_postfix_str(f"cross-validation, fold {number} of {len(folds)}: {name}")
+                scores = fold.scores.get(candidate.score_validation, equal)
+                weights, _ = temper(scores, candidate.fraction, self.pool_units.shares)
+                heads = self._fit_to_mixture(weights, fold.others, candidate.finish_share)
                 losses = self.fitter.cross_entropies(heads, judged_on, JUDGED_BETAS)
                 best = int(np.argmin(losses))
                 said[name].append((float(losses[best]), JUDGED_BETAS[best], self.fitter.accuracy(heads, judged_on)))
@@ -355,14 +343,18 @@ class _ValidatedReweighting:
             "accuracy": float(np.mean(accuracies)),
         }
 
-    def _scores(self, validation: np.ndarray, kind: str, where: str) -> np.ndarray:
-        """f of every unit of the pool, θ fitted to `validation`."""
+    def _primary(self, validation: np.ndarray, kind: str, where: str) -> ValueHeads:
+        """θ, fitted to `validation`."""
         self.bar.set_postfix_str(f"{where}: {'its half of high return' if kind == 'high_return' else 'all of it'}")
         if kind not in self.primary_steps:
             # Once, on all validation rows: in every fold, the search would take half of the time.
             self.primary_steps[kind] = self._steps_that_generalise(self._rows_of_kind(self.validation, kind))
         primary = self._fit_to_validation(self._rows_of_kind(validation, kind), self.primary_steps[kind])
         self.bar.update()
+        return primary
+
+    def _scores(self, primary: ValueHeads) -> np.ndarray:
+        """f of every unit of the pool."""
         return 0.5 * self.pool_losses - self.fitter.policy_losses(primary, self.pool)
 
     def _rows_of_kind(self, validation: np.ndarray, kind: str) -> np.ndarray:

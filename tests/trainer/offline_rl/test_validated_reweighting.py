@@ -22,13 +22,13 @@ from boost_trl.trainer.offline_rl.row_filters import filter_rows, low_loss_filte
 from boost_trl.trainer.offline_rl.scoring_budget import affordable_steps
 from boost_trl.trainer.offline_rl.validated_reweighting import (
     _ValidatedReweighting,
-    choose_candidate,
     drawn_batches,
     fit_to_pool,
     high_return_half,
     score_rows,
     validated_weights,
 )
+from boost_trl.trainer.offline_rl.weight_candidates import choose_candidate
 from boost_trl.trainer.offline_rl.weighted_batches import MixedBatchSampler, WeightedBatches
 
 
@@ -359,6 +359,27 @@ def test_cross_validation_chooses_finishing_too(make_args, make_trainer, make_di
     assert [draws.validation_count(step, 5) for step in range(10)] == [1] * 4 + [5] * 6
 
 
+@pytest.mark.parametrize("guard", [True, False])
+def test_the_rank_of_held_out_rows_by_hand(make_args, guard):
+    """Validation rows that look like the good half of the pool rank above the bad half and half of the good one."""
+    fitter = StubFitter(make_args(guard=guard), help_of_good_rows=0.4)
+    # Under θ even rows have loss 1 and odd ones 2, of validation too: half of these tie with the pool's good half and are above
+    # its bad one, the other half is below the good half and ties with the bad one.
+    assert validated_weights(fitter, 10).report["confidence"]["auc"] == pytest.approx((0.75 + 0.25) / 2)
+    fitter.policy_losses = lambda heads, rows: np.where((rows % 2 == 0) | (rows >= 10), 1.0, 2.0) * (heads >= 10).all()
+    result = validated_weights(fitter, 10)
+    assert result.confidence.auc == pytest.approx(0.75) and result.confidence.num_trusted == 8
+    assert "validation rows rank above 75% of the pool" in result.verdict()
+    # Above what 5 % of chance results have: .5 + 1.645 · sqrt((8 + 20 + 1) / (12 · 8 · 20)).
+    assert not result.confidence.is_near_chance and "above chance (50 ± 12%)" in result.verdict()
+
+
+def test_too_few_rows_have_no_rank(make_trainer, make_dialogues):
+    trainer = make_trainer(validation=make_dialogues(3, seed=2))
+    trainer.train()
+    assert trainer.validated_report["confidence"] is None
+
+
 def test_a_configured_setting_joins_the_candidates(make_args):
     fitter = StubFitter(make_args(guard=True, target_effective_fraction=0.55), help_of_good_rows=0.4)
     names = [entry["name"] for entry in validated_weights(fitter, 10).report["candidates"]]
@@ -446,13 +467,13 @@ def test_the_length_of_a_fit_by_hand(make_args):
     heads = ValueHeadsConfig("ilql", hidden_size=1000, vocab_size=50)
     sizes = {"num_candidates": 4, "num_words": 50, "heads": heads, "rows_per_update": 4}
     # 5 tokens per row and 2 · 1000 · 50 products per token, six operations each. Training: 20 tokens and 3 ms. A fit: ψ on 10
-    # rows, θ on 6, as if 32 tokens more, and 1 ms; the search on 3 rows, 2 · (1 + 1/4 + 1/16 + 1/64) as long. Scoring the
-    # pool twice: two operations for each of 20 · 5 tokens.
+    # rows, θ on 6, and on 3 for each of two folds, as if 32 tokens more, and 1 ms; the search on 3 rows, 2 · (1 + 1/4 + 1/16 +
+    # 1/64) as long. Scoring the pool four times: two operations for each of 20 · 5 tokens.
     training = 100 * (6 * 100_000 * 20 + 1.5e8)
     search = 2 * (1 + 1 / 4 + 1 / 16 + 1 / 64)
-    per_step = (6e5 * 82 + 5e7) + (6e5 * 62 + 5e7) + search * (6e5 * 47 + 5e7)
-    expected = (2.5 * training - 2 * 2 * 100_000 * 100) / per_step
-    assert affordable_steps(args, np.full(26, 5), 20, updates=100, **sizes) == int(expected) == 102
+    per_step = (6e5 * 82 + 5e7) + (6e5 * 62 + 5e7) + (search + 2) * (6e5 * 47 + 5e7)
+    expected = (2.5 * training - 4 * 2 * 100_000 * 100) / per_step
+    assert affordable_steps(args, np.full(26, 5), 20, updates=100, **sizes) == int(expected) == 73
     assert affordable_steps(args, np.full(26, 5), 20, updates=1, **sizes) == 16
     assert affordable_steps(args, np.full(26, 5), 20, updates=30_000, **sizes) == 400
     # The eight fits of the cross-validation share the same time.
@@ -488,10 +509,7 @@ def test_fits_name_their_rows(make_args, monkeypatch):
     monkeypatch.setattr("tqdm.auto.tqdm.set_postfix_str", lambda self, text, **kwargs: labels.append(text))
     validated_weights(StubFitter(make_args(guard=True), 0.4), 10)
     assert labels[0] == "the pool" and labels[-1] == "validation: its half of high return"
-    assert (
-        "cross-validation, fold 2 of 2: all of it" in labels
-        and "cross-validation, fold 1 of 2: high_return@0.7" in labels
-    )
+    assert "fold 2 of 2: all of it" in labels and "cross-validation, fold 1 of 2: high_return@0.7" in labels
 
 
 # Filters
