@@ -22,6 +22,7 @@ _MODULE_OF = {
     "BilevelSFTSelfRefineTrainer": "boost_trl.trainer.bilevel_sft_self_refine_trainer",
     "Environment": "boost_trl.environments.base",
     "GenerationPolicy": "boost_trl.environments.policies",
+    "ServedModel": "boost_trl.environments.served_model",
     "ReweightingHead": "boost_trl.models.reweighting_head",
     "Task": "boost_trl.environments.base",
     "ToolEnvironment": "boost_trl.environments.adapters.trl_tools",

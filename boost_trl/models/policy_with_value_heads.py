@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from boost_trl.models.hidden_states import final_hidden_states, trainability_kept
+from boost_trl.models.hidden_states import base_causal_lm, final_hidden_states, trainability_kept
 from boost_trl.models.value_heads import ValueHeads
 
 
@@ -47,6 +47,11 @@ class PolicyWithValueHeads(nn.Module):
     @property
     def config(self):
         return self.backbone.config
+
+    @property
+    def _no_split_modules(self) -> list[str] | None:
+        """The layers that FSDP2 takes in pieces one by one."""
+        return base_causal_lm(self.backbone)._no_split_modules
 
     @property
     def device(self) -> torch.device:

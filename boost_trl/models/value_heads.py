@@ -9,6 +9,7 @@ from boost_trl import __version__
 from boost_trl.losses import q_statistics, q_values_of
 
 from .pretrained_head import PretrainedHead
+from .sharded_tensor import whole_tensor
 
 
 @dataclass
@@ -111,6 +112,8 @@ class ValueHeads(PretrainedHead):
             for name in self._q_names:
                 self.register_buffer(f"target_{name}", torch.zeros(shapes[name]))
 
+    # A compiler would be made to unroll blocks of the vocabulary whose sizes change with every batch.
+    @torch.compiler.disable
     def forward(
         self,
         states: torch.Tensor,
@@ -249,7 +252,7 @@ class ValueHeads(PretrainedHead):
             for name in self._q_names:
                 # DeepSpeed casts parameters but no buffers, which is well: in bfloat16 small steps round to none.
                 target = getattr(self, f"target_{name}")
-                target.lerp_(getattr(self, name).to(target.dtype), rate)
+                target.lerp_(whole_tensor(getattr(self, name)).to(target.dtype), rate)
 
     @torch.no_grad()
     def copy_from(self, other: "ValueHeads") -> None:

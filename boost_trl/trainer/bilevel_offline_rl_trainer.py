@@ -219,7 +219,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             tqdm.write(validated.verdict())
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
-        check_engine_is_new(self.deepspeed)
+        check_engine_is_new(self.deepspeed, self.model)
         resume_from_checkpoint = checkpoint_to_resume(
             resume_from_checkpoint, self.args.output_dir, self.why_incomplete
         )
@@ -227,6 +227,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         if self.args.scores_rows and self.validated is None and not resume_from_checkpoint:
             self._score_rows()
         cast_like_partitioned(self.model)
+        self._remember_form()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _begin_run(self) -> None:
@@ -329,8 +330,9 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         plan = self.optimizer_batch
         micro_batch = plan.micro_batches[inputs["micro_batch"]]
         batch = self.data.store.collate(micro_batch.rows).to(self.args.device)
-        # Gradients of the other policy's heads, all zero, cost as much memory as its parameters.
-        anchored = self.accelerator.distributed_type not in (DistributedType.NO, DistributedType.DEEPSPEED)
+        # Gradients of the other policy's heads, all zero, cost as much memory as its parameters: only DDP waits for them.
+        others = (DistributedType.NO, DistributedType.DEEPSPEED, DistributedType.FSDP)
+        anchored = self.accelerator.distributed_type not in others
         coefficients = torch.as_tensor(micro_batch.coefficients, dtype=torch.float32, device=self.args.device)
         token_weights = coefficients[batch.unit]
         output = self._token_losses(model, batch, (plan.role,), anchored, token_weights)

@@ -1,4 +1,4 @@
-"""Support of DeepSpeed, and refusal of other engines.
+"""Support of DeepSpeed, and refusal of what cannot work; `fsdp` is about FSDP2.
 
 Under ZeRO-3 every process holds a piece of every parameter, and a module's parameters are whole only within its own
 forward and backward. Whoever reads or writes them elsewhere does so in [`gathered`] or [`whole_model`], which all
@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from accelerate import DistributedType
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
+
+from boost_trl.trainer.common.fsdp import is_sharded
 
 
 def check_deepspeed_config(args: TrainingArguments) -> None:
@@ -40,17 +42,12 @@ def check_deepspeed_config(args: TrainingArguments) -> None:
 
 
 def check_wrapper(args: TrainingArguments) -> None:
-    """Refuse the other wrappers of `Trainer` that cannot work. To be called when `Trainer` is initialised: it counts the GPUs
+    """Refuse the wrapper of `Trainer` that cannot work. To be called when `Trainer` is initialised: it counts the GPUs
     of a model that is spread over several as one.
 
     Raises:
-        ValueError: for `nn.DataParallel` and FSDP, saying what to do instead.
+        ValueError: for `nn.DataParallel`, saying what to do instead.
     """
-    if args.distributed_state.distributed_type == DistributedType.FSDP:
-        raise ValueError(
-            "FSDP keeps parameters in pieces in a way that the value heads were not made for: use DeepSpeed ZeRO-3 "
-            "(examples/configs/zero3.yaml), which does the same and is tested"
-        )
     if args.n_gpu > 1:
         raise ValueError(
             f"one process sees {args.n_gpu} GPUs, for which `Trainer` uses `nn.DataParallel`, and that does not work here: "
@@ -58,18 +55,21 @@ def check_wrapper(args: TrainingArguments) -> None:
         )
 
 
-def check_engine_is_new(engine: nn.Module | None) -> None:
-    """Refuse a second training under DeepSpeed, whose engine `Trainer` has taken apart after the first.
+def check_engine_is_new(engine: nn.Module | None, model: nn.Module) -> None:
+    """Refuse a second training under DeepSpeed, whose engine `Trainer` has taken apart after the first, or under FSDP2, which
+    would take in pieces what is in pieces.
 
     Args:
         engine (`DeepSpeedEngine`, *optional*): `trainer.deepspeed`.
+        model (`nn.Module`): `trainer.model`.
 
     Raises:
         ValueError: saying what to do instead.
     """
-    if engine is not None:
+    name = "DeepSpeed" if engine is not None else "FSDP2" if is_sharded(model) else None
+    if name is not None:
         raise ValueError(
-            "`train()` runs once under DeepSpeed: make a new trainer, which goes on from a checkpoint with "
+            f"`train()` runs once under {name}: make a new trainer, which goes on from a checkpoint with "
             "`train(resume_from_checkpoint=True)` and a larger `max_steps`"
         )
 
@@ -100,8 +100,10 @@ def whole_shape(parameter: nn.Parameter) -> torch.Size:
 
 
 def keeps_copies(parameters: Iterable[nn.Parameter]) -> bool:
-    """Whether this process keeps what is computed from whole `parameters`: under ZeRO-3 the main process alone."""
-    return not any(hasattr(p, "ds_id") for p in parameters) or torch.distributed.get_rank() == 0
+    """Whether this process keeps what is computed from whole `parameters`: under ZeRO-3 and FSDP2 the main process alone."""
+    return (
+        not any(hasattr(p, "ds_id") or isinstance(p, DTensor) for p in parameters) or torch.distributed.get_rank() == 0
+    )
 
 
 @contextmanager
@@ -137,11 +139,13 @@ def cast_like_partitioned(model: nn.Module) -> None:
 
 
 @contextmanager
-def loading_whole(args: TrainingArguments) -> Iterator[None]:
-    """A context in which `from_pretrained` does not partition what it loads."""
+def without_zero3(args: TrainingArguments) -> Iterator[None]:
+    """A context in which transformers and TRL know of no ZeRO-3: `from_pretrained` does not partition what it loads, and a
+    model that is whole before training runs as it is."""
     from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 
-    config = getattr(args, "hf_deepspeed_config", None)
+    # Of a config of the arguments, or of `accelerate launch`.
+    config = getattr(args, "hf_deepspeed_config", None) or getattr(args.deepspeed_plugin, "dschf", None)
     if config is None:
         yield
         return

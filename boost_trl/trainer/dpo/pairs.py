@@ -83,6 +83,9 @@ class PairValidationLoss(RowwiseValidationLoss):
 class PairPoolLosses(PoolLosses):
     """[`PoolLosses`] of pairs, of which `forward` returns the losses themselves."""
 
+    def num_terms(self, places: Sequence[int]) -> int:
+        return len(places)
+
     def loss(self, places: Sequence[int], numbers: np.ndarray, weights: np.ndarray) -> torch.Tensor:
         inputs = self._collator(self.dataset.__getitems__(list(places)))
         take_micro_batch(inputs)

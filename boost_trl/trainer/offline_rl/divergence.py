@@ -9,6 +9,8 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
 
+from boost_trl.models.sharded_tensor import own_piece
+
 
 class UpdateLosses:
     """The losses of all rows of one optimizer batch. They stay on the device until `take`, which asks it once.
@@ -77,7 +79,7 @@ def explain_losses(
 def explain_parameters(moment: str, parameters: Iterable[tuple[str, torch.Tensor]]) -> ValueError | None:
     """An error to raise that names a parameter that is not finite; `None` if all are. The same on all processes, each of
     which looks at its pieces where parameters are partitioned."""
-    pieces = [(name, getattr(parameter, "ds_tensor", parameter).detach()) for name, parameter in parameters]
+    pieces = [(name, own_piece(parameter).detach()) for name, parameter in parameters]
     bad = []
     if not get_total_norm([piece for _, piece in pieces]).isfinite():
         bad = [name for name, piece in pieces if not piece.isfinite().all()]

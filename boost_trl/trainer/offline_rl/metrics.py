@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from boost_trl.models.sharded_tensor import whole_tensor
 from boost_trl.trainer.common.engines import innermost_optimizer
 from boost_trl.trainer.offline_rl.optimizer_batch import MicroBatch
 from boost_trl.trainer.offline_rl.parameter_groups import ROLES
@@ -73,4 +74,8 @@ def gradient_norms(optimizer) -> dict[str, torch.Tensor]:
     for group in innermost_optimizer(optimizer).param_groups:
         if not group["frozen"]:
             gradients[group["role"]] += [p.grad for p in group["params"] if p.grad is not None]
-    return {f"grad_norm_{role}": nn.utils.get_total_norm(gradients[role]) for role in ROLES if gradients[role]}
+    return {
+        f"grad_norm_{role}": whole_tensor(nn.utils.get_total_norm(gradients[role]))
+        for role in ROLES
+        if gradients[role]
+    }

@@ -2,8 +2,11 @@
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
+from boost_trl.models.sharded_tensor import whole_tensor
 from boost_trl.trainer.common.engines import gathered, keeps_copies, whole_shape
+from boost_trl.trainer.common.fsdp import set_from_main_process
 
 
 # Bytes of a mean that still lies beside the parameters. A larger one, a float32 copy of all that is trained, might not fit
@@ -20,8 +23,8 @@ class ParameterAverage:
 
     def allocate(self, parameters: dict[str, nn.Parameter]) -> None:
         """Make room for the means of `parameters` before they are needed, where they will stay: on the parameters' devices,
-        or on the CPU if they take more than a gigabyte. Means that there are keep their values. Under ZeRO-3 the main process
-        alone has them."""
+        or on the CPU if they take more than a gigabyte. Means that there are keep their values. Under ZeRO-3 and FSDP2 the
+        main process alone has them."""
         if not keeps_copies(parameters.values()):
             self.means = {}
             return
@@ -43,19 +46,22 @@ class ParameterAverage:
         self.count += 1
         for name, parameter in parameters.items():
             with gathered([parameter]):
-                mean = self.means.get(name)
+                mean, value = self.means.get(name), whole_tensor(parameter)
                 if mean is None:
                     continue
                 if self.count == 1:
-                    mean.copy_(parameter)
+                    mean.copy_(value)
                 else:
-                    mean.lerp_(parameter.to(mean), 1 / self.count)
+                    mean.lerp_(value.to(mean), 1 / self.count)
 
     @torch.no_grad()
     def apply_to(self, parameters: dict[str, nn.Parameter]) -> None:
         """Replace the parameters by their means, if there are any."""
         if self.count:
             for name, parameter in parameters.items():
+                if isinstance(parameter, DTensor):
+                    set_from_main_process(parameter, self.means.get(name))
+                    continue
                 with gathered([parameter], modify=True):
                     if name in self.means:
                         parameter.copy_(self.means[name])

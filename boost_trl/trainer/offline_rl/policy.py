@@ -8,14 +8,14 @@ from boost_trl.hub_names import resolve_model_name
 from boost_trl.models.policy_with_value_heads import PolicyWithValueHeads
 from boost_trl.models.value_policy import ValuePolicy
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
-from boost_trl.trainer.common.engines import loading_whole
+from boost_trl.trainer.common.engines import without_zero3
 
 
 def load_reference(args: BilevelOfflineRLConfig) -> PreTrainedModel | None:
     """The unmodified LM that `reference_model_name_or_path` names, on the device; `None` if it names none."""
     if args.reference_model_name_or_path is None:
         return None
-    with loading_whole(args):
+    with without_zero3(args):
         model = AutoModelForCausalLM.from_pretrained(resolve_model_name(args.reference_model_name_or_path))
     return model.to(args.device)
 

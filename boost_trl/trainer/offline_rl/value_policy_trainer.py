@@ -3,7 +3,8 @@ plays, extracts the policy, saves, resumes and uploads; which rows count, and fo
 
 import copy
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from boost_trl.trainer.common.engines import (
     is_partitioned,
     whole_model,
 )
+from boost_trl.trainer.common.fsdp import check_fsdp, is_sharded, reshard, whole_copy, without_parameters
 from boost_trl.trainer.common.hub_upload import (
     push_from_checkpoint,
     push_without_pickled_arguments,
@@ -92,6 +94,7 @@ class ValuePolicyTrainer(Trainer):
         self._tokenize_options = tokenize_options(model.backbone, args)
         self._environment, self._eval_tasks = checked_games(environment, eval_tasks)
         self._reference_model: PreTrainedModel | None = None
+        self._form: PolicyWithValueHeads | None = None
         self._generation_config = policy_generation_config(tokenizer)
         self.chat_template_kwargs = shared_template_arguments(data.train_dataset)
         if self.chat_template_kwargs is None:
@@ -113,8 +116,9 @@ class ValuePolicyTrainer(Trainer):
             **kwargs,
         )
         check_wrapper(args)
-        if self.is_deepspeed_enabled and not is_partitioned(self.model):
-            # DeepSpeed moves the model when training begins; what is computed before would take the CPU.
+        check_fsdp(getattr(self.accelerator.state, "fsdp_plugin", None))
+        if (self.is_deepspeed_enabled or self.is_fsdp_enabled) and not is_partitioned(self.model):
+            # They move the model when training begins; what is computed before would take the CPU.
             self.model.to(args.device)
         # A row's coefficient is normalised over the whole optimizer batch on all processes.
         self.loss_is_scaled_for_ga = True
@@ -138,6 +142,22 @@ class ValuePolicyTrainer(Trainer):
     def weight_statistics(self) -> dict[str, float]:
         """The weights in a few numbers; empty when none are learned."""
         return {}
+
+    # A model that an engine keeps in pieces
+
+    def _remember_form(self) -> None:
+        """Before training: keep what FSDP2's model is to be copied into."""
+        if self.is_fsdp_enabled and self._form is None:
+            self._form = without_parameters(self.model)
+
+    @contextmanager
+    def _whole(self) -> Iterator[PolicyWithValueHeads]:
+        """The model as without an engine, to be looked at only; all processes have to enter together."""
+        if is_sharded(self.model):
+            yield whole_copy(self.model, self._form)
+        else:
+            with whole_model(self.model_wrapped):
+                yield self.accelerator.unwrap_model(self.model_wrapped)
 
     def create_optimizer(self, model=None):
         if self.optimizer is None:
@@ -203,6 +223,7 @@ class ValuePolicyTrainer(Trainer):
             normalization=self.args.loss_normalization,
             accelerator=self.accelerator,
         )
+        reshard(self.model)
         self.model_wrapped.train()
         return losses
 
@@ -225,21 +246,25 @@ class ValuePolicyTrainer(Trainer):
     # Evaluation
 
     def policy(self, beta: float | None = None, prior: str | None = None) -> ValuePolicy:
-        """The extracted policy of θ as it stands, ready for `generate`. It shares the trainer's parameters; under ZeRO-3 it
-        is a whole copy of them, and all processes have to ask for it together."""
-        if not is_partitioned(self.model):
-            return self._shared_policy(beta, prior)
-        with whole_model(self.model_wrapped):
-            policy = self._shared_policy(beta, prior)
-            policy.causal_lm, policy.value_heads = copy.deepcopy(policy.causal_lm), copy.deepcopy(policy.value_heads)
+        """The extracted policy of θ as it stands, ready for `generate`. It shares the trainer's parameters; under ZeRO-3 and
+        FSDP2 it is a whole copy of them, and all processes have to ask for it together."""
+        with self._whole() as model:
+            policy = self._shared_policy(model, beta, prior)
+            if is_partitioned(self.model):
+                policy.causal_lm, policy.value_heads = (
+                    copy.deepcopy(policy.causal_lm),
+                    copy.deepcopy(policy.value_heads),
+                )
         return policy
 
-    def _shared_policy(self, beta: float | None = None, prior: str | None = None) -> ValuePolicy:
+    def _shared_policy(
+        self, model: PolicyWithValueHeads, beta: float | None = None, prior: str | None = None
+    ) -> ValuePolicy:
         prior = self.args.policy_prior if prior is None else prior
         if prior == "lm" and self._reference_model is None:
             self._reference_model = load_reference(self.args)
         return extracted_policy(
-            self.accelerator.unwrap_model(self.model_wrapped),
+            model,
             self.processing_class,
             self._generation_config,
             beta=self.args.beta if beta is None else beta,
@@ -252,8 +277,8 @@ class ValuePolicyTrainer(Trainer):
         rows = tokenize_trajectories(dataset, self.processing_class, name=name, **self._tokenize_options)
         store = TrajectoryStore(rows, self.processing_class.pad_token_id)
         if not self.args.train_backbone:
-            with whole_model(self.model_wrapped), self.accelerator.main_process_first():
-                cache_states(self.model.backbone, store, self.args)
+            with self._whole() as model, self.accelerator.main_process_first():
+                cache_states(model.backbone, store, self.args)
         return store
 
     def evaluate(
@@ -291,9 +316,9 @@ class ValuePolicyTrainer(Trainer):
 
     def _play(self) -> dict[str, float]:
         self.model.eval()
-        with whole_model(self.model_wrapped):
+        with self._whole() as model:
             games = play_share(
-                self._shared_policy(),
+                self._shared_policy(model),
                 self._environment,
                 self._eval_tasks,
                 self.args,
@@ -320,6 +345,7 @@ class ValuePolicyTrainer(Trainer):
             state_names(self.args),
             model_folder=BACKBONE_FOLDER,
             deepspeed=self.is_deepspeed_enabled,
+            fsdp=self.is_fsdp_enabled,
         )
 
     def _save_checkpoint(self, model, trial) -> None:
@@ -373,10 +399,10 @@ class ValuePolicyTrainer(Trainer):
             save_weight_files(folder, self.example_weights(), self.data.train_dataset, of_rows)
 
     def _save_plain_model(self, folder: Path) -> None:
-        with whole_model(self.model_wrapped):
+        with self._whole() as model:
             if not self.args.should_save:
                 return
-            self._why_not_plain = save_plain_model(folder, self._shared_policy())
+            self._why_not_plain = save_plain_model(folder, self._shared_policy(model))
         if self._why_not_plain is not None:
             logger.warning(f"{folder} holds a `ValuePolicy` and no plain causal LM: {self._why_not_plain}")
 
@@ -459,7 +485,9 @@ class ValuePolicyTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self._load_state(Path(resume_from_checkpoint))
-        if self.args.train_backbone:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # with the heads
+        elif self.args.train_backbone:
             with trainability_kept(self.model.backbone):
                 backbone = str(Path(resume_from_checkpoint, BACKBONE_FOLDER))
                 super()._load_from_checkpoint(backbone, model=self.model.backbone)
@@ -472,5 +500,5 @@ class ValuePolicyTrainer(Trainer):
 
     def _load_state(self, folder: Path) -> None:
         state = self.training_state()
-        load_state(folder, state, self.args, parameters=not self.is_deepspeed_enabled)
+        load_state(folder, state, self.args, parameters=not (self.is_deepspeed_enabled or self.is_fsdp_enabled))
         self._take_state(state)

@@ -15,6 +15,7 @@ from torch import nn
 
 from boost_trl.models.model_fingerprint import model_fingerprint, trained_fingerprint
 from boost_trl.selection import WeightConfidence, round_agreement, validated_scores
+from boost_trl.trainer.common.engines import without_zero3
 from boost_trl.trainer.common.weighted_sampler import WeightedSampler
 from boost_trl.trainer.row_weights.checkpoint import LearnedWeights
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID
@@ -37,7 +38,7 @@ logger = get_logger(__name__)
 REPORT_NAME = "validated_selection.json"
 _LEAST_AGREEMENT = 0.5
 # Scores that another version has kept are not taken: count up with every change of what they are.
-_METHOD_VERSION = 2
+_METHOD_VERSION = 3
 _DECISIVE_SETTINGS = (
     *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate"),
     *("rho_init", "validation_loss", "dpo_beta", "loss_type", "selection_loss", "beta", "label_smoothing"),
@@ -112,7 +113,8 @@ class DrawnRows(LearnedWeights):
             selection = ValidatedSelection(
                 self.model, args, pool, trusted, self._num_updates(), batch_size, progress=show
             )
-            return selection.run()
+            with without_zero3(args):
+                return selection.run()
 
         # A function of the user's has no fingerprint.
         is_named = args.validation_loss in ("sft", "dpo")

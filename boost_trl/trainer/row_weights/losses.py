@@ -1,6 +1,7 @@
 """Losses of tokens and, collected over the micro-batches and processes of one optimizer batch, of rows."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,11 @@ def token_losses(log_probs: torch.Tensor, loss_type: str) -> torch.Tensor:
         `torch.Tensor`: the shape of `log_probs`, in nats.
     """
     return -log_probs * log_probs.exp().detach() if loss_type == "dft" else -log_probs
+
+
+def num_labels(batch: dict[str, Any]) -> int:
+    """Tokens of a collated batch that have a loss: all with a label but a row's first, as TRL counts them."""
+    return int((batch["labels"][..., 1:] != -100).sum())
 
 
 def weighting(

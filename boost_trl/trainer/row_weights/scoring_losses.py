@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from boost_trl.trainer.common.weighted_sampler import WeightedSampler
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
-from boost_trl.trainer.row_weights.losses import token_losses
+from boost_trl.trainer.row_weights.losses import num_labels, token_losses
 from boost_trl.trainer.row_weights.optimizer_batch import take_micro_batch
 from boost_trl.trainer.row_weights.prepared_rows import first_of_equal
 from boost_trl.trainer.row_weights.validation import ValidationLoss
@@ -84,6 +84,10 @@ class PoolLosses:
             sampler.set_epoch(epoch)
             yield from sampler
 
+    def num_terms(self, places: Sequence[int]) -> int:
+        """Number of the losses that [`loss`] takes the mean of."""
+        return num_labels(self._collator(self.dataset.__getitems__(list(places))))
+
     def loss(self, places: Sequence[int], numbers: np.ndarray, weights: np.ndarray) -> torch.Tensor:
         """Mean loss of the tokens at drawn places, those of packed rows times their weights over the mean weight."""
         inputs = self._collator(self.dataset.__getitems__(list(places)))
@@ -129,6 +133,10 @@ class TrustedLosses:
     @property
     def batch_size(self) -> int:
         return self._validation.batch_size
+
+    def num_terms(self, rows: Sequence[int]) -> int:
+        """Number of the losses that [`loss`] takes the mean of."""
+        return self._validation.num_terms(self._validation.batch(list(rows)))
 
     def loss(self, rows: Sequence[int]) -> torch.Tensor:
         """Mean loss of one batch."""

@@ -232,11 +232,12 @@ class ValidatedSelection:
 
         for _ in range(self.budget.guard_steps):
             places = [next(draws) for _ in range(min(size, len(pool)))]
-            terms = _terms(loss, places, self.args.per_device_train_batch_size, of_pool)
+            terms = _terms(loss, pool.num_terms, places, self.args.per_device_train_batch_size, of_pool)
             self._update([*terms, *self._trusted_terms(next(batches), of_trusted)])
 
     def _trusted_terms(self, rows: np.ndarray, coefficient: float = 1.0) -> list[Callable[[], torch.Tensor]]:
-        return _terms(self.trusted.loss, rows.tolist(), self.trusted.batch_size, coefficient)
+        trusted = self.trusted
+        return _terms(trusted.loss, trusted.num_terms, rows.tolist(), trusted.batch_size, coefficient)
 
     def _update(self, terms: list[Callable[[], torch.Tensor]]) -> None:
         self._adapted.update(terms)
@@ -370,10 +371,19 @@ def _batches(rows: np.ndarray, seed: int, size: int = BATCH) -> Iterator[np.ndar
 
 
 def _terms(
-    loss: Callable[[list[int]], torch.Tensor], rows: list[int], size: int, coefficient: float
+    loss: Callable[[list[int]], torch.Tensor],
+    num_terms: Callable[[list[int]], int],
+    rows: list[int],
+    size: int,
+    coefficient: float,
 ) -> list[Callable[[], torch.Tensor]]:
-    """The mean loss of a batch, times a coefficient, as the losses of its micro-batches, which are still to be computed."""
+    """The mean loss of a batch, times a coefficient, as the losses of its micro-batches, which are still to be computed. `loss`
+    is a mean of `num_terms` terms, tokens or rows, each of which counts the same in whichever micro-batch it is."""
     if not coefficient:
         return []
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-    return [lambda part=part: coefficient * len(part) / len(rows) * loss(part) for part in parts]
+    counts = [num_terms(part) for part in parts]
+    total = max(1, sum(counts))
+    return [
+        lambda part=part, count=count: coefficient * count / total * loss(part) for part, count in zip(parts, counts)
+    ]

@@ -21,7 +21,7 @@ from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, take_ids
 from boost_trl.trainer.row_weights.failed_preparation import prepare_or_name_row
 from boost_trl.trainer.row_weights.forward import EvaluationForward
-from boost_trl.trainer.row_weights.losses import token_losses
+from boost_trl.trainer.row_weights.losses import num_labels, token_losses
 from boost_trl.trainer.row_weights.optimizer_batch import MICRO_BATCH
 from boost_trl.trainer.row_weights.prepared_rows import check_tokens_are_known, fingerprint, rows_without_prediction
 from boost_trl.trainer.row_weights.settings import SelectorSettings
@@ -117,6 +117,10 @@ class ValidationLoss:
         """Divisor of the summed losses of `batches`, over all processes; `None`: each batch's own count."""
         return self._count_items(batches) if scaled else None
 
+    def num_terms(self, batch: dict[str, Any]) -> int:
+        """Tokens with a loss in one batch, or rows where each has one; known before the forward."""
+        return num_labels(batch)
+
     def loss_sum(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor | int]:
         """Summed loss of one batch and the number of its terms (tokens here, else rows)."""
         outputs = model(**_model_inputs(inputs), use_cache=False, fused_lm_head=True)
@@ -173,6 +177,9 @@ class ValidationLoss:
 
 class RowwiseValidationLoss(ValidationLoss):
     """L_0 as the mean of a loss per row."""
+
+    def num_terms(self, batch):
+        return len(batch[VALIDATION_ROWS])
 
     def num_items(self, batches, scaled):
         if not scaled:

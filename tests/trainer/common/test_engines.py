@@ -2,11 +2,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate import DistributedType
 from torch import nn
+from transformers.integrations.deepspeed import (
+    HfDeepSpeedConfig,
+    is_deepspeed_zero3_enabled,
+    unset_hf_deepspeed_config,
+)
 
 from boost_trl import BilevelOfflineRLConfig
-from boost_trl.trainer.common.engines import check_deepspeed_config, check_wrapper, gathered, whole_model
+from boost_trl.trainer.common.engines import check_deepspeed_config, gathered, whole_model, without_zero3
+from boost_trl.trainer.common.fsdp import check_fsdp
 from boost_trl.trainer.offline_rl.parameter_groups import FrozenGroups
 
 
@@ -43,10 +48,18 @@ def test_several_gpus_in_one_process_are_refused(make_trainer, monkeypatch):
         make_trainer()
 
 
-def test_fsdp_is_refused():
-    state = SimpleNamespace(distributed_type=DistributedType.FSDP)
-    with pytest.raises(ValueError, match="FSDP.*use DeepSpeed ZeRO-3"):
-        check_wrapper(SimpleNamespace(distributed_state=state, n_gpu=1))
+@pytest.mark.parametrize(
+    ("version", "efficient", "message"),
+    [(1, False, "set `fsdp_version: 2`"), (2, True, "set `fsdp_cpu_ram_efficient_loading: false`")],
+)
+def test_what_value_heads_cannot_do_under_fsdp_is_refused(version, efficient, message):
+    with pytest.raises(ValueError, match=message):
+        check_fsdp(SimpleNamespace(fsdp_version=version, cpu_ram_efficient_loading=efficient))
+
+
+def test_the_fsdp_config_that_is_shown_is_not_refused():
+    check_fsdp(None)
+    check_fsdp(SimpleNamespace(fsdp_version=2, cpu_ram_efficient_loading=False))
 
 
 def test_without_an_engine_there_is_nothing_to_gather():
@@ -70,3 +83,19 @@ def test_a_frozen_group_gets_its_gradient_back_after_the_step():
     frozen.remove()
     optimizer.step()
     assert resting.lt(1).all()
+
+
+@pytest.mark.parametrize("given_by", ["arguments", "accelerate launch"])
+def test_nothing_is_taken_in_pieces_where_zero_3_is_not_to_be_known_of(given_by):
+    pytest.importorskip("deepspeed")
+    config = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}})
+    args = SimpleNamespace(deepspeed_plugin=SimpleNamespace(dschf=config))
+    if given_by == "arguments":
+        args = SimpleNamespace(hf_deepspeed_config=config, deepspeed_plugin=None)
+    try:
+        assert is_deepspeed_zero3_enabled()
+        with without_zero3(args):
+            assert not is_deepspeed_zero3_enabled()
+        assert is_deepspeed_zero3_enabled()
+    finally:
+        unset_hf_deepspeed_config()

@@ -2,6 +2,7 @@
 with."""
 
 import gc
+import importlib
 import json
 import random
 import sys
@@ -16,8 +17,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
 from boost_trl.environments.base import Task
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
-from boost_trl.trainer.common.engines import innermost_optimizer, optimized_tensors, whole_model
+from boost_trl.models.sharded_tensor import own_piece
+from boost_trl.trainer.common.engines import innermost_optimizer, optimized_tensors
 
+
+sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
+start_engine = importlib.import_module("engine_runs").start_engine
 
 WORDS = "user: assistant: yes no maybe is it big red hot tall small old ? .".split()
 PROBE = torch.arange(12).reshape(2, 6)
@@ -53,7 +58,7 @@ ZERO = {
 }
 # Nothing here is large enough to be partitioned unless the threshold says so.
 STAGES = {2: {"stage": 2}, 3: {"stage": 3, "stage3_param_persistence_threshold": 0, "sub_group_size": 2000}}
-ENGINES = {"ddp": {}}
+ENGINES = {"ddp": {}, "fsdp2": {}}
 for stage, settings in STAGES.items():
     deepspeed = {**ZERO, "zero_optimization": settings}
     ENGINES[f"zero{stage}"] = {"deepspeed": deepspeed}
@@ -184,7 +189,7 @@ class WhatMoves(TrainerCallback):
         for group, tensor in optimized_tensors(optimizer):
             state = innermost_optimizer(optimizer).state.get(tensor, {})
             values = [tensor, *(torch.as_tensor(state[key]) for key in sorted(state))]
-            by_role.setdefault(group["role"], []).extend(value.detach().clone() for value in values)
+            by_role.setdefault(group["role"], []).extend(own_piece(value).detach().clone() for value in values)
         return by_role
 
     def on_step_begin(self, args, state, control, **kwargs):
@@ -212,8 +217,8 @@ def train(folder, name, num_processes, resume=None, **options):
         trainer.save_model(str(Path(folder, f"{name}-untrained")))
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
-    with whole_model(trainer.model_wrapped), torch.no_grad():
-        tensors = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    with trainer._whole() as model, torch.no_grad():
+        tensors = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.no_grad():
         tensors["policy"] = trainer.policy()(PROBE).logits
     if trainer.reweighting_head is not None:
@@ -254,6 +259,7 @@ def train_again(folder, **options):
 
 def main(folder, engine, resumed, *names):
     gc.freeze()  # as in `conftest.py`
+    start_engine(use_cpu=True)
     options = ENGINES[engine]
     results = {name: train(folder, name, 2, **options) for name in names}
     results["saving"] = train(folder, resumed, 2, save_strategy="steps", save_steps=3, **options)

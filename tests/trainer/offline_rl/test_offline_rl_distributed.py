@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 
 
 pytestmark = pytest.mark.distributed
+CONFIGS = Path(__file__).parents[3] / "examples" / "accelerate_configs"
 RUNS = [*SETTINGS, "saving", "resumed"]
 
 
@@ -29,17 +30,18 @@ def folder(tmp_path_factory):
 
 def launch(folder, *arguments, **environment):
     """(JSON values, tensors) by the name of the run, of either rank."""
-    # `accelerate launch --cpu` starts a single process unless MPI is there; --multi_gpu is plain torchrun.
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    # DeepSpeed's settings, which make pieces of the smallest parameters, come with the arguments.
+    config = CONFIGS / f"{'fsdp2' if arguments[0] == 'fsdp2' else 'ddp'}.yaml"
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     launcher += [
-        "--num_machines",
-        "1",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
         "--mixed_precision",
         "no",
         "--dynamo_backend",
         "no",
-        "--main_process_port",
-        "0",
     ]
     script = Path(__file__).with_name("offline_rl_two_processes.py")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment}
@@ -138,6 +140,10 @@ def test_the_other_policy_keeps_still_to_the_last_bit(name, ranks):
 # The first time, DeepSpeed compiles its communication for the CPU, which takes minutes.
 def launch_deepspeed(folder, engine, *names):
     pytest.importorskip("deepspeed")
+    return launch_sharded(folder, engine, *names)
+
+
+def launch_sharded(folder, engine, *names):
     folder = folder / engine
     folder.mkdir()
     save_base(folder)
@@ -257,3 +263,47 @@ def test_deepspeed_resumes_to_the_last_bit_with_bfloat16_parameters(zero_bf16):
 def test_deepspeed_keeps_the_other_policy_still_to_the_last_bit(name, zero):
     for rank in zero[1]:
         assert_one_policy_moves_at_a_time(rank[name][0], shared_backbone=name in ("mc", "ilql"))
+
+
+@pytest.fixture(scope="module")
+def fsdp(folder):
+    return launch_sharded(folder, "fsdp2", "ilql", *SETTINGS, *BY_NAME)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SETTINGS, *BY_NAME])
+def test_fsdp_trains_what_one_process_does(name, fsdp, one_process):
+    for rank in fsdp[1]:
+        assert_two_equal_one(rank[name], one_process(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["", "_validated"])
+def test_fsdp_resumes_to_the_last_bit(fsdp, kind):
+    for rank in fsdp[1]:
+        assert_resumed_equals_straight(rank, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mc", "ilql", "frozen", "adapters"])
+def test_fsdp_keeps_the_other_policy_still_to_the_last_bit(name, fsdp):
+    for rank in fsdp[1]:
+        assert_one_policy_moves_at_a_time(rank[name][0], shared_backbone=name in ("mc", "ilql"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mc", *BY_NAME])
+def test_fsdp_saves_a_whole_policy(name, fsdp):
+    from boost_trl import ValuePolicy
+
+    folder, ranks = fsdp
+    policy = ValuePolicy.from_pretrained(
+        folder / f"{name}-2", reference_model_name_or_path=folder / "base" if name == "named" else None
+    )
+    for rank in ranks:
+        torch.testing.assert_close(policy(PROBE).logits, rank[name][1]["policy"], rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.slow
+def test_a_second_training_under_fsdp_is_refused(fsdp):
+    assert "once under FSDP2: make a new trainer" in (fsdp[0] / "again-rank0.txt").read_text()

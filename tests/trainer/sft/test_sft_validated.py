@@ -331,3 +331,24 @@ def test_settings_of_other_selectors_are_said_to_have_no_effect(settings, named,
     listed = ", ".join(f"`{name}`" for name in named)
     assert len(messages) == bool(named)
     assert not named or messages[0].endswith(f"Without effect with selector='{selector}': {listed}.")
+
+
+def test_scores_do_not_depend_on_how_a_batch_is_split(tmp_path):
+    """Rows have unequal numbers of tokens, which all count the same whichever micro-batch they are in."""
+    found = []
+    for size in (4, 1):
+        trainer = make_trainer(
+            tmp_path / str(size),
+            pool=make_rows(24),
+            trusted=make_rows(35).select(range(24, 35)),
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=4 // size,
+            max_steps=2,
+            adam_epsilon=1e-3,  # gradients of rounding alone make no steps
+        )
+        trainer.train()
+        report = trainer.selection_report
+        assert report["candidates"]  # short trainings on pool and trusted rows
+        losses = [trial["loss"] for trials in report["adaptation_trials"] for trial in trials]
+        found.append(losses + [candidate["loss"] for candidate in report["candidates"]])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
