@@ -6,6 +6,7 @@ from types import ModuleType
 
 from boost_trl.hidden_tokens import without_hub_tokens
 from boost_trl.hub_names import is_connection_error
+from boost_trl.scripts.nearest_name import nearest_name
 from boost_trl.scripts.resume_argument import with_newest_checkpoint
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 
@@ -101,7 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     name, *rest = with_newest_checkpoint(with_config_apart(arguments))
     if name not in COMMANDS:
-        print(f"boost-trl: unknown command {name!r}\n\n{usage()}", file=sys.stderr)
+        near = nearest_name(name, COMMANDS)
+        hint = "" if near is None else f"did you mean `{near}`? "
+        print(f"boost-trl: unknown command {name!r}; {hint}`boost-trl --help` lists all", file=sys.stderr)
         return 2
     if rest.count("--config") > 1 or "--config" in rest[-1:]:
         print(f"boost-trl {name}: `--config` must be followed by one YAML file, and given once", file=sys.stderr)

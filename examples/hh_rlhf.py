@@ -356,7 +356,7 @@ def main(arguments: Arguments) -> list[dict]:
         findings=[],
         settings=asdict(arguments),
         notes="AUC: how well the weights tell right labels from swapped ones. ± is the standard error over pairs.",
-        pictures=[
+        sections=[
             f"![Ranking and weights](hh_rlhf.png)\n\nThe weights shown are those of seed {arguments.seeds[-1]}."
         ],
     )

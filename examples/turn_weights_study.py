@@ -132,7 +132,7 @@ def make_comparison(arguments: StudyArguments) -> TurnComparison:
     def make_experiment(cell: Cell):
         return world.make_experiment(*options(cell.setting, cell.seed), cell.seed, number=arguments.world)
 
-    return TurnComparison(folder, lambda cell: options(cell.setting, cell.seed), make_experiment, drawn=None)
+    return TurnComparison(folder, lambda cell: options(cell.setting, cell.seed), make_experiment)
 
 
 def share_of(setting: str) -> str:

@@ -17,6 +17,7 @@ _MODULE_OF = {
     "gaussian_kl": "boost_trl.analysis.hitting_time_bound",
     "estimate_task_shift": "boost_trl.analysis.hitting_time_bound",
     "play_again": "boost_trl.analysis.row_actions",
+    "contradictions": "boost_trl.analysis.row_actions",
 }
 
 __all__ = [*_MODULE_OF]

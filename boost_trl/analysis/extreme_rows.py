@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from boost_trl.analysis.pictures import times
-from boost_trl.analysis.row_actions import play_again
+from boost_trl.analysis.row_actions import contradictions, play_again
 from boost_trl.analysis.run_files import Run
 from boost_trl.analysis.sections import Section
 from boost_trl.environments.base import Environment
@@ -27,6 +27,7 @@ class Turn:
         reward (`str`, *optional*): of an action.
         is_valid (`bool`, *optional*): whether the environment accepts the action; `None` if it is not known.
         weight (`str`, *optional*): of the action, where turns were weighed.
+        truth (`str`, *optional*): what the environment says or pays instead.
     """
 
     role: str
@@ -34,6 +35,7 @@ class Turn:
     reward: str | None = None
     is_valid: bool | None = None
     weight: str | None = None
+    truth: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class ShownRow:
         index (`int`): number of the row in the training data.
         weight (`str`), about (`str`): in words.
         turns (`list[Turn]`): what it says.
+        is_checked (`bool`): whether the environment could say what is true.
     """
 
     index: int
     weight: str
     about: str
     turns: list[Turn]
+    is_checked: bool = False
 
 
 def extreme_rows(run: Run, env: Environment | None = None) -> Section | None:
@@ -74,6 +78,7 @@ def extreme_rows(run: Run, env: Environment | None = None) -> Section | None:
     html = TEMPLATES.get_template("extreme_rows.html.jinja").render(sides=list(zip(titles, sides)))
     numbers = {name: [asdict(row) for row in side] for name, side in zip(("highest", "lowest"), sides)}
     numbers["invalid_actions"] = [_invalid(side) for side in sides]
+    numbers["contradicted_rows"] = [_contradicted(side) for side in sides]
     finding = _finding(run, ends, sides)
     text = f"**Here:** {finding}\n\nWeights are relative to the equal weight, 1×. {note}"
     return Section("The rows that count most, and least", "extreme_rows", text, numbers, html=html, finding=finding)
@@ -95,7 +100,8 @@ def _sides(
         return show(None), ""
     try:
         return show(env), (
-            "Actions in red are those that the environment does not accept when it is played again from the row's task."
+            "In red: actions that the environment does not accept when it is played again from the row's task, and what it says "
+            "where the row says something else."
         )
     except ValueError as error:
         return show(None), f"Invalid actions are not marked: {escape_markdown(str(error))}."
@@ -116,6 +122,10 @@ def _finding(run: Run, rows: tuple[list[dict], list[dict]], sides: Sequence[Sequ
     if all(known for _, known in invalid):
         parts = [f"{bad} of {known}" for bad, known in invalid]
         words.append(f"{parts[0]} and {parts[1]} of their actions are invalid")
+    contradicted = [_contradicted(side) for side in sides]
+    if all(known for _, known in contradicted):
+        parts = [f"{bad} of {known}" for bad, known in contradicted]
+        words.append(f"{parts[0]} and {parts[1]} of the rows say what the environment contradicts")
     text = "; ".join(words) + "."
     return text[0].upper() + text[1:]
 
@@ -126,11 +136,18 @@ def _invalid(side: Sequence[ShownRow]) -> tuple[int, int]:
     return known.count(False), len(known)
 
 
+def _contradicted(side: Sequence[ShownRow]) -> tuple[int, int]:
+    """Rows that the environment contradicts, and rows of which it is known."""
+    checked = [row for row in side if row.is_checked]
+    return sum(any(turn.truth is not None for turn in row.turns) for row in checked), len(checked)
+
+
 def _shown(row: Mapping[str, Any], weight: float, turn_weights: Sequence[float], env: Environment | None) -> ShownRow:
     rewards, valid = iter(row.get("rewards") or []), iter(() if env is None else play_again(env, row))
     weights = map(times, turn_weights)
+    truths = None if env is None else contradictions(env, row)
     shown = []
-    for role, text in _turns(row):
+    for place, (role, text) in enumerate(_turns(row)):
         is_action = role == "assistant"
         reward = next(rewards, None) if is_action else None
         shown.append(
@@ -140,12 +157,13 @@ def _shown(row: Mapping[str, Any], weight: float, turn_weights: Sequence[float],
                 reward=None if reward is None else f"{reward:g}".replace("-", "−"),
                 is_valid=next(valid, None) if is_action else None,
                 weight=next(weights, None) if is_action else None,
+                truth=(truths or {}).get(place),
             )
         )
     about = [f"row {row[ROW_NUMBER]}", *(str(row[name]) for name in _ABOUT if row.get(name))]
     if row.get("rewards"):
         about.append(f"return {sum(row['rewards']):g}".replace("-", "−"))
-    return ShownRow(row[ROW_NUMBER], times(weight), " · ".join(about), shown)
+    return ShownRow(row[ROW_NUMBER], times(weight), " · ".join(about), shown, is_checked=truths is not None)
 
 
 def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]]:

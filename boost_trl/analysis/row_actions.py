@@ -1,6 +1,7 @@
-"""Validity of a recorded dialogue's actions ([B] Table 5)."""
+"""A recorded dialogue's actions played again: which are invalid ([B] Table 5), and what it says that is not so."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boost_trl.environments.base import Environment, as_task
@@ -36,3 +37,45 @@ def play_again(env: Environment, row: Mapping[str, Any]) -> list[bool | None]:
         valid.append(bool(info.get("valid", True)))
         is_over = terminated or truncated
     return valid
+
+
+def contradictions(env: Environment, row: Mapping[str, Any]) -> dict[int, str] | None:
+    """Answers and rewards of the environment, by the number of the message that has others, when the row's actions are played
+    again.
+
+    Args:
+        env ([`Environment`]): of the row.
+        row (`Mapping`): with `messages`, `rewards` and `task`.
+
+    Returns:
+        `dict[int, str]`: empty where all is as the environment has it; `None` if the environment answers the same actions
+        differently with another seed, so that nothing can be said.
+
+    Raises:
+        ValueError: as `play_again`.
+    """
+    play_again(env, row)  # checks the row
+    actions = [place for place, turn in enumerate(row["messages"]) if turn["role"] == "assistant"]
+    played, other = (_answers(env, row, actions, seed) for seed in (0, 1))
+    if played != other:
+        return None
+    found = {}
+    for place, reward, (observation, paid) in zip(actions, row.get("rewards") or [None] * len(actions), played):
+        if reward is not None and not math.isclose(reward, paid):
+            found[place] = f"reward {paid:g}".replace("-", "−")
+        answer = row["messages"][place + 1] if place + 1 < len(row["messages"]) else None
+        if answer is not None and answer["role"] == "user" and answer["content"].strip() != observation.strip():
+            found[place + 1] = observation
+    return found
+
+
+def _answers(env: Environment, row: Mapping[str, Any], actions: Sequence[int], seed: int) -> list[tuple[str, float]]:
+    """Observation and reward after each action, up to the end of the game."""
+    env.reset(task=as_task(row["task"]), seed=seed)
+    answers = []
+    for place in actions:
+        observation, reward, terminated, truncated, _ = env.step(row["messages"][place]["content"])
+        answers.append((observation, float(reward)))
+        if terminated or truncated:
+            break
+    return answers

@@ -1,10 +1,12 @@
 """A comparison's report: a table on the terminal, JSON, and a page with table, findings and pictures."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from boost_trl.comparison.results import Result
 from boost_trl.files import write_whole
@@ -24,7 +26,10 @@ class Report:
         findings (`list[str]`): what the numbers say, negatives included.
         settings (`dict`): what all cells share.
         notes (`str`): what the columns mean.
-        pictures (`list[str]`, *optional*): Markdown that refers to files of the folder.
+        verdict (`str`, *optional*): the outcome in a few sentences, for the top of the page.
+        sections (`list[str]`, *optional*): what is between verdict and table: Markdown that refers to pictures of the folder, and
+            `Markup`, which is HTML and in `report.html` only.
+        about (`dict[str, str]`, *optional*): what each method does, by its label.
     """
 
     title: str
@@ -34,23 +39,29 @@ class Report:
     findings: list[str]
     settings: dict[str, Any]
     notes: str
-    pictures: list[str] = field(default_factory=list)
+    verdict: str = ""
+    sections: list[str] = field(default_factory=list)
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def table(self) -> list[list[str]]:
         """Header and cells, as text."""
         return [list(self.columns), *([cell(row) for cell in self.columns.values()] for row in self.rows)]
 
-    def page(self) -> str:
-        """The report as Markdown."""
-        parts = [
-            f"# {self.title}: methods compared",
+    def parts(self) -> list[str]:
+        """The page from top to bottom, Markdown and `Markup`."""
+        return [
+            f"# {self.title}",
+            self.verdict,
+            *self.sections,
+            "## All ways of training",
             markdown_table(self.table()),
-            "\n".join(f"- {line}" for line in self.findings),
-            *self.pictures,
-            "Settings: " + ", ".join(f"`{name}={value}`" for name, value in self.settings.items()) + ".",
             self.notes,
+            "\n".join(f"- **{label}**: {what}." for label, what in self.about.items()),
+            "## What the numbers say" if self.findings else "",
+            "\n".join(f"- {line}" for line in self.findings),
+            "## Settings",
+            ", ".join(f"`{name}={value}`" for name, value in self.settings.items()) + ".",
         ]
-        return "\n\n".join(part for part in parts if part) + "\n"
 
     def print(self) -> None:
         """Table and findings on the terminal."""
@@ -61,10 +72,13 @@ class Report:
         """`results.json` (one object per method), `runs.json` (one per cell) and the page."""
         write_whole(folder / "results.json", json.dumps(self.rows, indent=2) + "\n")
         write_whole(folder / "runs.json", json.dumps([run.to_dict() for run in self.results], indent=2) + "\n")
-        write_page(folder, self.title, self.page())
+        write_page(folder, self.title, *self.parts())
 
 
-def write_page(folder: Path, title: str, text: str) -> None:
-    """Write Markdown as `report.md` and, in one file with the pictures of `folder`, as `report.html`."""
-    write_whole(folder / "report.md", text)
-    write_whole(folder / "report.html", html_page(title, markdown_to_html(text, folder)))
+def write_page(folder: Path, title: str, *parts: str) -> None:
+    """Write Markdown as `report.md` and, in one file with the pictures of `folder`, as `report.html`, which alone has the parts
+    that are `Markup`."""
+    text = "\n\n".join(part for part in parts if part and not isinstance(part, Markup))
+    write_whole(folder / "report.md", text.rstrip("\n") + "\n")
+    shown = [part if isinstance(part, Markup) else markdown_to_html(part, folder) for part in parts]
+    write_whole(folder / "report.html", html_page(title, *shown))

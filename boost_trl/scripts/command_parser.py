@@ -1,15 +1,17 @@
 """The parser of every command: TRL's, with errors of one line, former names of options, and help in two lengths."""
 
 import dataclasses
+import re
 import sys
 import warnings
 from argparse import SUPPRESS, Action, ArgumentDefaultsHelpFormatter
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from difflib import get_close_matches
 from typing import Any, get_type_hints
 
 from trl import TrlParser
+
+from boost_trl.scripts.nearest_name import nearest_name
 
 
 CONFIG_HELP = "--config FILE.yaml reads any of these options from a file; options on the command line win."
@@ -40,7 +42,8 @@ class CommandParser(TrlParser):
         }
 
     def error(self, message: str) -> None:
-        """Exit with status 2 and one line."""
+        """Exit with status 2 and one line, with each option in one spelling."""
+        message = re.sub(r"(--\w+)/--[\w-]+", r"\1", message)
         self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` lists the options\n")
 
     def parse_args_and_config(
@@ -142,8 +145,8 @@ def check_option_names(strings: Iterable[str], known: set[str]) -> None:
         name = option_name(text)
         if name is None or name in known or name.removeprefix("no_") in known:
             continue
-        near = get_close_matches(name, sorted(known), n=1)
-        hint = f"did you mean `--{near[0]}`?" if near else "`--help` lists the options"
+        near = nearest_name(name, known)
+        hint = "`--help` lists the options" if near is None else f"did you mean `--{near}`?"
         raise ValueError(f"there is no option `{text.split('=')[0]}`; {hint}")
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from trl import ModelConfig
 
 from boost_trl import BilevelOfflineRLConfig
@@ -12,8 +13,10 @@ from boost_trl.comparison.offline_rl import comparison as module
 from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, parse_arguments
 from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
 from boost_trl.comparison.offline_rl.findings import COLUMNS, difference, summarize
+from boost_trl.comparison.offline_rl.games_shown import game_html, game_text, shown_game
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.offline_rl.study import differences_table, mean_over_worlds, scores_table
+from boost_trl.comparison.offline_rl.verdict import verdict
 from boost_trl.comparison.offline_rl.worlds import get_world
 from boost_trl.comparison.report import Report
 from boost_trl.comparison.results import Result
@@ -180,7 +183,7 @@ def test_a_result_of_other_settings_under_the_same_name_is_not_used(ran, tmp_pat
 def test_all_means_all_and_unknown_methods_are_named(ran, tmp_path):
     with pytest.raises(ValueError, match=r"unknown methods \['best'\]"):
         compare(tmp_path, methods=["best"])
-    names = [name for name in METHODS if name != "boost"]  # which is drawn
+    names = [name for name in METHODS if name != "boost"]
     compare(tmp_path, noise="bot", methods=names, seeds=[0])
     assert [name for _, name in ran] == names
 
@@ -210,3 +213,44 @@ def test_embedded_defaults_count_only_when_no_model_is_named():
     assert (arguments.games, training_args.learning_rate, model_args.model_name_or_path) == (64, 1e-4, "gpt2")
     with pytest.raises(ValueError, match="options that do not exist: .*rows"):
         parse_arguments(ComparisonArguments, {"rows": 3}, ["--use_cpu"])
+
+
+def test_the_verdict_names_the_winner_and_says_whether_it_is_clear():
+    rows = summarize(
+        results := [result("vanilla", 3.0), result("two_stage", 4.0, se=0.1), result("boost", 5.0, se=0.1)]
+    )
+    said = verdict(results, rows)
+    assert (
+        "Of 3 ways of training, *BOOST* plays best: it solves 50% of the held-out games, plain training 50%." in said
+    )
+    assert (
+        "The best way without learned weights, *Two-stage*, has 4.00 ± 0.10: a difference of +1.00 ± 0.14, which is clear"
+        in said
+    )
+    said = verdict(results, summarize(results := [result("two_stage", 4.0, se=2.0), result("boost", 3.0, se=2.0)]))
+    assert "*Two-stage* plays best" in said and "The best way that learns weights, *BOOST*" in said
+    assert "could be chance" in said
+    # One who knows the good rows does not win.
+    rows = summarize([result("oracle", 9.0), result("boost", 5.0)])
+    assert "*BOOST* plays best" in verdict([result("oracle", 9.0), result("boost", 5.0)], rows)
+
+
+def test_the_game_that_is_shown_is_a_solved_one_of_median_score(tmp_path):
+    def game(score, actions):
+        messages = [{"role": "assistant", "content": action} for action in actions]
+        return {"messages": messages, "success": score > 0, "score": float(score), "task": None}
+
+    assert shown_game(tmp_path) is None
+    games = [game(0, "abcdef"), game(7, "aa"), game(7, "ab"), game(1, "abc"), game(9, "abcd")]
+    Dataset.from_list(games).to_parquet(tmp_path / "rollouts.parquet")
+    shown = shown_game(tmp_path)
+    assert [turn["content"] for turn in shown["messages"]] == ["a", "b"]
+    assert game_text(shown).endswith("agent: a\n  agent: b\n  solved, score 7")
+    Dataset.from_list(games[:1]).to_parquet(tmp_path / "rollouts.parquet")
+    assert shown_game(tmp_path)["score"] == 0
+
+
+def test_a_game_is_shown_as_text():
+    messages = [{"role": "user", "content": "<script>"}, {"role": "assistant", "content": "x" * 700}]
+    page = game_html({"messages": messages, "success": False, "score": None})
+    assert "&lt;script&gt;" in page and "x" * 599 + "…" in page and "✗ not solved, score 0" in page

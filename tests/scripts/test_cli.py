@@ -47,7 +47,17 @@ def test_usage_names_every_command(capsys):
     printed = capsys.readouterr().out
     assert all(name in printed for name in cli.COMMANDS)
     assert cli.main([]) == 2
-    assert cli.main(["tarin"]) == 2 and "unknown command 'tarin'" in capsys.readouterr().err
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "wrong, meant", [("sft", "`sft-self-refine`"), ("analyse", "`analyze`"), ("rolout", "`rollout`"), ("xyz", None)]
+)
+def test_an_unknown_command_is_one_line_with_the_one_that_was_meant(capsys, wrong, meant):
+    assert cli.main([wrong]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"boost-trl: unknown command {wrong!r}; ") and said.endswith("`boost-trl --help` lists all")
+    assert (f"did you mean {meant}?" in said) == (meant is not None)
 
 
 def test_usage_loads_no_torch():

@@ -81,7 +81,7 @@ def test_each_former_name_warns_once_on_a_command_line():
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        ([], "the following arguments are required: --rows"),
+        ([], "the following arguments are required: --rows;"),
         (["--rows", "a", "--share", "much"], "argument --share: invalid"),
     ],
 )
@@ -93,7 +93,10 @@ def test_errors_are_one_line(capsys, arguments, complaint):
     assert said.startswith(f"test: {complaint}") and said.endswith("`test --help` lists the options")
 
 
-@pytest.mark.parametrize("wrong, hint", [("--shrae", "did you mean `--share`?"), ("--zzz", "`--help` lists")])
+@pytest.mark.parametrize(
+    "wrong, hint",
+    [("--shrae", "did you mean `--share`?"), ("--many", "did you mean `--many_rows`?"), ("--zzz", "`--help` lists")],
+)
 def test_an_option_that_does_not_exist_is_named(tmp_path, wrong, hint):
     with pytest.raises(ValueError, match=f"there is no option `{wrong}`") as refused:
         parse("--rows", "a", f"{wrong}=1")

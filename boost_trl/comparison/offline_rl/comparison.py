@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,25 +13,25 @@ from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 from trl import ModelConfig
 
+from boost_trl.analysis.run_files import open_run
 from boost_trl.comparison.cell_files import save_cell_files
 from boost_trl.comparison.cells import Cell, Comparison, run_cells
 from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, settings_of
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.findings import COLUMNS, NOTES, findings, summarize
-from boost_trl.comparison.offline_rl.games import BETAS, one_game, play_method, validation_scores
+from boost_trl.comparison.offline_rl.games import BETAS, play_method, validation_scores
 from boost_trl.comparison.offline_rl.kept_policy import candidates, keep_best_policy
 from boost_trl.comparison.offline_rl.methods import METHODS
-from boost_trl.comparison.offline_rl.pictures import draw_pictures
 from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
+from boost_trl.comparison.offline_rl.verdict import bad_rows, best, scores_picture, tried, verdict, watched_game
 from boost_trl.comparison.report import Report
 from boost_trl.comparison.results import Result
+from boost_trl.environments.base import make_env
 from boost_trl.selection.confidence import WeightConfidence
 from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
-
-
-DRAWN = "boost"
+from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 
 
 class Options(NamedTuple):
@@ -67,8 +66,7 @@ class OfflineRLComparison(Comparison):
         folder (`str` or `Path`): gets `runs/<seed>-<method>-<settings>/`, each with what `save_cell_files` writes.
         options (`Callable`): [`Options`] of a cell, without its seed and folders.
         make_experiment (`Callable`): model, data and games of a cell, an [`OfflineRLExperiment`].
-        drawn (`str`, *optional*, defaults to `"boost"`): the method whose weights are drawn; `None`: no method.
-        keeps (`Callable`, *optional*): whether a cell's policy is saved, at its chosen β, with one of its games.
+        keeps (`Callable`, *optional*): whether a cell's policy is saved, at its chosen β.
         hub_name (`Callable`, *optional*): what a cell's repository on the Hub is called after the folder, if it is pushed.
     """
 
@@ -79,12 +77,11 @@ class OfflineRLComparison(Comparison):
         folder: str | Path,
         options: Callable[[Cell], Options],
         make_experiment: Callable[[Cell], OfflineRLExperiment],
-        drawn: str | None = DRAWN,
         keeps: Callable[[Cell], bool] = lambda cell: False,
         hub_name: Callable[[Cell], str] = lambda cell: f"{cell.method}-{cell.seed}",
     ):
         super().__init__(folder, make_experiment)
-        self.options, self.drawn, self.keeps, self.hub_name = options, drawn, keeps, hub_name
+        self.options, self.keeps, self.hub_name = options, keeps, hub_name
 
     def settings(self, cell: Cell) -> dict[str, Any]:
         return settings_of(*self.options(cell))
@@ -123,8 +120,6 @@ class OfflineRLComparison(Comparison):
         result = self._result(cell, trainer, chosen.seconds, self._metrics(experiment, trainer, played))
         result.metrics["choice"] = chosen.name if len(self._choices(cell)) > 1 else None
         result.metrics["report"] = chosen.report
-        if self.keeps(cell):
-            result.metrics["game"] = one_game(trainer, experiment, result["beta"])
         if self.keeps(cell) or args.push_to_hub:
             trainer.args.beta = result["beta"]
             trainer.save_model(_internal_call=True)  # no upload yet
@@ -134,8 +129,6 @@ class OfflineRLComparison(Comparison):
             trainer.create_model_card()  # now with the results
             trainer.push_to_hub()
         trainer.save_example_weights(folder)
-        if method.name == self.drawn and PartialState().is_main_process:
-            result.metrics["pictures"] = draw_pictures(folder)
         if PartialState().is_main_process:
             save_cell_files(folder, trainer.args, trainer.state.log_history, played["games"])
         result.metrics["wall_seconds"] = time.perf_counter() - start
@@ -206,8 +199,6 @@ class OfflineRLComparison(Comparison):
             "num_tokens": float(trainer.num_tokens),
             "num_tasks": len(experiment.evaluation_tasks),
             "num_shared_tasks": experiment.num_shared_tasks,
-            "pictures": {},
-            "game": None,
             "environment": next(iter(getattr(experiment.make_env, "args", ())), None),
             "environment_kwargs": getattr(experiment.make_env, "keywords", None),
         }
@@ -217,31 +208,35 @@ class OfflineRLComparison(Comparison):
 
         Args:
             title (`str`): of the report.
-            results (`Sequence[Result]`): of all methods and seeds. Pictures are about the last seed.
+            results (`Sequence[Result]`): of all methods and seeds. Rows and game that are shown are of the last seed.
             settings (`dict`): what all cells share.
         """
+        rows = summarize(results)
         return Report(
-            title=title,
-            rows=summarize(results),
+            title=f"{title}: which way of training pays",
+            rows=rows,
             results=results,
             columns=COLUMNS,
             findings=findings(results),
             settings=settings,
             notes=NOTES,
-            pictures=self._pictures(results),
+            verdict=verdict(results, rows),
+            sections=[tried(results, settings), scores_picture(rows, self.folder), *self._story(results, rows)],
+            about={row["label"]: self.methods[row["method"]].about for row in rows},
         )
 
-    def _pictures(self, results: Sequence[Result]) -> list[str]:
-        drawn = [result for result in results if result.method == self.drawn]
-        if not drawn:
+    def _story(self, results: Sequence[Result], rows: Sequence[dict[str, Any]]) -> list[str]:
+        """Rows that the best method's weights found bad in the last world, and a game of its policy."""
+        row = best(rows, learned=True) or best(rows, learned=False)
+        if row is None:
             return []
-        last = drawn[-1]
-        for name in (pictures := last.metrics.get("pictures", {})):
-            shutil.copy(self.run_folder(Cell(last.method, last.seed, last.setting)) / name, self.folder / name)
-        return [
-            f"![{last.label}'s weights]({name})\n\n{last.label}, world {last.seed}. {finding}"
-            for name, finding in pictures.items()
-        ]
+        last = next(result for result in reversed(results) if result.method == row["method"])
+        folder = self.run_folder(Cell(last.method, last.seed, last.setting))
+        found = []
+        if (folder / EXAMPLE_WEIGHTS_NAME).is_file():
+            name, options = last.metrics.get("environment"), last.metrics.get("environment_kwargs")
+            found = bad_rows(open_run(folder), self.folder, name and make_env(name, **(options or {})))
+        return [*found, *watched_game(folder, last.label)]
 
 
 def compare(
@@ -254,7 +249,7 @@ def compare(
     """Run every method in every world and report.
 
     `output_dir` gets `results.json` (one object per method), `runs.json` (one per method and world), `report.md`, `report.html` with
-    two pictures inside, and in `policy` what `boost-trl rollout` plays: in the last world, the policy of the method of highest
+    verdict, pictures, the rows found bad and a game, and in `policy` what `boost-trl rollout` plays: in the last world, the policy of the method of highest
     score among those that learn weights, or among all but the oracles if none does. `runs/<seed>-<method>-<settings>` holds what
     training and `save_cell_files` save, and `result.json`, from which a comparison that was killed goes on: what has a result under the same
     settings is not run again.
@@ -289,12 +284,18 @@ def compare(
     state = PartialState()
     if state.is_main_process:
         report = comparison.report(title, results, settings_of(*options))
+        run_folders = {cell.method: comparison.run_folder(cell) for cell in kept}
+        played = keep_best_policy(report.rows, results, run_folders, comparison.folder, arguments.environment)
+        if played is not None:
+            report.sections.append(
+                f"Watch it play others, live (another game with another `--seed`):\n\n```bash\n{played[1]}\n```"
+            )
         report.write(comparison.folder)
         report.print()
-        run_folders = {cell.method: comparison.run_folder(cell) for cell in kept}
-        shown = keep_best_policy(report.rows, results, run_folders, comparison.folder, arguments.environment)
-        if shown is not None:
-            print(f"\n{shown}")
+        if played is not None:
+            print(
+                f"\n{played[0]}\n\nThat policy is kept. Watch it play (another game with another --seed): {played[1]}"
+            )
         print(
             f"\n{comparison.folder}/report.html has the table and the pictures; it took {time.perf_counter() - start:.0f} s. "
             f"Results that were there already are reused: delete {comparison.folder}/runs to run them again"

@@ -92,16 +92,3 @@ def play_games(
         return games
     columns = ("messages", "rewards", "score", "success", "error")
     return Dataset.from_list(gather_object([{name: game[name] for name in columns} for game in games]))
-
-
-def one_game(trainer: BilevelOfflineRLTrainer, experiment: OfflineRLExperiment, beta: float) -> str:
-    """A held-out game as a dialogue, on a task that the seed draws, so that nobody has looked at how it goes."""
-    seed = trainer.args.seed
-    (task,) = choose_tasks(experiment.evaluation_tasks, 1, seed)
-    game = play_games(trainer, experiment, beta, [task], seed)[0]
-    lines = [f"task {task.id!r} of the held-out category {task.category!r}:"]
-    for message in game["messages"]:
-        speaker = {"assistant": "agent", "user": "world", "tool": "world"}.get(message["role"], message["role"])
-        lines.append(f"  {speaker}: {message['content']}")
-    lines.append(f"  {'solved' if game['success'] else 'not solved'}, score {game['score'] or 0:g}")
-    return "\n".join(lines)

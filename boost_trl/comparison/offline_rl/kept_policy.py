@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from boost_trl.comparison.cell_files import CONFIG_NAME, METRICS_NAME, ROLLOUTS_NAME
+from boost_trl.comparison.offline_rl.games_shown import game_text, shown_game
 from boost_trl.comparison.offline_rl.methods import METHODS
-from boost_trl.comparison.offline_rl.pictures import PICTURES
 from boost_trl.comparison.results import Result
 
 
 POLICY_FOLDER = "policy"
 # What a method's folder holds beside its policy.
-_NO_POLICY = shutil.ignore_patterns("checkpoint-*", "result.json", CONFIG_NAME, METRICS_NAME, ROLLOUTS_NAME, *PICTURES)
+_NO_POLICY = shutil.ignore_patterns("checkpoint-*", "result.json", CONFIG_NAME, METRICS_NAME, ROLLOUTS_NAME)
 
 
 def candidates(names: Sequence[str]) -> list[str]:
@@ -25,7 +25,7 @@ def candidates(names: Sequence[str]) -> list[str]:
 
 def keep_best_policy(
     rows: Sequence[dict], results: Sequence[Result], run_folders: Mapping[str, Path], folder: Path, environment: str
-) -> str | None:
+) -> tuple[str, str] | None:
     """Copy the policy of the best method to where it is found.
 
     Args:
@@ -36,8 +36,8 @@ def keep_best_policy(
         environment (`str`): name of the environment.
 
     Returns:
-        `str`: a game of it, and the command that plays more, on the tasks that it was judged by. `None` if no candidate has a policy: results of an earlier
-        version may lie there without one.
+        `tuple[str, str]`: a game of it, and the command that plays more, on the tasks that it was judged by. `None` if no candidate has a
+        policy: results of an earlier version may lie there without one.
     """
     found = [
         row
@@ -55,10 +55,8 @@ def keep_best_policy(
     command = ["boost-trl", "rollout", "--model_name_or_path", str(policy), "--environment", environment]
     if result["environment_kwargs"]:
         command += ["--environment_kwargs", json.dumps(result["environment_kwargs"])]
-    held_out = run_folders[name] / ROLLOUTS_NAME
-    if held_out.is_file():
-        command += ["--tasks_dataset_name", str(held_out)]
-    return (
-        f"One game of {result.label}, the {kind} method's policy, {result['game']}\n\n"
-        f"That policy is kept. Watch it play (another game with another --seed): {shlex.join([*command, '--watch'])}"
-    )
+    game, shown = shown_game(run_folders[name]), ""
+    if game is not None:
+        command += ["--tasks_dataset_name", str(run_folders[name] / ROLLOUTS_NAME)]
+        shown = f"One game of {result.label}, the {kind} method's policy, {game_text(game)}"
+    return shown, shlex.join([*command, "--watch"])

@@ -138,30 +138,85 @@ UNIFORM_MIX = {"method": "validated", "reweighting": "uniform"}
 # of guards, without finishing and with as much of it as Two-stage has by default.
 CHOSEN_BY_GAMES = tuple(Candidate("all", 0.4, finish_share=share) for share in (0.0, 0.5))
 
+_EVEN = "all rows of the pool weigh the same, and a fifth of every batch are trusted rows"
+_KNOWN = "if one knew which rows are good: a bar to reach, not a method"
+
 METHODS = {
     method.name: method
     for method in (
-        OfflineRLMethod("vanilla", "Vanilla", VANILLA, rows=_offline),
-        OfflineRLMethod("vanilla_synthetic", "Vanilla+Syn", VANILLA),
         OfflineRLMethod(
-            "vanilla_validation", "Vanilla+Val", VANILLA, rows=_pool_and_validation, trainer_class=FinishingTrainer
+            "vanilla", "Vanilla", VANILLA, rows=_offline, about="plain training on the pool's offline rows"
         ),
-        OfflineRLMethod("two_stage", "Two-stage", VANILLA, rows=_pool_and_validation, trainer_class=TwoStageTrainer),
-        OfflineRLMethod("uniform", "Uniform", UNIFORM),
-        OfflineRLMethod("bilevel", "Bilevel Only", rows=_offline),
-        OfflineRLMethod("boost", "BOOST"),
-        OfflineRLMethod("validated", "Validated", VALIDATED),
+        OfflineRLMethod(
+            "vanilla_synthetic",
+            "Vanilla+Syn",
+            VANILLA,
+            about="the same, and dialogues that the model made up (synthetic rows)",
+        ),
+        OfflineRLMethod(
+            "vanilla_validation",
+            "Vanilla+Val",
+            VANILLA,
+            rows=_pool_and_validation,
+            trainer_class=FinishingTrainer,
+            about="plain training: pool and trusted rows together, all alike",
+        ),
+        OfflineRLMethod(
+            "two_stage",
+            "Two-stage",
+            VANILLA,
+            rows=_pool_and_validation,
+            trainer_class=TwoStageTrainer,
+            about="the first half of the updates on the pool, the second on the trusted rows",
+        ),
+        OfflineRLMethod("uniform", "Uniform", UNIFORM, about="BOOST's schedule with equal weights"),
+        OfflineRLMethod("bilevel", "Bilevel Only", rows=_offline, about="BOOST without synthetic rows"),
+        OfflineRLMethod(
+            "boost",
+            "BOOST",
+            about="the paper's: while the policy trains, a head learns which rows help on the trusted ones",
+        ),
+        OfflineRLMethod(
+            "validated",
+            "Validated",
+            VALIDATED,
+            about="rows of the pool weigh more the more they agree with what the trusted rows teach, and a fifth of every batch are "
+            "trusted rows",
+        ),
         OfflineRLMethod(
             "by_games",
             "Validated, chosen by games",
             VALIDATED,
             candidates=CHOSEN_BY_GAMES,
             where_near_chance="two_stage",
+            about="rows of the pool weigh more the more they agree with what the trusted rows teach, and games on the trusted rows' tasks "
+            "choose whether training ends with trusted rows alone; where such weights tell nothing, Two-stage",
         ),
-        OfflineRLMethod("uniform_mix", "Uniform mix", UNIFORM_MIX, shows_best_beta=True),
-        OfflineRLMethod("return_filter", "Return filter", UNIFORM_MIX, rows=_filtered("return")),
-        OfflineRLMethod("loss_filter", "Low-loss filter", UNIFORM_MIX, rows=_filtered("low_loss")),
-        OfflineRLMethod("oracle", "Oracle", UNIFORM, rows=_known_good, needs_planted_noise=True),
-        OfflineRLMethod("oracle_mix", "Oracle mix", UNIFORM_MIX, rows=_known_good, needs_planted_noise=True),
+        OfflineRLMethod("uniform_mix", "Uniform mix", UNIFORM_MIX, shows_best_beta=True, about=_EVEN),
+        OfflineRLMethod(
+            "return_filter",
+            "Return filter",
+            UNIFORM_MIX,
+            rows=_filtered("return"),
+            about="Uniform mix on the rows of the highest returns only",
+        ),
+        OfflineRLMethod(
+            "loss_filter",
+            "Low-loss filter",
+            UNIFORM_MIX,
+            rows=_filtered("low_loss"),
+            about="Uniform mix on the rows that a policy fitted to the whole pool finds likeliest",
+        ),
+        OfflineRLMethod(
+            "oracle", "Oracle", UNIFORM, rows=_known_good, needs_planted_noise=True, about=f"Uniform, {_KNOWN}"
+        ),
+        OfflineRLMethod(
+            "oracle_mix",
+            "Oracle mix",
+            UNIFORM_MIX,
+            rows=_known_good,
+            needs_planted_noise=True,
+            about=f"Uniform mix, {_KNOWN}",
+        ),
     )
 }

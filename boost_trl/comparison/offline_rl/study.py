@@ -45,7 +45,6 @@ class Study(OfflineRLComparison):
         folder (`str` or `Path`): gets cells and caches.
         place (`Callable`): the [`Place`] of a cell; the same for all methods of a setting and seed.
         flags (`Callable`, *optional*): flags of a cell, over the place's options; none by default.
-        drawn (`str`, *optional*): the method whose weights are drawn; by default none.
     """
 
     def __init__(
@@ -53,9 +52,8 @@ class Study(OfflineRLComparison):
         folder: str | Path,
         place: Callable[[Cell], Place],
         flags: Callable[[Cell], Sequence[str]] = lambda cell: (),
-        drawn: str | None = None,
     ):
-        super().__init__(folder, self._options, self._build, drawn=drawn)
+        super().__init__(folder, self._options, self._build)
         self.place, self.flags = place, flags
         self._parsed: dict[tuple[str, int], Options] = {}
 

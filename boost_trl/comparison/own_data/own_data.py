@@ -60,7 +60,6 @@ class OwnData(ABC):
         default_methods (`tuple[str, ...]`): those that run unless others are named.
         plain (`str`): the method that does nothing about bad rows.
         options (`dict`): what all methods share.
-        about (`dict[str, str]`): what the default methods do, by name.
     """
 
     comparison: Comparison
@@ -71,7 +70,6 @@ class OwnData(ABC):
     default_methods: tuple[str, ...]
     plain: str
     options: dict[str, Any]
-    about: dict[str, str]
 
     def choose(self, names: Sequence[str] | None) -> list[str]:
         """The methods of these names, by default `default_methods`; `"all"`: all that these rows allow.

@@ -26,22 +26,20 @@ class OwnDataReport(Report):
     Args:
         answers (`dict[str, str]`): the verdict by question.
         compared (`str`): what was compared, in words.
-        about (`dict[str, str]`): what methods do, by name.
         worst (`Sequence[WorstRow]`): rows that weights trust least.
     """
 
     answers: Mapping[str, str] = field(default_factory=dict)
     compared: str = ""
-    about: Mapping[str, str] = field(default_factory=dict)
     worst: Sequence[WorstRow] = ()
 
-    def page(self) -> str:
-        """The report as Markdown: the answers first, then what they rest on."""
+    def parts(self) -> list[str]:
+        """The report: the answers first, then what they rest on."""
         parts = [
             f"# {self.title}",
             self.compared,
             "\n".join(f"- **{question}** {answer}" for question, answer in self.answers.items()),
-            *self.pictures,
+            *self.sections,
             "## All methods",
             markdown_table(self.table()),
             "\n".join(f"- `{name}`: {what}." for name, what in self.about.items()),
@@ -51,7 +49,7 @@ class OwnDataReport(Report):
             meaning = "By their weights, of mean 1. Read some of them: it is the quickest way to learn what is wrong."
             parts += ["## Rows of the pool that weights trust least", meaning, worst_rows_table(self.worst)]
         settings = ", ".join(f"`{name}={value}`" for name, value in self.settings.items())
-        return "\n\n".join([*parts, "## Settings", f"{settings}."]) + "\n"
+        return [*parts, "## Settings", f"{settings}."]
 
 
 def make_report(
@@ -87,7 +85,7 @@ def make_report(
             f"`{rows[0]['reference']}`. Standard errors are over rows and splits together. n_eff = (Σw)²/Σw². Each method had "
             f"{data.num_updates} updates, or as many fewer as its name says."
         ),
-        pictures=[f"![{judgement.measure} of each method]({PICTURE})\n\nMean ± standard error; one dot per split."],
+        sections=[f"![{judgement.measure} of each method]({PICTURE})\n\nMean ± standard error; one dot per split."],
         answers=answers,
         compared=compared,
         about=_about(data, results),
@@ -99,7 +97,7 @@ def _about(data: OwnData, results: Sequence[Result]) -> dict[str, str]:
     chosen = data.chosen(results)
     about = {}
     for name in dict.fromkeys(result.method for result in results):
-        parts = [data.about.get(name), f"chosen was {chosen[name]}" if name in chosen else None]
+        parts = [data.comparison.methods[name].about, f"chosen was {chosen[name]}" if name in chosen else None]
         if any(parts):
             about[name] = "; ".join(filter(None, parts))
     return about

@@ -51,16 +51,7 @@ class SFTOwnData(OwnData):
         ValueError: for rows that cannot be read or differ in format, or an option that cannot be used here.
     """
 
-    about = {
-        "sft": "plain training: pool and trusted rows together, all alike",
-        "two_stage": "the first half of the updates on the pool, the second on the trusted rows",
-        "trusted_only": "no row of the pool, and a third of the updates, since few rows are soon known by heart",
-        "mixing_eight": "all rows of the pool weigh the same, and trusted rows have a fifth of the loss",
-        "finish": "a fifth of every batch are trusted rows, and the last 30 % of the updates have no others",
-        "validated": "rows of the pool weigh more the more they agree with what the trusted rows teach, trusted rows have a fifth of "
-        "the loss",
-    }
-    default_methods = tuple(about)
+    default_methods = ("sft", "two_stage", "trusted_only", "mixing_eight", "finish", "validated")
     plain = "sft"
 
     def __init__(

@@ -64,15 +64,7 @@ class TrajectoryOwnData(OwnData):
         ValueError: naming dataset, row and column of what cannot be read, or an option that cannot be used here.
     """
 
-    about = {
-        "vanilla_validation": "plain training: pool and trusted rows together, all alike",
-        "two_stage": "the first half of the updates on the pool, the second on the trusted rows",
-        "trusted_only": "no row of the pool, trusted rows alone",
-        "uniform_mix": "all rows of the pool weigh the same, and a fifth of every batch are trusted rows",
-        "validated": "rows of the pool weigh more the more they agree with what the trusted rows teach, and a fifth of every batch are "
-        "trusted rows",
-    }
-    default_methods = tuple(about)
+    default_methods = ("vanilla_validation", "two_stage", "trusted_only", "uniform_mix", "validated")
     plain = "vanilla_validation"
 
     def __init__(

@@ -32,7 +32,11 @@ WEIGHTS_NAME = "example_weights.parquet"
 # Trusted rows for a method, below which none are held out to choose how it is trained.
 FEWEST_CHOOSING = 12
 TRUSTED_ONLY = OfflineRLMethod(
-    "trusted_only", "Trusted rows only", VANILLA, rows=lambda experiment, args: experiment.validation
+    "trusted_only",
+    "Trusted rows only",
+    VANILLA,
+    rows=lambda experiment, args: experiment.validation,
+    about="no row of the pool, trusted rows alone",
 )
 
 
@@ -61,7 +65,7 @@ class TrajectoryComparison(OfflineRLComparison):
         made_with: Any,
         plain: str,
     ):
-        super().__init__(folder, lambda cell: options, make_experiment, drawn=None)
+        super().__init__(folder, lambda cell: options, make_experiment)
         self.made_with, self.plain = made_with, plain
         # β of the model that is kept, and which of the several ways it is trained in.
         self.kept_beta: float | None = None

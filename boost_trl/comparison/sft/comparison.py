@@ -10,6 +10,7 @@ import numpy as np
 from accelerate.utils.memory import clear_device_cache
 from trl import SFTConfig
 
+from boost_trl.analysis.run_files import epoch_weights
 from boost_trl.comparison.cells import Cell, Comparison
 from boost_trl.comparison.report import Report
 from boost_trl.comparison.results import Result, aggregate, paired_difference, standard_error
@@ -17,6 +18,7 @@ from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.comparison.sft.methods import SFT_METHODS
 from boost_trl.comparison.sft.pictures import draw_answer_lengths, draw_weights_over_training, questions_page
 from boost_trl.comparison.sft.training import train_and_evaluate, training_rows
+from boost_trl.comparison.sft.verdict import bad_rows, best, losses_picture, method_of, tried, verdict
 from boost_trl.files import write_whole
 from boost_trl.selection import prefers_weights
 from boost_trl.tables import number, plus_minus
@@ -125,15 +127,27 @@ class SFTComparison(Comparison):
         rows = summarize(results)
         has_answers = any(row["exact_answers"] is not None for row in rows)
         return Report(
-            title=title,
+            title=f"{title}: which way of training pays",
             rows=rows,
             results=results,
             columns={name: cell for name, cell in COLUMNS.items() if name != "right answers" or has_answers},
             findings=findings(results),
             settings=self.options,
             notes=NOTES,
-            pictures=self._pictures({result.method for result in results}, Cell("", results[-1].seed)),
+            verdict=verdict(results, rows),
+            sections=[
+                tried(results, self.options),
+                losses_picture(rows, self.folder),
+                *self._bad_rows(rows, results[-1].seed),
+                *self._pictures({result.method for result in results}, Cell("", results[-1].seed)),
+            ],
+            about={row["label"]: about for row in rows if (about := method_of(row).about)},
         )
+
+    def _bad_rows(self, rows: Sequence[dict[str, Any]], seed: int) -> list[str]:
+        row = best(rows, learned=True)
+        weights = [] if row is None else epoch_weights(self.run_folder(Cell(method_of(row).name, seed)))
+        return bad_rows(self.experiment(Cell(row["method"], seed)).pool, weights[-1], row["label"]) if weights else []
 
     def _rows(self, cell: Cell):
         method = self.methods[cell.method]
