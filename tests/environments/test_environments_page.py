@@ -1,18 +1,20 @@
-import re
 from pathlib import Path
+
+from page_code import python_blocks
 
 from boost_trl.environments.base import Environment
 from boost_trl.environments.synthetic import SyntheticRules
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "environments.md"
+SYNTHETIC_DATA = PAGE.with_name("synthetic_data.md")
 
 
 def test_the_pages_examples_run(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     names = {}
-    for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), names)  # the page's own code
+    for page in (PAGE, SYNTHETIC_DATA):
+        for block in python_blocks(page.read_text(encoding="utf-8")):
+            exec(compile(block, str(page), "exec"), names)  # the pages' own code
     assert isinstance(names["GuessNumber"](), Environment) and isinstance(names["GuessRules"](), SyntheticRules)
     assert len(names["games"]) == 5 and all(names["games"]["success"])
     assert "'score_mean': 2.1, 'score_se': 0.1" in capsys.readouterr().out
@@ -33,9 +35,9 @@ def test_the_pages_game_is_as_short_as_it_says_and_takes_any_text():
 
 
 def test_the_pages_rules_judge_by_the_words():
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (block,) = python_blocks(SYNTHETIC_DATA.read_text(encoding="utf-8"))
     names = {}
-    exec(compile(blocks[-1], str(PAGE), "exec"), names)
+    exec(compile(block, str(SYNTHETIC_DATA), "exec"), names)
     rules = names["GuessRules"]()
     messages = [{"role": "user", "content": "It is odd."}, {"role": "assistant", "content": "3"}]
     won = [*messages, {"role": "user", "content": "Right."}]

@@ -31,7 +31,7 @@ def commands_of(path, pattern):
         text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
     lines = text.replace("\\\n", " ")
     found = re.findall(rf"^ *(?:\w+=\S+ )*{pattern}$", lines, flags=re.MULTILINE)
-    return [shlex.split(command, comments=True) for command in found]
+    return [shlex.split(command, comments=True) for command in found if "--help" not in command]
 
 
 def commands(pattern, paths):
