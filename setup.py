@@ -28,7 +28,7 @@ EXTRAS = {
     "quantization": ["bitsandbytes>=0.50"],
     "deepspeed": ["deepspeed>=0.19"],
     "plots": ["matplotlib"],
-    "test": ["build", "hypothesis>=6", "pillow", "pytest>=9", "pytest-xdist", "rich", "setuptools>=77"],
+    "test": ["build", "hypothesis>=6", "pillow", "pytest>=9", "pytest-xdist", "rich", "setuptools>=77", "tensorboard"],
     "docs": ["latex2mathml>=3.80", "mkdocs-material>=9.7", "mkdocstrings-python>=2"],
     "dev": ["mypy>=2.4", "ruff>=0.17"],
     "launcher": ["submitit>=1.5"],

@@ -93,7 +93,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     What is wrong with arguments, files, the model or a checkpoint is one line. An error of the run itself keeps its traceback.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        # Trackers keep the command line.
+        sys.argv[1:] = map(without_hub_tokens, arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2

@@ -22,7 +22,7 @@ FREE_ON_RESUME = (
         "activation_offloading",
         "precompute_ref_batch_size",
     ),
-    *("min_effective_sample_size", "label_column"),
+    *("min_effective_sample_size", "label_column", "log_weights"),
 )
 
 
@@ -114,6 +114,9 @@ class BilevelDPOConfig(DPOSettings, DPOConfig):
             column is used.
         label_column (`str`, *optional*):
             Boolean column, true for good pairs: the AUC of the learned weights against it is logged.
+        log_weights (`bool`, *optional*, defaults to `False`):
+            Whether to send the rows of largest and smallest weight, with their first words, as a table and all weights as a
+            picture to those of tensorboard, wandb, trackio and comet that `report_to` names, at each evaluation and at the end.
     """
 
     def __post_init__(self):

@@ -14,7 +14,7 @@ from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 # has its own rule.
 FREE_ON_RESUME = (
     *("model_init_kwargs", "cache_dir", "average_last", "beta", "policy_prior", "reference_model_name_or_path"),
-    *("eval_games", "max_new_tokens"),
+    *("eval_games", "max_new_tokens", "log_completions", "log_weights"),
 )
 
 
@@ -200,6 +200,11 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
             Games that `evaluate()` plays when the trainer has an environment.
         max_new_tokens (`int`, *optional*, defaults to `64`):
             Length limit of one action in those games.
+        log_completions (`bool`, *optional*, defaults to `False`):
+            Whether to send those games as a table to those of tensorboard, wandb, trackio and comet that `report_to` names.
+        log_weights (`bool`, *optional*, defaults to `False`):
+            Whether to send the rows of largest and smallest weight, with their first words, as a table and all weights as a
+            picture to those trackers, at each evaluation and at the end.
 
         > Deprecated parameters
 

@@ -45,6 +45,7 @@ from boost_trl.trainer.common.engines import (
     gathered,
     whole_model,
 )
+from boost_trl.trainer.common.weight_logging import WeightLogging
 from boost_trl.trainer.offline_rl.backbone import load_model, tokenize_options, with_value_heads
 from boost_trl.trainer.offline_rl.callback import AroundUpdates
 from boost_trl.trainer.offline_rl.checkpoint import TrainingState
@@ -163,6 +164,8 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
                 after_training=self._end_run,
             )
         )
+        if args.log_weights and args.uses_validation:
+            self.add_callback(WeightLogging(self))
         self._prepare()
         if args.max_steps > 0 and args.is_bilevel:
             check_iterations(args.max_steps, args.auxiliary_steps, args.primary_steps)

@@ -17,7 +17,7 @@ from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 # What a resumed run may change: where the model comes from, how the answers are generated and what is shown.
 FREE_ON_RESUME = (
     *("model_init_kwargs", "trust_remote_code", "dataset_num_proc", "activation_offloading", "eval_packing"),
-    *("min_effective_sample_size", "label_column", "log_completions", "num_completions_to_print"),
+    *("min_effective_sample_size", "label_column", "log_weights", "log_completions", "num_completions_to_print"),
     *("generation_batch_size", "use_vllm", "vllm_mode", "vllm_server_base_url", "vllm_group_port"),
     *("vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode"),
 )
@@ -125,6 +125,9 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
             column is used.
         label_column (`str`, *optional*):
             Boolean column, true for good rows: the AUC of the learned weights against it is logged.
+        log_weights (`bool`, *optional*, defaults to `False`):
+            Whether to send the rows of largest and smallest weight, with their first words, as a table and all weights as a
+            picture to those of tensorboard, wandb, trackio and comet that `report_to` names, at each evaluation and at the end.
         example_id_column (`str`, *optional*):
             Streaming data only: column of row numbers from 0 to `num_examples - 1`, all different.
         num_examples (`int`, *optional*):
@@ -158,7 +161,7 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
             What multiplies an answer's loss: the `"importance"` ratio, a `"softmax"` of −loss over the answers to one
             question, equation (33), or `"none"`.
         log_completions (`bool`, *optional*, defaults to `False`):
-            Whether to send the answers of each refresh as a table to those of wandb, trackio and comet that
+            Whether to send the answers of each refresh as a table to those of tensorboard, wandb, trackio and comet that
             `report_to` names, and to print them if `rich` is installed.
         num_completions_to_print (`int`, *optional*):
             Largest number of answers in such a table. If `None`, all are in it.

@@ -11,6 +11,7 @@ told of the weights is in `results.py`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +32,7 @@ from trl import SFTConfig
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.models.deepspeed_device import tell_deepspeed_the_device
 from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME, complete_arguments
+from boost_trl.trainer.common.trackers import log_table
 from boost_trl.trainer.row_weights.checks import check_parallelism, warn_of_what_is_not_used
 from boost_trl.trainer.row_weights.example_ids import with_ids
 from boost_trl.trainer.row_weights.forward import EvaluationForward
@@ -213,6 +215,7 @@ class BilevelSFTSelfRefineTrainer(BilevelSteps, NumberedRowsTrainer):
             AnswerGenerator(self.model, args, accelerator, tokenizer, forward, vllm),
             forward,
             log=lambda name, value: self._metrics["train"][name].append(value),
+            log_table=partial(log_table, self, "completions"),
         )
 
     def _learned_parts(self):
@@ -296,7 +299,8 @@ class BilevelSFTSelfRefineTrainer(BilevelSteps, NumberedRowsTrainer):
             self._refinement.begin_training(train_dataloader, self.collator_with_ids(), batch_size, max_steps)
         super()._begin_training(train_dataloader)
 
-    def _end_training(self) -> None:
-        super()._end_training()
-        if self._refinement is not None:
+    def _end_epoch(self) -> None:
+        super()._end_epoch()
+        # Trackers take nothing any more when training has ended.
+        if self._refinement is not None and self.control.should_training_stop:
             self._refinement.write()

@@ -243,3 +243,9 @@ def test_preference_pairs_from_the_command_line(files, capsys):
     (files / "pairs.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
     assert cli.main(["dpo", "--config", str(files / "config.yaml")]) == 2
     assert "`train_dataset` must have rows with 'prompt', 'chosen' and 'rejected'" in capsys.readouterr().err
+
+
+def test_trackers_find_no_token_in_the_command_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["boost-trl", "dpo", "--hub_token", "hf_abcdefgh", "--nope"])
+    assert cli.main() == 2 and "hf_abcdefgh" not in capsys.readouterr().err
+    assert sys.argv == ["boost-trl", "dpo", "--hub_token", "<TOKEN>", "--nope"]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -44,7 +45,7 @@ def play_share(
     chat_template_kwargs: dict[str, Any],
     accelerator: Accelerator,
 ) -> list[dict[str, Any]]:
-    """This process's share of `args.eval_games` games, without their messages.
+    """This process's share of `args.eval_games` games, with their messages if they are to be logged.
 
     Args:
         policy (`ValuePolicy`): whole on every process.
@@ -68,7 +69,8 @@ def play_share(
         chat_template_kwargs=chat_template_kwargs,
     )
     games = rollout(player, environment, tasks, seed=seed, progress=rank == 0 and not args.disable_tqdm)
-    return games.select_columns(["score", "success", "rewards", "error"]).to_list()
+    columns = ["score", "success", "rewards", "error", *(["messages"] if args.log_completions else [])]
+    return games.select_columns(columns).to_list()
 
 
 def game_statistics(games: list[dict[str, Any]], accelerator: Accelerator) -> dict[str, float]:
@@ -77,6 +79,30 @@ def game_statistics(games: list[dict[str, Any]], accelerator: Accelerator) -> di
         games = gather_object(games)
     results = summarize(Dataset.from_list(games))
     return {name: value for name, value in results.items() if isinstance(value, int | float)}
+
+
+def games_table(games: list[dict[str, Any]], step: int) -> pd.DataFrame:
+    """One row per game for trackers: what was asked first, everything that followed, and how it ended.
+
+    Args:
+        games (`list[dict]`): with messages, of `play_share`.
+        step (`int`): policy updates so far, in the first column.
+    """
+    rows = []
+    for game in games:
+        texts = [f"{message['role']}: {message['content']}" for message in game["messages"]]
+        begin = next((n for n, message in enumerate(game["messages"]) if message["role"] == "assistant"), len(texts))
+        ending = {name: game[name] for name in ("score", "success", "error")}
+        rows.append(
+            {
+                "step": step,
+                "prompt": "\n".join(texts[:begin]),
+                "completion": "\n".join(texts[begin:]),
+                "turns": len(game["rewards"]),
+                **ending,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _all_tasks(environment) -> list:

@@ -297,6 +297,19 @@ class OfflineRLSettings:
         default=64, metadata={"help": "Games that `evaluate()` plays when the trainer has an environment."}
     )
     max_new_tokens: int = field(default=64, metadata={"help": "Length limit of one action in those games."})
+    log_completions: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to send those games as a table to those of tensorboard, wandb, trackio and comet that `report_to` names."
+        },
+    )
+    log_weights: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to send the rows of largest and smallest weight, with their first words, as a table and all weights as a "
+            "picture to those of tensorboard, wandb, trackio and comet that `report_to` names, at each evaluation and at the end."
+        },
+    )
 
     def __post_init__(self):
         check_trainer_numbers(self)

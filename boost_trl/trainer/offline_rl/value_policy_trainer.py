@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ from boost_trl.trainer.common.hub_upload import (
     push_without_pickled_arguments,
     put_pickled_arguments_aside,
 )
+from boost_trl.trainer.common.trackers import log_table
 from boost_trl.trainer.common.weight_files import save_weight_files
 from boost_trl.trainer.common.weights_dataset import push_weights_of
 from boost_trl.trainer.offline_rl.backbone import tokenize_options
@@ -46,7 +48,7 @@ from boost_trl.trainer.offline_rl.checkpoint import TrainingState, load_state, s
 from boost_trl.trainer.offline_rl.checks import named_datasets
 from boost_trl.trainer.offline_rl.data import RowNumbers, TrainingData, cache_states, collate_row_numbers
 from boost_trl.trainer.offline_rl.divergence import explain_losses, explain_parameters
-from boost_trl.trainer.offline_rl.games import checked_games, game_statistics, play_share
+from boost_trl.trainer.offline_rl.games import checked_games, game_statistics, games_table, play_share
 from boost_trl.trainer.offline_rl.model_card import IN_A_CHECKPOINT, TrainedPolicy, how_weighed, model_card
 from boost_trl.trainer.offline_rl.parameter_average import ParameterAverage
 from boost_trl.trainer.offline_rl.parameter_groups import split_groups_by_role
@@ -308,13 +310,19 @@ class ValuePolicyTrainer(Trainer):
                 losses = self._unit_losses(rows, ("primary",), store, self.args.per_device_eval_batch_size)[0]
             key = f"{metric_key_prefix}_{name}_loss" if name else f"{metric_key_prefix}_loss"
             metrics[key] = float(losses.mean())
+        games = None
         if self._environment is not None:
-            metrics.update({f"{metric_key_prefix}_{name}": value for name, value in self._play().items()})
+            games = self._play()
+            statistics = game_statistics(games, self.accelerator)
+            metrics.update({f"{metric_key_prefix}_{name}": value for name, value in statistics.items()})
         self.log(metrics)
+        if games is not None and self.args.log_completions:
+            log_table(self, f"{metric_key_prefix}_games", games_table(games, self.state.global_step))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _play(self) -> dict[str, float]:
+    def _play(self) -> list[dict[str, Any]]:
+        """This process's share of the games."""
         self.model.eval()
         with self._whole() as model:
             games = play_share(
@@ -327,7 +335,7 @@ class ValuePolicyTrainer(Trainer):
                 accelerator=self.accelerator,
             )
         self.model.train()
-        return game_statistics(games, self.accelerator)
+        return games
 
     def predict(self, *args, **kwargs):
         """Not supported: there is nothing to predict from a recorded trajectory; `policy()` acts, `evaluate()` judges."""

@@ -143,6 +143,13 @@ class SelectorSettings:
         default=None,
         metadata={"help": "Boolean column, true for good rows: the AUC of the weights against it is logged."},
     )
+    log_weights: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to send the rows of largest and smallest weight, with their first words, as a table and all weights as a "
+            "picture to those of tensorboard, wandb, trackio and comet that `report_to` names, at each evaluation and at the end."
+        },
+    )
 
     def __post_init__(self):
         check_trainer_numbers(self)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import TrainOutput, has_length
 
 from boost_trl.trainer.common.base_model import record_under_adapter
+from boost_trl.trainer.common.weight_logging import WeightLogging
 from boost_trl.trainer.row_weights.callback import BilevelCallback
 from boost_trl.trainer.row_weights.checks import explain_objective, warn_of_single_visit
 from boost_trl.trainer.row_weights.drawn_rows import DrawnRows
@@ -69,6 +70,8 @@ class BilevelSteps(DrawnRows):
             for name in ("begin_training", "begin_epoch", "before_step", "after_step", "end_epoch", "end_training")
         }
         self.add_callback(BilevelCallback(**moments))
+        if self.args.log_weights:
+            self.add_callback(WeightLogging(self))
 
     def _learned_parts(self):
         return [*super()._learned_parts(), self._validation, self._selector_step]

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils import is_comet_ml_available, is_trackio_available, is_wandb_available
 from datasets import Dataset
 from transformers.utils import is_rich_available
 from trl.trainer.utils import print_prompt_completions_sample
@@ -154,22 +153,3 @@ def print_completions(table: pd.DataFrame) -> None:
             step=int(table["step"].iloc[0]),
             extra={"status": table["status"].tolist()},
         )
-
-
-def log_completions(table: pd.DataFrame, report_to: list[str]) -> None:
-    """Send a table to those of wandb, trackio and comet that `report_to` names, and that run."""
-    if "wandb" in report_to and is_wandb_available():
-        import wandb
-
-        if wandb.run is not None:
-            wandb.log({"completions": wandb.Table(dataframe=table)})
-    if "trackio" in report_to and is_trackio_available():
-        import trackio
-
-        trackio.log({"completions": trackio.Table(dataframe=table)})
-    if "comet_ml" in report_to and is_comet_ml_available():
-        import comet_ml
-
-        experiment = comet_ml.get_running_experiment()
-        if experiment is not None:
-            experiment.log_table(filename="completions.csv", tabular_data=table)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
@@ -20,7 +21,7 @@ from boost_trl.trainer.row_weights.forward import EvaluationForward
 from boost_trl.trainer.row_weights.optimizer_batch import MICRO_BATCH, NO_ANSWER, MicroBatch, take_micro_batch
 from boost_trl.trainer.row_weights.pool import Pool
 from boost_trl.trainer.row_weights.prepared_rows import rows_without_question
-from boost_trl.trainer.sft.answers import Answers, completions_table, log_completions, print_completions
+from boost_trl.trainer.sft.answers import Answers, completions_table, print_completions
 from boost_trl.trainer.sft.generation import (
     AnswerGenerator,
     Status,
@@ -62,6 +63,7 @@ class SelfRefinement:
         generator ([`~boost_trl.trainer.sft.generation.AnswerGenerator`]): answers.
         forward ([`~boost_trl.trainer.row_weights.forward.EvaluationForward`]): scores answers.
         log (`Callable`): given the name and the value of a metric.
+        log_table (`Callable`): given the answers for trackers.
 
     Raises:
         ValueError: if the share R masks no row, or the data does not tell where questions end.
@@ -77,6 +79,7 @@ class SelfRefinement:
         generator: AnswerGenerator,
         forward: EvaluationForward,
         log: Callable[[str, float], None],
+        log_table: Callable[[pd.DataFrame], None],
     ):
         if "labels" not in dataset.column_names:
             raise ValueError(
@@ -84,6 +87,7 @@ class SelfRefinement:
             )
         self.pool, self.selector, self.args, self.accelerator = pool, selector, args, accelerator
         self.generator, self._forward, self._log_one = generator, forward, log
+        self._log_table = log_table
         self._dataset = dataset.with_format(None)
         self._ids = np.asarray(self._dataset[EXAMPLE_ID][:])
         self._places = {row: place for place, row in enumerate(self._ids.tolist())}
@@ -392,7 +396,7 @@ class SelfRefinement:
         )
         if self.args.log_completions:
             table = completions_table(generations, answers.step, self.args.num_completions_to_print)
-            log_completions(table, self.args.report_to)
+            self._log_table(table)
             if not answers.ratios[:, 0].any():  # not again when the ratios are known
                 print_completions(table)
 

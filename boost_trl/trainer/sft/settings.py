@@ -120,7 +120,7 @@ class SFTSelfRefineSettings(SelectorSettings):
     log_completions: bool = field(
         default=False,
         metadata={
-            "help": "Whether to send the model's answers of each refresh as a table to those of wandb, trackio and comet "
+            "help": "Whether to send the model's answers of each refresh as a table to those of tensorboard, wandb, trackio and comet "
             "that `report_to` names, and to print them if `rich` is installed."
         },
     )
