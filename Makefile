@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: install demo demo-sft test docs lint format types clean
+.PHONY: install demo demo-sft test docs bench lint format types clean
 
 install: $(STAMP)
 
@@ -32,6 +32,9 @@ test: $(STAMP)
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "outputs/docs/index.html"
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/run.py
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

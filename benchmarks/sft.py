@@ -1,157 +1,126 @@
-"""
-What weighing costs: `BilevelSFTSelfRefineTrainer` beside TRL's `SFTTrainer` on the same tokens, in one run.
+"""What weighing costs: `BilevelSFTSelfRefineTrainer` beside TRL's `SFTTrainer` and beside itself with equal weights.
 
-    OMP_NUM_THREADS=1 python benchmarks/sft.py
-
-Every round trains all of them for some steps, in an order that changes from round to round; a ratio is that of two
-runs of one round, and the table has medians over rounds. With a validation set the reference trains on batches of pool
-and validation rows together, so that the ratio is the price of weighing and not of more data. All rows are equally long. Times
-are CPU seconds of a small Llama: the larger the model, the nearer to 1. The second table sets the selector's update with ten
-million rows beside these steps.
+All rows are equally long. The larger the model, the nearer are ratios per step to 1: here it is small.
 """
 
-import argparse
+import os
 import tempfile
-import time
-import warnings
+from functools import partial
 
 import numpy as np
-from datasets import Dataset
-from datasets import disable_progress_bars as disable_dataset_bars
-from selector import selector_seconds
-from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
+from datasets import Dataset, concatenate_datasets
+from side_by_side import Row, Seconds, in_turns
+from small_models import Clock, llama, random_rows, random_texts, tokenizer, trainer_of
 from trl import SFTConfig, SFTTrainer
 
 from boost_trl import BilevelSFTSelfRefineConfig, BilevelSFTSelfRefineTrainer
 
 
-WARMUP_STEPS = 5
-RANK_TOKEN = {"selector": "rank", "selector_baseline": "token"}
-# Ours -> its reference.
-PAIRS = {
-    "no validation set": "SFTTrainer, pool rows",
-    "`weight` column": "SFTTrainer, pool rows",
-    "bds": "SFTTrainer, pool and validation rows",
-    "rank, token baseline": "SFTTrainer, pool and validation rows",
-}
+def measure() -> list[Row]:
+    # Scores are kept on disk; the user's must not be found here, nor these there.
+    with tempfile.TemporaryDirectory() as os.environ["BOOST_TRL_CACHE"]:
+        return [per_token(), *online(), whole_run()]
 
 
-class Clock(TrainerCallback):
-    """CPU seconds per step after the first few."""
+def per_token(rounds: int = 2, steps: int = 4, batch: int = 4, length: int = 64) -> Row:
+    """Steps of a 25M-parameter model: a batch of the pool and one of validation rows, beside two batches of `SFTTrainer`'s."""
+    vocabulary = 16384
+    rows, trusted = random_rows(16 * batch, length, vocabulary), random_rows(8, length, vocabulary, seed=1)
 
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == WARMUP_STEPS:
-            self.start = time.process_time()
-        elif state.global_step == state.max_steps:
-            self.seconds = (time.process_time() - self.start) / (state.max_steps - WARMUP_STEPS)
+    def step(trainer_class: type, config_class: type, options: dict, **data) -> Seconds:
+        clock = Clock()
+        options |= {"max_steps": clock.warm_up + steps, "per_device_train_batch_size": batch}
+        data |= {"train_dataset": rows, "processing_class": tokenizer(100)}
+        trainer_of(trainer_class, config_class, llama(vocabulary, 384, 10), [clock], options=options, **data).train()
+        return clock.per_step
 
-
-def make_rows(count: int, args: argparse.Namespace, seed: int) -> Dataset:
-    """Random tokens, all of which the model learns."""
-    tokens = np.random.default_rng(seed).integers(2, args.vocab_size, (count, args.length)).tolist()
-    return Dataset.from_dict({"input_ids": tokens})
-
-
-def make_model(args: argparse.Namespace) -> LlamaForCausalLM:
-    config = LlamaConfig(
-        vocab_size=args.vocab_size,
-        hidden_size=args.hidden_size,
-        intermediate_size=3 * args.hidden_size,
-        num_hidden_layers=args.layers,
-        num_attention_heads=4,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        eos_token_id=1,
-    )
-    return LlamaForCausalLM(config)
+    # The guard's short trainings come before training; they are a part of `whole_run`.
+    ours = (BilevelSFTSelfRefineTrainer, BilevelSFTSelfRefineConfig, {"selection_guard": False})
+    ways = {
+        "ours": partial(step, *ours, validation_dataset=trusted),
+        "TRL's": partial(step, SFTTrainer, SFTConfig, {"gradient_accumulation_steps": 2}),
+    }
+    times = in_turns(ways, rounds, "SFT per token", warm_up=False)
+    details = {
+        "parameters": llama(vocabulary, 384, 10).num_parameters(),
+        "tokens_per_step": 2 * batch * length,
+        "rounds": rounds,
+    }
+    name = "SFT with the default selector, per training token"
+    return times.row(name, "ours", "TRL's", 1.02, named="`SFTTrainer`", **details)
 
 
-def step_seconds(name: str, args: argparse.Namespace, folder: str) -> float:
-    """CPU seconds per step of one training run."""
-    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
-    rows, batch_size, kwargs, options = make_rows(args.rows, args, seed=0), args.batch_size, {}, {}
-    validation = make_rows(64, args, seed=1)
-    if name.startswith("SFTTrainer"):
-        trainer_class, config_class = SFTTrainer, SFTConfig
-        if "validation" in name:
-            batch_size += args.validation_batch_size
-    else:
-        trainer_class, config_class = BilevelSFTSelfRefineTrainer, BilevelSFTSelfRefineConfig
-        if "weight" in name:
-            rows = rows.add_column("weight", np.random.default_rng(2).uniform(0.5, 1.5, len(rows)))
-            options = {"weight_column": "weight"}
-        elif name != "no validation set":
-            kwargs = {"validation_dataset": validation}
-            options = {"per_device_validation_batch_size": args.validation_batch_size}
-            options |= RANK_TOKEN if "rank" in name else {"selector": name}
-    clock = Clock()
-    trainer = trainer_class(
-        make_model(args),
-        config_class(
-            output_dir=folder,
-            max_steps=WARMUP_STEPS + args.steps,
-            per_device_train_batch_size=batch_size,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            **options,
-        ),
-        train_dataset=rows,
-        processing_class=tokenizer,
-        callbacks=[clock],
-        **kwargs,
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return clock.seconds
+def online(rounds: int = 1, steps: int = 40, length: int = 16) -> list[Row]:
+    """Whole runs in which a tenth of the answers are the model's own."""
+    vocabulary, batch = 2048, 8
 
+    def rows(count, seed):
+        texts = random_texts(np.random.default_rng(seed), 2 * count, length, vocabulary)
+        return Dataset.from_dict({"prompt": [f"{text} " for text in texts[:count]], "completion": texts[count:]})
 
-def main(args: argparse.Namespace) -> None:
-    disable_dataset_bars()
-    warnings.simplefilter("ignore", FutureWarning)
-    names = [*dict.fromkeys(PAIRS.values()), *PAIRS]
-    seconds = {name: [] for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        for turn in range(args.repeats):
-            for name in np.roll(names, turn):
-                seconds[name].append(step_seconds(name, args, folder))
-    parameters = make_model(args).num_parameters() / 1e6
-    print(
-        f"\n{parameters:.2f}M parameters, {args.batch_size} pool rows and {args.validation_batch_size} validation rows of "
-        f"{args.length} tokens, {args.steps} steps × {args.repeats} rounds\n"
-    )
-    print("| ours | ms per step | its reference | ms per step | ratio | smallest to largest |")
-    print("|---|---|---|---|---|---|")
-    for name, reference in PAIRS.items():
-        ratios = np.array(seconds[name]) / seconds[reference]
-        ours, theirs = (1e3 * np.median(seconds[key]) for key in (name, reference))
-        print(
-            f"| {name} | {ours:.1f} | {reference} | {theirs:.1f} | {np.median(ratios):.2f} | "
-            f"{ratios.min():.2f} to {ratios.max():.2f} |"
+    def train(**options) -> Seconds:
+        trainer = trainer_of(
+            BilevelSFTSelfRefineTrainer,
+            BilevelSFTSelfRefineConfig,
+            llama(vocabulary, 256, 6),
+            options={
+                "selector": "bds",
+                "max_steps": steps,
+                "per_device_train_batch_size": batch,
+                "max_generation_length": length,
+                "rho_increment": 0.0,
+                **options,
+            },
+            train_dataset=rows(steps * batch, seed=0),
+            validation_dataset=rows(64, seed=1),
+            processing_class=tokenizer(vocabulary),
         )
-    print(f"\n| selector of {args.selector_rows:,} rows | ms per step | share of its training step |")
-    print("|---|---|---|")
-    for kind, name in (("bds, sparse", "bds"), ("rank", "rank, token baseline")):
-        _, update, _ = selector_seconds(kind, args.selector_rows, args.batch_size, 200)
-        share = update / np.median(seconds[name])
-        print(f"| {kind}, refreshes spread | {1e3 * update:.3f} | {share:.2%} |", flush=True)
+        start = Seconds.now()
+        trainer.train()
+        return Seconds.now() - start
+
+    ways = {"offline": train, **{f"G {g}": partial(train, online_ratio=0.1, num_generations=g) for g in (1, 5)}}
+    times = in_turns(ways, rounds, "SFT online", warm_up=False)
+    details = {"steps": steps, "rows": steps * batch, "answer_tokens": length, "rounds": rounds}
+    return [
+        times.row(f"SFT, online, R 10 %, {way}", way, "offline", aim, named="the same run offline", **details)
+        for way, aim in (("G 1", 1.08), ("G 5", 1.30))
+    ]
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hidden-size", type=int, default=64)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--vocab-size", type=int, default=2048)
-    parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--validation-batch-size", type=int, default=2)
-    parser.add_argument("--rows", type=int, default=800, help="of the pool that is trained on")
-    parser.add_argument("--selector-rows", type=int, default=10_000_000, help="of the selector that is timed apart")
-    parser.add_argument("--steps", type=int, default=20, help="timed steps of each run")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds")
-    main(parser.parse_args())
+def whole_run(rounds: int = 1, num_rows: int = 2000, batch: int = 16, length: int = 32) -> Row:
+    """Three epochs of validated selection, scoring included, beside the same with equal weights. Half of the pool has other tokens
+    than the trusted rows, so that weights are used and the pool is scored in every epoch."""
+    half = random_rows(num_rows // 2, length, 512)
+    pool = concatenate_datasets(
+        [half, half.map(lambda row: {"input_ids": [511 + token for token in row["input_ids"]]})]
+    )
+
+    def train(selector: str) -> Seconds:
+        trainer = trainer_of(
+            BilevelSFTSelfRefineTrainer,
+            BilevelSFTSelfRefineConfig,
+            llama(1024, 128, 4),
+            options={
+                "selector": selector,
+                "num_train_epochs": 3,
+                "per_device_train_batch_size": batch,
+                "rho_init": 0.8,
+                "learning_rate": 1e-3,
+            },
+            train_dataset=pool,
+            validation_dataset=random_rows(64, length, 512, seed=1),
+            processing_class=tokenizer(100),
+        )
+        start = Seconds.now()
+        trainer.train()
+        reports.append(trainer.selection_report)
+        return Seconds.now() - start
+
+    reports: list = []
+    ways = {"validated": partial(train, "validated"), "equal": partial(train, "mixing")}
+    times = in_turns(ways, rounds, "SFT whole run", warm_up=False)
+    guard = next(report for report in reports if report is not None)["guard_steps"]
+    details = {"rows": num_rows, "length": length, "batch": batch, "guard_steps": guard, "rounds": rounds}
+    name = f"SFT, validated selection, whole run of 3 epochs, {num_rows:,} rows"
+    return times.row(name, "validated", "equal", 1.25, named="the same run with equal weights", **details)

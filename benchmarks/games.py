@@ -1,0 +1,48 @@
+"""Many games at once beside one after the other, both through `generate`: live games of Twenty Questions, and its self-play."""
+
+from functools import partial
+
+from side_by_side import Row, Seconds, in_turns
+from small_models import llama
+
+from boost_trl.environments.base import make_env
+from boost_trl.environments.embedded_lm import word_tokenizer
+from boost_trl.environments.policies import GenerationPolicy
+from boost_trl.environments.rollout import rollout
+from boost_trl.environments.synthetic import generate_synthetic
+from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
+
+
+HIDDEN_SIZE, LAYERS, NEW_TOKENS = 256, 8, 12
+
+
+def measure(rounds: int = 2, together: int = 64, alone: int = 4, dialogues: int = 128) -> list[Row]:
+    env = make_env("twenty_questions", world="small")
+    rows = offline_trajectories(env, dialogues, seed=0)
+    words = {word for messages in rows["messages"] for message in messages for word in message["content"].split()}
+    tokenizer = word_tokenizer(sorted(words))
+    model = llama(len(tokenizer), HIDDEN_SIZE, LAYERS)
+
+    def play(games: int) -> Seconds:
+        policy = GenerationPolicy(model, tokenizer, max_new_tokens=NEW_TOKENS, seed=0)
+        start = Seconds.now()
+        rollout(policy, env, env.tasks()[:games], num_envs=games if games == together else 1, progress=False)
+        return (Seconds.now() - start) / games
+
+    def converse(count: int, batch_size: int) -> Seconds:
+        start = Seconds.now()
+        options = {"batch_size": batch_size, "max_new_tokens": NEW_TOKENS, "progress": False}
+        generate_synthetic(model, tokenizer, rows.select(range(count)), env, **options)
+        return (Seconds.now() - start) / count
+
+    details = {"parameters": model.num_parameters(), "new_tokens": NEW_TOKENS, "rounds": rounds}
+    games = in_turns({"together": partial(play, together), "alone": partial(play, alone)}, rounds, "games", False)
+    ways = {"together": partial(converse, dialogues, 64), "alone": partial(converse, alone, 1)}
+    dialogue = in_turns(ways, rounds, "self-play", False)
+    named = "one at a time"
+    return [
+        games.row(f"{together} games in lockstep, per game", "together", "alone", 0.08, named=named, **details),
+        dialogue.row(
+            "self-played dialogues, 64 at a time, per dialogue", "together", "alone", 0.08, named=named, **details
+        ),
+    ]
