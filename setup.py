@@ -14,6 +14,7 @@ REQUIRED = [
     "huggingface_hub>=2",
     "jinja2>=3.1",
     "markdown-it-py>=3",
+    "matplotlib",
     "numpy>=2",
     "peft>=0.21,<1",
     "psutil",
@@ -27,7 +28,6 @@ REQUIRED = [
 EXTRAS = {
     "quantization": ["bitsandbytes>=0.50"],
     "deepspeed": ["deepspeed>=0.19"],
-    "plots": ["matplotlib"],
     "test": ["build", "hypothesis>=6", "pillow", "pytest>=9", "pytest-xdist", "rich", "setuptools>=77", "tensorboard"],
     "docs": ["latex2mathml>=3.80", "mkdocs-material>=9.7", "mkdocstrings-python>=2"],
     "dev": ["mypy>=2.4", "ruff>=0.17"],

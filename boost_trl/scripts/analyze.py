@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 from boost_trl.scripts.command_parser import CommandParser
@@ -93,8 +92,6 @@ def prepare(args: AnalyzeArguments, more: argparse.Namespace) -> Callable[[], No
     from boost_trl.analysis.run_files import open_run
     from boost_trl.environments.base import check_env
 
-    if find_spec("matplotlib") is None:
-        raise ValueError("pictures need matplotlib: pip install 'boost_trl[plots]'")
     if args.environment is not None:
         check_env(args.environment, **args.environment_kwargs)
     runs, skipped = [], []

@@ -147,7 +147,7 @@ class SFTComparison(Comparison):
     def _bad_rows(self, rows: Sequence[dict[str, Any]], seed: int) -> list[str]:
         row = best(rows, learned=True)
         weights = [] if row is None else epoch_weights(self.run_folder(Cell(method_of(row).name, seed)))
-        return bad_rows(self.experiment(Cell(row["method"], seed)).pool, weights[-1], row["label"]) if weights else []
+        return bad_rows(self.experiment(Cell(row["method"], seed)), weights[-1], row["label"]) if weights else []
 
     def _rows(self, cell: Cell):
         method = self.methods[cell.method]

@@ -29,6 +29,11 @@ LIST_LENGTH = 6
 LONGEST_ANSWER = 3
 NUMBERS = ("one", "two", "three")
 KINDS = ("from the right", "nonsense")
+ABOUT_KINDS = {
+    "good": "takes the first words of the list, as the trusted rows do",
+    "from the right": "takes the last words: another convention",
+    "nonsense": "words that are not in the list",
+}
 PRETRAINING_ROWS = 9000
 SIZES = {"validation": 48, "holdout": 48, "evaluation": 400, "clean_evaluation": 400}
 
@@ -81,7 +86,7 @@ def contradiction_pool(
             return _tiny_llama(tokenizer, seed)
         return _pretrained_llama(tokenizer, seed, pretraining_epochs)
 
-    return SFTExperiment(make_model=make_model, tokenizer=tokenizer, pool=pool, **held_out)
+    return SFTExperiment(make_model=make_model, tokenizer=tokenizer, pool=pool, about_kinds=ABOUT_KINDS, **held_out)
 
 
 def _row(rng: random.Random, kind: str, seen: set[str]) -> dict[str, str | bool]:

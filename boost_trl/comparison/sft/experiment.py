@@ -1,7 +1,7 @@
 """Model and data that all methods of a comparison of supervised fine-tuning share."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset
@@ -25,6 +25,7 @@ class SFTExperiment:
         make_peft_config (`Callable`, *optional*): a fresh adapter's settings.
         answer_tokens (`int`, *optional*): let trained models answer the questions of `evaluation` too, with at most so many tokens,
             where prompts are plain text.
+        about_kinds (`dict[str, str]`, *optional*): what rows of each `kind` do, for readers of reports.
         model_name (`str`, *optional*): what `make_model` and `make_peft_config` make; results of another are not reused.
     """
 
@@ -37,6 +38,7 @@ class SFTExperiment:
     holdout: Dataset | None = None
     make_peft_config: Callable[[], Any] | None = None
     answer_tokens: int | None = None
+    about_kinds: Mapping[str, str] = field(default_factory=dict)
     model_name: str = ""
 
     def held_out(self) -> dict[str, Dataset]:

@@ -10,6 +10,7 @@ from datasets import Dataset
 from boost_trl.comparison.pictures import Bar, draw_methods
 from boost_trl.comparison.results import Result, paired_difference
 from boost_trl.comparison.row_text import shorten, text_of
+from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.comparison.sft.methods import SFT_METHODS, SFTMethod
 from boost_trl.html_page import escape_markdown
 from boost_trl.tables import markdown_table, number, plus_minus
@@ -93,22 +94,22 @@ def losses_picture(rows: Rows, folder: Path) -> str:
     return f"![Loss of each way of training]({LOSSES})"
 
 
-def bad_rows(pool: Dataset, weights: np.ndarray, label: str) -> list[str]:
+def bad_rows(experiment: SFTExperiment, weights: np.ndarray, label: str) -> list[str]:
     """Rows that weights found bad: the share of each kind, where it is known, and the rows of lowest and highest weight.
 
     Args:
-        pool (`Dataset`): of N rows, with `prompt` and `completion`.
+        experiment ([`SFTExperiment`]): with a pool of N rows, with `prompt` and `completion`.
         weights (`np.ndarray` of shape `(N,)`): at the end of training.
         label (`str`): of the method.
     """
     if np.ptp(weights) == 0:
         return []
-    weights = weights / weights.mean()
+    pool, weights = experiment.pool, weights / weights.mean()
     order = np.argsort(weights, kind="stable")
     return [
-        "## Which rows it found bad",
+        "## Which rows it found bad, and why",
         f"By the weights of *{label}*; a row of plain training counts 1×.",
-        _by_kind(pool, weights),
+        _by_kind(experiment, weights),
         "**Rows that count least**",
         _rows(pool, weights, order[:SHOWN_ROWS]),
         "**Rows that count most**",
@@ -116,17 +117,22 @@ def bad_rows(pool: Dataset, weights: np.ndarray, label: str) -> list[str]:
     ]
 
 
-def _by_kind(pool: Dataset, weights: np.ndarray) -> str:
-    if "kind" not in pool.column_names:
+def _by_kind(experiment: SFTExperiment, weights: np.ndarray) -> str:
+    if "kind" not in experiment.pool.column_names:
         return ""
-    kinds = np.asarray(pool["kind"])
+    kinds = np.asarray(experiment.pool["kind"])
+    header = ["kind of row (training was not told)", "what it does", "share of the pool", "share of all weight"]
     cells = [
-        [kind, f"{(kinds == kind).mean():.0%}", f"{weights[kinds == kind].sum() / weights.sum():.0%}"]
+        [
+            kind,
+            experiment.about_kinds.get(kind, ""),
+            f"{shown.mean():.0%}",
+            f"{weights[shown].sum() / weights.sum():.0%}",
+        ]
         for kind in sorted(set(kinds))
+        for shown in [kinds == kind]
     ]
-    return markdown_table(
-        [["kind of row (training was not told)", "share of the pool", "share of all weight"], *cells]
-    )
+    return markdown_table([header, *cells], "llrr")
 
 
 def _rows(pool: Dataset, weights: np.ndarray, numbers: Sequence[int]) -> str:
@@ -134,5 +140,7 @@ def _rows(pool: Dataset, weights: np.ndarray, numbers: Sequence[int]) -> str:
     for place in map(int, numbers):
         row = pool[place]
         texts = (escape_markdown(shorten(text_of(row[name]))) for name in ("prompt", "completion"))
-        lines.append([f"{weights[place]:.2g}×", str(row.get("kind", "")), *texts])
+        lines.append(
+            [f"{weights[place]:.2f}×" if weights[place] >= 0.01 else "< 0.01×", str(row.get("kind", "")), *texts]
+        )
     return markdown_table([["counts", "kind", "question", "answer"], *lines], "rlll")
