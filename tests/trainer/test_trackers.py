@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 
-pytest.importorskip("matplotlib")  # pictures
 HERE = Path(__file__).parent
 TOKEN = "hf_RecognisableTokenOfThisTest"
 TABLES = {"rl": {"eval_games", "example_weights"}, "sft": {"completions", "example_weights"}}

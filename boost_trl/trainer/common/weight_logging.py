@@ -1,12 +1,10 @@
 """The weights of training rows in experiment trackers: the rows at both ends as a table, and all weights as a picture."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from accelerate.logging import get_logger
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 
@@ -14,8 +12,6 @@ from boost_trl.pictures import figure
 from boost_trl.trainer.common.trackers import log_picture, log_table
 from boost_trl.trainer.common.weight_files import KIND_COLUMNS, extreme_rows
 
-
-logger = get_logger(__name__)
 
 NAME = "example_weights"
 
@@ -47,9 +43,6 @@ class WeightLogging(TrainerCallback):
         if not len(table):  # all weights are equal
             return
         log_table(self._trainer, NAME, table)
-        if find_spec("matplotlib") is None:
-            logger.warning("`log_weights` sends no picture of the weights: `pip install boost_trl[plots]` makes one")
-            return
         with TemporaryDirectory() as folder:
             path = Path(folder, f"{NAME}.png")
             draw_weights(weights, path)
