@@ -82,6 +82,23 @@ def test_modules_and_names_in_sentences_exist():
         resolve_name(name)
 
 
+def test_extras_exist_and_are_explained():
+    setup = (ROOT / "setup.py").read_text()
+    extras = {
+        *re.findall(r'^    "([\w-]+)": \[', setup, re.MULTILINE),
+        *re.findall(r'^EXTRAS\["([\w-]+)"\]', setup, re.MULTILINE),
+    }
+    table = (ROOT / "docs" / "installation.md").read_text().split("| extra | for |")[1].split("\n\n")[0]
+    explained = {
+        name
+        for row in table.splitlines()
+        for name in re.findall(r"`([\w-]+)`", row.split("|")[1] if "|" in row else "")
+    }
+    assert explained == extras
+    named = {name for _, names in found(r"boost_trl\[([\w,-]+)\]") for name in names.split(",")}
+    assert named and named <= extras
+
+
 def test_targets_of_make_exist():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     named = found(r"(?:^|`)make ([\w-]+)")
