@@ -1,7 +1,7 @@
 """Learned trajectory weights on Twenty Questions, from nothing, in minutes on two cores.
 
 A tiny language model learns the words and facts of a small world; a pool of offline dialogues is mixed with planted
-noise and with dialogues that the model made up; thirteen methods train on it with the same number of policy updates
+noise and with dialogues that the model made up; fourteen methods train on it with the same number of policy updates
 and play live games about categories that are in the small trusted set but not in the pool. Results go to
 `outputs/twenty_questions/`; a run that was killed goes on where it stopped.
 
