@@ -119,7 +119,7 @@ def _local(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def make_trainer(cell: str, folder: Path, accumulation: int = 1, nf4: bool = False, **options):
+def make_trainer(cell: str, folder: Path, *, accumulation: int = 1, nf4: bool = False, **options):
     processes = int(os.environ.get("WORLD_SIZE", 1))
     settings = {
         **COMMON,
@@ -149,15 +149,21 @@ def make_trainer(cell: str, folder: Path, accumulation: int = 1, nf4: bool = Fal
     )
 
 
-def run(cell: str, folder: Path, **options) -> None:
-    """Train one cell; `folder` then has all that is saved and `engine_run.json`."""
+def run(cell: str, folder: Path, resume_at: int | None = None, **options) -> None:
+    """Train one cell, from a checkpoint of another run after `resume_at` updates if given; `folder` then has all that is saved
+    and `engine_run.json`."""
+    checkpoint = None
+    if resume_at is not None:
+        before = folder.with_name(f"{folder.name}-before")
+        make_trainer(cell, before, save_strategy="steps", save_steps=resume_at, **options).train()
+        checkpoint = str(before / f"checkpoint-{resume_at}")
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     watch = Watch()
     trainer = make_trainer(cell, folder, **options)
     watch.trainer = trainer
     trainer.add_callback(watch)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     state = AcceleratorState()
     values = {
@@ -196,6 +202,7 @@ def main() -> None:
     parser.add_argument("cells", nargs="+", choices=CELLS)
     parser.add_argument("--accumulation", type=int, nargs="+", default=[1], help="Steps of gradient accumulation")
     parser.add_argument("--options", type=json.loads, default={}, help="Fields of the configuration, as JSON")
+    parser.add_argument("--resume_at", type=int, help="Go on from a checkpoint after so many updates")
     parser.add_argument("--nf4", action="store_true", help="Quantise the model that is under the adapter")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--use_cpu", action="store_true")
@@ -210,6 +217,7 @@ def main() -> None:
                 bf16=options.bf16,
                 use_cpu=options.use_cpu,
                 nf4=options.nf4,
+                resume_at=options.resume_at,
                 **options.options,
             )
     if torch.distributed.is_initialized():

@@ -69,6 +69,8 @@ ENGINES = {
     "ddp": Engine("ddp", "MULTI_CPU", EVERYTHING, accumulation=(1, 2, 4)),
     **{f"zero{stage}{'_bf16' * bf16}": _zero(stage, bf16) for bf16 in (False, True) for stage in (1, 2, 3)},
     "fsdp2": Engine("fsdp2", "FSDP", EVERYTHING),
+    "fsdp2_bf16": Engine("fsdp2", "FSDP", ["rl_mc", "rl_ilql_lora", "sft_bds"], 5e-2, options=("--bf16",)),
+    "fsdp2_resumed": Engine("fsdp2", "FSDP", ["rl_ilql", "rl_mc_lora", "sft_bds"], options=("--resume_at", "3")),
     "checkpointing": Engine(
         None, "NO", ["rl_mc", "rl_ilql_lora", "sft_bds"], options=("--options", '{"activation_checkpointing": true}')
     ),

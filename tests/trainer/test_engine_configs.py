@@ -2,6 +2,7 @@
 process on the same global batches. `benchmarks/engines.py` has the runs and the comparison."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -38,15 +39,27 @@ def assert_as_one_process(records, engine):
             assert record.get(measure, 0) <= tolerance, (where, measure)
 
 
-def test_ddp_with_accumulation_trains_what_one_process_does(folder, monkeypatch):
-    monkeypatch.setenv("BOOST_TRL_CACHE", str(folder / "cache"))
-    cells = ["rl_ilql", "sft_bds"]
-    for cell in cells:
-        engine_runs.run(cell, folder / "one" / f"{cell}-1", use_cpu=True, bf16=False)
-    engine = engines.Engine("ddp", "MULTI_CPU", cells, accumulation=(2,))
-    records = engines.compare("ddp", engine, folder)
-    assert len(records) == 2 and all({"losses", "weights", "parameters"} <= record.keys() for record in records)
-    assert_as_one_process(records, engine)
+FAST = {
+    "ddp": engines.Engine("ddp", "MULTI_CPU", ["rl_ilql", "sft_bds"], accumulation=(2,)),
+    "fsdp2": engines.Engine("fsdp2", "FSDP", ["rl_ilql"]),
+}
+
+
+@pytest.fixture(scope="module")
+def one_process(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOOST_TRL_CACHE", str(folder / "cache"))
+        for cell in ("rl_ilql", "sft_bds"):
+            engine_runs.run(cell, folder / "one" / f"{cell}-1", use_cpu=True, bf16=False)
+    return folder
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_two_processes_train_what_one_does(name, one_process):
+    records = engines.compare(name, FAST[name], one_process)
+    assert len(records) == len(FAST[name].cells)
+    assert all({"losses", "weights", "parameters"} <= record.keys() for record in records)
+    assert_as_one_process(records, FAST[name])
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +82,10 @@ def test_there_is_a_run_for_every_config():
     for engine in (engine for engine in engines.ENGINES.values() if engine.config):
         expected = engine.distributed_type.replace("MULTI_CPU", "MULTI_GPU")
         assert configs[engine.config]["distributed_type"] == expected
+
+
+def test_the_page_shows_what_was_measured():
+    page = (ROOT / "docs" / "distributed.md").read_text()
+    records = json.loads((ROOT / "docs" / "data" / "engines.json").read_text())["runs"]
+    assert {record["engine"] for record in records} == set(engines.ENGINES)
+    assert engines.summary(records) in page

@@ -44,7 +44,8 @@ def weighting(
         num_items (`torch.Tensor` or `int`): N.
         scale (`int`): s.
     """
-    change = torch.zeros_like(losses).masked_scatter_(kept, weights - 1)
+    # FSDP2 hands out losses in bfloat16, which would round the weights.
+    change = torch.zeros_like(losses, dtype=weights.dtype).masked_scatter_(kept, weights - 1)
     return scale * (change * losses).sum() / torch.as_tensor(num_items).clamp(min=1)
 
 

@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 
 from boost_trl.selection import TokenBaseline
-from boost_trl.trainer.row_weights.losses import RowLossAccumulator
+from boost_trl.trainer.row_weights.losses import RowLossAccumulator, weighting
 from boost_trl.trainer.row_weights.optimizer_batch import OptimizerBatch
 
 
@@ -40,3 +40,11 @@ def test_rows_that_share_a_number_are_averaged():
     row_losses.add(torch.tensor([0]), torch.tensor([1.0]), torch.zeros(1, dtype=torch.int64))
     rows, losses = row_losses.collect()
     assert rows.tolist() == [0, 3] and losses.tolist() == pytest.approx([3.0, 5.0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_keep_their_digits_whatever_the_dtype_of_losses(dtype):
+    losses = torch.tensor([[1.0, 0.0, 2.0]], dtype=dtype)
+    weights = torch.tensor([1.001, 0.5])
+    term = weighting(losses, losses > 0, weights, num_items=2)
+    assert term == pytest.approx((0.001 * 1.0 - 0.5 * 2.0) / 2, rel=1e-6)
