@@ -25,6 +25,7 @@ from boost_trl import (
     BilevelSFTSelfRefineTrainer,
 )
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
+from boost_trl.models.sharded_tensor import own_piece
 from boost_trl.trainer.common.engines import innermost_optimizer, optimized_tensors
 
 
@@ -85,38 +86,33 @@ def questions(count: int, seed: int, spoilt: int = 0) -> Dataset:
 
 class Watch(TrainerCallback):
     """Share of parameters in pieces; graphs that `torch.compile` has made by the end of each epoch; whether anything of a
-    frozen role moved: its parameters (under ZeRO this process's float32 partitions), its moments."""
+    frozen role moved in an update: its parameters (under ZeRO this process's float32 partitions), its moments."""
 
     def __init__(self):
-        self.trainer, self.frozen_moved, self.sharded, self.graphs = None, [], 0.0, []
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        self.graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+        self.trainer, self.sharded, self.graphs = None, 0.0, []
+        self.frozen_checked, self.frozen_moved = 0, False
 
     def _frozen(self):
         optimizer = self.trainer.optimizer
         for group, tensor in optimized_tensors(optimizer):
             if group.get("frozen"):
                 state = innermost_optimizer(optimizer).state.get(tensor, {})
-                yield from (v for v in (tensor, *state.values()) if isinstance(v, torch.Tensor))
+                values = [tensor, *(value for value in state.values() if isinstance(value, torch.Tensor))]
+                yield from (own_piece(value).detach() for value in values)
 
     def on_step_begin(self, args, state, control, **kwargs):
-        parameters = list(self.trainer.model.parameters())
-        sharded = sum(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in parameters) / len(parameters)
-        self.sharded = max(self.sharded, sharded)  # a module that was evaluated may still be whole
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        self.before = [tensor.detach().clone() for tensor in self._frozen()]
+        self.before = [tensor.clone() for tensor in self._frozen()]
 
     def on_optimizer_step(self, args, state, control, **kwargs):
-        if hasattr(self, "before"):
-            now = [tensor.detach() for tensor in self._frozen()]
-            same = all(torch.equal(_local(old), _local(new)) for old, new in zip(self.before, now, strict=True))
-            self.frozen_moved.append(not same)
+        now = list(self._frozen())
+        self.frozen_checked += len(now)
+        self.frozen_moved |= not all(torch.equal(*pair) for pair in zip(self.before, now, strict=True))
+        parameters = list(self.trainer.model.parameters())
+        sharded = sum(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in parameters)
+        self.sharded = sharded / len(parameters)
 
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
 def make_trainer(cell: str, folder: Path, *, accumulation: int = 1, nf4: bool = False, **options):
@@ -172,7 +168,8 @@ def run(cell: str, folder: Path, resume_at: int | None = None, **options) -> Non
         "mixed_precision": state.mixed_precision,
         "zero_stage": trainer.accelerator.deepspeed_plugin.zero_stage if trainer.is_deepspeed_enabled else None,
         "sharded_share": watch.sharded,
-        "frozen_moved": any(watch.frozen_moved),
+        "frozen_checked": watch.frozen_checked,
+        "frozen_moved": watch.frozen_moved,
         "graphs": watch.graphs,
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         "weights": list(trainer.example_weights()["weight"]),
