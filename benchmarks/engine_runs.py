@@ -1,6 +1,8 @@
 """
-Trains tiny settings of both trainers and leaves what they end with in folders: one process of a run under some engine. See
-`benchmarks/engines.py`, which starts it through `accelerate launch`.
+Trains tiny settings of both trainers and leaves what they end with in folders: one process of a run under some engine.
+`benchmarks/engines.py` starts it so for each, and compares.
+
+    accelerate launch --config_file examples/accelerate_configs/ddp.yaml benchmarks/engine_runs.py outputs/engines rl_mc --use_cpu
 """
 
 import argparse
