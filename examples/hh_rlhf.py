@@ -67,6 +67,7 @@ class Arguments:
     batch_size: int = field(default=16, metadata={"help": "Dialogues per update."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Of value heads and adapters."})
     cql_weight: float = field(default=0.1, metadata={"help": "Weight of the conservative term."})
+    value_head_rank: int = field(default=64, metadata={"help": "Rank of the Q heads; 0: full."})
     guard: bool = field(default=False, metadata={"help": "Cross-validation of 'validated': 12 more fits of heads."})
     score_steps: int = field(default=40, metadata={"help": "Updates of each fit of heads of 'validated'."})
     dtype: str = field(
@@ -122,7 +123,7 @@ def training_options(arguments: Arguments) -> dict:
         "max_length": arguments.max_tokens,
         "cql_weight": arguments.cql_weight,
         "target_update_rate": None,
-        "value_head_rank": 64,
+        "value_head_rank": arguments.value_head_rank or None,
         "max_steps": arguments.updates,
         "per_device_train_batch_size": arguments.batch_size,
         "learning_rate": arguments.learning_rate,

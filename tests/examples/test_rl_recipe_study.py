@@ -38,7 +38,7 @@ def policies(study, said):
 def test_no_method_plays_more_games_than_another_and_every_policy_is_considered(study):
     assert {name for _, names in study.CHOICES.values() for name in names} == study.RecipeStudy.methods.keys()
     games = {method: number * len(names) for method, (number, names) in study.CHOICES.items()}
-    assert games.pop("recipe") == 64 and set(games.values()) == {128}
+    assert games.pop("recipe") == games.pop("recipe, always weights") == 64 and set(games.values()) == {128}
     assert all(number in study.games_of(name) for number, names in study.CHOICES.values() for name in names)
 
 
@@ -59,6 +59,11 @@ def test_choices_and_differences_by_hand(study):
     )
     chosen = {method: study.choose(results, method) for method in study.CHOICES}
     assert chosen["recipe"][0] == "all@0.4"  # the first of equals
+    for auc, expected in ((0.55, "two_stage"), (0.75, "all@0.4")):
+        said = {"num_trusted": 12, "auc": auc, "chance_error": 0.083, "trusted_share": 0.5}
+        with_rank = {**results, "all@0.4": {**results["all@0.4"], "confidence": said}}
+        assert study.choose(with_rank, "recipe")[0] == expected
+        assert study.choose(with_rank, "recipe, always weights")[0] == "all@0.4"
     scores = {method: said["score_mean"] for method, (_, said) in chosen.items()}
     assert (scores["recipe"], scores["uniform_mix"], scores["two_stage"], scores["oracle_mix"]) == (6, 2, 7, 10)
     assert scores["uniform_mix, never finishing"] == 2.5 and scores["four_candidates"] == 3
@@ -68,7 +73,7 @@ def test_choices_and_differences_by_hand(study):
     said = [part.strip() for part in line.split("|")[1:-1]]
     assert said[1] == "-1.00 ± 0.00" and said[3] == "+4.00 ± 0.00" and said[6:] == ["no", "+8.00 ± 0.00", "50%"]
     (line,) = study.choices_table(rows).splitlines()[2:]
-    assert [part.strip() for part in line.split("|")[1:-1]] == ["webshop-planted-mc", "all@0.4", "0.90"]
+    assert [part.strip() for part in line.split("|")[1:-1]] == ["webshop-planted-mc", "all@0.4", "–", "0.90"]
     # A cell that lacks a policy says nothing; an oracle is not needed where no noise was planted.
     assert study.scores_by_cell(rows[1:]) == {}
     natural = [row | {"setting": "webshop-natural-mc"} for row in rows if "oracle" not in row["method"]]
@@ -76,8 +81,9 @@ def test_choices_and_differences_by_hand(study):
     assert study.differences_table(study.scores_by_cell(natural)).splitlines()[-1].split()[-2:] == ["–", "|"]
 
 
-def test_the_page_has_the_tables_of_the_data(study):
-    rows = json.loads((ROOT / "docs" / "data" / "rl_recipe_study.json").read_text())
+@pytest.mark.parametrize("name", ["rl_recipe_study", "rl_recipe_car_dealer"])
+def test_the_page_has_the_tables_of_the_data(study, name):
+    rows = json.loads((ROOT / "docs" / "data" / f"{name}.json").read_text())
     cells = study.scores_by_cell(rows)
     page = (ROOT / "docs" / "reproductions.md").read_text()
     for table in (study.scores_table(cells), study.differences_table(cells), study.choices_table(rows)):
