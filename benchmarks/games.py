@@ -3,17 +3,16 @@
 from functools import partial
 
 from side_by_side import Row, Seconds, in_turns
-from small_models import llama
 
 from boost_trl.environments.base import make_env
-from boost_trl.environments.embedded_lm import word_tokenizer
+from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
 from boost_trl.environments.policies import GenerationPolicy
 from boost_trl.environments.rollout import rollout
 from boost_trl.environments.synthetic import generate_synthetic
 from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
 
 
-HIDDEN_SIZE, LAYERS, NEW_TOKENS = 256, 8, 12
+NEW_TOKENS = 12
 
 
 def measure(rounds: int = 2, together: int = 64, alone: int = 4, dialogues: int = 128) -> list[Row]:
@@ -21,7 +20,8 @@ def measure(rounds: int = 2, together: int = 64, alone: int = 4, dialogues: int 
     rows = offline_trajectories(env, dialogues, seed=0)
     words = {word for messages in rows["messages"] for message in messages for word in message["content"].split()}
     tokenizer = word_tokenizer(sorted(words))
-    model = llama(len(tokenizer), HIDDEN_SIZE, LAYERS)
+    # The size of the model that plays in `make demo`.
+    model = tiny_gpt2(tokenizer, max_length=512)
 
     def play(games: int) -> Seconds:
         policy = GenerationPolicy(model, tokenizer, max_new_tokens=NEW_TOKENS, seed=0)

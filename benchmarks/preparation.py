@@ -6,8 +6,9 @@ from functools import partial
 
 import datasets
 import numpy as np
-from side_by_side import Row, in_turns, peak_megabytes
+from side_by_side import Row, Seconds, in_turns, peak_megabytes
 from small_models import llama, random_dialogues, random_rows, random_texts, tokenizer, trainer_of
+from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from boost_trl import (
@@ -26,11 +27,6 @@ TRAINERS = {
 }
 
 
-def measure(num_rows: int = 100_000, pool_rows: int = 1_000_000, rounds: int = 1) -> list[Row]:
-    datasets.disable_caching()
-    return [*preparing(num_rows, rounds), *starting(pool_rows, rounds)]
-
-
 def on_disk(dataset: datasets.Dataset) -> datasets.Dataset:
     """As `load_dataset` gives it, mapped into memory."""
     folder = tempfile.mkdtemp()
@@ -38,7 +34,8 @@ def on_disk(dataset: datasets.Dataset) -> datasets.Dataset:
     return datasets.load_from_disk(folder)
 
 
-def preparing(num_rows: int, rounds: int) -> list[Row]:
+def preparing(num_rows: int = 20_000, rounds: int = 2) -> list[Row]:
+    datasets.disable_caching()
     rng = np.random.default_rng(0)
     texts = on_disk(datasets.Dataset.from_dict({"text": random_texts(rng, num_rows, 24, VOCABULARY)}))
     dialogues = on_disk(random_dialogues(num_rows, 2, 6, VOCABULARY))
@@ -62,7 +59,7 @@ def preparing(num_rows: int, rounds: int) -> list[Row]:
     ]
 
 
-def starting(num_rows: int, rounds: int) -> list[Row]:
+def starting(num_rows: int = 1_000_000, rounds: int = 1) -> list[Row]:
     """Until the first step is done, rows being tokens already. `selector="validated"` would score its pool first, which is
     measured as a part of whole runs."""
     ways = {name: start(name, num_rows) for name in ("SFT", "TRL")}
@@ -82,6 +79,13 @@ def starting(num_rows: int, rounds: int) -> list[Row]:
     ]
 
 
+class FirstStep(TrainerCallback):
+    """When it is done; what follows, at the end of an epoch, is not start."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.end = Seconds.now()
+
+
 def start(name: str, num_rows: int) -> Callable[[], object]:
     datasets.disable_caching()
     pool = on_disk(random_rows(num_rows, 8, VOCABULARY))
@@ -90,5 +94,10 @@ def start(name: str, num_rows: int) -> Callable[[], object]:
         options["selector"] = "rank"
         data["validation_dataset"] = random_rows(64, 8, VOCABULARY, seed=1)
     parts = {"train_dataset": pool, "processing_class": tokenizer(VOCABULARY), **data}
-    classes = TRAINERS[name]
-    return lambda: trainer_of(*classes, llama(VOCABULARY, 16, 1), options=options, **parts).train()
+
+    def run() -> Seconds:
+        begin, first_step = Seconds.now(), FirstStep()
+        trainer_of(*TRAINERS[name], llama(VOCABULARY, 16, 1), [first_step], options=options, **parts).train()
+        return first_step.end - begin
+
+    return run

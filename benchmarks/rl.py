@@ -18,16 +18,14 @@ from boost_trl.smollm2_package import SMOLLM2
 VOCABULARY = 4096
 
 
-def measure() -> list[Row]:
-    return [*smollm2_steps(), *phases(), *scoring()]
-
-
-def train(model, options: dict, callbacks, num_rows: int, turns: int = 2, words: int = 16, trainer_class=None, **data):
-    """A trainer on random dialogues, which has trained."""
+def trainer_on(
+    model, options: dict, callbacks, num_rows: int, turns: int = 2, words: int = 16, trainer_class=None, **data
+):
+    """A trainer on random dialogues."""
     options = {"cache_dir": tempfile.mkdtemp(), **options}
     if options.get("method") != "vanilla":
         data["validation_dataset"] = random_dialogues(64, turns, words, VOCABULARY, seed=1)
-    trainer = trainer_of(
+    return trainer_of(
         trainer_class or BilevelOfflineRLTrainer,
         BilevelOfflineRLConfig,
         model,
@@ -36,14 +34,12 @@ def train(model, options: dict, callbacks, num_rows: int, turns: int = 2, words:
         train_dataset=random_dialogues(num_rows, turns, words, VOCABULARY),
         **{"processing_class": tokenizer(VOCABULARY), **data},
     )
-    trainer.train()
-    return trainer
 
 
 # A whole step
 
 
-def smollm2_steps(rounds: int = 1, batch: int = 4, words: int = 64) -> list[Row]:
+def smollm2_steps(rounds: int = 2, batch: int = 4, words: int = 64) -> list[Row]:
     """Policy updates of a real model, optimizer included, beside its backbone's forward and backward pass on as many tokens."""
     folder = resolve_model_name(SMOLLM2)
     spec = {"MC": ("mc", None, 1.20), "ILQL": ("ilql", None, 1.40), "MC, `value_head_rank=64`": ("mc", 64, 1.05)}
@@ -55,24 +51,26 @@ def smollm2_steps(rounds: int = 1, batch: int = 4, words: int = 64) -> list[Row]
             "method": "vanilla",
             "algorithm": algorithm,
             "value_head_rank": rank,
-            "max_steps": 3,
+            "max_steps": 2,
             "per_device_train_batch_size": batch,
             "average_last": 0.0,
         }
         names = {"processing_class": AutoTokenizer.from_pretrained(folder)}
-        trainer = train(AutoModelForCausalLM.from_pretrained(folder), options, [clock], 3 * batch, 1, words, **names)
-        tokens.append(trainer.num_tokens // 3)
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        trainer = trainer_on(model, options, [clock], 2 * batch, 1, words, **names)
+        trainer.train()
+        tokens.append(trainer.num_tokens // 2)
         return clock.per_step
 
     def backbone() -> Seconds:
         model = AutoModelForCausalLM.from_pretrained(folder).model
         input_ids = torch.randint(1000, (batch, tokens[0] // batch))
-        for count in (1, 2):
+        for _ in range(2):
             start = Seconds.now()
-            for _ in range(count):
-                model(input_ids=input_ids).last_hidden_state.sum().backward()
-                model.zero_grad()
-        return (Seconds.now() - start) / count
+            model(input_ids=input_ids).last_hidden_state.sum().backward()
+            seconds = Seconds.now() - start
+            model.zero_grad()
+        return seconds
 
     ways = {name: partial(step, *what[:2]) for name, what in spec.items()} | {"backbone": backbone}
     times = in_turns(ways, rounds, "SmolLM2 steps", warm_up=False)
@@ -115,22 +113,30 @@ def phases(iterations: int = 6, batch: int = 8) -> list[Row]:
 
     options = {"per_device_train_batch_size": batch, "average_last": 0.0, "logging_steps": 1000}
     bilevel = {"auxiliary_steps": 2, "primary_steps": 2, "reweighting_steps": 2, "max_steps": 4 * iterations}
-    train(llama(VOCABULARY, 256, 8), options | bilevel, [clock], 4 * batch, trainer_class=Timed)
+    trainer_on(llama(VOCABULARY, 256, 8), options | bilevel, [clock], 4 * batch, trainer_class=Timed).train()
     # The first iteration is a warm-up.
     times = Times({name: seconds[2:] for name, seconds in clock.seconds.items()})
     details = {"parameters": llama(VOCABULARY, 256, 8).num_parameters(), "updates": len(times.rounds["phase 1"])}
     phase_4 = times.row("RL, phase-4 step", "phase 4", "phase 1", 0.40, named="a phase-1 step", **details)
 
-    def vanilla(train_backbone: bool) -> Seconds:
+    def vanilla(way: str) -> Seconds:
         per_step = Clock()
-        only = {"method": "vanilla", "train_backbone": train_backbone, "max_steps": 8}
-        train(llama(VOCABULARY, 256, 8), options | only, [per_step], 4 * batch)
+        only = {"method": "vanilla", "train_backbone": way == "trained", "max_steps": 8}
+        trainer = trainer_on(llama(VOCABULARY, 256, 8), options | only, [per_step], 4 * batch)
+        if way == "run":
+            trainer.data.store.states = None  # kept from before training
+        trainer.train()
         return per_step.per_step
 
-    ways = {"frozen": partial(vanilla, False), "trained": partial(vanilla, True)}
-    times = in_turns(ways, 2, "RL frozen backbone", warm_up=False)
-    against = "the same with the backbone run and trained"
-    return [phase_4, times.row("RL, frozen backbone, per step", "frozen", "trained", 0.10, named=against, **details)]
+    times = in_turns(
+        {way: partial(vanilla, way) for way in ("frozen", "run", "trained")}, 3, "RL frozen backbone", False
+    )
+    name = "RL, frozen backbone, per step"
+    return [
+        phase_4,
+        times.row(name, "frozen", "run", 0.10, named="the same with the backbone run", **details),
+        times.row(name, "frozen", "trained", 0.10, named="the same with the backbone run and trained", **details),
+    ]
 
 
 # Scoring

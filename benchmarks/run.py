@@ -2,7 +2,7 @@
 All performance figures of `docs/performance.md` by one command: each measure beside what it is compared with, in turns, in one process.
 
     python benchmarks/run.py
-    python benchmarks/run.py --only startup head_losses
+    python benchmarks/run.py --only startup sft.online
 
 The figures go to `docs/data/performance.json` (those of other measures stay) and as a table into `docs/performance.md`. Ratios are of
 CPU seconds on one core, so that other programs on the machine hardly change them; each is the median over rounds.
@@ -24,8 +24,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 JSON, PAGE = ROOT / "docs/data/performance.json", ROOT / "docs/performance.md"
 BEGIN, END = "<!-- written by benchmarks/run.py -->\n", "<!-- until here -->"
-# Minutes of one core by file of this folder, in the order of the table.
-MEASURES = {"startup": 0.1, "sft": 4, "head_losses": 2, "rl": 5, "games": 1, "preparation": 3, "memory_growth": 1}
+# Minutes of one core, by file of this folder and function in it, `measure` by default, in the order of the table.
+MEASURES = {
+    "startup": 0.1,
+    "sft.per_token": 1.5,
+    "sft.online": 1,
+    "sft.whole_run": 1.5,
+    "rl.scoring": 2,
+    "head_losses": 2,
+    "rl.smollm2_steps": 2,
+    "rl.phases": 0.5,
+    "games": 0.5,
+    "preparation.preparing": 2,
+    "preparation.starting": 1,
+    "memory_growth": 1,
+}
 HEADER = ["measure", "against", "at most", "measured", "rounds", "wall clock"]
 
 
@@ -37,7 +50,8 @@ def measured(name: str) -> list[dict]:
 
 
 def _measure(name: str) -> list:
-    return import_module(name).measure()
+    file, _, function = name.partition(".")
+    return getattr(import_module(file), function or "measure")()
 
 
 def table(results: dict[str, list[dict]]) -> str:

@@ -30,9 +30,12 @@ def test_the_page_shows_the_figures_of_the_json(import_benchmark):
     assert run.table(results) in run.PAGE.read_text()
 
 
-def test_every_measure_is_a_file(import_benchmark):
+def test_every_measure_is_a_function(import_benchmark):
     run = import_benchmark("run")
-    assert all((ROOT / "benchmarks" / f"{name}.py").is_file() for name in run.MEASURES)
+    for name in run.MEASURES:
+        file, _, function = name.partition(".")
+        text = (ROOT / "benchmarks" / f"{file}.py").read_text()
+        assert f"\ndef {function or 'measure'}(" in text
 
 
 def test_ways_take_turns_and_a_ratio_is_that_of_one_round(import_benchmark):

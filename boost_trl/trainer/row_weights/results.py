@@ -12,8 +12,8 @@ from boost_trl.selection import Selector, WeightConfidence, weights_auc
 from boost_trl.tables import markdown_table
 from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 from boost_trl.trainer.common.weights_dataset import weight_summary
-from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
-from boost_trl.trainer.row_weights.prepared_rows import rows_also_in, rows_without_prediction
+from boost_trl.trainer.row_weights.example_ids import NO_EXAMPLE, with_ids
+from boost_trl.trainer.row_weights.prepared_rows import rows_also_in, rows_without_prediction, tokens_of_places
 from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
@@ -69,17 +69,18 @@ class AnswerTokens:
     """
 
     def __init__(self, dataset: Dataset, max_rows: int = 4096, seed: int = 0):
-        dataset = dataset.with_format("numpy", columns=["labels", EXAMPLE_ID])
         places = np.random.default_rng(seed).choice(len(dataset), min(len(dataset), max_rows), replace=False)
-        pieces, num_rows = [np.zeros((2, 0), np.int64)], 0
-        for place in places.tolist():
-            if num_rows >= max_rows:  # packed: one place holds several rows
+        keys, num_rows = [np.zeros(0, np.int64)], 0
+        for place, ids, labels in tokens_of_places(dataset.select(places)):
+            rows_per_place = np.bincount(np.unique(place << 32 | (ids + 1)) >> 32)
+            before = num_rows + np.cumsum(rows_per_place) - rows_per_place
+            num_rows += rows_per_place.sum()
+            is_read = before[place] < max_rows  # packed: one place holds several rows
+            keys.append(np.unique((ids << 32 | labels)[is_read & (labels != -100) & (ids != NO_EXAMPLE)]))
+            if num_rows >= max_rows:
                 break
-            example = dataset[place]
-            ids, labels = np.broadcast_arrays(example[EXAMPLE_ID], example["labels"])
-            pieces.append(np.unique(np.stack([ids, labels])[:, (labels != -100) & (ids != NO_EXAMPLE)], axis=1))
-            num_rows += len(np.unique(ids))
-        pairs = np.concatenate(pieces, axis=1)
+        keys = np.concatenate(keys)
+        pairs = keys >> 32, keys & 0xFFFFFFFF
         self.rows, rows = np.unique(pairs[0], return_inverse=True)
         self._row, self._token = rows.astype(np.int32), pairs[1].astype(np.int32)
         self._num_tokens = len(np.unique(self._token))

@@ -9,6 +9,7 @@ from trl import SFTConfig, SFTTrainer
 from boost_trl.trainer.row_weights.example_ids import (
     EXAMPLE_ID,
     hide_ids_in_labels,
+    take_ids,
     take_ids_from_labels,
 )
 from boost_trl.trainer.row_weights.failed_preparation import prepare_or_name_row
@@ -30,10 +31,14 @@ class NumberedRowsTrainer(NumberedRows, SFTTrainer):
             format_text = None if packing else formatting_func
             return prepare(dataset, processing_class, args, packing, format_text, dataset_name)
 
+        def prepare_text(dataset):
+            return prepare(dataset, processing_class, args, packing, formatting_func, dataset_name)
+
         def prepare_rows(dataset):
             if packing and EXAMPLE_ID in column_names(dataset):
                 return packed_with_ids(prepare_text_once, dataset, args)
-            return prepare(dataset, processing_class, args, packing, formatting_func, dataset_name)
+            prepared = numbered_afterwards(prepare_text, dataset, args)
+            return prepare_text(dataset) if prepared is None else prepared
 
         def name_of(place):
             is_text = formatting_func is None and "input_ids" not in dataset.column_names
@@ -57,6 +62,28 @@ class NumberedRowsTrainer(NumberedRows, SFTTrainer):
             finally:
                 self.completion_only_loss = of_training
         return self._remove_unused_columns(dataset, description=name)
+
+
+def numbered_afterwards(
+    prepare: Callable[[Dataset], Dataset], dataset: Dataset | IterableDataset, args: SFTConfig
+) -> Dataset | None:
+    """`dataset` as `prepare` gives it without row numbers, which would cost time in each of TRL's passes, and with them then; `None`
+    where rows may be left out or shuffled, and numbers have to travel along."""
+    masks = {"prompt", "labels", "completion_mask", "assistant_masks"}
+    if not isinstance(dataset, Dataset) or args.assistant_only_loss or args.shuffle_dataset:
+        return None
+    if dataset.format["type"] is not None:
+        return None
+    if EXAMPLE_ID not in dataset.column_names or not masks.isdisjoint(dataset.column_names):
+        return None
+    rows, ids = take_ids(dataset)
+    prepared = prepare(rows)
+    if len(prepared) != len(prepared.data):  # empty rows
+        return None
+    # TRL's filter has kept all rows: without its list of them, which `add_column` would copy them all for.
+    prepared = Dataset(prepared.data, info=prepared.info, split=prepared.split)
+    with args.main_process_first():
+        return prepared.add_column(EXAMPLE_ID, ids)
 
 
 def packed_with_ids(prepare: Callable[..., Dataset | IterableDataset], dataset, args: SFTConfig):

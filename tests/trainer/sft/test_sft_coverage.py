@@ -63,6 +63,23 @@ def test_a_large_pool_is_sampled_and_the_sample_stays_the_same():
     assert tokens.coverage(selector) == len(kept) / len(everything)
 
 
+def test_packed_places_are_read_until_there_are_enough_rows():
+    """Places of several rows, of which one goes on in the next place, beside padding and places that are empty."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 9, size=1500)
+    ids = [np.sort(rng.integers(-1, 900, size=length)).tolist() for length in lengths]
+    labels = [rng.choice([-100, *range(30)], size=length).tolist() for length in lengths]
+    dataset = Dataset.from_dict({"labels": labels, EXAMPLE_ID: ids})
+    for max_rows in (1, 40, 1000, 10_000):
+        tokens = AnswerTokens(dataset, max_rows=max_rows)
+        pairs, num_rows = set(), 0
+        for place in np.random.default_rng(0).choice(1500, min(1500, max_rows), replace=False):
+            if num_rows < max_rows:
+                pairs |= {pair for pair in zip(ids[place], labels[place]) if -1 != pair[0] and pair[1] != -100}
+                num_rows += len({*ids[place]})
+        assert {*zip(tokens.rows[tokens._row].tolist(), tokens._token.tolist())} == pairs
+
+
 def test_a_pool_without_labels_has_no_coverage():
     dataset = Dataset.from_dict({"labels": [[-100], [-100, -100]], EXAMPLE_ID: [0, 1]})
     assert AnswerTokens(dataset).coverage(Selector(2)) is None

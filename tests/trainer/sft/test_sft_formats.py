@@ -125,6 +125,33 @@ def test_formats_are_prepared_as_trl_does_and_weighted(name, tmp_path):
     assert ours.selector.share_seen() == 1 and ours.selector.logits().std() > 0
 
 
+@pytest.mark.parametrize("dropped", [[], [3]], ids=["all rows stay", "an empty row is dropped"])
+@pytest.mark.parametrize(
+    "layout",
+    [{"max_length": None}, {"max_length": 6}, {"max_length": 10, "packing": True}, {"shuffle_dataset": True}],
+    ids=str,
+)
+def test_every_prepared_row_has_the_number_of_its_own(layout, dropped, tmp_path):
+    """Of a pool that is a shuffled part of a larger one."""
+    rows = [[5 + i, *range(6, 9 + i % 4)] for i in range(16)]
+    pool = Dataset.from_dict({"input_ids": rows}).shuffle(seed=0).select(range(12)).to_dict()["input_ids"]
+    for place in dropped:
+        pool[place] = []
+    larger = Dataset.from_dict({"input_ids": [[1], *pool, [1]]})
+    dataset = larger.select([*range(12, 0, -1)]).select([*range(11, -1, -1)])
+    assert dataset["input_ids"][:] == pool
+    theirs = make_trainer(tmp_path, dataset, cls=SFTTrainer, **layout).train_dataset
+    trainer = make_trainer(tmp_path, dataset, make_rows(4), **layout)
+    for column in ("input_ids", "labels"):
+        assert trainer.train_dataset[column][:] == [row for row in theirs[column] if row]
+    kept = [place for place in range(12) if place not in dropped]
+    found = {}
+    for tokens, ids in zip(trainer.train_dataset["input_ids"][:], trainer.train_dataset["_example_id"][:]):
+        for token, number in zip(tokens, np.broadcast_to(ids, len(tokens)).tolist()):
+            found.setdefault(kept[number], []).append(token)
+    assert found == {place: pool[place][: layout.get("max_length")] for place in kept}
+
+
 def test_rows_that_preparation_drops_keep_their_place_in_the_table(tmp_path):
     """Row 1's answer lies beyond `max_length`: TRL drops it, and every later row moves up by one."""
     rows = [{"input_ids": [5, 6, 7, 8], "assistant_masks": [0, 0, 1, 1]} for _ in range(6)]
