@@ -1,6 +1,7 @@
 """Files of a folder or of a Hub repository, and folders that become one: what small modules beside a model are loaded and pushed
 with."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,6 +85,7 @@ def push_files(
 def _card(repo_id: str, loader: str, text: str) -> ModelCard:
     data = ModelCardData(library_name="boost_trl", tags=["boost_trl", "trl"])
     module, _, name = loader.rpartition(".")
-    code = f'from {module} import {name}\n\n{name}.from_pretrained("{repo_id}")'
+    variable = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    code = f'from {module} import {name}\n\n{variable} = {name}.from_pretrained("{repo_id}")'
     heading = f"# {repo_id.rpartition('/')[2]}"
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{heading}\n\n{text}\n\n```python\n{code}\n```\n")

@@ -3,6 +3,7 @@
 Left alone, the libraries repeat requests to a Hub that does not answer for most of a minute. No import here is heavy.
 """
 
+import os
 import socket
 from pathlib import Path
 
@@ -113,3 +114,8 @@ def _ask_hub(name: str, kind: str, revision: str | None, token: str | bool | Non
 
 def _first_sentence(error: Exception) -> str:
     return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".:")
+
+
+def hub_name(name: str | None) -> str | None:
+    """`name`, unless it is a folder, which is of use on one machine only and no name that the Hub would take."""
+    return None if name is None or os.path.isdir(name) or name.startswith(("/", ".", "~")) else name

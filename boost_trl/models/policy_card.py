@@ -1,6 +1,5 @@
 """The part of a value policy's model card that says how to open it."""
 
-import os
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -8,10 +7,17 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from boost_trl import __version__
+from boost_trl.hub_names import hub_name
 from boost_trl.tables import markdown_table
 
 from .policy_files import BACKBONE_FOLDER
 from .value_heads import ValueHeadsConfig
+
+
+ALGORITHMS = {
+    "mc": "`mc`: Monte Carlo, Q is fitted to the returns",
+    "ilql": "`ilql`: implicit language Q-learning",
+}
 
 
 @dataclass
@@ -87,7 +93,7 @@ class PolicyCard:
             ]
         return [
             *rows,
-            ("`value_heads.*`", "The policy's Q (and V) heads, with its β and prior"),
+            ("`value_heads.*`", "The policy's Q (and V) heads, with its β and prior; `ValueHeads` opens them"),
             (f"`{BACKBONE_FOLDER}/`", f"{kind} under the heads, its output head untouched: **not the policy**"),
         ]
 
@@ -99,13 +105,12 @@ def value_policy_card(card: PolicyCard, tags: list[str] | None = None) -> ModelC
         base_model=hub_name(heads.base_model_name_or_path), tags=sorted({"boost_trl", "trl", *(tags or [])})
     )
     settings = [
-        ("algorithm", heads.algorithm),
-        ("β, prior", f"{heads.beta:g}, {heads.prior}"),
-        ("returns", f"{heads.return_shift:.4g} + {heads.return_scale:.4g} · Q"),
+        ("algorithm", ALGORITHMS[heads.algorithm]),
+        *policy_settings(heads, heads.beta, heads.prior),
     ]
     sections = [
         f"# {card.place.rpartition('/')[2]}",
-        f"A policy read off {heads.algorithm.upper()} value heads, saved by boost_trl {__version__}.",
+        f"A policy that acts by the Q values of a language model with value heads, saved by boost_trl {__version__}.",
         *("## Use", card.usage()),
         *("## Files", table(card.files(), header=("where", "what"))),
         *("## Settings", table(settings)),
@@ -114,15 +119,19 @@ def value_policy_card(card: PolicyCard, tags: list[str] | None = None) -> ModelC
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
 
 
+def policy_settings(heads: ValueHeadsConfig, beta: float, prior: str) -> list[tuple[str, str]]:
+    """Lines of a table: how the policy is read off the heads."""
+    logits = "β · Q" if prior == "none" else "log π + β · (Q − V), π the language model before training"
+    return [
+        ("policy (`prior`, `beta`)", f"`{prior}`, {beta:g}: softmax of {logits}"),
+        ("return that Q stands for", f"{heads.return_shift:.4g} + {heads.return_scale:.4g} · Q"),
+    ]
+
+
 def versions() -> list[tuple[str, str]]:
     """Library and version, for a card."""
     libraries = {"TRL": "trl", "Transformers": "transformers", "PyTorch": "torch", "Datasets": "datasets"}
     return [("boost_trl", __version__), *((name, version(package)) for name, package in libraries.items())]
-
-
-def hub_name(name: str | None) -> str | None:
-    """`name`, unless it is a folder, which is of use on one machine only and no name that the Hub would take."""
-    return None if name is None or os.path.isdir(name) or name.startswith(("/", ".", "~")) else name
 
 
 def table(rows: list[tuple[str, str]], header: tuple[str, str] = ("", "")) -> str:

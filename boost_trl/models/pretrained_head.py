@@ -23,7 +23,7 @@ class PretrainedHead(torch.nn.Module):
     config_class: type
     weights_name: str
     config_name: str
-    card_text: str
+    card_text: str  # what it is, without a stop
 
     def save_pretrained(self, save_directory: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write the weights and the configuration into a folder, which is created if needed.
@@ -97,7 +97,7 @@ class PretrainedHead(torch.nn.Module):
             self.save_pretrained,
             repo_id,
             loader=f"boost_trl.{name}",
-            text=f"{self.card_text}, saved by boost_trl {__version__}.",
+            text=f"{self.card_text}. Saved by boost_trl {__version__}.",
             private=private,
             token=token,
             **commit_kwargs,

@@ -57,7 +57,9 @@ class ReweightingHead(PretrainedHead):
     config_class = ReweightingHeadConfig
     weights_name = "reweighting_head.safetensors"
     config_name = "reweighting_head_config.json"
-    card_text = "A network that scores the embedding of a trajectory, or of a turn: the softmax of scores are the weights of rows"
+    card_text = (
+        "A network that scores the embeddings of trajectories, or of turns; the softmax of the scores is their weights"
+    )
 
     def __init__(self, input_size: int, hidden_size: int = 128, depth: int = 2):
         super().__init__()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from boost_trl import __version__
+from boost_trl.hub_names import hub_name
 from boost_trl.losses import q_statistics, q_values_of
 
 from .pretrained_head import PretrainedHead
@@ -92,7 +93,6 @@ class ValueHeads(PretrainedHead):
     config_class = ValueHeadsConfig
     weights_name = "value_heads.safetensors"
     config_name = "value_heads_config.json"
-    card_text = "Q (and V) heads on the final hidden state of a language model"
 
     def __init__(self, config: ValueHeadsConfig):
         super().__init__()
@@ -111,6 +111,13 @@ class ValueHeads(PretrainedHead):
         if config.with_targets:
             for name in self._q_names:
                 self.register_buffer(f"target_{name}", torch.zeros(shapes[name]))
+
+    @property
+    def card_text(self) -> str:
+        heads = {"mc": "Q head", "ilql": "Q and V heads"}[self.config.algorithm]
+        base = hub_name(self.config.base_model_name_or_path)
+        model = "a language model" if base is None else f"[{base}](https://huggingface.co/{base})"
+        return f"{heads} (`{self.config.algorithm}`) on the final hidden state of {model}"
 
     # A compiler would be made to unroll blocks of the vocabulary whose sizes change with every batch.
     @torch.compiler.disable

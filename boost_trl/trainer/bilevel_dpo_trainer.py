@@ -87,7 +87,7 @@ class BilevelDPOTrainer(BilevelSteps, DPOTrainer):
 
     _free_on_resume = FREE_ON_RESUME
     _sequences_per_row = 2
-    _tag_names = ["trl", "dpo", "bilevel-dpo"]
+    _tag_names = ["boost_trl", "trl", "dpo", "bilevel-dpo"]
     _name = "Bilevel DPO"
     _paper = BilevelSFTSelfRefineTrainer._paper
 

@@ -92,7 +92,7 @@ class BilevelSFTSelfRefineTrainer(BilevelSteps, NumberedRowsTrainer):
 
     _free_on_resume = FREE_ON_RESUME
     _refinement: SelfRefinement | None = None
-    _tag_names = ["trl", "sft", "bilevel-sft-self-refine"]
+    _tag_names = ["boost_trl", "trl", "sft", "bilevel-sft-self-refine"]
     _name = "Bilevel SFT Self-Refine"
     _paper = {
         "title": "A Unified Understanding of Offline Data Selection and Online Self-refining Generation for "

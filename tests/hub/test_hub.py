@@ -3,6 +3,7 @@ that no token goes along."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from io import BytesIO
@@ -78,26 +79,62 @@ def test_repositories_hold_what_they_should(name, files, pushed):
             "selected",
             ["on the [me/pool]", '`selector="bds"`', "rows | 12 |", "effective sample size", "| eval_loss |"],
         ),
-        ("selected", ["- TRL: ", "boost_trl, with which", "xiao2026unified", "vonwerra2020trl", "me/selected"]),
+        (
+            "selected",
+            [
+                "- boost_trl: ",
+                "- TRL: ",
+                "4 trusted rows, by bilevel data selection",
+                "xiao2026unified",
+                "vonwerra2020trl",
+                "me/selected",
+            ],
+        ),
         (
             "preferred",
             ["effective sample size", "vonwerra2020trl", "This model is a fine-tuned version.", "me/preferred"],
         ),
-        ("agent", ["24 ", "BOOST", "effective sample size", "mean weight of `synthetic` trajectories", "| loss |"]),
+        (
+            "agent",
+            [
+                "of [me/games]",
+                "`mc`: Monte Carlo",
+                "24 ",
+                "BOOST",
+                "effective sample size",
+                "mean weight of `synthetic` trajectories",
+                "| loss |",
+            ],
+        ),
         ("agent", ["AutoModelForCausalLM", "ValuePolicy", "verma2026boost", "vonwerra2020trl", "| TRL |", "me/agent"]),
-        ("policy", ["AutoModelForCausalLM", "ValuePolicy", "β, prior | 2, none", "| boost_trl |"]),
-        ("heads", ["from boost_trl import ValueHeads", 'ValueHeads.from_pretrained("me/heads")']),
-        ("scorer", ["from boost_trl import ReweightingHead", 'ReweightingHead.from_pretrained("me/scorer")']),
+        ("policy", ["AutoModelForCausalLM", "ValuePolicy", "`none`, 2: softmax of β · Q", "| boost_trl |"]),
+        (
+            "heads",
+            [
+                "Q head (`mc`)",
+                "from boost_trl import ValueHeads",
+                'value_heads = ValueHeads.from_pretrained("me/heads")',
+            ],
+        ),
+        (
+            "scorer",
+            [
+                "from boost_trl import ReweightingHead",
+                'reweighting_head = ReweightingHead.from_pretrained("me/scorer")',
+            ],
+        ),
         ("selector", ["from boost_trl.selection import Selector", "12 training rows"]),
     ],
 )
 def test_model_cards(name, texts, pushed):
     content = pushed[0].files(f"me/{name}")["README.md"].decode()
     card = ModelCard(content)  # as the Hub's page reads it
-    assert "trl" in card.data.tags and not card.data.eval_results
+    assert {"boost_trl", "trl"} <= set(card.data.tags) and not card.data.eval_results
     assert card.data.library_name in ("transformers", "boost_trl")
     for text in texts:
         assert text in card.text, text
+    headings = re.findall("^## (.*)", card.text, flags=re.MULTILINE)
+    assert "Citations" not in headings[:-1], headings
     assert "None" not in card.text and "More Information Needed" not in card.text
 
 

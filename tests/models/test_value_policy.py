@@ -284,7 +284,7 @@ class TestSaving:
         )
         card = ModelCard.load(pushed / "README.md")
         assert card.data.base_model == "me/base" and {"boost_trl", "games"} <= set(card.data.tags)
-        assert 'from_pretrained("me/agent"' in card.text and "β, prior | 2, none" in card.text
+        assert 'from_pretrained("me/agent"' in card.text and "`none`, 2: softmax of β · Q" in card.text
         assert card.data.pipeline_tag == {"mc": "text-generation", "ilql": None}[algorithm]
         if algorithm == "mc":
             ids = torch.tensor([[3, 4, 5]])

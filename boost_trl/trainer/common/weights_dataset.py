@@ -12,7 +12,7 @@ from boost_trl.tables import markdown_table
 _COLUMNS = {
     "index": "the row's number in the training data, from 0",
     "weight": "how much the row counted, 1 on average; 0 for a row that was left out",
-    "score": "the number of which the weight was made",
+    "score": "the number that the weight was computed from",
     "text": "the row's first words",
     "return": "the sum of the trajectory's rewards",
     "turn_weights": "the weights of the assistant's turns, in order",
@@ -70,11 +70,13 @@ def _card(table: Dataset, repo_id: str, how: str, dataset_name: str | None, mode
     of_what = "training rows"
     if dataset_name is not None:
         of_what = f"rows of [{dataset_name}](https://huggingface.co/datasets/{dataset_name})"
-    by_what = "" if model_id is None else f" by [{model_id}](https://huggingface.co/{model_id})"
-    columns = [(f"`{name}`", _COLUMNS.get(name, "as in the training data")) for name in table.column_names]
+    of_which = "a model" if model_id is None else f"[{model_id}](https://huggingface.co/{model_id})"
+    columns = [
+        (f"`{name}`", _COLUMNS.get(name, f"`{name}` of the row in the training data")) for name in table.column_names
+    ]
     sections = [
         f"# {repo_id.rpartition('/')[2]}",
-        f"How much each of {len(table):,} {of_what} counted when they were trained on{by_what}. {how}",
+        f"How much each of {len(table):,} {of_what} counted in the training of {of_which}. {how}",
         markdown_table([("", ""), *weight_summary(np.asarray(table["weight"][:]))], "ll"),
         *("## Filter by them", _usage(repo_id, dataset_name)),
         *("## Columns", markdown_table([("column", "what"), *columns], "ll")),

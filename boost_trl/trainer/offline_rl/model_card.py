@@ -8,9 +8,9 @@ from huggingface_hub import ModelCard
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from boost_trl import __version__
+from boost_trl.hub_names import hub_name
 from boost_trl.models.hidden_states import base_causal_lm
-from boost_trl.models.policy_card import PolicyCard, hub_name, table, versions
+from boost_trl.models.policy_card import ALGORITHMS, PolicyCard, policy_settings, table, versions
 from boost_trl.models.turn_end import turn_end
 from boost_trl.models.value_heads import ValueHeadsConfig
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
@@ -105,25 +105,23 @@ def model_card(
     )
     sections = [
         f"# {name}",
-        _opening(trained.args, base),
+        _opening(trained.args, base, dataset_name),
         *("## Use", card.usage()),
         *("## Files", table([*card.files(), *_weight_files(trained)], header=("where", "what"))),
         *("## Training", table(_settings(trained))),
     ]
-    results = _results(trained.log_history)
-    if results:
-        sections += ["## Evaluation", table(results, header=("metric", "value"))]
+    sections += _evaluation(trained.log_history)
     sections += ["## Versions", table(versions(), header=("library", "version"))]
     sections += ["## Citations", f"```bibtex\n{CITATION}\n```", f"```bibtex\n{TRL_CITATION}\n```"]
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
 
 
-def _opening(args: BilevelOfflineRLConfig, base: str | None) -> str:
+def _opening(args: BilevelOfflineRLConfig, base: str | None, dataset_name: str | None) -> str:
     what = "multi-turn agent" if base is None else f"multi-turn agent based on [{base}](https://huggingface.co/{base})"
-    return (
-        f"A {what}, trained by offline reinforcement learning on recorded trajectories with "
-        f"boost_trl {__version__}; {how_weighed(args)}."
-    )
+    data = "recorded trajectories"
+    if dataset_name is not None:
+        data = f"the recorded trajectories of [{dataset_name}](https://huggingface.co/datasets/{dataset_name})"
+    return f"A {what}, trained by offline reinforcement learning on {data} with boost_trl; {how_weighed(args)}."
 
 
 def how_weighed(args: BilevelOfflineRLConfig) -> str:
@@ -146,20 +144,24 @@ def _weight_files(trained: TrainedPolicy) -> list[tuple[str, str]]:
     rows = [("`example_weights.parquet`", f"The weight of {what} (mean 1)")]
     if trained.has_reweighting_head:
         what = "turn by the embedding of its last token" if of_turns else "trajectory by its embedding"
-        rows += [("`reweighting_head.*`", f"Scores a {what}; the softmax of scores is the weight")]
+        rows += [
+            (
+                "`reweighting_head.*`",
+                f"Scores a {what}; the softmax of scores is the weight; `ReweightingHead` opens it",
+            )
+        ]
     return rows
 
 
 def _settings(trained: TrainedPolicy) -> list[tuple[str, str]]:
     args, config = trained.args, trained.heads
     rows = [
-        ("algorithm", args.algorithm),
+        ("algorithm", ALGORITHMS[config.algorithm]),
         ("method", _method(args)),
         ("training trajectories", str(trained.num_rows)),
         ("validation trajectories", str(trained.num_validation_rows)),
         ("policy updates", str(trained.num_updates)),
-        ("returns", f"{config.return_shift:.4g} + {config.return_scale:.4g} · Q"),
-        ("β, prior", f"{args.beta:g}, {args.policy_prior}"),
+        *policy_settings(config, args.beta, args.policy_prior),
     ]
     statistics = trained.weight_statistics
     if statistics:
@@ -184,11 +186,17 @@ def _method(args: BilevelOfflineRLConfig) -> str:
     return f"{args.method}, {args.reweighting} weights{per_turn}"
 
 
-def _results(log_history: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _evaluation(log_history: list[dict[str, Any]]) -> list[str]:
     """The last value of every evaluation metric."""
-    last: dict[str, float] = {}
+    last, step = {}, 0
     for entry in log_history:
-        last |= {key: value for key, value in entry.items() if key.startswith("eval_")}
-    return [
-        (key.removeprefix("eval_"), f"{value:.4g}") for key, value in last.items() if not key.endswith(_NOT_RESULTS)
-    ]
+        values = {
+            key: value for key, value in entry.items() if key.startswith("eval_") and not key.endswith(_NOT_RESULTS)
+        }
+        if values:
+            last, step = last | values, entry["step"]
+    if not last:
+        return []
+    rows = [(key.removeprefix("eval_"), f"{value:.4g}") for key, value in last.items()]
+    opening = f"After {step:,} updates; `loss` is that of held-out trajectories, all else comes from live games."
+    return ["## Evaluation", opening, table(rows, header=("metric", "value"))]

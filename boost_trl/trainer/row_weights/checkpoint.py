@@ -32,6 +32,7 @@ from boost_trl.trainer.common.hub_upload import (
 )
 from boost_trl.trainer.common.weight_files import save_weight_files
 from boost_trl.trainer.common.weights_dataset import push_weights_of
+from boost_trl.trainer.row_weights.model_card import completed_card, how_weighed
 from boost_trl.trainer.row_weights.numbered_rows import NumberedRows
 from boost_trl.trainer.row_weights.pool import StreamedPool
 from boost_trl.trainer.row_weights.results import (
@@ -39,8 +40,6 @@ from boost_trl.trainer.row_weights.results import (
     DEFAULT_WEIGHT_COLUMN,
     MOST_OF_POOL,
     AnswerTokens,
-    card_section,
-    how_weighed,
     sample,
     select_top_rows,
     selector_metrics,
@@ -48,8 +47,6 @@ from boost_trl.trainer.row_weights.results import (
 from boost_trl.trainer.row_weights.selector_step import SelectorStep
 
 
-# TRL's card of a model that comes from a folder.
-_NO_BASE_MODEL = " of [None](https://huggingface.co/None)"
 STATE_NAME = "bilevel_state.safetensors"
 
 
@@ -283,12 +280,12 @@ class LearnedWeights(NumberedRows):
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
         path = Path(self.args.output_dir, "README.md")
         if self.selector is not None and self.is_world_process_zero():
-            section = card_section(
+            card = completed_card(
+                path.read_text(encoding="utf-8"),
                 self.selector,
                 self.num_validation_rows,
                 self.state.log_history,
                 self.weight_confidence,
                 self.hub_model_id or path.parent.name,
             )
-            text = path.read_text(encoding="utf-8").replace(_NO_BASE_MODEL, "")
-            path.write_text(text + section, encoding="utf-8")
+            path.write_text(card, encoding="utf-8")

@@ -1,5 +1,4 @@
-"""Results of the learned weights: rows to keep, how much of the pool they cover, how far they can be trusted, the
-card."""
+"""Results of the learned weights: rows to keep, how much of the pool they cover, how far they can be trusted."""
 
 import math
 
@@ -7,11 +6,7 @@ import numpy as np
 from accelerate.logging import get_logger
 from datasets import Dataset
 
-from boost_trl import __version__
 from boost_trl.selection import Selector, WeightConfidence, weights_auc
-from boost_trl.tables import markdown_table
-from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
-from boost_trl.trainer.common.weights_dataset import weight_summary
 from boost_trl.trainer.row_weights.example_ids import NO_EXAMPLE, with_ids
 from boost_trl.trainer.row_weights.prepared_rows import rows_also_in, rows_without_prediction, tokens_of_places
 from boost_trl.trainer.row_weights.settings import SelectorSettings
@@ -148,68 +143,6 @@ def numbered(dataset: Dataset) -> Dataset | None:
     if not len(kept):
         return None
     return with_ids(dataset.select(kept))
-
-
-_OPENING = f"""```python
-import pandas as pd
-from huggingface_hub import hf_hub_download
-
-weights = pd.read_parquet(hf_hub_download("{{place}}", "{EXAMPLE_WEIGHTS_NAME}"))
-
-from boost_trl.selection import Selector  # to go on with them
-
-selector = Selector.from_pretrained("{{place}}")
-```"""
-_NOT_RESULTS = ("_runtime", "_per_second", "_num_tokens")
-
-
-def how_weighed(selector: Selector, num_validation_rows: int) -> str:
-    """A sentence for cards: where the weights come from."""
-    how = f'`selector="{selector.selector}"`'
-    if selector.is_learned:
-        return (
-            f"Each training example's weight was learned ({how}) from a validation set of {num_validation_rows} rows."
-        )
-    return (
-        f"All training examples weigh the same ({how}), mixed with those of a validation set of "
-        f"{num_validation_rows} rows."
-    )
-
-
-def card_section(
-    selector: Selector,
-    num_validation_rows: int,
-    log_history: list[dict[str, float]],
-    confidence: WeightConfidence | None = None,
-    place: str = "…",
-) -> str:
-    """Markdown: the method, the effective sample size, how far the weights can be trusted, how to open them, and the last value
-    of every evaluation metric; `place` is the repository."""
-    rows = [("", ""), *weight_summary(selector.weights().numpy())]
-    if confidence is not None:
-        rows.append(("share of the pool that ranks with the trusted rows", f"{confidence.trusted_share:.2f}"))
-    lines = [
-        "",
-        "## Example weights",
-        "",
-        f"{how_weighed(selector, num_validation_rows)} The weights are in `{EXAMPLE_WEIGHTS_NAME}`, by row; the model needs neither "
-        f"them nor boost_trl, with which it was trained (version {__version__}).",
-        "",
-        markdown_table(rows, "ll"),
-    ]
-    if selector.is_learned:
-        verdict = (
-            "It was not measured whether trusted rows agree with them." if confidence is None else confidence.verdict()
-        )
-        lines += ["", verdict]
-    lines += ["", *_OPENING.format(place=place).splitlines()]
-    evaluation = {}
-    for entry in log_history:
-        evaluation |= {k: v for k, v in entry.items() if k.startswith("eval_") and not k.endswith(_NOT_RESULTS)}
-    if evaluation:
-        rows = [("metric", "value"), *((name, f"{value:.4g}") for name, value in evaluation.items())]
-        lines += ["", "## Evaluation", "", markdown_table(rows, "ll")]
-    return "\n".join(lines) + "\n"
 
 
 def selector_metrics(

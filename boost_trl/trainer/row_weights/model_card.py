@@ -1,0 +1,100 @@
+"""The part of a model card that is about learned weights, and TRL's card with it."""
+
+from typing import Any
+
+from boost_trl import __version__
+from boost_trl.selection import Selector, WeightConfidence
+from boost_trl.tables import markdown_table
+from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
+from boost_trl.trainer.common.weights_dataset import weight_summary
+
+
+_WAYS = {
+    "validated": "by what a few updates on these teach the model about it",
+    "rank": "by the rank of its loss",
+    "bds": "by bilevel data selection",
+    "bmo": "by bilevel multi-objective learning",
+    "bmo_exact": "by bilevel multi-objective learning",
+}
+_NO_VERDICT = "How far the weights can be trusted was not measured: that needs trusted rows that nothing trained on, as `eval_dataset`."
+_OPENING = f"""\
+```python
+import pandas as pd
+from huggingface_hub import hf_hub_download
+
+weights = pd.read_parquet(hf_hub_download("{{place}}", "{EXAMPLE_WEIGHTS_NAME}"))
+
+# With boost_trl, to go on learning them:
+from boost_trl.selection import Selector
+
+selector = Selector.from_pretrained("{{place}}")
+```"""
+_NOT_RESULTS = ("_runtime", "_per_second", "_num_tokens")
+# In TRL's card
+_NO_BASE_MODEL = " of [None](https://huggingface.co/None)"
+_VERSIONS = "### Framework versions\n\n"
+_CITATIONS = "## Citations\n"
+
+
+def how_weighed(selector: Selector, num_validation_rows: int) -> str:
+    """A sentence for cards: where the weights come from."""
+    if selector.is_learned:
+        return (
+            f"Each training example's weight was learned from {num_validation_rows:,} trusted rows, "
+            f'{_WAYS[selector.selector]} (`selector="{selector.selector}"`).'
+        )
+    return (
+        f'All training examples weigh the same (`selector="{selector.selector}"`), mixed with those of a validation set of '
+        f"{num_validation_rows:,} rows."
+    )
+
+
+def completed_card(
+    text: str,
+    selector: Selector,
+    num_validation_rows: int,
+    log_history: list[dict[str, Any]],
+    confidence: WeightConfidence | None,
+    place: str,
+) -> str:
+    """TRL's card with two sections more, before the citations: the weights and the last evaluation.
+
+    Args:
+        text (`str`): TRL's card.
+        log_history (`list[dict]`): Trainer's.
+        confidence ([`~boost_trl.selection.WeightConfidence`], *optional*): how far the weights can be trusted.
+        place (`str`): the repository, or the folder's name.
+    """
+    sections = _weights_section(selector, num_validation_rows, confidence, place) + _evaluation_section(log_history)
+    text = text.replace(_NO_BASE_MODEL, "").replace(_VERSIONS, f"{_VERSIONS}- boost_trl: {__version__}\n")
+    before, heading, after = text.partition(_CITATIONS)
+    return "\n\n".join([before.rstrip(), *sections, f"{heading}{after}".rstrip()]) + "\n"
+
+
+def _weights_section(
+    selector: Selector, num_validation_rows: int, confidence: WeightConfidence | None, place: str
+) -> list[str]:
+    rows = [("", ""), *weight_summary(selector.weights().numpy())]
+    if confidence is not None:
+        rows.append(("rows with a loss as low as trusted rows have", f"{confidence.trusted_share:.0%}"))
+    section = [
+        "## Example weights",
+        f"{how_weighed(selector, num_validation_rows)} Weights are for training: the model opens without them and without boost_trl.",
+        markdown_table(rows, "ll"),
+    ]
+    if selector.is_learned:
+        section.append(_NO_VERDICT if confidence is None else confidence.verdict())
+    return [*section, f"The weight of every row is in `{EXAMPLE_WEIGHTS_NAME}`:", _OPENING.format(place=place)]
+
+
+def _evaluation_section(log_history: list[dict[str, Any]]) -> list[str]:
+    """The last value of every evaluation metric."""
+    found, step = {}, 0
+    for entry in log_history:
+        values = {k: v for k, v in entry.items() if k.startswith("eval_") and not k.endswith(_NOT_RESULTS)}
+        if values:
+            found, step = found | values, entry["step"]
+    if not found:
+        return []
+    rows = [("metric", "value"), *((name, f"{value:.4g}") for name, value in found.items())]
+    return ["## Evaluation", f"On the evaluation set, after {step:,} updates:", markdown_table(rows, "ll")]
