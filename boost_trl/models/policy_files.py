@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
-from transformers.utils import find_adapter_config_file
+from transformers.utils import ADAPTER_CONFIG_NAME, find_adapter_config_file
 
 
 BACKBONE_FOLDER = "backbone"
@@ -58,7 +58,9 @@ def load_backbone(
     """
     shared = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     within = shared | {"revision": revision, "subfolder": BACKBONE_FOLDER}
-    if find_adapter_config_file(name_or_path, **within) is None:
+    # Transformers before 5.23 finds no adapter in a subfolder of a local folder.
+    here = Path(name_or_path, BACKBONE_FOLDER, ADAPTER_CONFIG_NAME)
+    if not here.is_file() and find_adapter_config_file(name_or_path, **within) is None:
         return AutoModelForCausalLM.from_pretrained(name_or_path, **within, **model_kwargs)
     # Here, because it takes seconds to import and only adapters need it.
     from peft import PeftConfig, PeftModel

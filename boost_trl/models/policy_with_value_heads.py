@@ -110,6 +110,10 @@ class PolicyWithValueHeads(nn.Module):
     def activation_checkpointing_enable(self, **kwargs) -> None:
         self.backbone.activation_checkpointing_enable(**kwargs)
 
+    # What transformers before 5.23 calls it.
+    def gradient_checkpointing_enable(self, **kwargs) -> None:
+        self.backbone.gradient_checkpointing_enable(**kwargs)
+
     def forward(
         self,
         action_index: torch.Tensor,

@@ -28,10 +28,10 @@ WORDS = "user: assistant: yes no maybe is it big red hot tall small old ? .".spl
 PROBE = torch.arange(12).reshape(2, 6)
 # Batches of 8 rows in 2 micro-batches (of 2 per process, when there are two) unless a setting says otherwise.
 SETTINGS = {
-    "mc": {"algorithm": "mc", "activation_checkpointing": True, "architecture": "llama"},
-    "ilql": {"algorithm": "ilql", "activation_checkpointing": True, "validation_rows": 2},
+    "mc": {"algorithm": "mc", "gradient_checkpointing": True, "architecture": "llama"},
+    "ilql": {"algorithm": "ilql", "gradient_checkpointing": True, "validation_rows": 2},
     "frozen": {"algorithm": "ilql", "train_backbone": False, "states_dtype": "float32"},
-    "adapters": {"algorithm": "mc", "activation_checkpointing": True, "auxiliary_policy": "adapter"},
+    "adapters": {"algorithm": "mc", "gradient_checkpointing": True, "auxiliary_policy": "adapter"},
     "validated": {
         "method": "validated",
         "score_steps": 12,

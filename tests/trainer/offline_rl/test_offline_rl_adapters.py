@@ -83,7 +83,7 @@ def test_each_phase_moves_the_adapter_of_its_own_policy_and_nothing_else(make_tr
         algorithm="ilql",
         weight_decay=0.1,
         max_steps=8,
-        activation_checkpointing=checkpointing,
+        gradient_checkpointing=checkpointing,
         arguments=lora(init_lora_weights=False),
     )
     adapters = {
