@@ -39,7 +39,7 @@ def trainer_on(
 # A whole step
 
 
-def smollm2_steps(rounds: int = 2, batch: int = 4, words: int = 64) -> list[Row]:
+def smollm2_steps(rounds: int = 1, batch: int = 4, words: int = 64) -> list[Row]:
     """Policy updates of a real model, optimizer included, beside its backbone's forward and backward pass on as many tokens."""
     folder = resolve_model_name(SMOLLM2)
     spec = {"MC": ("mc", None, 1.20), "ILQL": ("ilql", None, 1.40), "MC, `value_head_rank=64`": ("mc", 64, 1.05)}

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from boost_trl.data.chat_templates import with_action_marks
+from boost_trl.environments.dialogue_cache import DialogueCache
 from boost_trl.models.turn_end import CONTENT, turn_end
 
 
@@ -83,6 +84,7 @@ class GenerationPolicy:
         if config is None:
             config = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
         config.max_new_tokens = config.max_new_tokens or max_new_tokens
+        config.return_dict_in_generate = True
         for ids in (config.eos_token_id, model.generation_config.eos_token_id, tokenizer.eos_token_id):
             self._stop_ids.update([ids] if isinstance(ids, int) else ids or ())
         if not self._stop_ids and not self._stop_text:
@@ -96,6 +98,7 @@ class GenerationPolicy:
 
         self._positions = getattr(model.config, "max_position_embeddings", None)  # models with no limit have none
         self._warned = False
+        self._dialogues: DialogueCache | None = None
 
     def __call__(self, conversations: Sequence[Conversation]) -> list[str]:
         """One reply per conversation, without the template's marks and surrounding white space."""
@@ -121,6 +124,17 @@ class GenerationPolicy:
         finally:
             self.model.train(was_training)
         return replies
+
+    @contextmanager
+    def remembering(self):
+        """A context in which no turn of a dialogue is read twice: the model's keys and values are kept from one reply to the next.
+        Its parameters must not change meanwhile."""
+        room = None if self._positions is None else self._positions - self.generation_config.max_new_tokens
+        self._dialogues = DialogueCache(self._pad_id, room)
+        try:
+            yield
+        finally:
+            self._dialogues = None
 
     def render(self, conversation: Conversation) -> str:
         """The text up to and with the header of the role's next turn."""
@@ -161,25 +175,28 @@ class GenerationPolicy:
         return len(prompt) > self._positions - min(self.generation_config.max_new_tokens, self._positions // 4)
 
     def _generate(self, prompts: list[list[int]]) -> list[str]:
-        width = max(map(len, prompts))
-        input_ids = torch.full((len(prompts), width), self._pad_id)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, prompt in enumerate(prompts):
-            input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            attention_mask[row, width - len(prompt) :] = 1
-        config = self.generation_config
+        config, dialogues = self.generation_config, self._dialogues
+        if dialogues is None:
+            dialogues = DialogueCache(self._pad_id)
+        inputs = dialogues.inputs(prompts)
+        width, attention_mask = inputs["input_ids"].shape[1], inputs["attention_mask"]
         if self._positions is not None and width + config.max_new_tokens > self._positions:
             config = copy.copy(config)
             config.max_new_tokens = self._positions - width
         criteria = StoppingCriteriaList()
         if self._stop_text is not None:
             criteria.append(_StopAtText(self.tokenizer, self._stop_text, width))
-        sequences = self.model.generate(
-            input_ids=input_ids.to(self.model.device),
-            attention_mask=attention_mask.to(self.model.device),
+        output = self.model.generate(
+            **{
+                name: value.to(self.model.device) if torch.is_tensor(value) else value
+                for name, value in inputs.items()
+            },
             generation_config=config,
             stopping_criteria=criteria,
-        )[:, width:].tolist()
+        )
+        if self._dialogues is not None:
+            dialogues.keep(output.sequences, attention_mask, output.past_key_values)
+        sequences = output.sequences[:, width:].tolist()
         ended = [next((i for i, t in enumerate(ids) if t in self._stop_ids), len(ids)) for ids in sequences]
         replies = self.tokenizer.batch_decode(
             [ids[:end] for ids, end in zip(sequences, ended)], skip_special_tokens=True

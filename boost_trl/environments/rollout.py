@@ -4,6 +4,7 @@ import copy
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -77,7 +78,8 @@ def rollout(
     ]
     waiting = games[::-1]
     playing: list[Game] = []
-    with tqdm(total=len(games), desc="Playing", unit="game", disable=not progress) as bar:
+    remembering = getattr(policy, "remembering", nullcontext)
+    with remembering(), tqdm(total=len(games), desc="Playing", unit="game", disable=not progress) as bar:
         try:
             while waiting or playing:
                 while waiting and len(playing) < num_envs:

@@ -223,10 +223,11 @@ class _SelfPlay:
         player, world = (self._policy(role, draw.getrandbits(32)) for role in ("assistant", "user"))
         episodes = [self._episode(index, draw) for index in indices]
         playing = [episode for episode in episodes if not episode.over]
-        while playing:
-            for policy in (world, player):
-                _write_turns(policy, playing, self.max_turns)
-                playing = [episode for episode in playing if not episode.over]
+        with world.remembering(), player.remembering():
+            while playing:
+                for policy in (world, player):
+                    _write_turns(policy, playing, self.max_turns)
+                    playing = [episode for episode in playing if not episode.over]
         return [episode.row() for episode in episodes]
 
     def settings(self, environment: str | None) -> dict[str, Any]:

@@ -46,16 +46,15 @@ class PlayableGuess(GuessNumber):
 class Author(GPT2LMHeadModel):
     """A model that reads its whole prompt and writes what `author(prompt)` says, letter by letter."""
 
-    def forward(self, input_ids=None, attention_mask=None, past_key_values=None, **kwargs):
-        output = super().forward(
-            input_ids=input_ids, attention_mask=attention_mask, past_key_values=past_key_values, **kwargs
-        )
-        if past_key_values.get_seq_length() == input_ids.shape[1]:
-            mask = input_ids.new_ones(input_ids.shape) if attention_mask is None else attention_mask
-            prompts = [self.tokenizer.decode(ids[keep.bool()]) for ids, keep in zip(input_ids, mask)]
-            self.prompts.append(prompts)
-            self.start = input_ids.shape[1]
-            self.texts = [self.tokenizer(self.author(p), add_special_tokens=False)["input_ids"] for p in prompts]
+    def generate(self, input_ids, attention_mask, **kwargs):
+        prompts = [self.tokenizer.decode(ids[keep.bool()]) for ids, keep in zip(input_ids, attention_mask)]
+        self.prompts.append(prompts)
+        self.start = input_ids.shape[1]
+        self.texts = [self.tokenizer(self.author(p), add_special_tokens=False)["input_ids"] for p in prompts]
+        return super().generate(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+
+    def forward(self, *args, past_key_values=None, **kwargs):
+        output = super().forward(*args, past_key_values=past_key_values, **kwargs)
         step = past_key_values.get_seq_length() - self.start
         output.logits[:, -1] = -1e4
         for row, ids in enumerate(self.texts):
