@@ -82,19 +82,20 @@ class PolicyCard:
         kind = "The PEFT adapter" if self.is_adapter else "The language model"
         rows = [("this folder", "**The trained policy**, as a plain causal language model")]
         if self.why_not_plain is not None:
-            rows = [
-                (
-                    "this folder",
-                    "**The trained policy**, which `ValuePolicy` opens; it is not a plain causal LM: "
-                    "`AutoModelForCausalLM` and `pipeline` know its model type, `boost_trl_value_policy`, once "
-                    "`from boost_trl import ValuePolicy` has run",
-                ),
-                ("why", self.why_not_plain),
-            ]
+            rows = [("this folder", "**The trained policy**, which `ValuePolicy` opens")]
         return [
             *rows,
             ("`value_heads.*`", "The policy's Q (and V) heads, with its β and prior; `ValueHeads` opens them"),
             (f"`{BACKBONE_FOLDER}/`", f"{kind} under the heads, its output head untouched: **not the policy**"),
+        ]
+
+    def note(self) -> list[str]:
+        """A paragraph for below the table, where the policy is no plain causal LM."""
+        if self.why_not_plain is None:
+            return []
+        return [
+            f"The policy is no plain causal language model: {self.why_not_plain}. `AutoModelForCausalLM` and `pipeline` open it "
+            "too, once `from boost_trl import ValuePolicy` has run."
         ]
 
 
@@ -112,7 +113,7 @@ def value_policy_card(card: PolicyCard, tags: list[str] | None = None) -> ModelC
         f"# {card.place.rpartition('/')[2]}",
         f"A policy that acts by the Q values of a language model with value heads, saved by boost_trl {__version__}.",
         *("## Use", card.usage()),
-        *("## Files", table(card.files(), header=("where", "what"))),
+        *("## Files", table(card.files(), header=("where", "what")), *card.note()),
         *("## Settings", table(settings)),
         *("## Versions", table(versions(), header=("library", "version"))),
     ]

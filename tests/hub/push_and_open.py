@@ -14,6 +14,7 @@ from datasets import Dataset, load_dataset
 from dpo_tiny import make_dpo_args, make_preferences
 from huggingface_hub import DatasetCard, HfApi, ModelCard
 from offline_rl_tiny import OPTIONS
+from peft import LoraConfig, PeftModel
 from sft_tiny import make_args, make_model, make_pairs, make_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -134,20 +135,34 @@ def dialogues(count: int) -> Dataset:
 WORDS = ["big", "red", "hot", "tall"]
 
 
-def offline_rl():
+def agent_trainer(name: str, **arguments) -> BilevelOfflineRLTrainer:
+    """Trained; its repository is `me/name`."""
     tokenizer = word_tokenizer([*WORDS, "user:", "assistant:", "system:", "yes", "is", "it", "?", "."])
-    options = {**OPTIONS, "output_dir": str(folder / "agent"), "cache_dir": str(folder / "cache")}
+    base = str(folder / f"base of {name}")
+    tiny_gpt2(tokenizer, hidden_size=16, num_layers=1, num_heads=2).save_pretrained(base)
+    options = {**OPTIONS, "output_dir": str(folder / name), "cache_dir": str(folder / "cache")}
     trainer = BilevelOfflineRLTrainer(
-        tiny_gpt2(tokenizer, hidden_size=16, num_layers=1, num_heads=2),
+        base,
         BilevelOfflineRLConfig(
-            **options, hub_model_id="me/agent", hub_token=token, eval_strategy="steps", eval_steps=2
+            **options, hub_model_id=f"me/{name}", hub_token=token, eval_strategy="steps", eval_steps=2
         ),
         train_dataset=dialogues(24),
         eval_dataset=dialogues(6),
         validation_dataset=dialogues(8),
         processing_class=tokenizer,
+        **arguments,
     )
     trainer.train()
+    return trainer
+
+
+def log_probs(model, tokenizer):
+    with torch.no_grad():
+        return model(**tokenizer("yes .", return_tensors="pt")).logits.log_softmax(-1)
+
+
+def offline_rl():
+    trainer = agent_trainer("agent")
     trainer.push_to_hub(dataset_name="me/games")
     trainer.push_weights_to_hub("me/trajectory-weights")
     policy, heads = trainer.policy(beta=2.0), trainer.model.primary
@@ -159,14 +174,8 @@ def offline_rl():
     other = ReweightingHead(scorer.config.input_size)
     other.push_to_hub("me/scorer", revision="v2", commit_message="Another one")
 
-    ids = tokenizer("yes .", return_tensors="pt")
-
-    def log_probs(model):
-        with torch.no_grad():
-            return model(**ids).logits.log_softmax(-1)
-
     def close(one, other):
-        return torch.allclose(log_probs(one), log_probs(other), atol=1e-5)
+        return torch.allclose(*(log_probs(each, trainer.processing_class) for each in (one, other)), atol=1e-5)
 
     results["offline_rl"] = {
         "policy": close(ValuePolicy.from_pretrained("me/agent"), trainer.policy()),
@@ -177,6 +186,17 @@ def offline_rl():
         "scorer at a revision": same_state(ReweightingHead.from_pretrained("me/scorer", revision="v2"), other),
         "weights": load_dataset("me/trajectory-weights", split="train").to_dict()
         == trainer.example_weights().to_dict(),
+    }
+
+
+def adapter():
+    trainer = agent_trainer("adapted", peft_config=LoraConfig(task_type="CAUSAL_LM", r=2, init_lora_weights=False))
+    trainer.push_to_hub()
+    opened, trained = ValuePolicy.from_pretrained("me/adapted"), trainer.policy()
+    one, other = (log_probs(each, trainer.processing_class) for each in (opened, trained))
+    results["adapter"] = {
+        "it is one": isinstance(opened.causal_lm, PeftModel),
+        "policy": torch.allclose(one, other, atol=1e-5),
     }
 
 
@@ -192,6 +212,6 @@ def refusals():
     cli.main(["env"])
 
 
-for part in (sft, dpo, offline_rl, refusals):
+for part in (sft, dpo, offline_rl, adapter, refusals):
     part()
 (folder / "results.json").write_text(json.dumps(results))

@@ -42,7 +42,7 @@ def pushed(tmp_path_factory):
         yield hub, folder, json.loads((folder / "results.json").read_text()), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("part", ["sft", "dpo", "offline_rl"])
+@pytest.mark.parametrize("part", ["sft", "dpo", "offline_rl", "adapter"])
 def test_what_is_pushed_opens_again(part, pushed):
     _, _, results, _ = pushed
     for name, value in results[part].items():
@@ -56,6 +56,7 @@ def test_what_is_pushed_opens_again(part, pushed):
         ("selected", {"last-checkpoint/optimizer.pt", "last-checkpoint/bilevel_state.safetensors"}),
         ("preferred", {"model.safetensors", "selector_config.json", "example_weights.parquet"}),
         ("agent", {"model.safetensors", "backbone/model.safetensors", "value_heads.safetensors"}),
+        ("adapted", {"backbone/adapter_model.safetensors", "backbone/adapter_config.json", "value_heads.safetensors"}),
         ("policy", {"model.safetensors", "value_heads_config.json", "tokenizer.json"}),
         ("heads", {"value_heads.safetensors", "value_heads_config.json"}),
         ("scorer", {"reweighting_head.safetensors", "reweighting_head_config.json"}),

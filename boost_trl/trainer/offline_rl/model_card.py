@@ -107,7 +107,7 @@ def model_card(
         f"# {name}",
         _opening(trained.args, base, dataset_name),
         *("## Use", card.usage()),
-        *("## Files", table([*card.files(), *_weight_files(trained)], header=("where", "what"))),
+        *("## Files", table([*card.files(), *_weight_files(trained)], header=("where", "what")), *card.note()),
         *("## Training", table(_settings(trained))),
     ]
     sections += _evaluation(trained.log_history)
