@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "boost_trl/__init__.py").read_text()).group(1)
 
 REQUIRED = [
-    "accelerate>=1.15,<2",
+    "accelerate>=1.13,<2",
     "datasets>=5.2,<6",
     "evaluate>=0.4.6",
     "huggingface_hub>=2",
@@ -16,12 +16,12 @@ REQUIRED = [
     "markdown-it-py>=3",
     "matplotlib",
     "numpy>=2",
-    "peft>=0.21,<1",
+    "peft>=0.19,<1",
     "psutil",
     "safetensors>=0.6",
     "torch>=2.9",
     "tqdm",
-    "transformers>=5.23,<6",
+    "transformers>=5.20,<6",
     "trl>=1.16,<2",
     "xxhash>=3",
 ]

@@ -99,6 +99,18 @@ def test_extras_exist_and_are_explained():
     assert named and named <= extras
 
 
+def test_the_versions_that_were_tested_are_those_that_are_asked_for():
+    setup, constraints = (ROOT / "setup.py").read_text(), (ROOT / "constraints.txt").read_text()
+    table = (ROOT / "docs" / "installation.md").read_text().split("| library | oldest | newest |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| (\w+) \| (\S+) \| (\S+) \|", table, re.MULTILINE)
+    assert len(rows) == 7
+    for name, oldest, newest in rows:
+        (asked,) = re.findall(rf'^    "{name}>=([\d.]+)', setup, re.MULTILINE)
+        assert name == "torch" or oldest.startswith(f"{asked}."), name
+        pinned = re.search(rf"^{name}==(.+)$", constraints, re.MULTILINE)
+        assert pinned is None or pinned[1] == newest, name
+
+
 def test_targets_of_make_exist():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     named = found(r"(?:^|`)make ([\w-]+)")
