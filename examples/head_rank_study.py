@@ -83,6 +83,27 @@ def _shown(values: np.ndarray, form: str) -> str:
     return plus_minus(float(values.mean()), standard_error(values), form) if len(values) else "–"
 
 
+def rankings_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: how often Q ranks the chosen answer of a pair of hh-rlhf above the rejected one, by rank of its head; mean over seeds ± SE
+    over pairs, differences paired by pair.
+
+    Args:
+        rows (`list[dict]`): of a rank and a seed each, with `wins` and `untrained_wins` of every pair.
+    """
+    wins = {
+        rank: {
+            part: np.mean([row[part] for row in rows if row["rank"] == rank], axis=0)
+            for part in ("untrained_wins", "wins")
+        }
+        for rank in dict.fromkeys(row["rank"] for row in rows)
+    }
+    lines = [["rank (width 576)", "before training", "after", "after, minus full"]]
+    for rank, found in wins.items():
+        change = "–" if rank == FULL else _shown(found["wins"] - wins[FULL]["wins"], "+.1%")
+        lines.append([rank, _shown(found["untrained_wins"], ".1%"), _shown(found["wins"], ".1%"), change])
+    return markdown_table(lines)
+
+
 def memory_table(ranks: Sequence[int] = (16, 64, 256)) -> str:
     """Markdown: memory in GB that training the Q heads takes beside the model, with gradients and Adam's moments in float32."""
     lines = [["model", "words", "width", "heads", FULL, *(f"rank {rank}" for rank in ranks)]]

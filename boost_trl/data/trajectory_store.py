@@ -146,6 +146,13 @@ class TrajectoryStore:
         """The return of every episode, (len(self),): its first action's reward-to-go."""
         return self._returns[self._action_start]
 
+    def first_of_equal(self) -> np.ndarray:
+        """For each row the first that has the same tokens, (len(self),)."""
+        ends = self._input_start + self.input_lengths
+        first: dict[bytes, int] = {}
+        rows = (self._input_ids[start:end].tobytes() for start, end in zip(self._input_start, ends))
+        return np.array([first.setdefault(tokens, row) for row, tokens in enumerate(rows)])
+
     def fingerprint(self, with_rewards: bool = False) -> str:
         """Changes with any token id, position or row border, and on request with any reward, return or discount."""
         digest = hashlib.sha256()

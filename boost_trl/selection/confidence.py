@@ -58,12 +58,15 @@ class WeightConfidence:
         return asdict(self) | {"is_near_chance": self.is_near_chance, "verdict": self.verdict()}
 
 
-def weight_confidence(trusted_losses: np.ndarray, pool_losses: np.ndarray) -> WeightConfidence:
+def weight_confidence(
+    trusted_losses: np.ndarray, pool_losses: np.ndarray, num_pool: int | None = None
+) -> WeightConfidence:
     """Confidence in weights from losses of pool and trusted rows.
 
     Args:
         trusted_losses (array of `float`): (T,) mean losses of trusted rows that nothing trained on.
         pool_losses (array of `float`): (M,) mean losses of rows of the pool, under the same model.
+        num_pool (`int`, *optional*, defaults to M): rows of the pool behind them, where each has several losses.
 
     Raises:
         ValueError: for no rows, or a loss that is NaN.
@@ -75,10 +78,11 @@ def weight_confidence(trusted_losses: np.ndarray, pool_losses: np.ndarray) -> We
         raise ValueError("a loss is not a number")
     below, not_above = (np.searchsorted(pool, trusted, side=side) / len(pool) for side in ("left", "right"))
     places = 1 - (below + not_above) / 2
+    rows = len(pool) if num_pool is None else num_pool
     return WeightConfidence(
         num_trusted=len(trusted),
         auc=float(places.mean()),
         # Mann and Whitney
-        chance_error=float(np.sqrt((len(trusted) + len(pool) + 1) / (12 * len(trusted) * len(pool)))),
+        chance_error=float(np.sqrt((len(trusted) + rows + 1) / (12 * len(trusted) * rows))),
         trusted_share=float(1 - np.quantile(places, 1 - _LIKE_TRUSTED)),
     )

@@ -42,4 +42,21 @@ def test_memory_by_hand(study):
 def test_the_page_has_the_tables_of_the_data(study):
     rows = json.loads((ROOT / "docs" / "data" / "head_rank_study.json").read_text())
     page = (ROOT / "docs" / "value_policy.md").read_text()
-    assert study.scores_table(rows) in page and study.memory_table() in page
+    rankings = json.loads((ROOT / "docs" / "data" / "head_rank_rankings.json").read_text())
+    assert study.scores_table(rows) in page and study.memory_table() in page and study.rankings_table(rankings) in page
+
+
+def test_rankings_by_hand(study):
+    def row(rank, seed, wins):
+        return {"rank": rank, "seed": seed, "wins": wins, "untrained_wins": [0, 1, 0, 1]}
+
+    rows = [
+        row("full", 0, [1, 1, 0, 1]),
+        row("full", 1, [1, 1, 0, 0]),
+        row("16", 0, [0, 1, 0, 1]),
+        row("16", 1, [1, 1, 0, 1]),
+    ]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in study.rankings_table(rows).splitlines()[2:]]
+    # Means over seeds: full 1, 1, 0, .5; rank 16 .5, 1, 0, 1, whose differences -.5, 0, 0, .5 have SE .204.
+    assert lines[0] == ["full", "50.0% ± 28.9%", "62.5% ± 23.9%", "–"]
+    assert lines[1] == ["16", "50.0% ± 28.9%", "62.5% ± 23.9%", "+0.0% ± 20.4%"]

@@ -97,6 +97,7 @@ def test_qlora_on_rich_pages(example, tiny_llama, tmp_path, capsys):
     assert settings["load_in_4bit"] and settings["reweighting_head_depth"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_accelerate_launch_on_two_processes(tmp_path):
     # The pretraining that the processes share is shortened from outside.

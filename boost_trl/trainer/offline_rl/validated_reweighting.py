@@ -49,7 +49,7 @@ def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
     """
     if args.scores_rows and args.guard and num_validation < 4:
         raise ValueError(
-            f"cross-validation cuts `validation_dataset` in folds, which {num_validation} usable rows do not allow: "
+            f"cross-validation cuts `validation_dataset` in folds, which {num_validation} different usable rows do not allow: "
             "add rows, or set `guard=False`"
         )
 
@@ -233,7 +233,7 @@ def _confidence(folds: list[_Fold], kind: str) -> dict[str, float] | None:
         middle, spread = scores.mean(), scores.std() or 1.0
         held_out.append((fold.held_out_scores - middle) / spread)
         pool.append((scores - middle) / spread)
-    return asdict(weight_confidence(-np.concatenate(held_out), -np.concatenate(pool)))
+    return asdict(weight_confidence(-np.concatenate(held_out), -np.concatenate(pool), num_pool=len(pool[0])))
 
 
 class _ValidatedReweighting:
@@ -242,6 +242,7 @@ class _ValidatedReweighting:
         self.pool = np.arange(num_pool)
         self.validation = np.arange(num_pool, len(fitter.store))
         self.returns = fitter.store.row_returns()
+        self.first_of_equal = fitter.store.first_of_equal()
         self.units, self.pool_units = fitter.store.units, fitter.store.units.first(num_pool)
         self.candidates = candidates_of(self.args)
         self.configured = Candidate(
@@ -251,7 +252,9 @@ class _ValidatedReweighting:
         self.kinds = {self.configured.score_validation}
         if self.args.guard:
             self.kinds |= {candidate.score_validation for candidate in self.candidates.values()} - {None}
-        self.num_folds = folds_of(self.args, len(self.validation))
+        num_different = len(np.unique(self.first_of_equal[self.validation]))
+        check_folds(self.args, num_different)
+        self.num_folds = folds_of(self.args, num_different)
         self.primary_steps: dict[str, int] = {}
         most_fits = 1 + self.num_folds * len(self.kinds) + len(self.kinds) * 2 * len(self._lengths())
         most_fits += 1 + self.num_folds * len(self.candidates) * self.args.guard
@@ -297,10 +300,8 @@ class _ValidatedReweighting:
         """The folds of the validation rows, with the scores that the other folds give."""
         if not self.num_folds:
             return []
-        order = np.random.default_rng(self.args.seed + _SEED_OFFSETS["folds"]).permutation(self.validation)
         folds = []
-        for number, part in enumerate(np.array_split(order, self.num_folds), start=1):
-            held_out = np.sort(part)
+        for number, held_out in enumerate(self._parts(self.validation, self.num_folds, "folds"), start=1):
             others = np.setdiff1d(self.validation, held_out)
             where = f"fold {number} of {self.num_folds}"
             primaries = {kind: self._primary(others, kind, where) for kind in sorted(self.kinds)}
@@ -360,6 +361,13 @@ class _ValidatedReweighting:
     def _rows_of_kind(self, validation: np.ndarray, kind: str) -> np.ndarray:
         return validation[high_return_half(self.returns[validation])] if kind == "high_return" else validation
 
+    def _parts(self, rows: np.ndarray, number: int, purpose: str) -> list[np.ndarray]:
+        """`rows` in parts of like size, drawn anew for each purpose. Equal rows stay together: the same row must not train and
+        judge."""
+        firsts = self.first_of_equal[rows]
+        order = np.random.default_rng(self.args.seed + _SEED_OFFSETS[purpose]).permutation(np.unique(firsts))
+        return [rows[np.isin(firsts, part)] for part in np.array_split(order, number)]
+
     def _lengths(self) -> list[int]:
         """The updates among which θ's are chosen, ascending."""
         return sorted({max(1, self.fitter.steps // divisor) for divisor in STEP_DIVISORS})
@@ -371,11 +379,10 @@ class _ValidatedReweighting:
         most, and are not tried once a longer one did worse.
         """
         choices = self._lengths()
-        order = np.random.default_rng(self.args.seed + _SEED_OFFSETS["halves"]).permutation(rows)
-        halves = [np.sort(half) for half in np.array_split(order, 2)]
+        halves = self._parts(rows, 2, "halves")
         best, least = choices[0], np.inf
         not_tried = 2 * len(choices)
-        for steps in choices if len(rows) > 1 and len(choices) > 1 else ():
+        for steps in choices if all(map(len, halves)) and len(choices) > 1 else ():
             loss = 0.0
             for half, other in (halves, halves[::-1]):
                 losses = self.fitter.policy_losses(self._fit_to_validation(half, steps), other)

@@ -43,7 +43,9 @@ from boost_trl.trainer.row_weights.settings import SelectorSettings
 EQUAL_WEIGHTS = 1.0
 FEWEST_TRUSTED = 4
 _SAME_RANK = 0.02
-_SURE = 2.0  # standard errors above chance
+# Standard errors above chance that one in ten pools with nothing to learn exceeds: weights cost little there, and equal ones much where there
+# is something to learn.
+_SURE = 1.28
 
 
 @dataclass
@@ -137,7 +139,7 @@ class ValidatedSelection:
             halves = [self._adapt_while_better(*fold, sample_losses) for fold in folds]
             best = [trials[best_steps([trials])] for trials in halves]
             # Equal on every process but for rounding.
-            steps, confidence = broadcast_object_list([best_steps(halves), _confidence(best)])
+            steps, confidence = broadcast_object_list([best_steps(halves), confidence_of_halves(halves)])
             fraction, reason, candidates = broadcast_object_list([self._choose(folds, best, confidence)])[0]
             self._adapt(np.arange(len(self.trusted)), steps)
             scores = validated_scores(losses, self._means(self.pool, "the pool, adapted")[1])
@@ -351,8 +353,19 @@ def _is_better(trial: Trial, before: list[Trial]) -> bool:
     return trial.rank is not None and trial.rank > max(other.rank for other in before)
 
 
-def _confidence(trials: list[Trial]) -> WeightConfidence | None:
-    """Rank of trusted rows among the pool's by scores that the other half alone has made."""
+def confidence_of_halves(halves: list[dict[int, Trial]]) -> WeightConfidence | None:
+    """Rank of trusted rows among the pool's by scores that the other half alone has made.
+
+    How many updates make a half's scores is chosen by the ranks of the *other* half's, or the nearest number below that it
+    reached: the highest of several ranks is above chance where there is nothing to learn.
+
+    Args:
+        halves (`list[dict[int, Trial]]`): of each half, by the number of updates.
+    """
+    trials = [
+        half[max(steps for steps in half if steps <= chosen)]
+        for half, chosen in zip(halves, reversed([best_steps([half]) for half in halves]))
+    ]
     if any(trial.trusted_scores is None for trial in trials):
         return None
     trusted, pool = [], []
@@ -360,7 +373,7 @@ def _confidence(trials: list[Trial]) -> WeightConfidence | None:
         middle, spread = trial.scores.mean(), trial.scores.std() or 1.0
         trusted.append((trial.trusted_scores - middle) / spread)
         pool.append((trial.scores - middle) / spread)
-    return weight_confidence(-np.concatenate(trusted), -np.concatenate(pool))
+    return weight_confidence(-np.concatenate(trusted), -np.concatenate(pool), num_pool=len(pool[0]))
 
 
 def _batches(rows: np.ndarray, seed: int, size: int = BATCH) -> Iterator[np.ndarray]:

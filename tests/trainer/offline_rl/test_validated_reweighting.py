@@ -276,6 +276,9 @@ class StubFitter:
     def row_returns(self):
         return np.arange(18.0)
 
+    def first_of_equal(self):
+        return np.arange(18)
+
     def fit(self, rows_of, steps=200, within_rows=None):
         self.num_fits += 1
         return np.concatenate([rows_of(step) for step in range(steps)])
@@ -370,8 +373,8 @@ def test_the_rank_of_held_out_rows_by_hand(make_args, guard):
     result = validated_weights(fitter, 10)
     assert result.confidence.auc == pytest.approx(0.75) and result.confidence.num_trusted == 8
     assert "validation rows rank above 75% of the pool" in result.verdict()
-    # Above what 5 % of chance results have: .5 + 1.645 · sqrt((8 + 20 + 1) / (12 · 8 · 20)).
-    assert not result.confidence.is_near_chance and "above chance (50 ± 12%)" in result.verdict()
+    # Above what 5 % of chance results have: .5 + 1.645 · sqrt((8 + 10 + 1) / (12 · 8 · 10)).
+    assert not result.confidence.is_near_chance and "above chance (50 ± 14%)" in result.verdict()
 
 
 def test_too_few_rows_have_no_rank(make_trainer, make_dialogues):
@@ -717,6 +720,26 @@ def test_a_validation_set_that_cannot_be_folded_is_refused(
         BilevelOfflineRLTrainer(
             make_tiny_model(), make_args(), train_dataset=make_dialogues(4), processing_class=tiny_tokenizer
         )
+
+
+def test_equal_rows_are_in_one_fold(make_args):
+    """Of 8 validation rows four are the same: what is left are five different ones, in two folds."""
+
+    class Repeating(StubFitter):
+        def first_of_equal(self):
+            return np.r_[np.arange(11), np.full(3, 10), np.arange(14, 18)]
+
+    fitter = Repeating(make_args(guard=True, guard_folds=4, finish_share=0), help_of_good_rows=0.4)
+    reweighting = _ValidatedReweighting(fitter, 10)
+    assert reweighting.num_folds == 2
+    same = {10, 11, 12, 13}
+    for purpose in ("folds", "halves"):
+        parts = [set(part.tolist()) for part in reweighting._parts(reweighting.validation, 2, purpose)]
+        assert set.union(*parts) == set(range(10, 18)) and not set.intersection(*parts)
+        assert all(same <= part or not same & part for part in parts)
+    fitter.first_of_equal = lambda: np.r_[np.arange(10), np.full(8, 10)]
+    with pytest.raises(ValueError, match="which 1 different usable rows do not allow"):
+        _ValidatedReweighting(fitter, 10)
 
 
 @pytest.mark.parametrize("best", [6, 25, 100, 400])

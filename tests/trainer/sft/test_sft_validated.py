@@ -201,6 +201,30 @@ def test_the_rank_of_held_out_rows_chooses_the_number_of_updates():
     assert validated_selection.best_steps([{5: trial(3.0), 10: trial(1.0), 20: trial(2.0)}]) == 10
 
 
+def test_where_there_is_nothing_to_learn_trusted_rows_rank_as_any_others():
+    """The highest of several ranks is above chance; the one that the other half chooses is not."""
+    draw = np.random.default_rng(0)
+    highest, chosen = [], []
+    for _ in range(400):
+        halves = [
+            {
+                steps: validated_selection.Trial(1.0, draw.normal(size=100), draw.normal(size=12))
+                for steps in (5, 10, 20, 40)
+            }
+            for _ in range(2)
+        ]
+        highest.append(np.mean([max(trial.rank for trial in half.values()) for half in halves]))
+        chosen.append(validated_selection.confidence_of_halves(halves))
+    aucs, error = [each.auc for each in chosen], chosen[0].chance_error
+    assert np.mean(highest) > 0.5 + error
+    assert np.mean(aucs) == pytest.approx(0.5, abs=3 * error / np.sqrt(400))
+    assert np.mean([auc > 0.5 + 1.28 * error for auc in aucs]) == pytest.approx(0.1, abs=0.045)
+    # A half that ended earlier gives what it has.
+    short = {5: trial(1.0, np.full(12, 80.0))}
+    long = {5: trial(3.0, np.full(12, 10.0)), 10: trial(2.0, np.full(12, 60.0))}
+    assert validated_selection.confidence_of_halves([short, long]).auc == pytest.approx((0.805 + 0.105) / 2, abs=0.01)
+
+
 @pytest.mark.parametrize(("weighted", "chosen"), [([1.9, 3.9], 0.1), ([1.0, 4.1], 1.0), ([2.0, 3.0], 1.0)])
 def test_weights_have_to_win_in_both_halves(weighted, chosen):
     assert validated_selection.choose_fraction({1.0: [2.0, 4.0], 0.1: weighted})[0] == chosen
