@@ -43,9 +43,6 @@ from boost_trl.trainer.row_weights.settings import SelectorSettings
 EQUAL_WEIGHTS = 1.0
 FEWEST_TRUSTED = 4
 _SAME_RANK = 0.02
-# Standard errors above chance that one in ten pools with nothing to learn exceeds: weights cost little there, and equal ones much where there
-# is something to learn.
-_SURE = 1.28
 
 
 @dataclass
@@ -263,7 +260,7 @@ class ValidatedSelection:
         fraction = self.args.target_effective_fraction
         if not self.args.selection_guard:
             return fraction, "`selection_guard` is off", []
-        if confidence is not None and confidence.auc > 0.5 + _SURE * confidence.chance_error:
+        if confidence is not None and not confidence.is_near_chance:
             ranks = f"trusted rows rank above {confidence.auc:.0%} of the pool (chance: 50 ± {confidence.chance_error:.0%})"
             return fraction, f"{ranks} by scores that they had no part in", []
         losses = {candidate: [] for candidate in (EQUAL_WEIGHTS, fraction)}
