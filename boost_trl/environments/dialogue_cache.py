@@ -20,12 +20,13 @@ class DialogueCache:
     def __init__(self, pad_id: int, max_columns: int | None = None):
         self.pad_id, self.max_columns = pad_id, max_columns
         self._cache: DynamicCache | None = None
+        self._prompts: list[list[int]] = []
 
     def inputs(self, prompts: list[list[int]]) -> dict:
         """`input_ids` and `attention_mask`, (B, S), for `generate`, and `past_key_values` where there is something to go on from."""
         rows = None if self._cache is None else _rows_that_go_on(self._prompts, prompts)
         cache, self._cache, self._prompts = self._cache, None, prompts
-        if rows is None:
+        if cache is None or rows is None:
             return _padded(prompts, self.pad_id)
         ids, mask = self._ids[rows], self._mask[rows]
         known = [_common_length(row[seen], prompt) for row, seen, prompt in zip(ids, mask.bool(), prompts)]
