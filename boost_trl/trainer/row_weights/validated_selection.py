@@ -43,6 +43,9 @@ from boost_trl.trainer.row_weights.settings import SelectorSettings
 EQUAL_WEIGHTS = 1.0
 FEWEST_TRUSTED = 4
 _SAME_RANK = 0.02
+# Standard errors above chance. The highest of several ranks is beyond it in about one of ten pools with nothing to learn, in which weights cost
+# little; more would leave pools alone in which they gain much.
+_SURE = 2.0
 
 
 @dataclass
@@ -136,8 +139,9 @@ class ValidatedSelection:
             halves = [self._adapt_while_better(*fold, sample_losses) for fold in folds]
             best = [trials[best_steps([trials])] for trials in halves]
             # Equal on every process but for rounding.
-            steps, confidence = broadcast_object_list([best_steps(halves), confidence_of_halves(halves)])
-            fraction, reason, candidates = broadcast_object_list([self._choose(folds, best, confidence)])[0]
+            said = [best_steps(halves), confidence_of_halves(halves), _confidence(best)]
+            steps, confidence, highest = broadcast_object_list(said)
+            fraction, reason, candidates = broadcast_object_list([self._choose(folds, best, highest)])[0]
             self._adapt(np.arange(len(self.trusted)), steps)
             scores = validated_scores(losses, self._means(self.pool, "the pool, adapted")[1])
         logits, tempering = tempered_logits(scores, fraction)
@@ -254,15 +258,17 @@ class ValidatedSelection:
         self,
         folds: list[tuple[np.ndarray, np.ndarray]],
         trials: list[Trial],
-        confidence: WeightConfidence | None,
+        highest: WeightConfidence | None,
     ) -> tuple[float, str, list[dict[str, Any]]]:
         """The fraction, why, and what was compared, from the best trial of each half."""
         fraction = self.args.target_effective_fraction
         if not self.args.selection_guard:
             return fraction, "`selection_guard` is off", []
-        if confidence is not None and not confidence.is_near_chance:
-            ranks = f"trusted rows rank above {confidence.auc:.0%} of the pool (chance: 50 ± {confidence.chance_error:.0%})"
-            return fraction, f"{ranks} by scores that they had no part in", []
+        if highest is not None and highest.auc > 0.5 + _SURE * highest.chance_error:
+            ranks = (
+                f"trusted rows rank above {highest.auc:.0%} of the pool (equal ones: 50 ± {highest.chance_error:.0%})"
+            )
+            return fraction, f"{ranks} by scores of their other half, where these are best", []
         losses = {candidate: [] for candidate in (EQUAL_WEIGHTS, fraction)}
         for trial, (rows, others) in zip(trials, folds):
             for candidate in losses:
@@ -351,7 +357,7 @@ def _is_better(trial: Trial, before: list[Trial]) -> bool:
 
 
 def confidence_of_halves(halves: list[dict[int, Trial]]) -> WeightConfidence | None:
-    """Rank of trusted rows among the pool's by scores that the other half alone has made.
+    """Rank of trusted rows among the pool's by scores that they had no part in.
 
     How many updates make a half's scores is chosen by the ranks of the *other* half's, or the nearest number below that it
     reached: the highest of several ranks is above chance where there is nothing to learn.
@@ -359,10 +365,11 @@ def confidence_of_halves(halves: list[dict[int, Trial]]) -> WeightConfidence | N
     Args:
         halves (`list[dict[int, Trial]]`): of each half, by the number of updates.
     """
-    trials = [
-        half[max(steps for steps in half if steps <= chosen)]
-        for half, chosen in zip(halves, reversed([best_steps([half]) for half in halves]))
-    ]
+    chosen = reversed([best_steps([half]) for half in halves])
+    return _confidence([half[max(n for n in half if n <= steps)] for half, steps in zip(halves, chosen)])
+
+
+def _confidence(trials: list[Trial]) -> WeightConfidence | None:
     if any(trial.trusted_scores is None for trial in trials):
         return None
     trusted, pool = [], []
