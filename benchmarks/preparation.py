@@ -6,7 +6,7 @@ from functools import partial
 
 import datasets
 import numpy as np
-from side_by_side import Row, Seconds, in_turns, peak_megabytes
+from side_by_side import Row, Seconds, Times, in_turns, with_peak
 from small_models import llama, random_dialogues, random_rows, random_texts, tokenizer, trainer_of
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -59,12 +59,12 @@ def preparing(num_rows: int = 20_000, rounds: int = 2) -> list[Row]:
     ]
 
 
-def starting(num_rows: int = 1_000_000, rounds: int = 1) -> list[Row]:
+def starting(num_rows: int = 1_000_000) -> list[Row]:
     """Until the first step is done, rows being tokens already. `selector="validated"` would score its pool first, which is
-    measured as a part of whole runs."""
-    ways = {name: start(name, num_rows) for name in ("SFT", "TRL")}
-    times = in_turns(ways, rounds, "starting", warm_up=False)
-    peaks = {name: peak_megabytes(start, name, num_rows) for name in ways}
+    measured as a part of whole runs. Each way in a fresh process, once: it takes minutes."""
+    found = {name: with_peak(start, name, num_rows) for name in ("SFT", "TRL")}
+    times = Times({name: [seconds] for name, (seconds, _) in found.items()})
+    peaks = {name: megabytes for name, (_, megabytes) in found.items()}
     title = f"SFT: start to first step, pool of {num_rows:,} rows"
     return [
         times.row(f"{title}: time", "SFT", "TRL", 1.2, named="`SFTTrainer`", rows=num_rows),
@@ -86,7 +86,7 @@ class FirstStep(TrainerCallback):
         self.end = Seconds.now()
 
 
-def start(name: str, num_rows: int) -> Callable[[], object]:
+def start(name: str, num_rows: int) -> Callable[[], Seconds]:
     datasets.disable_caching()
     pool = on_disk(random_rows(num_rows, 8, VOCABULARY))
     options, data = {"max_steps": 1}, {}

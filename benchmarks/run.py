@@ -29,14 +29,14 @@ MEASURES = {
     "startup": 0.1,
     "sft.per_token": 1.5,
     "sft.online": 1,
-    "sft.whole_run": 1.5,
-    "rl.scoring": 2,
+    "sft.whole_run": 2.5,
+    "rl.scoring": 4,
     "head_losses": 2,
-    "rl.smollm2_steps": 2,
+    "rl.smollm2_steps": 4,
     "rl.phases": 0.5,
     "games": 0.5,
     "preparation.preparing": 2,
-    "preparation.starting": 1,
+    "preparation.starting": 5,
     "memory_growth": 1,
 }
 HEADER = ["measure", "against", "at most", "measured", "rounds", "wall clock"]

@@ -119,16 +119,20 @@ def resident_megabytes() -> float:
 def peak_megabytes(make: Callable[..., Callable[[], object]], *args) -> float:
     """The most memory that a function needs beyond what there is before it, in a fresh process: `make(*args)` prepares and
     returns the function."""
-    return in_new_process(_peak, make, args)
+    return with_peak(make, *args)[1]
 
 
-def _peak(make: Callable[..., Callable[[], object]], args: tuple) -> float:
+def with_peak(make: Callable[..., Callable[[], Any]], *args) -> tuple[Any, float]:
+    """The function's result, and its [`peak_megabytes`]."""
+    return in_new_process(_with_peak, make, args)
+
+
+def _with_peak(make: Callable[..., Callable[[], Any]], args: tuple) -> tuple[Any, float]:
     run = make(*args)
     gc.collect()
     forget_peak()
     before = resident_megabytes()
-    run()
-    return _status("VmHWM") - before
+    return run(), _status("VmHWM") - before
 
 
 def forget_peak() -> None:
