@@ -18,11 +18,12 @@ from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.own_data.compare import OwnDataComparison
 from boost_trl.comparison.own_data.estimate import FORWARD_SHARE
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED
+from boost_trl.comparison.own_data.report import draw_methods, make_report
 from boost_trl.comparison.own_data.sft import SFTOwnData
 from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement, decide, explain
 from boost_trl.comparison.own_data.worst_rows import worst_rows
-from boost_trl.comparison.results import mean_over_rows_and_seeds
+from boost_trl.comparison.results import Result, mean_over_rows_and_seeds
 from boost_trl.comparison.sft.contradiction_pool import contradiction_pool
 from boost_trl.comparison.sft.methods import SFT_METHODS
 from boost_trl.comparison.sft.training import trl_trainer
@@ -129,6 +130,61 @@ def test_a_method_that_chose_equal_weights_is_no_evidence_for_weights():
     assert (
         "Weights do not pay: `even` chose equal ones in every split." in text and "Over `plain` it gains 1.967" in text
     )
+
+
+def test_a_method_that_diverges_with_one_seed_is_named_and_never_chosen():
+    nan = float("nan")
+    rows = {
+        "plain": [[3, 4, nan], [nan, 5, 6]],
+        "two": [[1, 1, nan], [nan, nan, nan]],
+        "ours": [[1, 2, nan], [nan, 3, 4]],
+    }
+    judgement = judged(**rows)
+    assert judgement.diverged == ["two"] and np.isnan(judgement.level("two")).all()
+    decision = decide(judgement)
+    assert (decision.method, decision.control, decision.gain) == ("ours", "plain", 2)
+    text = " ".join(explain(judgement, decision, "2 rows", "plain").values())
+    assert "Diverged, and out of the running: `two`; a lower `learning_rate` may help." in text
+    # Of the control everything is known, of weights nothing.
+    decision = decide(judgement := judged(plain=[[3, 4]], ours=[[1, np.inf]], even=[[nan, nan]]))
+    assert (decision.method, decision.weighted, decision.equal) == ("plain", None, ())
+    assert (
+        "no method that did not diverge learns weights"
+        in explain(judgement, decision, "2 rows", "plain")["Do weights pay?"]
+    )
+    # A row that is too long for a whole action has no loss under any method.
+    assert judged(plain=[[3, nan]], two=[[1, nan]]).diverged == []
+    with pytest.raises(ValueError, match="every method diverged: with some seed the loss of each is no number; lower"):
+        decide(judged(plain=[[nan]], two=[[nan]]))
+
+
+def test_the_report_has_a_method_that_diverged_last(files, tmp_path):
+    results = [
+        Result(name, name, 0, 40, 40, None, None, 1.0, metrics={"eval_losses": [loss] * 12})
+        for name, loss in (("sft", float("nan")), ("two_stage", 2.0), ("validated", 1.0))
+    ]
+    data = own(files, tmp_path).data
+    judgement = data.judgement(results)
+    report = make_report(data, results, judgement, {}, [], "", "")
+    assert [row["method"] for row in report.rows] == ["validated", "two_stage", "sft"]
+    assert "diverged" in "\n".join(report.parts()) and "nan" not in "\n".join(report.parts())
+    draw_methods(report.rows, judgement, tmp_path / "methods.png")
+
+
+def test_a_model_in_the_place_of_the_chosen_one_is_not_replaced(files, tmp_path):
+    shutil.copytree(files / "model", tmp_path / "model")
+    args = BilevelSFTSelfRefineConfig(str(tmp_path), **OPTIONS)
+    rows = (str(files / "pool.jsonl"), str(files / "trusted.jsonl"))
+    for model, said in (
+        (tmp_path / "model", "would take the place of .*, which every method starts from; name another `output_dir`"),
+        (files / "model", "model is there already and would be replaced; name another `output_dir`"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            boost_trl.compare(*rows, model=str(model), args=args)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    # What a comparison has put there, it replaces.
+    (tmp_path / "runs" / f"sft-0-{ALL_TRUSTED}").mkdir(parents=True)
+    OwnDataComparison(*rows, str(files / "model"), args, None, [0], 1 / 3, None)
 
 
 def test_the_worst_rows_are_those_of_lowest_mean_log_weight():

@@ -15,6 +15,8 @@ from boost_trl.comparison.own_data.compare import OwnDataComparison
 from boost_trl.comparison.own_data.policy_losses import policy_losses
 from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement
+from boost_trl.comparison.own_data.worst_rows import worst_rows
+from boost_trl.comparison.results import Result
 from boost_trl.environments.base import make_env
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
 from boost_trl.environments.twenty_questions.offline_data import offline_trajectories
@@ -148,6 +150,30 @@ def test_controls_and_weights_choose_how_they_finish_by_the_same_held_out_rows(
     args = BilevelOfflineRLConfig(str(tmp_path / "out"), finish_share=0.5, **OPTIONS)
     cells = OwnDataComparison(pool, trusted, model, args, methods, [0], 1 / 3, games=None).data.comparison
     assert cells._choices(Cell("validated", 0)) == {"finish-0.5": {"finish_share": 0.5}}
+
+
+def test_weights_of_some_splits_only(tmp_path, model, make_dialogues):
+    """Where Two-stage takes the place of weights, its table has the trusted rows too."""
+    args = BilevelOfflineRLConfig(str(tmp_path / "out"), **OPTIONS)
+    rows = make_dialogues(24, seed=1), make_dialogues(12, seed=2)
+    data = OwnDataComparison(*rows, model, args, ["validated"], [0, 1], 1 / 3, games=None).data
+    weights = np.arange(24) / 11.5
+    for seed, column in enumerate((np.ones(24 + 8), weights)):
+        folder = data.comparison.run_folder(Cell("by_games", seed))
+        folder.mkdir(parents=True)
+        table = pd.DataFrame({"index": range(len(column)), "weight": column, "score": 0.0})
+        table.to_parquet(folder / "example_weights.parquet")
+    fallen, weighted = (data.scores(Cell("by_games", seed)) for seed in (0, 1))
+    assert (fallen == np.zeros(24)).all()
+    assert np.exp(weighted)[data.order] == pytest.approx(weights)
+    worst = worst_rows(data.pool, [fallen, weighted], count=2)
+    assert [row.weight for row in worst] == pytest.approx([0, 1 / 11.5])
+    report = {"effective_sample_size": 9.6, "num_rows": 24, "confidence": None}
+    results = [
+        Result("by_games", "", seed, 1, 1, None, None, 1.0, metrics={"choice": choice, "report": report})
+        for seed, choice in enumerate(("two_stage", "all"))
+    ]
+    assert data.confidence(results).endswith("in 1 of 2 splits they told nothing, and `two_stage` took their place.")
 
 
 @pytest.mark.parametrize("method, choice", [("vanilla_validation", ""), ("by_games", "two_stage")])

@@ -22,6 +22,7 @@ from boost_trl.comparison.own_data.verdict import Decision, decide, explain
 from boost_trl.comparison.own_data.worst_rows import WorstRow, worst_rows
 from boost_trl.comparison.results import Result
 from boost_trl.files import write_whole
+from boost_trl.hub_names import resolve_model_name
 
 
 DEFAULT_FOLDER, MODEL_FOLDER, VERDICT_NAME = "outputs/compare", "model", "verdict.json"
@@ -97,7 +98,8 @@ def compare(
 
     Raises:
         OSError: if there is no such file, dataset or model.
-        ValueError: for an unknown method, too few trusted rows, a stream, or rows that cannot be read or differ in format.
+        ValueError: for an unknown method, too few trusted rows, a stream, rows that cannot be read or differ in format, or an
+            `output_dir` whose folder `model` is taken; once all have run, if every method diverged.
     """
     games = None if environment is None else Games(environment, environment_kwargs or {}, num_games)
     return OwnDataComparison(train, validation, model, args, methods, seeds, judging_share, games).run()
@@ -144,6 +146,7 @@ class OwnDataComparison:
         self.seeds = list(seeds)
         self.methods = self.data.choose(methods)
         self.folder = self.data.comparison.folder
+        _check_model_folder(self.folder, model_args.model_name_or_path)
 
     def run(self) -> OwnDataResult:
         """Run what has no result yet, judge, keep the chosen method's model and write the report."""
@@ -258,6 +261,21 @@ def _trajectories(
 
     args = BilevelOfflineRLConfig(DEFAULT_FOLDER) if args is None else args
     return TrajectoryOwnData(pool, trusted, names, args, model_args, judging_share, games)
+
+
+def _check_model_folder(folder: Path, base_model: str) -> None:
+    """Raises:
+    ValueError: if the folder of the chosen method's model holds what a comparison has not written there.
+    """
+    target, base = (folder / MODEL_FOLDER).resolve(), Path(resolve_model_name(base_model)).resolve()
+    if base.exists() and base.is_relative_to(target):
+        raise ValueError(
+            f"the chosen method's model would take the place of {base_model}, which every method starts from; name another "
+            "`output_dir`"
+        )
+    is_ours = (folder / VERDICT_NAME).exists() or any(folder.glob(f"runs/*{ALL_TRUSTED}*"))
+    if target.exists() and not is_ours:
+        raise ValueError(f"{folder / MODEL_FOLDER} is there already and would be replaced; name another `output_dir`")
 
 
 def _load(rows: str | Dataset, name: str) -> Dataset:

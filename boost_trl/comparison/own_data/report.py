@@ -1,5 +1,6 @@
 """Report of a comparison on one's own data: verdict, picture, table and worst rows, as one page that needs no other."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,24 +114,27 @@ def _table(data: OwnData, results: Sequence[Result], judgement: Judgement) -> li
         return {
             "value": mean,
             "value_se": error,
-            "of_seeds": np.nanmean(judgement.values[name], axis=1).tolist(),
+            "of_seeds": [] if math.isnan(mean) else np.nanmean(judgement.values[name], axis=1).tolist(),
             "reference": reference,
             "gain": gain,
             "gain_se": gain_error,
             "learns_weights": data.weighted(name),
         }
 
-    rows = aggregate(results, _MEANS, judged)
-    return sorted(rows, key=lambda row: row["value"] if judgement.lower_is_better else -row["value"])
+    rows, sign = aggregate(results, _MEANS, judged), 1 if judgement.lower_is_better else -1
+    return sorted(rows, key=lambda row: (math.isnan(row["value"]), sign * row["value"]))
 
 
 def _columns(judgement: Judgement, has_auc: bool) -> dict:
     def gain(row: dict) -> str:
-        return "" if row["method"] == row["reference"] else plus_minus(row["gain"], row["gain_se"], "+.3f")
+        is_empty = row["method"] == row["reference"] or math.isnan(row["gain"])
+        return "" if is_empty else plus_minus(row["gain"], row["gain_se"], "+.3f")
 
     columns = {
         "method": lambda row: f"{row['label']} [{row['method']}]",
-        judgement.measure: lambda row: plus_minus(row["value"], row["value_se"], judgement.style),
+        judgement.measure: lambda row: (
+            "diverged" if math.isnan(row["value"]) else plus_minus(row["value"], row["value_se"], judgement.style)
+        ),
         "gain": gain,
         "n_eff / rows": lambda row: f"{row['effective_sample_size']:.0f} / {row['num_rows']:.0f}",
         "AUC": lambda row: number(row["weights_auc"], ".3f"),

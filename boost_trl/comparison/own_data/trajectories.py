@@ -222,21 +222,31 @@ class TrajectoryOwnData(OwnData):
 
     def scores(self, cell: Cell) -> np.ndarray:
         table = pd.read_parquet(self.comparison.run_folder(cell) / WEIGHTS_NAME)
+        # Two-stage, which can take the place of weights, has the trusted rows behind the pool's.
+        table = table[table["index"] < len(self.pool)]
         weights = np.ones(len(self.pool))
         weights[self.order[table["index"]]] = table["weight"]
         is_read = np.zeros(len(self.pool), bool)
         is_read[self.order[table["index"]]] = table["score"].notna()
         return np.log(np.where(is_read, np.maximum(weights, np.finfo(float).tiny), 1.0))
 
+    def _preferred(self, results: Sequence[Result], reports: Sequence[dict]) -> str:
+        """How often one method's weights were used."""
+        other = self.comparison.methods[results[0].method].where_near_chance
+        if other is not None:
+            fallen = sum(result["choice"] == other for result in results)
+            return f"in {fallen} of {len(results)} splits they told nothing, and `{other}` took their place"
+        used = sum(report["effective_sample_size"] < 0.999 * report["num_rows"] for report in reports)
+        return (
+            "cross-validation between folds of the trusted rows preferred them to equal ones in "
+            f"{used} of {len(reports)} splits"
+        )
+
     def confidence(self, results: Sequence[Result]) -> str | None:
         reports = [result["report"] for result in results if result["report"] is not None]
         if not reports:
             return None
-        used = sum(report["effective_sample_size"] < 0.999 * report["num_rows"] for report in reports)
-        said = (
-            "How sure the weights of the pool are: cross-validation between folds of the trusted rows preferred them to equal "
-            f"ones in {used} of {len(reports)} splits"
-        )
+        said = f"How sure the weights of the pool are: {self._preferred(results, reports)}"
         ranks = [WeightConfidence(**report["confidence"]) for report in reports if report["confidence"] is not None]
         if not ranks:
             return f"{said}."

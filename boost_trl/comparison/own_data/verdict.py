@@ -1,5 +1,6 @@
 """Choice of a method: the one to use, whether weights pay at all, and how sure that is."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -36,17 +37,30 @@ class Judgement:
     errors: Mapping[str, np.ndarray] | None = None
     style: str = field(default=".3f", repr=False)
 
+    @property
+    def diverged(self) -> list[str]:
+        """Methods with an infinite value, or without one where another method has one, or with a seed that has none at all."""
+        judged = ~np.isnan(list(self.values.values())).all(axis=0)
+        bad = {
+            name: np.isinf(values) | (np.isnan(values) & judged) | np.isnan(values).all(axis=1, keepdims=True)
+            for name, values in self.values.items()
+        }
+        return [name for name in bad if bad[name].any()]
+
     def level(self, method: str) -> tuple[float, float]:
-        """Mean ± standard error."""
+        """Mean ± standard error, NaN for one that has diverged."""
         return self._with_own_errors(self.values[method], method)
 
     def gain(self, method: str, other: str) -> tuple[float, float]:
-        """By how much `method` is better than `other`, mean ± standard error of the paired differences."""
+        """By how much `method` is better than `other`, mean ± standard error of the paired differences; NaN where one has
+        diverged."""
         mean, error = self._with_own_errors(self.values[other] - self.values[method], method, other)
         return (mean if self.lower_is_better else -mean), error
 
     def _with_own_errors(self, values: np.ndarray, *methods: str) -> tuple[float, float]:
         """Mean ± standard error; the variances of values that are means themselves are added."""
+        if set(methods).intersection(self.diverged):
+            return math.nan, math.nan
         mean, error = mean_over_rows_and_seeds(values)
         if self.errors is None:
             return mean, error
@@ -73,6 +87,7 @@ class Decision:
         control (`str`, *optional*): the best of the others.
         gain (`float`, *optional*), error (`float`, *optional*): of `weighted` over `control`, with the standard error.
         equal (`tuple[str]`, *optional*): methods that could weigh rows and chose equal weights; they count among the others.
+        diverged (`tuple[str]`, *optional*): methods whose values are no numbers with some seed; they are never chosen.
     """
 
     method: str
@@ -81,6 +96,7 @@ class Decision:
     gain: float | None = None
     error: float | None = None
     equal: tuple[str, ...] = ()
+    diverged: tuple[str, ...] = ()
 
     @property
     def weights_pay(self) -> bool | None:
@@ -91,15 +107,25 @@ class Decision:
 
 
 def decide(judgement: Judgement) -> Decision:
-    """The best method that learns weights if it is clearly better than the best of the others, else that."""
-    is_weighted = {name: name in set(judgement.weighted) for name in judgement.values}
-    weighted = judgement.best(name for name in judgement.values if is_weighted[name])
-    control = judgement.best(name for name in judgement.values if not is_weighted[name])
+    """The best method that learns weights if it is clearly better than the best of the others, else that.
+
+    Raises:
+        ValueError: if all have diverged.
+    """
+    diverged = tuple(judgement.diverged)
+    left = [name for name in judgement.values if name not in diverged]
+    if not left:
+        raise ValueError(
+            f"every method diverged: with some seed the {judgement.measure} of each is no number; lower `learning_rate`"
+        )
+    weighted = judgement.best(name for name in left if name in judgement.weighted)
+    control = judgement.best(name for name in left if name not in judgement.weighted)
+    equal = tuple(name for name in judgement.equal if name in left)
     if weighted is None or control is None:
-        return Decision(weighted or control, weighted, control, equal=tuple(judgement.equal))
+        return Decision(weighted or control, weighted, control, equal=equal, diverged=diverged)
     gain, error = judgement.gain(weighted, control)
     method = weighted if gain > CLEAR * error else control
-    return Decision(method, weighted, control, gain, error, tuple(judgement.equal))
+    return Decision(method, weighted, control, gain, error, equal, diverged)
 
 
 def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str) -> dict[str, str]:
@@ -114,9 +140,13 @@ def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str
     level = plus_minus(*judgement.level(decision.method), judgement.style)
     way = f"Use `{decision.method}`: on {judged_on}, its {judgement.measure} is {level}{judgement.unit}."
     is_said = decision.gain is not None and decision.control == plain
-    if plain in judgement.values and plain != decision.method and not is_said:
+    if plain in judgement.values and plain not in (decision.method, *decision.diverged) and not is_said:
         gain = plus_minus(*judgement.gain(decision.method, plain), judgement.style)
         way = f"{way} Over `{plain}` it gains {gain}."
+    if decision.diverged:
+        way = (
+            f"{way} Diverged, and out of the running: {_listed(decision.diverged)}; a lower `learning_rate` may help."
+        )
     sure = []
     if decision.gain is not None and decision.error > 0:
         times = abs(decision.gain) / decision.error
@@ -135,7 +165,7 @@ def _of_weights(judgement: Judgement, decision: Decision) -> str:
         return f"Weights do not pay: {_listed(decision.equal)} chose equal ones in every split."
     if decision.gain is None:
         missing = "learns weights" if decision.weighted is None else "does without weights"
-        return f"Whether weights pay is open: no method that was compared {missing}."
+        return f"Whether weights pay is open: no method that {_left(decision)} {missing}."
     gain = plus_minus(abs(decision.gain), decision.error, judgement.style)
     control = f"`{decision.control}`, the best without weights"
     compared = f"`{decision.weighted}` gains {gain} over {control}"
@@ -148,6 +178,10 @@ def _of_weights(judgement: Judgement, decision: Decision) -> str:
     if decision.gain < -CLEAR * decision.error:
         return f"Weights do not pay: {compared}."
     return f"Weights bring nothing that could be seen: {compared}."
+
+
+def _left(decision: Decision) -> str:
+    return "did not diverge" if decision.diverged else "was compared"
 
 
 def _listed(names: Iterable[str]) -> str:
