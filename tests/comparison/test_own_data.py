@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import ModelConfig
@@ -21,7 +21,7 @@ from boost_trl.comparison.own_data.own_data import ALL_TRUSTED
 from boost_trl.comparison.own_data.report import draw_methods, make_report
 from boost_trl.comparison.own_data.sft import SFTOwnData
 from boost_trl.comparison.own_data.trusted_split import split_trusted
-from boost_trl.comparison.own_data.verdict import Judgement, decide, explain
+from boost_trl.comparison.own_data.verdict import Decision, Judgement, decide, explain
 from boost_trl.comparison.own_data.worst_rows import worst_rows
 from boost_trl.comparison.results import Result, mean_over_rows_and_seeds
 from boost_trl.comparison.sft.contradiction_pool import contradiction_pool
@@ -66,11 +66,42 @@ def own(files, output_dir, methods=None, seeds=(0, 1, 2)):
 
 @pytest.mark.parametrize("rows, share, judging", [(90, 1 / 3, 30), (48, 1 / 3, 20), (24, 1 / 3, 12), (8, 0.9, 4)])
 def test_a_third_judges_or_twenty_rows_where_half_is_left(rows, share, judging):
-    splits = [split_trusted(rows, share, seed) for seed in (0, 0, 1)]
+    splits = [split_trusted(range(rows), share, seed) for seed in (0, 0, 1)]
     for used, judges in splits:
         assert len(judges) == judging
         assert sorted([*used, *judges]) == list(range(rows))
     assert (splits[0][1] == splits[1][1]).all() and (splits[0][1] != splits[2][1]).any()
+
+
+def test_a_group_of_rows_is_never_cut():
+    groups = np.array(list("abcdefghij" * 3))
+    used, judges = split_trusted(groups, 1 / 3, 0)
+    assert sorted([*used, *judges]) == list(range(30)) and len(judges) == 15
+    assert not set(groups[used]) & set(groups[judges])
+
+
+def test_no_row_that_judges_stands_among_others_too(files, tmp_path, capsys):
+    pool, trusted = (Dataset.from_json(str(files / f"{name}.jsonl")) for name in ("pool", "trusted"))
+    args = BilevelSFTSelfRefineConfig(str(tmp_path), **OPTIONS)
+    pool = concatenate_datasets([trusted.select([0, 1]), pool])
+    copies = concatenate_datasets([trusted, trusted.select(range(6))])
+    comparison = OwnDataComparison(pool, copies, str(files / "model"), args, ["sft"], [0], 1 / 3, None)
+    data = comparison.data
+    # Without copies nothing changes.
+    assert data.trusted.to_list() == trusted.to_list() and data.pool.to_list() == pool.to_list()[2:]
+    (used,), (judging,) = ([part.to_list()] for part in data.split(Cell("sft", 0)))
+    assert not any(row in used or row in data.pool.to_list() for row in judging) and len(judging) == 12
+    said = "Rows left out: 2 of the pool that are trusted rows too and 6 trusted ones that are copies of others."
+    assert data.remarks() == [said]
+    # Rows are called by their numbers in the user's file.
+    data.scores = lambda cell: np.arange(40.0)
+    assert comparison._worst_rows(Decision("a", "a", None))[0].row == 2
+    for rows, others, complaint in (
+        (trusted, trusted, "every row of train is in validation too; give a pool that has others"),
+        (pool, trusted.select([0, 1, 2, 3] * 6), "validation has 4 different trusted rows, and a comparison needs at"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            OwnDataComparison(rows, others, str(files / "model"), args, ["sft"], [0], 1 / 3, None)
 
 
 def test_errors_are_over_rows_and_seeds():
@@ -396,7 +427,7 @@ def test_the_command_takes_pool_and_trusted_rows_from_splits(files, monkeypatch)
         (["--methods", "second_pass"], "name that one before it"),
         (
             ["--validation_dataset_name", "few.jsonl"],
-            "few.jsonl has 3 trusted rows, and a comparison needs at least 8",
+            "few.jsonl has 1 different trusted rows, and a comparison needs at least 8",
         ),
         (["--validation_dataset_name", "chats.jsonl"], "chats.jsonl ['messages']; give both the same format"),
         (["--validation_dataset_name", "turns.jsonl"], "turns.jsonl, column `prompt`: has another type than in"),

@@ -10,8 +10,9 @@ import torch
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, ValuePolicy, cli
 from boost_trl.comparison.cells import Cell
 from boost_trl.comparison.offline_rl import comparison
-from boost_trl.comparison.own_data import trajectory_cells
+from boost_trl.comparison.own_data import trajectories, trajectory_cells
 from boost_trl.comparison.own_data.compare import OwnDataComparison
+from boost_trl.comparison.own_data.own_data import Games
 from boost_trl.comparison.own_data.policy_losses import policy_losses
 from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement
@@ -99,7 +100,7 @@ def test_trajectories_are_compared_without_an_environment(tmp_path, model, make_
     returns = np.array([sum(row["rewards"]) for row in trusted])
     of_seeds = {method: [] for method in methods}
     for run in result.results:
-        judging = split_trusted(12, 1 / 3, run.seed)[1]
+        judging = split_trusted(range(12), 1 / 3, run.seed)[1]
         losses = np.array(run["policy_losses"])
         assert losses.shape == (len(JUDGED_BETAS), len(judging))
         high = returns[judging] >= np.median(returns[judging])
@@ -150,6 +151,42 @@ def test_controls_and_weights_choose_how_they_finish_by_the_same_held_out_rows(
     args = BilevelOfflineRLConfig(str(tmp_path / "out"), finish_share=0.5, **OPTIONS)
     cells = OwnDataComparison(pool, trusted, model, args, methods, [0], 1 / 3, games=None).data.comparison
     assert cells._choices(Cell("validated", 0)) == {"finish-0.5": {"finish_share": 0.5}}
+
+
+def test_tasks_that_judge_or_choose_are_those_of_no_row_that_trains(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(trajectories, "load_tokenizer", lambda model_args: word_tokenizer(small_vocabulary()))
+    env = make_env("twenty_questions", world="small", seed=1)
+    pool, trusted = offline_trajectories(env, 20, seed=0), offline_trajectories(env, 90, seed=1)
+    args, games = (
+        BilevelOfflineRLConfig(str(tmp_path / "out"), **OPTIONS),
+        Games("twenty_questions", {"world": "small"}),
+    )
+
+    def made(trusted, games=games):
+        return OwnDataComparison(pool, trusted, model, args, ["validated"], [0], 1 / 3, games).data
+
+    data = made(trusted)
+    used, judging = data.split(Cell("validated", 0))
+    found = data.comparison.experiment(Cell("validated", 0))
+    training = {row["task"]["id"] for row in found.validation}
+    choosing, judges = ({task.id for task in tasks} for tasks in (found.validation_tasks, found.evaluation_tasks))
+    assert not training & choosing and not judges & (training | choosing)
+    assert judges == {row["task"]["id"] for row in judging}
+    assert training | choosing == {row["task"]["id"] for row in used}
+    assert len(choosing) == round(len(training | choosing) / 3)
+    in_pool = len({row["task"]["id"] for row in pool} & (training | choosing | judges))
+    tasks = len(training | choosing | judges)
+    assert data.remarks()[-1] == f"The pool has dialogues of {in_pool} of the trusted rows' {tasks} tasks."
+    # Too few tasks to hold some out are said.
+    names = sorted(training)[:8]
+    few = made(trusted.filter(lambda row: row["task"]["id"] in names))
+    found = few.comparison.experiment(Cell("validated", 0))
+    assert {task.id for task in found.validation_tasks} == {row["task"]["id"] for row in found.validation}
+    assert "too few tasks to hold some out" in few.remarks()[-1]
+    rows = trusted.filter(lambda row: row["task"]["id"] in names[:7])
+    with pytest.raises(ValueError, match="validation has trusted rows of 7 tasks, and .* or leave out `environment`"):
+        made(rows)
+    assert len(made(rows, None).trusted) == len({str(row["messages"]) for row in rows})
 
 
 def test_weights_of_some_splits_only(tmp_path, model, make_dialogues):

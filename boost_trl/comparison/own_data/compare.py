@@ -17,7 +17,6 @@ from boost_trl.comparison.own_data.estimate import duration
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, Games, OwnData
 from boost_trl.comparison.own_data.report import PAGE, PICTURE, draw_methods, make_report
 from boost_trl.comparison.own_data.row_format import check_same_kind, is_trajectories
-from boost_trl.comparison.own_data.trusted_split import check_split
 from boost_trl.comparison.own_data.verdict import Decision, decide, explain
 from boost_trl.comparison.own_data.worst_rows import WorstRow, worst_rows
 from boost_trl.comparison.results import Result
@@ -130,7 +129,6 @@ class OwnDataComparison:
             )
         pool, trusted = (_load(rows, name) for rows, name in zip((train, validation), names))
         check_same_kind(pool, trusted, *names)
-        check_split(len(trusted), judging_share, names[1])
         if args is not None and args.load_best_model_at_end:
             raise ValueError("`load_best_model_at_end` would choose by the rows that judge; leave it out")
         model_args = ModelConfig(model_name_or_path=model) if isinstance(model, str) else model
@@ -187,11 +185,12 @@ class OwnDataComparison:
 
     def _compared(self) -> str:
         data = self.data
-        return (
+        what = (
             f"{_count(self.methods, 'way')} of training on a pool of {len(data.pool)} rows of mixed quality and {len(data.trusted)} "
             f"trusted rows, with {data.num_updates} updates each, judged by trusted rows that they had not seen "
             f"({_count(self.seeds, 'split')}). Some of them learn *weights*: how much each row of the pool counts."
         )
+        return " ".join([what, *data.remarks()])
 
     def _what(self, cells: Sequence[Cell]) -> str:
         data = self.data
@@ -208,6 +207,7 @@ class OwnDataComparison:
         left = [cell for cell in cells if (cell.method, cell.seed) not in done]
         if is_main:
             print(self._what(cells) + (f"; {len(done)} of them are there already" if done else ""))
+            print(*data.remarks(), sep="\n", end="\n" if data.remarks() else "")
         if not left:
             return
         if is_main:
@@ -221,7 +221,8 @@ class OwnDataComparison:
         if decision.weighted is None:
             return []
         scores = [self.data.scores(Cell(decision.weighted, seed)) for seed in self.seeds]
-        return worst_rows(self.data.pool, scores)
+        worst = worst_rows(self.data.pool, scores)
+        return [replace(row, row=int(self.data.pool_rows[row.row])) for row in worst]
 
     def _answers(self, results, judgement, decision: Decision) -> dict[str, str]:
         """The verdict by question."""

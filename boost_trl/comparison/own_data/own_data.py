@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,8 +53,11 @@ class OwnData(ABC):
 
     Attributes:
         comparison (`Comparison`): what runs cells; those of the setting `ALL_TRUSTED` keep their model.
-        pool (`Dataset`): of N rows.
-        trusted (`Dataset`): all trusted rows.
+        pool (`Dataset`): of N rows, none of which is a trusted one.
+        pool_rows (`np.ndarray` of shape `(N,)`): their numbers as they were given.
+        trusted (`Dataset`): all trusted rows, each once.
+        left_out (`tuple[int, int]`): rows of the pool that are trusted rows too, and trusted rows that are there already.
+        groups (`Sequence`): of the trusted rows; those of one group are on the same side of a split.
         judging_share (`float`): of the trusted rows.
         num_updates (`int`): of every method.
         default_methods (`tuple[str, ...]`): those that run unless others are named.
@@ -64,12 +67,48 @@ class OwnData(ABC):
 
     comparison: Comparison
     pool: Dataset
+    pool_rows: np.ndarray
     trusted: Dataset
+    left_out: tuple[int, int]
+    groups: Sequence[Hashable]
     judging_share: float
     num_updates: int
     default_methods: tuple[str, ...]
     plain: str
     options: dict[str, Any]
+
+    def take(
+        self, pool: Dataset, trusted: Dataset, names: tuple[str, str], content: Callable[[dict[str, Any]], Hashable]
+    ) -> None:
+        """Keep each trusted row once, and of the pool what is no trusted row, so that no method sees one that judges.
+
+        Args:
+            pool (`Dataset`), trusted (`Dataset`): rows as given.
+            names (`tuple[str, str]`): what messages call them.
+            content (`Callable`): of a row, what makes it equal to another.
+
+        Raises:
+            ValueError: if nothing of the pool is left.
+        """
+        first: dict[Hashable, int] = {}
+        for place, row in enumerate(trusted):
+            first.setdefault(content(row), place)
+        kept = [place for place, row in enumerate(pool) if content(row) not in first]
+        if not kept:
+            raise ValueError(f"every row of {names[0]} is in {names[1]} too; give a pool that has others")
+        self.pool, self.pool_rows = pool.select(kept), np.array(kept)
+        self.trusted = trusted.select(list(first.values()))
+        self.left_out = len(pool) - len(kept), len(trusted) - len(first)
+
+    def remarks(self) -> list[str]:
+        """Sentences that readers of the verdict must know."""
+        of_pool, of_trusted = self.left_out
+        said = []
+        if of_pool:
+            said.append(f"{of_pool} of the pool that are trusted rows too")
+        if of_trusted:
+            said.append(f"{of_trusted} trusted ones that are copies of others")
+        return [f"Rows left out: {' and '.join(said)}."] if said else []
 
     def choose(self, names: Sequence[str] | None) -> list[str]:
         """The methods of these names, by default `default_methods`; `"all"`: all that these rows allow.
@@ -93,13 +132,13 @@ class OwnData(ABC):
 
     def judging_rows(self, seed: int) -> np.ndarray:
         """Numbers of the trusted rows that judge with this seed."""
-        return split_trusted(len(self.trusted), self.judging_share, seed)[1]
+        return split_trusted(self.groups, self.judging_share, seed)[1]
 
     def split(self, cell: Cell) -> tuple[Dataset, Dataset | None]:
         """The trusted rows that a cell's method may use and those that judge it; all and `None` in the setting `ALL_TRUSTED`."""
         if cell.setting == ALL_TRUSTED:
             return self.trusted, None
-        used, judging = split_trusted(len(self.trusted), self.judging_share, cell.seed)
+        used, judging = split_trusted(self.groups, self.judging_share, cell.seed)
         return self.trusted.select(used), self.trusted.select(judging)
 
     def weighted_and_equal(self, results: Sequence[Result]) -> tuple[list[str], list[str]]:

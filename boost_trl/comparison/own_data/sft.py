@@ -1,8 +1,10 @@
 """A comparison of methods of supervised fine-tuning on a pool and trusted rows of one's own."""
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from boost_trl.comparison.models import load_model, load_tokenizer
 from boost_trl.comparison.own_data.estimate import FORWARD_SHARE, Estimate, Stopwatch
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData, num_updates
 from boost_trl.comparison.own_data.row_format import LABEL, sft_rows
+from boost_trl.comparison.own_data.trusted_split import check_split
 from boost_trl.comparison.own_data.verdict import Judgement
 from boost_trl.comparison.results import Result
 from boost_trl.comparison.sft.comparison import SFTComparison, options_of
@@ -35,6 +38,11 @@ _FIXED = {
     "eval_packing": "rows are judged one by one",
     "push_to_hub": "models that lose are not worth it; upload `model/` when you have read the report",
 }
+
+
+def _content(row: dict[str, Any]) -> str:
+    """All that is trained on."""
+    return json.dumps({name: value for name, value in row.items() if name != LABEL}, sort_keys=True, default=str)
 
 
 class SFTOwnData(OwnData):
@@ -63,7 +71,9 @@ class SFTOwnData(OwnData):
         model_args: ModelConfig,
         judging_share: float,
     ):
-        self.pool, self.trusted = sft_rows(pool, trusted, *names, args.dataset_text_field)
+        self.take(*sft_rows(pool, trusted, *names, args.dataset_text_field), names, _content)
+        self.groups = range(len(self.trusted))
+        check_split(self.groups, judging_share, names[1])
         self.args, self.model_args, self.judging_share = args, model_args, judging_share
         self.num_updates = num_updates(args, len(self.pool))
         self.options = options_of(args) | {"max_steps": self.num_updates}

@@ -27,17 +27,20 @@ from boost_trl.comparison.offline_rl.training import train_method
 from boost_trl.comparison.own_data.estimate import Estimate, used_memory
 from boost_trl.comparison.own_data.own_data import Games, OwnData, num_updates
 from boost_trl.comparison.own_data.trajectory_cells import (
+    FEWEST_CHOOSING,
     WEIGHTS_NAME,
     TrajectoryComparison,
     is_high_return,
     judged_losses,
     num_trainings,
+    spoken,
 )
+from boost_trl.comparison.own_data.trusted_split import check_split, split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement
 from boost_trl.comparison.results import Result
 from boost_trl.data.chat_templates import with_action_marks
 from boost_trl.data.trajectories import to_trajectory, validate_trajectories
-from boost_trl.environments.base import make_env
+from boost_trl.environments.base import Task, as_task, make_env
 from boost_trl.environments.rollout import choose_tasks
 from boost_trl.selection.confidence import WeightConfidence
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
@@ -85,14 +88,18 @@ class TrajectoryOwnData(OwnData):
                 )
         if (args.method, args.reweighting) != ("boost", "learned"):
             raise ValueError("`method` and `reweighting` are what is compared; leave them out and name `methods`")
-        self.pool, self.trusted, self.judging_share, self.games = pool, trusted, judging_share, games
-        self._check_tasks(names[1])
-        self.returns = np.array([sum(to_trajectory(row, i, names[1])["rewards"]) for i, row in enumerate(trusted)])
+        self.judging_share, self.games = judging_share, games
+        if games is not None:
+            _check_tasks(trusted, names[1])
+        self.take(pool, trusted, names, spoken)
+        self.groups = range(len(self.trusted)) if games is None else _task_names(self.trusted)
+        check_split(self.groups, judging_share, names[1], has_tasks=games is not None)
+        self.returns = np.array([sum(to_trajectory(row, 0)["rewards"]) for row in self.trusted])
         self.model_args, self.tokenizer = model_args, with_action_marks(load_tokenizer(model_args))
-        self.num_updates = num_updates(args, len(pool))
+        self.num_updates = num_updates(args, len(self.pool))
         cache_dir = args.cache_dir or str(Path(args.output_dir) / "cache")
         self.args = replace(args, max_steps=self.num_updates, cache_dir=cache_dir)
-        is_synthetic = np.array([row.get("source") == "synthetic" for row in pool])
+        is_synthetic = np.array([row.get("source") == "synthetic" for row in self.pool])
         # The experiment has synthetic rows last.
         self.order = np.argsort(is_synthetic, kind="stable")
         self.num_synthetic = int(is_synthetic.sum())
@@ -100,7 +107,7 @@ class TrajectoryOwnData(OwnData):
         shares = [args.finish_share] if args.finish_share else list(FINISH_SHARES)
         options = Options(ComparisonArguments(**num_games, finish_shares=shares), self.args, model_args)
         self.options = settings_of(*options)
-        rows = hashlib.sha256(repr([pool.to_list(), trusted.to_list()]).encode()).hexdigest()
+        rows = hashlib.sha256(repr([self.pool.to_list(), self.trusted.to_list()]).encode()).hexdigest()
         self.comparison = TrajectoryComparison(
             args.output_dir,
             options,
@@ -109,19 +116,25 @@ class TrajectoryOwnData(OwnData):
             plain=self.plain,
         )
 
-    def _check_tasks(self, name: str) -> None:
+    def remarks(self) -> list[str]:
+        said = super().remarks()
         if self.games is None:
-            return
-        missing = [i for i, row in enumerate(self.trusted) if row.get("task") is None]
-        if missing:
-            raise ValueError(
-                f"{name}, row {missing[0]}, column `task`: is missing; games are played on the trusted rows' tasks"
+            return said
+        tasks, in_pool = set(self.groups), set(_task_names(self.pool))
+        if shared := len(tasks & in_pool):
+            said.append(f"The pool has dialogues of {shared} of the trusted rows' {len(tasks)} tasks.")
+        if len(set(_task_names(self.split(Cell(self.plain, 0))[0]))) < FEWEST_CHOOSING:
+            said.append(
+                "The trusted rows have too few tasks to hold some out for choosing β and finishing: games on tasks of the rows that "
+                "methods train on choose these, to the advantage of methods that know such rows by heart."
             )
+        return said
 
     def _experiment(self, cell: Cell) -> OfflineRLExperiment:
         validation, evaluation = self.split(cell)
         offline, synthetic = np.split(self.order, [len(self.order) - self.num_synthetic])
         has_games = self.games is not None and evaluation is not None
+        validation, choosing = _held_out_tasks(validation, cell.seed) if has_games else (validation, ())
         return OfflineRLExperiment(
             make_model=partial(load_model, self.model_args, self.args),
             tokenizer=self.tokenizer,
@@ -130,7 +143,7 @@ class TrajectoryOwnData(OwnData):
             synthetic=self.pool.select(synthetic) if len(synthetic) else None,
             validation=validation,
             evaluation=evaluation,
-            validation_tasks=distinct_tasks(validation) if has_games else (),
+            validation_tasks=choosing,
             evaluation_tasks=distinct_tasks(evaluation) if has_games else (),
             make_peft_config=partial(get_peft_config, self.model_args),
         )
@@ -256,3 +269,25 @@ class TrajectoryOwnData(OwnData):
             f"in (chance: 50 ± {np.mean([rank.chance_error for rank in ranks]):.0%})"
             f"{': near chance, so do not trust weights and worst rows' if near else ''}."
         )
+
+
+def _check_tasks(rows: Dataset, name: str) -> None:
+    missing = [i for i, row in enumerate(rows) if row.get("task") is None]
+    if missing:
+        raise ValueError(
+            f"{name}, row {missing[0]}, column `task`: is missing; games are played on the trusted rows' tasks"
+        )
+
+
+def _task_names(rows: Dataset) -> list[str]:
+    return [as_task(row["task"]).id for row in rows if row.get("task") is not None]
+
+
+def _held_out_tasks(rows: Dataset, seed: int) -> tuple[Dataset, Sequence[Task]]:
+    """The trusted rows that a method trains on, and tasks of others that choose its β and how it finishes; where there are too few
+    tasks, all rows and their tasks."""
+    names = _task_names(rows)
+    if len(set(names)) < FEWEST_CHOOSING:
+        return rows, distinct_tasks(rows)
+    training, choosing = split_trusted(names, 1 / 3, seed, at_least=0)
+    return rows.select(training), distinct_tasks(rows.select(choosing))

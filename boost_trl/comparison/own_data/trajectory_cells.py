@@ -22,6 +22,7 @@ from boost_trl.comparison.own_data.own_data import ALL_TRUSTED
 from boost_trl.comparison.own_data.policy_losses import policy_losses
 from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.results import Result
+from boost_trl.data.trajectories import to_trajectory
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.bilevel_offline_rl_trainer import BilevelOfflineRLTrainer
 from boost_trl.trainer.offline_rl.backbone import tokenize_options
@@ -29,7 +30,7 @@ from boost_trl.trainer.offline_rl.scoring_budget import JUDGED_BETAS
 
 
 WEIGHTS_NAME = "example_weights.parquet"
-# Trusted rows for a method, below which none are held out to choose how it is trained.
+# Trusted rows for a method, with games their tasks, below which none are held out to choose how it is trained.
 FEWEST_CHOOSING = 12
 TRUSTED_ONLY = OfflineRLMethod(
     "trusted_only",
@@ -43,8 +44,8 @@ TRUSTED_ONLY = OfflineRLMethod(
 class TrajectoryComparison(OfflineRLComparison):
     """[`OfflineRLComparison`] that needs no environment.
 
-    A method that can finish is trained in several ways: with an environment games on the tasks of its trusted rows choose one of
-    them, as they choose β; without one trusted rows that are held out for this do, and then all of them train. The rows that judge
+    A method that can finish is trained in several ways: with an environment games on `validation_tasks` choose one of them, as they
+    choose β; without one trusted rows that are held out for this do, and then all of them train. The rows that judge
     have no part in it.
 
     Args:
@@ -140,7 +141,7 @@ class TrajectoryComparison(OfflineRLComparison):
         if len(choices) == 1:
             return next(iter(choices))
         rows = experiment.validation
-        fitting, judging = split_trusted(len(rows), 1 / 3, cell.seed)
+        fitting, judging = split_trusted(range(len(rows)), 1 / 3, cell.seed)
         held_out = rows.select(judging)
         held_out = held_out.select(np.flatnonzero(is_high_return([sum(rewards) for rewards in held_out["rewards"]])))
         experiment = replace(experiment, validation=rows.select(fitting), evaluation=None)
@@ -157,6 +158,11 @@ def judged_losses(trainer: BilevelOfflineRLTrainer, rows: Dataset) -> np.ndarray
     policy = trainer.policy()
     options = tokenize_options(policy.causal_lm, trainer.args)
     return policy_losses(policy, rows, JUDGED_BETAS, trainer.processing_class, **options)
+
+
+def spoken(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Who says what in a trajectory: rows in which this is equal are the same to a policy."""
+    return tuple((message["role"], str(message["content"])) for message in to_trajectory(row, 0)["messages"])
 
 
 def num_trainings(num_choices: int, has_games: bool) -> int:

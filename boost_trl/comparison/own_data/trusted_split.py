@@ -1,5 +1,7 @@
 """Trusted rows in two parts: one that methods may use, one that judges them and that none sees."""
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 
 
@@ -7,32 +9,40 @@ FEWEST_TRUSTED = 8
 FEWEST_JUDGING = 20
 
 
-def split_trusted(num_rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows that methods may use and of those that judge them, each in order.
+def split_trusted(
+    groups: Sequence[Hashable], share: float, seed: int, at_least: int = FEWEST_JUDGING
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows that methods may use and of those that judge them, each in order; a group of rows is never cut.
 
     Args:
-        num_rows (`int`): trusted rows.
-        share (`float`): of the rows that judge; it is raised to 20 rows, but to half of all rows at most.
+        groups (`Sequence`): of the trusted rows, such as their tasks; all different where each row stands for itself.
+        share (`float`): of the groups that judge; it is raised to `at_least`, but to half of all groups at most.
         seed (`int`): fixes which.
+        at_least (`int`, *optional*, defaults to `20`): groups that judge.
 
     Raises:
         ValueError: as `check_split`.
     """
-    check_split(num_rows, share)
-    at_least = min(FEWEST_JUDGING, num_rows // 2)
-    count = min(max(round(share * num_rows), at_least), num_rows - FEWEST_TRUSTED // 2)
-    order = np.random.default_rng(seed).permutation(num_rows)
-    return np.sort(order[count:]), np.sort(order[:count])
+    check_split(groups, share)
+    _, numbers = np.unique(np.asarray(groups), return_inverse=True)
+    total = numbers.max() + 1
+    count = min(max(round(share * total), min(at_least, total // 2)), total - FEWEST_TRUSTED // 2)
+    is_judging = np.isin(numbers, np.random.default_rng(seed).permutation(total)[:count])
+    return np.flatnonzero(~is_judging), np.flatnonzero(is_judging)
 
 
-def check_split(num_rows: int, share: float, name: str = "validation") -> None:
+def check_split(groups: Sequence[Hashable], share: float, name: str = "validation", has_tasks: bool = False) -> None:
     """Raises:
-    ValueError: for a share outside of (0, 1), or too few rows.
+    ValueError: for a share outside of (0, 1), or too few groups.
     """
     if not 0 < share < 1:
         raise ValueError(f"`judging_share` must lie in (0, 1), got {share}")
-    if num_rows < FEWEST_TRUSTED:
+    found = len(set(groups))
+    if found < FEWEST_TRUSTED:
+        what, remedy = ("trusted rows of {} tasks", "rows of other tasks, or leave out `environment`")
+        if not has_tasks:
+            what, remedy = "{} different trusted rows", "rows"
         raise ValueError(
-            f"{name} has {num_rows} trusted rows, and a comparison needs at least {FEWEST_TRUSTED}: a part that methods use and a "
-            "part that judges them; add rows"
+            f"{name} has {what.format(found)}, and a comparison needs at least {FEWEST_TRUSTED}: a part that methods use and a "
+            f"part that judges them; add {remedy}"
         )
