@@ -1,6 +1,7 @@
 """The `boost-trl` command. Heavy modules load only for the command that is run, so that `--help` is fast."""
 
 import sys
+import warnings
 from importlib import import_module
 from types import ModuleType
 
@@ -121,7 +122,12 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(script, "check_early"):
             script.check_early(rest, prog)
         parser = script.make_parser(prog=prog)
-        run = script.prepare(*parser.parse_args_and_config(rest))
+        with warnings.catch_warnings():
+            if hasattr(script, "check_early"):
+                # It has said so.
+                warnings.filterwarnings("ignore", ".* is now called", FutureWarning)
+            parsed = parser.parse_args_and_config(rest)
+        run = script.prepare(*parsed)
     except (ValueError, OSError, TypeError) as error:
         # Options of a model or tokenizer reach its constructor as they are; any other `TypeError` is a bug.
         if isinstance(error, TypeError) and "unexpected keyword argument" not in str(error):

@@ -1,6 +1,7 @@
 """`boost-trl compare`: which way of training pays on a pool and trusted rows of one's own."""
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,13 +139,17 @@ class CompareParser(CommandParser):
             return super().parse_args_and_config(args, *rest, **options)
         parser = CommandParser((CompareArguments, _config("offline_rl"), CompareModel), self.prog)
         _set_defaults(parser)
-        parser.set_defaults(lora_dropout=0.0)
+        # Without a number each method chooses.
+        parser.set_defaults(lora_dropout=0.0, finish_share=None)
         return parser.parse_args_and_config(args, *rest, **options)
 
 
 def _pool(arguments: list[str], prog: str) -> tuple[str, str | None, str]:
     parser = CommandParser((CompareArguments,), prog, add_help=False)
-    args = parser.parse_args_and_config(arguments, return_remaining_strings=True)[0]
+    with warnings.catch_warnings():
+        # Former names are for those to tell who read all options.
+        warnings.simplefilter("ignore", FutureWarning)
+        args = parser.parse_args_and_config(arguments, return_remaining_strings=True)[0]
     return args.dataset_name, args.dataset_config, args.dataset_train_split
 
 
@@ -204,6 +209,10 @@ def prepare(compare_args: CompareArguments, training_args, model_args: CompareMo
     from boost_trl.comparison.own_data.compare import OwnDataComparison
     from boost_trl.comparison.own_data.own_data import Games
 
+    if getattr(training_args, "finish_share", None) == 0:
+        raise ValueError(
+            "`finish_share` cannot be 0 here, because methods choose whether they finish; leave it out, or give all of them a share"
+        )
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     games = None

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import ModelConfig
@@ -21,12 +21,11 @@ from boost_trl.comparison.own_data.own_data import ALL_TRUSTED
 from boost_trl.comparison.own_data.report import draw_methods, make_report
 from boost_trl.comparison.own_data.sft import SFTOwnData
 from boost_trl.comparison.own_data.trusted_split import split_trusted
-from boost_trl.comparison.own_data.verdict import Decision, Judgement, decide, explain
+from boost_trl.comparison.own_data.verdict import Judgement, decide, explain
 from boost_trl.comparison.own_data.worst_rows import worst_rows
 from boost_trl.comparison.results import Result, mean_over_rows_and_seeds
-from boost_trl.comparison.sft.contradiction_pool import contradiction_pool
 from boost_trl.comparison.sft.methods import SFT_METHODS
-from boost_trl.comparison.sft.training import trl_trainer
+from boost_trl.comparison.sft.training import planned_rows, stage_updates, trl_trainer
 from boost_trl.environments.embedded_lm import word_tokenizer
 from boost_trl.scripts.compare import CompareParser, prepare
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
@@ -44,18 +43,6 @@ OPTIONS = {
     "logging_strategy": "no",
     "disable_tqdm": True,
 }
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """A folder with a tiny model, a pool of 40 rows and 24 trusted ones."""
-    folder = tmp_path_factory.mktemp("own")
-    experiment = contradiction_pool(0, num_rows=40)
-    experiment.make_model().save_pretrained(folder / "model")
-    experiment.tokenizer.save_pretrained(folder / "model")
-    experiment.pool.select_columns(["prompt", "completion"]).to_json(folder / "pool.jsonl")
-    experiment.validation.select(range(24)).to_json(folder / "trusted.jsonl")
-    return folder
 
 
 def own(files, output_dir, methods=None, seeds=(0, 1, 2)):
@@ -78,30 +65,6 @@ def test_a_group_of_rows_is_never_cut():
     used, judges = split_trusted(groups, 1 / 3, 0)
     assert sorted([*used, *judges]) == list(range(30)) and len(judges) == 15
     assert not set(groups[used]) & set(groups[judges])
-
-
-def test_no_row_that_judges_stands_among_others_too(files, tmp_path, capsys):
-    pool, trusted = (Dataset.from_json(str(files / f"{name}.jsonl")) for name in ("pool", "trusted"))
-    args = BilevelSFTSelfRefineConfig(str(tmp_path), **OPTIONS)
-    pool = concatenate_datasets([trusted.select([0, 1]), pool])
-    copies = concatenate_datasets([trusted, trusted.select(range(6))])
-    comparison = OwnDataComparison(pool, copies, str(files / "model"), args, ["sft"], [0], 1 / 3, None)
-    data = comparison.data
-    # Without copies nothing changes.
-    assert data.trusted.to_list() == trusted.to_list() and data.pool.to_list() == pool.to_list()[2:]
-    (used,), (judging,) = ([part.to_list()] for part in data.split(Cell("sft", 0)))
-    assert not any(row in used or row in data.pool.to_list() for row in judging) and len(judging) == 12
-    said = "Rows left out: 2 of the pool that are trusted rows too and 6 trusted ones that are copies of others."
-    assert data.remarks() == [said]
-    # Rows are called by their numbers in the user's file.
-    data.scores = lambda cell: np.arange(40.0)
-    assert comparison._worst_rows(Decision("a", "a", None))[0].row == 2
-    for rows, others, complaint in (
-        (trusted, trusted, "every row of train is in validation too; give a pool that has others"),
-        (pool, trusted.select([0, 1, 2, 3] * 6), "validation has 4 different trusted rows, and a comparison needs at"),
-    ):
-        with pytest.raises(ValueError, match=complaint):
-            OwnDataComparison(rows, others, str(files / "model"), args, ["sft"], [0], 1 / 3, None)
 
 
 def test_errors_are_over_rows_and_seeds():
@@ -163,6 +126,14 @@ def test_a_method_that_chose_equal_weights_is_no_evidence_for_weights():
     )
 
 
+@pytest.mark.parametrize("updates, half, seventy", [(2, [1, 1], [1, 1]), (3, [2, 1], [2, 1]), (5, [2, 3], [4, 1])])
+def test_stages_make_all_updates(updates, half, seventy):
+    assert stage_updates(((0.5, 0.0), (0.5, 1.0)), updates) == half
+    assert stage_updates(((0.7, 0.2), (0.3, 1.0)), updates) == seventy
+    planned = planned_rows(((0.5, 0.0), (0.5, 1.0)), updates, 2, num_pool=9, num_trusted=4, seed=0)
+    assert [row >= 9 for row in planned] == [False] * 2 * half[0] + [True] * 2 * half[1]
+
+
 def test_a_method_that_diverges_with_one_seed_is_named_and_never_chosen():
     nan = float("nan")
     rows = {
@@ -200,22 +171,6 @@ def test_the_report_has_a_method_that_diverged_last(files, tmp_path):
     assert [row["method"] for row in report.rows] == ["validated", "two_stage", "sft"]
     assert "diverged" in "\n".join(report.parts()) and "nan" not in "\n".join(report.parts())
     draw_methods(report.rows, judgement, tmp_path / "methods.png")
-
-
-def test_a_model_in_the_place_of_the_chosen_one_is_not_replaced(files, tmp_path):
-    shutil.copytree(files / "model", tmp_path / "model")
-    args = BilevelSFTSelfRefineConfig(str(tmp_path), **OPTIONS)
-    rows = (str(files / "pool.jsonl"), str(files / "trusted.jsonl"))
-    for model, said in (
-        (tmp_path / "model", "would take the place of .*, which every method starts from; name another `output_dir`"),
-        (files / "model", "model is there already and would be replaced; name another `output_dir`"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            boost_trl.compare(*rows, model=str(model), args=args)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    # What a comparison has put there, it replaces.
-    (tmp_path / "runs" / f"sft-0-{ALL_TRUSTED}").mkdir(parents=True)
-    OwnDataComparison(*rows, str(files / "model"), args, None, [0], 1 / 3, None)
 
 
 def test_the_worst_rows_are_those_of_lowest_mean_log_weight():
@@ -414,48 +369,3 @@ def test_the_command_takes_pool_and_trusted_rows_from_splits(files, monkeypatch)
     data = prepare(*arguments).__self__.data
     expected = [(files / f"{name}.jsonl").read_text().splitlines() for name in ("pool", "trusted")]
     assert [data.pool.to_list(), data.trusted.to_list()] == [[json.loads(row) for row in rows] for rows in expected]
-
-
-@pytest.mark.parametrize(
-    "arguments, complaint",
-    [
-        (["--dataset_name", "nowhere.jsonl"], "no dataset 'nowhere.jsonl'"),
-        (["--dataset_train_split", "test"], "pool.jsonl is a file, which has no split 'test'"),
-        (["--model", "nobody/nothing"], "'nobody/nothing'"),
-        (["--methods", "sft", "magic"], "unknown methods ['magic']"),
-        (["--methods", "known_good"], "method 'known_good' needs to know which rows are good"),
-        (["--methods", "second_pass"], "name that one before it"),
-        (
-            ["--validation_dataset_name", "few.jsonl"],
-            "few.jsonl has 1 different trusted rows, and a comparison needs at least 8",
-        ),
-        (["--validation_dataset_name", "chats.jsonl"], "chats.jsonl ['messages']; give both the same format"),
-        (["--validation_dataset_name", "turns.jsonl"], "turns.jsonl, column `prompt`: has another type than in"),
-        (["--validation_dataset_name", "episodes.jsonl"], "episodes.jsonl has rewards and"),
-        (["--judging_share", "1"], "`judging_share` must lie in (0, 1), got 1.0"),
-        (["--seeds", "1", "1"], "`seeds` must be different numbers"),
-        (
-            ["--load_best_model_at_end", "true", "--eval_strategy", "steps", "--save_strategy", "steps"],
-            "by the rows that judge",
-        ),
-        (["--selector", "bmo"], "`selector` cannot be set here"),
-        (["--packing", "true"], "`packing` leaves open how many updates an epoch has; give `max_steps`"),
-        (["--packing", "true", "--max_steps", "4", "--methods", "low_loss"], "single rows, which `packing` joins"),
-        (["--push_to_hub", "true"], "`push_to_hub` cannot be set here"),
-    ],
-)
-def test_mistakes_are_one_line_and_status_2(files, monkeypatch, capsys, arguments, complaint):
-    monkeypatch.chdir(files)
-    message = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
-    rows = {
-        "few": [{"prompt": "a", "completion": "b"}] * 3,
-        "chats": [{"messages": message}] * 8,
-        "turns": [{"prompt": message[:1], "completion": message[1:]}] * 8,
-        "episodes": [{"messages": message, "rewards": [1.0]}] * 8,
-    }
-    for name, lines in rows.items():
-        (files / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    defaults = ["--dataset_name", "pool.jsonl", "--validation_dataset_name", "trusted.jsonl", "--model", "model"]
-    assert cli.main(["compare", *defaults, "--use_cpu", "true", *arguments]) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("boost-trl compare: ")]
-    assert len(said) == 1 and complaint in said[0]

@@ -151,6 +151,9 @@ def test_controls_and_weights_choose_how_they_finish_by_the_same_held_out_rows(
     args = BilevelOfflineRLConfig(str(tmp_path / "out"), finish_share=0.5, **OPTIONS)
     cells = OwnDataComparison(pool, trusted, model, args, methods, [0], 1 / 3, games=None).data.comparison
     assert cells._choices(Cell("validated", 0)) == {"finish-0.5": {"finish_share": 0.5}}
+    assert cells._choices(Cell("vanilla_validation", 0)) == {"": {}}
+    assert cells._choices(Cell("by_games", 0))["finish-0.5"]["target_effective_fraction"] == 0.4
+    assert cells.options(Cell("vanilla_validation", 0)).training_args.finish_share == 0
 
 
 def test_tasks_that_judge_or_choose_are_those_of_no_row_that_trains(tmp_path, model, monkeypatch):
@@ -166,6 +169,11 @@ def test_tasks_that_judge_or_choose_are_those_of_no_row_that_trains(tmp_path, mo
         return OwnDataComparison(pool, trusted, model, args, ["validated"], [0], 1 / 3, games).data
 
     data = made(trusted)
+    assert data.choose(None) == ["vanilla_validation", "two_stage", "trusted_only", "uniform_mix", "by_games"]
+    args.target_effective_fraction = 0.2
+    with pytest.raises(ValueError, match="`target_effective_fraction` would not be shared .* 0.4 in 'by_games'"):
+        OwnDataComparison(pool, trusted, model, args, None, [0], 1 / 3, games)
+    args.target_effective_fraction = 0.4
     used, judging = data.split(Cell("validated", 0))
     found = data.comparison.experiment(Cell("validated", 0))
     training = {row["task"]["id"] for row in found.validation}
@@ -252,6 +260,7 @@ def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path
     [
         (["--methods", "oracle"], "method 'oracle' needs to know which rows are bad"),
         (["--methods", "by_games"], "method 'by_games' is chosen by games, which need an `environment`"),
+        (["--finish_share", "0"], "`finish_share` cannot be 0 here, because methods choose whether they finish"),
         (["--method", "validated"], "`method` and `reweighting` are what is compared"),
         (["--environment", "twenty_questions"], "trusted.jsonl, row 0, column `task`: is missing"),
         (["--environment", "chess"], "no environment is called 'chess'"),

@@ -256,7 +256,7 @@ def test_two_stage_training_ends_on_trusted_rows(experiment, tmp_path, monkeypat
     result = train_and_evaluate(SFT_METHODS["two_stage"], experiment, experiment.pool, OPTIONS, tmp_path, 0)
     assert math.isfinite(result.eval_loss)
     rows = seen[0]
-    assert len(rows) == 4 * 16 and all(row < 40 for row in rows[:32]) and all(row >= 40 for row in rows[32:])
+    assert len(rows) == 5 * 16 and all(row < 40 for row in rows[:32]) and all(row >= 40 for row in rows[32:])
 
 
 def test_the_low_loss_filter_keeps_rows_of_low_loss(experiment, tmp_path):

@@ -87,7 +87,7 @@ def compare(
         model (`str` or [`~trl.ModelConfig`]): what every method starts from; a `ModelConfig` can ask for LoRA and quantisation.
         args ([`BilevelSFTSelfRefineConfig`] or [`BilevelOfflineRLConfig`], *optional*): what all methods share. `output_dir` gets the
             results, by default `outputs/compare`.
-        methods (`list[str]`, *optional*): names of `boost_trl.comparison.sft.methods`, for trajectories of
+        methods (`list[str]` or `str`, *optional*): names of `boost_trl.comparison.sft.methods`, for trajectories of
             `boost_trl.comparison.offline_rl.methods`, or `"all"`.
         seeds (`list[int]`, *optional*, defaults to `(0, 1, 2)`): of splits and training; one run of every method for each.
         judging_share (`float`, *optional*, defaults to a third): of the trusted rows, raised to 20 rows where that leaves half.
@@ -139,8 +139,8 @@ class OwnDataComparison:
             raise ValueError(f"`environment` judges trajectories, and {names[0]} has no rewards; leave it out")
         else:
             self.data = _sft(*given)
-        if not seeds or len(set(seeds)) < len(seeds):
-            raise ValueError(f"`seeds` must be different numbers, at least one, got {list(seeds)}")
+        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            raise ValueError(f"`seeds` must be different numbers from 0 up, at least one, got {list(seeds)}")
         self.seeds = list(seeds)
         self.methods = self.data.choose(methods)
         self.folder = self.data.comparison.folder

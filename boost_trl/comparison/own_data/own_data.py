@@ -26,9 +26,15 @@ _EVEN = 0.9999
 
 
 def num_updates(args: TrainingArguments, num_rows: int) -> int:
-    """Optimizer steps of a training on `num_rows` rows."""
+    """Optimizer steps of a training on `num_rows` rows.
+
+    Raises:
+        ValueError: for none.
+    """
     if args.max_steps > 0:
         return args.max_steps
+    if not 0 < args.num_train_epochs < math.inf:
+        raise ValueError(f"`num_train_epochs` must be positive and finite, got {args.num_train_epochs}")
     batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     return math.ceil(args.num_train_epochs * math.ceil(num_rows / batch))
 
@@ -110,16 +116,21 @@ class OwnData(ABC):
             said.append(f"{of_trusted} trusted ones that are copies of others")
         return [f"Rows left out: {' and '.join(said)}."] if said else []
 
-    def choose(self, names: Sequence[str] | None) -> list[str]:
+    def choose(self, names: Sequence[str] | str | None) -> list[str]:
         """The methods of these names, by default `default_methods`; `"all"`: all that these rows allow.
 
         Raises:
-            ValueError: for an unknown method, or one that these rows do not allow.
+            ValueError: for no method, an unknown one, or one that rows or options do not allow.
         """
+        names = [names] if isinstance(names, str) else names
+        if names is not None and len(names) == 0:
+            raise ValueError("`methods` is empty: name one at least, or leave it out")
         methods = self.comparison.methods
         impossible = {name: why for name in methods if (why := self.why_impossible(name)) is not None}
         if names is not None and "all" in names:
-            return [name for name in methods if name not in impossible]
+            chosen = [name for name in methods if name not in impossible]
+            self._check_options(chosen)
+            return chosen
         chosen = list(dict.fromkeys(self.comparison.choose(self.default_methods if names is None else names)))
         for name in chosen:
             if name in impossible:
@@ -128,7 +139,24 @@ class OwnData(ABC):
                 raise ValueError(
                     f"method {name!r} takes the weights of {methods[name].needs!r}: name that one before it"
                 )
+        self._check_options(chosen)
         return chosen
+
+    def _check_options(self, methods: Sequence[str]) -> None:
+        """Raises:
+        ValueError: for an option that a method sets itself, so that only the others would get what is given.
+        """
+        for method in methods:
+            for name, value in self.fixed_options(method).items():
+                if self.options.get(name, value) != value:
+                    raise ValueError(
+                        f"`{name}` would not be shared by all methods, since it is {value!r} in {method!r}; leave the option out, or "
+                        "name other `methods`"
+                    )
+
+    def fixed_options(self, method: str) -> dict[str, Any]:
+        """Options that a method sets, whatever all share."""
+        return self.comparison.methods[method].options
 
     def judging_rows(self, seed: int) -> np.ndarray:
         """Numbers of the trusted rows that judge with this seed."""

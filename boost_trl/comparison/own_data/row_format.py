@@ -1,6 +1,7 @@
 """Formats of the rows that are compared on: the trainer that they are for, and whether pool and trusted rows are alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from datasets import Dataset
 
@@ -45,9 +46,27 @@ def sft_rows(pool: Dataset, trusted: Dataset, pool_name: str, trusted_name: str,
     for rows, name in ((pool, pool_name), (trusted, trusted_name)):
         check_cells(rows, name, columns)
     read = [*columns, *(name for name in _BESIDE if name in pool.column_names and name in trusted.column_names)]
+    _check_answers(trusted, trusted_name, columns[-1])
     has_label = LABEL in pool.column_names and pool.features[LABEL].dtype == "bool"
     pool = pool.select_columns([*read, *([LABEL] if has_label else [])])
     return pool, _with_types_of(trusted.select_columns(read), pool, trusted_name, pool_name)
+
+
+def _check_answers(rows: Dataset, name: str, column: str) -> None:
+    """Raises:
+    ValueError: naming the first row that says nothing, so that it can teach and judge nothing.
+    """
+    for number, value in enumerate(rows[column]):
+        turns = [value] if isinstance(value, str) else [_answer(turn) for turn in value]
+        if not any(turn.strip() if isinstance(turn, str) else turn for turn in turns):
+            raise ValueError(f"{name}, row {number}, column `{column}`: has no answer; mend it, or leave the row out")
+
+
+def _answer(turn: Mapping[str, Any]) -> Any:
+    """Words or calls of the assistant in a turn; nothing in those of others."""
+    if turn.get("role", turn.get("from")) in ("system", "developer", "user", "human", "tool"):
+        return None
+    return turn.get("content") or turn.get("value") or turn.get("tool_calls")
 
 
 def _with_types_of(rows: Dataset, model: Dataset, name: str, model_name: str) -> Dataset:

@@ -12,7 +12,7 @@ from datasets import Dataset
 from trl import ModelConfig, get_peft_config
 
 from boost_trl.comparison.cells import Cell
-from boost_trl.comparison.models import load_model, load_tokenizer
+from boost_trl.comparison.models import files_fingerprint, load_model, load_tokenizer
 from boost_trl.comparison.own_data.estimate import FORWARD_SHARE, Estimate, Stopwatch
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED, OwnData, num_updates
 from boost_trl.comparison.own_data.row_format import LABEL, sft_rows
@@ -22,7 +22,7 @@ from boost_trl.comparison.results import Result
 from boost_trl.comparison.sft.comparison import SFTComparison, options_of
 from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.comparison.sft.methods import SFT_METHODS
-from boost_trl.comparison.sft.training import train_and_evaluate
+from boost_trl.comparison.sft.training import stage_updates, train_and_evaluate
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 from boost_trl.trainer.row_weights.scoring_budget import ScoringBudget
@@ -84,7 +84,7 @@ class SFTOwnData(OwnData):
             if args.max_steps <= 0:
                 raise ValueError("`packing` leaves open how many updates an epoch has; give `max_steps`")
             self.options["eval_packing"] = False
-        self.tokenizer = load_tokenizer(model_args)
+        self.tokenizer, self.model_name = load_tokenizer(model_args), f"{model_args!r} {files_fingerprint(model_args)}"
         self._check_chat_template()
         self.comparison = SFTComparison(
             args.output_dir, self.options, self._experiment, keeps=lambda cell: cell.setting == ALL_TRUSTED
@@ -107,7 +107,7 @@ class SFTOwnData(OwnData):
             validation=validation,
             evaluation=evaluation,
             make_peft_config=lambda: get_peft_config(self.model_args),
-            model_name=repr(self.model_args),
+            model_name=self.model_name,
         )
 
     def estimate(self, methods: Sequence[str]) -> Estimate:
@@ -143,6 +143,8 @@ class SFTOwnData(OwnData):
     def why_impossible(self, method: str) -> str | None:
         if SFT_METHODS[method].known_good and LABEL not in self.pool.column_names:
             return f"needs to know which rows are good, a boolean column `{LABEL}`"
+        if 0 in stage_updates(SFT_METHODS[method].stages, self.num_updates):
+            return f"trains in stages, and {self.num_updates} updates (`max_steps`) are too few for these"
         if SFT_METHODS[method].lowest_losses is not None and self.args.packing:
             return "looks at the losses of single rows, which `packing` joins"
         return None

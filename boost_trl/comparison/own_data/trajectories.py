@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median_low, mode
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from datasets import Dataset
 from trl import ModelConfig, get_peft_config
 
 from boost_trl.comparison.cells import Cell
-from boost_trl.comparison.models import load_model, load_tokenizer
+from boost_trl.comparison.models import files_fingerprint, load_model, load_tokenizer
 from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, settings_of
 from boost_trl.comparison.offline_rl.build import distinct_tasks
 from boost_trl.comparison.offline_rl.comparison import Options
@@ -91,6 +92,7 @@ class TrajectoryOwnData(OwnData):
         self.judging_share, self.games = judging_share, games
         if games is not None:
             _check_tasks(trusted, names[1])
+            self.default_methods = (*self.default_methods[:-1], "by_games")
         self.take(pool, trusted, names, spoken)
         self.groups = range(len(self.trusted)) if games is None else _task_names(self.trusted)
         check_split(self.groups, judging_share, names[1], has_tasks=games is not None)
@@ -98,7 +100,8 @@ class TrajectoryOwnData(OwnData):
         self.model_args, self.tokenizer = model_args, with_action_marks(load_tokenizer(model_args))
         self.num_updates = num_updates(args, len(self.pool))
         cache_dir = args.cache_dir or str(Path(args.output_dir) / "cache")
-        self.args = replace(args, max_steps=self.num_updates, cache_dir=cache_dir)
+        # What finishes is among the choices of a cell.
+        self.args = replace(args, max_steps=self.num_updates, cache_dir=cache_dir, finish_share=0.0)
         is_synthetic = np.array([row.get("source") == "synthetic" for row in self.pool])
         # The experiment has synthetic rows last.
         self.order = np.argsort(is_synthetic, kind="stable")
@@ -112,7 +115,7 @@ class TrajectoryOwnData(OwnData):
             args.output_dir,
             options,
             self._experiment,
-            made_with=json.loads(json.dumps([rows, judging_share, repr(games)])),
+            made_with=json.loads(json.dumps([rows, judging_share, repr(games), files_fingerprint(model_args)])),
             plain=self.plain,
         )
 
@@ -183,6 +186,12 @@ class TrajectoryOwnData(OwnData):
             return "is chosen by games, which need an `environment`"
         return None
 
+    def fixed_options(self, method: str) -> dict[str, Any]:
+        candidates = self.comparison.methods[method].candidates
+        fixed = super().fixed_options(method) | (candidates[0].options if candidates else {})
+        # Those that can finish are given the share that is asked for.
+        return {name: value for name, value in fixed.items() if name != "finish_share"}
+
     def weighted(self, method: str) -> bool:
         return self.comparison.methods[method].learns_weights
 
@@ -244,7 +253,7 @@ class TrajectoryOwnData(OwnData):
         return np.log(np.where(is_read, np.maximum(weights, np.finfo(float).tiny), 1.0))
 
     def _preferred(self, results: Sequence[Result], reports: Sequence[dict]) -> str:
-        """How often one method's weights were used."""
+        """A clause on the splits in which one method's weights were used."""
         other = self.comparison.methods[results[0].method].where_near_chance
         if other is not None:
             fallen = sum(result["choice"] == other for result in results)

@@ -128,11 +128,15 @@ class TrajectoryComparison(OfflineRLComparison):
 
     def _choices(self, cell: Cell) -> dict[str, dict[str, Any]]:
         """Options of the trainer by name; one entry where there is nothing to choose, or too little to choose by."""
-        experiment = self.experiment(cell)
-        is_small = experiment.make_env is None and len(experiment.validation) < FEWEST_CHOOSING
-        if cell.method == self.plain or (is_small and cell.setting != ALL_TRUSTED):
+        experiment, candidates = self.experiment(cell), self.methods[cell.method].candidates
+        if cell.method == self.plain:
             return {"": {}}
-        return super()._choices(cell)
+        shares = self.options(cell).arguments.finish_shares
+        if len(shares) == 1 and candidates:
+            return {f"finish-{shares[0]}": {**candidates[0].options, "finish_share": shares[0]}}
+        choices = super()._choices(cell)
+        is_small = experiment.make_env is None and len(experiment.validation) < FEWEST_CHOOSING
+        return {"": {}} if len(choices) > 1 and is_small and cell.setting != ALL_TRUSTED else choices
 
     def _choice_by_losses(self, cell: Cell, args: BilevelOfflineRLConfig, advance: Callable[[], object]) -> str:
         """The way of training that has the lowest policy loss, at its best β, on trusted trajectories of high return that are held
@@ -161,7 +165,7 @@ def judged_losses(trainer: BilevelOfflineRLTrainer, rows: Dataset) -> np.ndarray
 
 
 def spoken(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Who says what in a trajectory: rows in which this is equal are the same to a policy."""
+    """Roles and words of a trajectory: rows in which this is equal are the same to a policy."""
     return tuple((message["role"], str(message["content"])) for message in to_trajectory(row, 0)["messages"])
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def trl_trainer(
     args.per_device_train_batch_size = rows + (options.get("per_device_validation_batch_size") or rows)
     size, updates = args.per_device_train_batch_size * accumulation, args.max_steps
     if method.stages:
-        args.max_steps = sum(round(share * updates) for share, _ in method.stages)
+        args.max_steps = sum(stage_updates(method.stages, updates))
     columns, shared = experiment.validation.column_names, _shared(experiment)
     parts = [pool.select_columns(columns), experiment.validation.select_columns(columns)]
     if method.stages and args.packing:
@@ -222,6 +223,12 @@ def trl_trainer(
         num_pool = len(trainer.train_dataset) - num_trusted
         trainer.planned_rows = planned_rows(method.stages, updates, size, num_pool, num_trusted, seed)
     return trainer
+
+
+def stage_updates(stages: Sequence[tuple[float, float]], updates: int) -> list[int]:
+    """Updates of each stage. Where stages end is rounded, not how long they are, so that shares of one make all `updates`."""
+    ends = [round(share * updates) for share in accumulate(share for share, _ in stages)]
+    return [end - start for start, end in zip([0, *ends], ends)]
 
 
 def planned_rows(
@@ -240,9 +247,9 @@ def planned_rows(
     """
     pool, trusted = EndlessSampler(num_pool, seed), EndlessSampler(num_trusted, seed)
     rows = []
-    for share, share_trusted in stages:
+    for number, (_, share_trusted) in zip(stage_updates(stages, updates), stages):
         count = round(share_trusted * size)
-        for _ in range(round(share * updates)):
+        for _ in range(number):
             rows += [num_pool + row for row in trusted.take(count)] + pool.take(size - count)
     return rows
 
