@@ -160,6 +160,15 @@ def test_a_method_that_diverges_with_one_seed_is_named_and_never_chosen():
         decide(judged(plain=[[nan]], two=[[nan]]))
 
 
+def test_only_a_method_that_chooses_has_chosen_equal_weights(files, tmp_path):
+    results = [
+        Result(name, name, seed, effective, 40, None, None, 1.0)
+        for seed, effective in enumerate((40, 39.999))
+        for name in ("sft", "bds", "validated")
+    ]
+    assert own(files, tmp_path).data.weighted_and_equal(results) == (["bds"], ["validated"])
+
+
 def test_the_report_has_a_method_that_diverged_last(files, tmp_path):
     results = [
         Result(name, name, 0, 40, 40, None, None, 1.0, metrics={"eval_losses": [loss] * 12})

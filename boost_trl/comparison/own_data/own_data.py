@@ -170,11 +170,12 @@ class OwnData(ABC):
         return self.trusted.select(used), self.trusted.select(judging)
 
     def weighted_and_equal(self, results: Sequence[Result]) -> tuple[list[str], list[str]]:
-        """Methods that learn weights: those that ended with some that differ, and those that chose equal ones with every
+        """Methods that learn weights, in two lists: the second has those that could choose, and chose equal ones with every
         seed."""
         learners = [name for name in dict.fromkeys(result.method for result in results) if self.weighted(name)]
         uneven = {result.method for result in results if result.effective_sample_size < _EVEN * result.num_rows}
-        return [name for name in learners if name in uneven], [name for name in learners if name not in uneven]
+        equal = [name for name in learners if name not in uneven and self.chooses(name)]
+        return [name for name in learners if name not in equal], equal
 
     def values_by_row(
         self, results: Sequence[Result], judged: Callable[[Result], tuple[np.ndarray, Sequence[float]]]
@@ -203,6 +204,10 @@ class OwnData(ABC):
     @abstractmethod
     def weighted(self, method: str) -> bool:
         """Whether a method learns weights."""
+
+    @abstractmethod
+    def chooses(self, method: str) -> bool:
+        """Whether a method that learns weights decides between them and equal ones."""
 
     @abstractmethod
     def judgement(self, results: Sequence[Result]) -> Judgement:

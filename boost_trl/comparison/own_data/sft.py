@@ -152,6 +152,9 @@ class SFTOwnData(OwnData):
     def weighted(self, method: str) -> bool:
         return SFT_METHODS[method].learns_weights
 
+    def chooses(self, method: str) -> bool:
+        return SFT_METHODS[method].options.get("selector") == "validated"
+
     def judgement(self, results: Sequence[Result]) -> Judgement:
         values = self.values_by_row(results, lambda result: (self.judging_rows(result.seed), result["eval_losses"]))
         return Judgement(values, *self.weighted_and_equal(results), measure="loss", unit=" nats per token")

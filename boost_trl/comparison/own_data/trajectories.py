@@ -195,6 +195,9 @@ class TrajectoryOwnData(OwnData):
     def weighted(self, method: str) -> bool:
         return self.comparison.methods[method].learns_weights
 
+    def chooses(self, method: str) -> bool:
+        return self.comparison.methods[method].options.get("method") == "validated"
+
     def judgement(self, results: Sequence[Result]) -> Judgement:
         weighted = self.weighted_and_equal(results)
         if self.games is not None:

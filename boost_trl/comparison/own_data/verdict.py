@@ -20,7 +20,7 @@ class Judgement:
     Args:
         values (`dict[str, np.ndarray]`): by method, of shape `(S, R)`: seeds and judging rows (or games), NaN where a row did not
             judge with a seed.
-        weighted (`Iterable[str]`): methods that learn weights, and ended with some that differ.
+        weighted (`Iterable[str]`): methods that learn weights, without those in `equal`.
         equal (`Iterable[str]`): methods that learn weights, and chose equal ones with every seed.
         measure (`str`): what the values are, such as `"loss"`.
         unit (`str`, *optional*): of the values.
