@@ -3,6 +3,7 @@
 A tiny model lies in a folder of each name that README takes from the Hub, so that no word of README is changed.
 """
 
+import itertools
 import json
 import re
 import shlex
@@ -43,10 +44,13 @@ def folder(tmp_path_factory):
     assert rows and all(json.loads(row) for row in rows)
     for name in ("dialogues.jsonl", "trusted.jsonl"):
         (folder / name).write_text("".join(row + "\n" for row in rows))
-    answers = [json.dumps({"messages": json.loads(row)["messages"]}) for row in rows] * 4
-    for name in ("answers.jsonl", "trusted_answers.jsonl"):
-        (folder / name).write_text("".join(row + "\n" for row in answers))
     turns = [json.loads(row)["messages"] for row in rows]
+    # Twelve trusted answers, which the pool does not have.
+    asked, said = turns[0][0], [answer["content"] for _, answer in turns]
+    both = [f"{first} {second}" for first, second in itertools.permutations(said, 2)]
+    trusted = [[asked, {"role": "assistant", "content": answer}] for answer in both]
+    for name, answers in {"answers.jsonl": turns * 4, "trusted_answers.jsonl": trusted}.items():
+        (folder / name).write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in answers))
     pairs = [
         {"prompt": good[:1], "chosen": good[1:], "rejected": bad[1:]}
         for good, bad in zip(turns, turns[1:] + turns[:1])
