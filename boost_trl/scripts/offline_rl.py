@@ -104,6 +104,7 @@ def make_parser(prog: str | None = None) -> CommandParser:
 def check_early(arguments: list[str], prog: str) -> None:
     """Refuse at once what `make_parser` and `prepare` would refuse only after seconds of imports."""
     from boost_trl.scripts.early_checks import EvaluationOptions, check_names, parse_own_options
+    from boost_trl.trainer.offline_rl.schedule import check_max_steps
     from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 
     own = (OfflineRLArguments, OfflineRLSettings, OfflineRLModel, EvaluationOptions)
@@ -111,6 +112,8 @@ def check_early(arguments: list[str], prog: str) -> None:
     check_data_arguments(script_args, settings.method)
     check_evaluation_data(script_args, settings.method, evaluation.eval_strategy)
     check_model_arguments(model_args)
+    if settings.is_bilevel and settings.max_steps > 0:
+        check_max_steps(settings.max_steps, settings.auxiliary_steps, settings.primary_steps)
     check_names(
         (model_args.model_name_or_path, settings.reference_model_name_or_path),
         (

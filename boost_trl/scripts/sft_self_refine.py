@@ -11,6 +11,7 @@ python -m boost_trl.scripts.sft_self_refine \
 ```
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,10 @@ OTHER_OPTIONS = {
     "trl/trainer/base_config.py": "_BaseConfig",
     "trl/trainer/sft_config.py": "SFTConfig",
 }
+NO_TRUSTED_ROWS = (
+    "warning: this is plain training, in which no row is weighed: weights are learned from trusted rows, given as "
+    "`--validation_dataset_name`"
+)
 
 
 @dataclass
@@ -100,6 +105,7 @@ def prepare(
     if training_args.eval_strategy != "no":
         eval_dataset = _split(dataset, script_args.dataset_test_split, where, "dataset_test_split")
 
+    validation_dataset = load_validation_dataset(script_args, dataset)
     trainer = getattr(boost_trl, trainer)(
         model=model_args.model_name_or_path,
         args=training_args,
@@ -107,8 +113,10 @@ def prepare(
         eval_dataset=eval_dataset,
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
-        validation_dataset=load_validation_dataset(script_args, dataset),
+        validation_dataset=validation_dataset,
     )
+    if validation_dataset is None and training_args.weight_column is None:
+        trainer.accelerator.print(NO_TRUSTED_ROWS, file=sys.stderr)
     return partial(_train, trainer, training_args, script_args.dataset_name)
 
 

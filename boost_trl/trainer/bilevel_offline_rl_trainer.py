@@ -57,7 +57,7 @@ from boost_trl.trainer.offline_rl.metrics import RunningMeans, add_losses, gradi
 from boost_trl.trainer.offline_rl.optimizer_batch import OptimizerBatch, bilevel_batch, mixed_batch
 from boost_trl.trainer.offline_rl.parameter_groups import FrozenGroups, freeze_all_but, synchronize_primary
 from boost_trl.trainer.offline_rl.reweighter import Reweighter, fitted_reweighting_head, new_reweighting_head
-from boost_trl.trainer.offline_rl.schedule import BilevelSchedule, Phase, check_iterations
+from boost_trl.trainer.offline_rl.schedule import BilevelSchedule, Phase, check_iterations, check_max_steps
 from boost_trl.trainer.offline_rl.token_losses import sum_by_trajectory
 from boost_trl.trainer.offline_rl.validated_reweighting import ValidatedWeights, check_folds, drawn_batches, score_rows
 from boost_trl.trainer.offline_rl.value_head_initialization import initialize_value_heads, reference_head
@@ -166,11 +166,21 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         )
         if args.log_weights and args.uses_validation:
             self.add_callback(WeightLogging(self))
+        if args.is_bilevel:
+            check_iterations(self._planned_updates(), args.auxiliary_steps, args.primary_steps)
         self._prepare()
-        if args.max_steps > 0 and args.is_bilevel:
-            check_iterations(args.max_steps, args.auxiliary_steps, args.primary_steps)
 
     # Before training
+
+    @property
+    def _updates_per_epoch(self) -> int:
+        return math.ceil(self.data.num_training / self.get_total_train_batch_size(self.args))
+
+    def _planned_updates(self) -> int:
+        """Policy updates of the whole training."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        return math.ceil(self.args.num_train_epochs * self._updates_per_epoch)
 
     def _prepare(self) -> None:
         """Compute the rows' states and embeddings under the unmodified backbone, and value heads that start from
@@ -199,14 +209,13 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             if store.states is None:
                 cache_states(self.model.backbone, store, args)
             prior = reference_head(self.model.backbone, store) if args.policy_prior == "lm" else None
-        updates_per_epoch = math.ceil(data.num_training / self.get_total_train_batch_size(args))
         validated = score_rows(
             copy.deepcopy(self.model.primary).to(args.device),
             store,
             data.num_training,
             args,
-            updates=args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * updates_per_epoch),
-            rows_per_update=data.num_training / updates_per_epoch / self.accelerator.num_processes,
+            updates=self._planned_updates(),
+            rows_per_update=data.num_training / self._updates_per_epoch / self.accelerator.num_processes,
             prior=prior,
             progress=self.is_world_process_zero() and not args.disable_tqdm,
         )
@@ -236,9 +245,9 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
     def _begin_run(self) -> None:
         """Forget what an earlier run of this trainer, or the shorter run that a checkpoint comes from, has left behind."""
         args = self.args
-        if args.max_steps <= 0 and args.is_bilevel:
-            # A given number was checked before; the updates of a number of epochs are known only now.
-            check_iterations(self.state.max_steps, args.auxiliary_steps, args.primary_steps)
+        if args.is_bilevel:
+            # `dataloader_drop_last` leaves fewer than were planned.
+            check_max_steps(self.state.max_steps, args.auxiliary_steps, args.primary_steps)
         self._means.clear()
         self._update_losses.clear()
         self._logged_statistics = None

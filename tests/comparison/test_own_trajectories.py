@@ -221,6 +221,15 @@ def test_weights_of_some_splits_only(tmp_path, model, make_dialogues):
     assert data.confidence(results).endswith("in 1 of 2 splits they told nothing, and `two_stage` took their place.")
 
 
+def test_methods_without_phases_need_no_outer_iteration(tmp_path, model, make_dialogues):
+    rows = make_dialogues(24, seed=1), make_dialogues(30, seed=2)
+    options = {**OPTIONS, "auxiliary_steps": 20, "primary_steps": 20}
+    args = BilevelOfflineRLConfig(str(tmp_path / "out"), **options)
+    for names in (None, "all"):
+        methods = OwnDataComparison(*rows, model, args, names, [0], 1 / 3, games=None).methods
+        assert "two_stage" in methods and not {"uniform", "bilevel", "boost"}.intersection(methods)
+
+
 @pytest.mark.parametrize("method, choice", [("vanilla_validation", ""), ("by_games", "two_stage")])
 def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path, capsys, monkeypatch, method, choice):
     trained = []
@@ -259,6 +268,7 @@ def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path
     "arguments, complaint",
     [
         (["--methods", "oracle"], "method 'oracle' needs to know which rows are bad"),
+        (["--methods", "two_stage", "boost", "--max_steps", "30"], "method 'boost' needs 40 policy updates or more"),
         (["--methods", "by_games"], "method 'by_games' is chosen by games, which need an `environment`"),
         (["--finish_share", "0"], "`finish_share` cannot be 0 here, because methods choose whether they finish"),
         (["--method", "validated"], "`method` and `reweighting` are what is compared"),

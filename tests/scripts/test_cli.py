@@ -111,6 +111,10 @@ def test_offline_rl_splits_by_category_and_adds_synthetic_rows(files, capsys):
         (["--model_name_or_path", "nobody/nothing"], "'nobody/nothing'"),
         (["--model_init_kwargs", '{"wrong": 1}'], "unexpected keyword argument 'wrong'"),
         (["--environment", "car_dealer", "--environment_kwargs", '{"wrld": "small"}'], "`wrld`"),
+        (
+            ["--max_steps", "-1", "--auxiliary_steps", "20", "--train_task_frac", "0.5"],
+            "policy updates (`max_steps`, or",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(files, capsys, arguments, complaint):
@@ -216,6 +220,7 @@ def test_training_commands_resume_or_say_in_one_line_why_not(files, capsys, comm
     assert "has no checkpoint" in complaint("--resume_from_checkpoint", "--max_steps", "8")
     assert "there is no folder 'nowhere'" in complaint("--resume_from_checkpoint", "nowhere")
     assert status("--resume_from_checkpoint", "false") == 0
+    assert ("no row is weighed: " in capsys.readouterr().err) == (not validates)
     assert status("--resume_from_checkpoint", "--max_steps", "8") == 0
     assert json.loads((files / "out/checkpoint-8/trainer_state.json").read_text())["log_history"][0]["step"] <= 4
     if validates:
@@ -239,7 +244,9 @@ def test_preference_pairs_from_the_command_line(files, capsys):
     }
     (files / "config.yaml").write_text(yaml.safe_dump(config))
     assert cli.main(["dpo", "--config", str(files / "config.yaml")]) == 0
-    assert (files / "out/example_weights.parquet").is_file() and "Model saved to" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert (files / "out/example_weights.parquet").is_file() and "Model saved to" in said.out
+    assert "no row is weighed" not in said.err
     (files / "pairs.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
     assert cli.main(["dpo", "--config", str(files / "config.yaml")]) == 2
     assert "`train_dataset` must have rows with 'prompt', 'chosen' and 'rejected'" in capsys.readouterr().err

@@ -471,9 +471,10 @@ def test_a_model_with_nan_is_refused(make_trainer, make_tiny_model):
 
 
 def test_training_too_short_by_epochs_is_refused(make_trainer):
-    trainer = make_trainer(max_steps=-1, num_train_epochs=1, auxiliary_steps=20, primary_steps=20)
+    options = {"max_steps": -1, "num_train_epochs": 1, "auxiliary_steps": 20, "primary_steps": 20}
     with pytest.raises(ValueError, match="4 policy updates .* ends before the first outer iteration"):
-        trainer.train()
+        make_trainer(**options)
+    make_trainer(**options, method="validated")
 
 
 def test_the_policy_has_no_dropout(make_trainer, make_tiny_model):

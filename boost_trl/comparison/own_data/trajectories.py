@@ -184,6 +184,12 @@ class TrajectoryOwnData(OwnData):
             return "needs to know which rows are bad, a boolean column `is_noise`"
         if self.comparison.methods[method].candidates and self.games is None:
             return "is chosen by games, which need an `environment`"
+        args = replace(self.args, **self.comparison.methods[method].options)
+        if args.is_bilevel and self.num_updates < (cycle := args.auxiliary_steps + args.primary_steps):
+            return (
+                f"needs {cycle} policy updates or more (`auxiliary_steps` and `primary_steps`), and training has {self.num_updates}: "
+                "raise `max_steps`"
+            )
         return None
 
     def fixed_options(self, method: str) -> dict[str, Any]:

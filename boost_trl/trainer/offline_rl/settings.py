@@ -8,7 +8,6 @@ from typing import Any
 
 from boost_trl.trainer.common.field_types import check_at_least_one, check_field_types, check_positive
 from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers
-from boost_trl.trainer.offline_rl.schedule import check_max_steps
 
 
 # Below this CQL term softmax(Q) is no longer close to a language model.
@@ -387,8 +386,6 @@ class OfflineRLSettings:
                 )
             if self.reweighting_steps == 0:
                 raise ValueError("`reweighting_steps` is 0, so the weights never move; choose `reweighting='uniform'`")
-        if self.is_bilevel and self.max_steps > 0:
-            check_max_steps(self.max_steps, self.auxiliary_steps, self.primary_steps)
 
     def _check_validation_batch_size(self) -> None:
         check_positive(self, ("per_device_validation_batch_size", "validation_batch_size"))
