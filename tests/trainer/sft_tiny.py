@@ -154,6 +154,11 @@ def launch_two_processes(script, folder, *names):
     """Run a script of this folder on two processes; what each wrote to `folder/rank{rank}.json`."""
     script = Path(__file__).with_name(script)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+        "BOOST_TRL_CACHE": str(folder / "cache"),
+    }
     subprocess.run([*launcher, str(script), str(folder), *names], check=True, env=environment, timeout=300)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]

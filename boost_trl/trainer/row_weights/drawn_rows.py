@@ -38,7 +38,7 @@ logger = get_logger(__name__)
 REPORT_NAME = "validated_selection.json"
 _LEAST_AGREEMENT = 0.5
 # Scores that another version has kept are not taken: count up with every change of what they are.
-_METHOD_VERSION = 3
+_METHOD_VERSION = 4
 _DECISIVE_SETTINGS = (
     *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate"),
     *("rho_init", "validation_loss", "dpo_beta", "loss_type", "selection_loss", "beta", "label_smoothing"),
