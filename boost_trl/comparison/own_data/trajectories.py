@@ -265,8 +265,9 @@ class TrajectoryOwnData(OwnData):
         """A clause on the splits in which one method's weights were used."""
         other = self.comparison.methods[results[0].method].where_near_chance
         if other is not None:
-            fallen = sum(result["choice"] == other for result in results)
-            return f"in {fallen} of {len(results)} splits they told nothing, and `{other}` took their place"
+            used = sum(result["choice"] != other for result in results)
+            said = f"they were used in {used} of {len(results)} splits"
+            return said if used == len(results) else f"{said}, and `{other}` in the others, where they are near chance"
         used = sum(report["effective_sample_size"] < 0.999 * report["num_rows"] for report in reports)
         return (
             "cross-validation between folds of the trusted rows preferred them to equal ones in "
