@@ -15,7 +15,7 @@ from boost_trl.environments.twenty_questions.offline_data import offline_traject
 NEW_TOKENS = 12
 
 
-def measure(rounds: int = 2, together: int = 64, alone: int = 4, dialogues: int = 128) -> list[Row]:
+def measure(rounds: int = 2, together: int = 64, alone: int = 16, dialogues: int = 128) -> list[Row]:
     env = make_env("twenty_questions", world="small")
     rows = offline_trajectories(env, dialogues, seed=0)
     words = {word for messages in rows["messages"] for message in messages for word in message["content"].split()}
@@ -23,21 +23,24 @@ def measure(rounds: int = 2, together: int = 64, alone: int = 4, dialogues: int 
     # The size of the model that plays in `make demo`.
     model = tiny_gpt2(tokenizer, max_length=512)
 
-    def play(games: int) -> Seconds:
+    def play(every: int) -> Seconds:
         policy = GenerationPolicy(model, tokenizer, max_new_tokens=NEW_TOKENS, seed=0)
+        tasks = env.tasks()[:together:every]
         start = Seconds.now()
-        rollout(policy, env, env.tasks()[:games], num_envs=games if games == together else 1, progress=False)
-        return (Seconds.now() - start) / games
+        rollout(policy, env, tasks, num_envs=together if every == 1 else 1, progress=False)
+        return (Seconds.now() - start) / len(tasks)
 
-    def converse(count: int, batch_size: int) -> Seconds:
+    def converse(every: int) -> Seconds:
+        chosen = rows.select(range(0, dialogues, every))
         start = Seconds.now()
-        options = {"batch_size": batch_size, "max_new_tokens": NEW_TOKENS, "progress": False}
-        generate_synthetic(model, tokenizer, rows.select(range(count)), env, **options)
-        return (Seconds.now() - start) / count
+        options = {"batch_size": 64 if every == 1 else 1, "max_new_tokens": NEW_TOKENS, "progress": False}
+        generate_synthetic(model, tokenizer, chosen, env, **options)
+        return (Seconds.now() - start) / len(chosen)
 
     details = {"parameters": model.num_parameters(), "new_tokens": NEW_TOKENS, "rounds": rounds}
-    games = in_turns({"together": partial(play, together), "alone": partial(play, alone)}, rounds, "games", False)
-    ways = {"together": partial(converse, dialogues, 64), "alone": partial(converse, alone, 1)}
+    # Alone only some of them, from all over: games are not equally long.
+    games = in_turns({"together": partial(play, 1), "alone": partial(play, together // alone)}, rounds, "games", False)
+    ways = {"together": partial(converse, 1), "alone": partial(converse, dialogues // alone)}
     dialogue = in_turns(ways, rounds, "self-play", False)
     named = "one at a time"
     return [
