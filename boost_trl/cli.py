@@ -5,6 +5,7 @@ import warnings
 from importlib import import_module
 from types import ModuleType
 
+from boost_trl.environments.base import AllGamesFailed
 from boost_trl.hidden_tokens import without_hub_tokens
 from boost_trl.hub_names import is_connection_error
 from boost_trl.scripts.nearest_name import nearest_name
@@ -140,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
         return refuse(name, f"the Hub cannot be reached ({error}); {remedy}")
     try:
         run()
-    except CheckpointError as error:
+    except (CheckpointError, AllGamesFailed) as error:
         return refuse(name, error)
     return 0
 

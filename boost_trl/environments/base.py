@@ -24,6 +24,10 @@ _BUILT_IN = {
 ENTRY_POINT_GROUP = "boost_trl.environments"
 
 
+class AllGamesFailed(RuntimeError):
+    """The environment raised an error in every game."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One task of an environment, with all that it needs to replay it; JSON-serialisable.

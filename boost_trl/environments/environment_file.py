@@ -46,9 +46,13 @@ def _run(path: Path) -> ModuleType:
     # Where classes look for their module, as dataclasses do while they are made.
     module = sys.modules[module_name] = ModuleType(module_name)
     module.__file__ = str(path)
+    # As where Python runs a script: files beside it can be imported.
+    sys.path.insert(0, str(path.parent))
     try:
         SourceFileLoader(module_name, str(path)).exec_module(module)
     except Exception as error:
         del sys.modules[module_name]
         raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent))
     return module

@@ -1,9 +1,12 @@
 """One game of a rollout: what is said and earned in it, and what ends it. Whatever its environment does, it costs no other game."""
 
 import logging
+import sysconfig
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from boost_trl.data.trajectories import REWARD_LIMIT
@@ -28,6 +31,12 @@ GAME_COLUMNS = {
     "invalid_actions",
 }
 _STEP_INFO = {"valid", "step", "task_id"}
+# Where code lies that is not the user's.
+_INSTALLED = (
+    str(Path(__file__).parents[1]),
+    *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
+    "<",
+)
 
 
 @dataclass
@@ -94,7 +103,7 @@ class Game:
     def _fail(self, error: BaseException) -> None:
         # One broken game must not cost the others; the row says what happened.
         logger.debug("a game ended in an error", exc_info=error)
-        self.over, self.terminated, self.error = True, False, f"{type(error).__name__}: {error}"
+        self.over, self.terminated, self.error = True, False, f"{type(error).__name__}: {error}{_place(error)}"
 
     def row(self, source: str) -> dict[str, Any]:
         """The game in the trajectory format, with every plain value of its last info."""
@@ -129,6 +138,13 @@ def close(env: Environment | None, step_timeout: float | None) -> None:
             env.close()
     except (Exception, SystemExit) as error:
         logger.warning("an environment could not be closed: %s: %s", type(error).__name__, error)
+
+
+def _place(error: BaseException) -> str:
+    """` (my_env.py:30)`, the last line of the user's own code that led to the error; `""` if there is none."""
+    lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [f" ({Path(file).name}:{line})" for file, line in lines if not file.startswith(_INSTALLED)]
+    return own[-1] if own else ""
 
 
 def _check_answer(observation: Any, info: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from .base import Environment, Task, as_task, make_env
+from .base import AllGamesFailed, Environment, Task, as_task, make_env
 from .game import GAME_COLUMNS, Game, close
 
 
@@ -56,7 +56,7 @@ def rollout(
     Returns:
         `datasets.Dataset` with `messages`, `rewards`, `terminated`, `category`, `source`, `task`, `score` (of the
         final info, else the sum of rewards; none for a game cut by `max_turns`), `success`, `seed`,
-        `invalid_actions`, `error` (what the environment raised, or answered that is none,
+        `invalid_actions`, `error` (what the environment raised and where, or answered that is none,
         which ended this game only) and every other plain
         value in the final info. The final observation is dropped of a terminated game, kept of a truncated one.
 
@@ -123,7 +123,7 @@ def evaluate_policy(
         `errors`.
 
     Raises:
-        RuntimeError: if every game ended in an error; the message quotes one.
+        AllGamesFailed: a `RuntimeError`, if every game ended in an error; the message quotes one.
     """
     rows = rollout(
         policy,
@@ -154,7 +154,7 @@ def summarize(rows: Dataset) -> dict[str, float]:
     played = [row for row in rows if row["error"] is None]
     errors = len(rows) - len(played)
     if not played:
-        raise RuntimeError(f"all {errors} games ended in an error of the environment, such as: {rows[0]['error']}")
+        raise AllGamesFailed(f"all {errors} games ended in an error of the environment, such as: {rows[0]['error']}")
     if errors:
         example = next(row["error"] for row in rows if row["error"] is not None)
         logger.warning("%d of %d games ended in an error of the environment, such as: %s", errors, len(rows), example)

@@ -97,7 +97,9 @@ def test_a_broken_game_loses_only_itself():
         return ["crash" if bad else reply for bad, reply in zip(crash, count_up(conversations))]
 
     rows = play(policy, GuessNumber(broken=("8",)), "28320", num_envs=2)
-    assert rows["error"] == [None, "OSError: no such number", "ZeroDivisionError: crashed", None, None]
+    assert [error and error.partition(" (toy_game.py:")[0] for error in rows["error"]] == [
+        *(None, "OSError: no such number", "ZeroDivisionError: crashed", None, None)
+    ]
     assert rows["score"] == [2.0, None, None, 2.0, 4.0]
     assert rows[2]["rewards"] == [-1.0] and rows[2]["messages"][-1]["role"] == "user" and not rows[2]["terminated"]
     assert rows[1]["rewards"] == [] and rows["category"][1] == "even"

@@ -63,6 +63,25 @@ class Stuck(TwentyQuestions):
 """
 
 
+BUG = """
+from beside import LOST
+from boost_trl.environments.twenty_questions.environment import TwentyQuestions
+
+class Bug(TwentyQuestions):
+    def step(self, action):
+        return {}[LOST]
+"""
+
+
+def test_a_bug_in_an_environment_is_one_line_with_its_place(folder, tmp_path, capsys):
+    (tmp_path / "bug.py").write_text(BUG)
+    (tmp_path / "beside.py").write_text("LOST = 'oops'")
+    flags = ["--model_name_or_path", str(folder / "lm"), "--max_new_tokens", "3", "--num_games", "2"]
+    assert cli.main(["rollout", *flags, "--environment", f"{tmp_path}/bug.py:Bug"]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("boost-trl rollout: ")]
+    assert said[0].endswith("games ended in an error of the environment, such as: KeyError: 'oops' (bug.py:7)")
+
+
 def test_rollout_goes_on_without_a_game_whose_environment_hangs(folder, tmp_path, capsys):
     (tmp_path / "stuck.py").write_text(STUCK)
     flags = ["--model_name_or_path", folder / "lm", "--max_new_tokens", 3, "--step_timeout", 0.2]
@@ -70,9 +89,8 @@ def test_rollout_goes_on_without_a_game_whose_environment_hangs(folder, tmp_path
     results = run(rollout, *flags, "--environment_kwargs", '{"max_questions": 2}')
     rows = load_rows(str(tmp_path / "games.jsonl"))
     errors = [error for error in rows["error"] if error is not None]
-    assert (
-        errors == ["TimeoutError: a step of the environment took longer than 0.2 s"] and rows["error"][1] == errors[0]
-    )
+    said = "TimeoutError: a step of the environment took longer than 0.2 s (stuck.py:8)"
+    assert errors == [said] and rows["error"][1] == said
     assert results["errors"] == 1 and results["num_games"] == len(rows) - 1
     with pytest.raises(ValueError, match="`step_timeout` must be a positive number of seconds, got 0"):
         run(rollout, *flags, "--step_timeout", 0)

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer
 from boost_trl.data.trajectories import REWARD_LIMIT
+from boost_trl.environments.twenty_questions.environment import TwentyQuestions
 from boost_trl.losses import q_statistics
 from boost_trl.trainer.offline_rl.schedule import Phase
 
@@ -516,6 +517,19 @@ def test_given_normalisation_constants_are_used(make_trainer):
 def test_games_that_cannot_be_played_are_refused_before_training(make_trainer, arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         make_trainer(arguments=arguments)
+
+
+def test_an_environment_with_a_bug_does_not_end_training(make_trainer, caplog):
+    class Bug(TwentyQuestions):
+        def step(self, action):
+            raise KeyError("oops")
+
+    trainer = make_trainer(
+        arguments={"environment": Bug}, eval_strategy="steps", eval_steps=4, eval_games=2, max_steps=8
+    )
+    trainer.train()
+    assert trainer.state.global_step == 8 and logged(trainer, "eval_errors") == [2, 2]
+    assert "all 2 games ended in an error of the environment, such as: KeyError: 'oops'" in caplog.text
 
 
 def test_a_collapse_of_the_weights_is_said_once(make_trainer, make_dialogues, caplog):

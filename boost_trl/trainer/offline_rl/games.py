@@ -1,5 +1,6 @@
 """Live games with which `evaluate()` judges a policy."""
 
+import logging
 from typing import Any
 
 import pandas as pd
@@ -8,10 +9,13 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from boost_trl.environments.base import Environment, make_env
+from boost_trl.environments.base import AllGamesFailed, Environment, make_env
 from boost_trl.environments.policies import GenerationPolicy
 from boost_trl.environments.rollout import choose_tasks, rollout, summarize
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+
+
+logger = logging.getLogger(__name__)
 
 
 def checked_games(environment, eval_tasks) -> tuple[Any, list | None]:
@@ -74,10 +78,15 @@ def play_share(
 
 
 def game_statistics(games: list[dict[str, Any]], accelerator: Accelerator) -> dict[str, float]:
-    """The numbers of `summarize` over the games of all processes, given each one's share."""
+    """The numbers of `summarize` over the games of all processes, given each one's share; where the environment broke all of
+    them, a warning and their number, since training is worth more than its evaluation."""
     if accelerator.num_processes > 1:
         games = gather_object(games)
-    results = summarize(Dataset.from_list(games))
+    try:
+        results = summarize(Dataset.from_list(games))
+    except AllGamesFailed as error:
+        logger.warning("no score: %s", error)
+        return {"num_games": 0, "errors": len(games)}
     return {name: value for name, value in results.items() if isinstance(value, int | float)}
 
 
