@@ -90,6 +90,19 @@ def refuse(name: str, why: Exception | str) -> int:
     return 2
 
 
+def interrupted(name: str) -> int:
+    """Say in one line that a command was stopped; the exit status, as a shell has it for Ctrl-C."""
+    again = ""
+    if name in ("offline-rl", "sft-self-refine", "dpo"):
+        again = (
+            "; with `--resume_from_checkpoint` the same command goes on from its last checkpoint, if it has saved one"
+        )
+    elif name in ("compare", "demo", "reproduce", "synthesize"):
+        again = "; the same command goes on where it stopped"
+    print(f"\nboost-trl {name}: interrupted{again}", file=sys.stderr)
+    return 130
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 2 for an unknown command or bad arguments.
 
@@ -114,6 +127,14 @@ def main(arguments: list[str] | None = None) -> int:
     if rest.count("--config") > 1 or "--config" in rest[-1:]:
         print(f"boost-trl {name}: `--config` must be followed by one YAML file, and given once", file=sys.stderr)
         return 2
+    try:
+        return run_command(name, rest)
+    except KeyboardInterrupt:
+        return interrupted(name)
+
+
+def run_command(name: str, rest: list[str]) -> int:
+    """Run the command `name`, or print its help; the exit status."""
     script = import_module(COMMANDS[name][0])
     prog = f"boost-trl {name}"
     if {"-h", "--help", "--help-all"} & set(rest):

@@ -51,7 +51,10 @@ def check_dataset_name(name: str) -> None:
 
     Raises:
         OSError: if `name` is neither a folder or file here nor a dataset in the cache or on the Hub.
+        ValueError: for a file of no type that rows are read from.
     """
+    if Path(name).is_file() and not name.lower().endswith(_DATA_FILES):
+        raise ValueError(f"{name}: rows are read from files that end with {', '.join(_DATA_FILES)}")
     if "://" in name or "*" in name or Path(name).exists():
         return
     if name.lower().endswith(_DATA_FILES):

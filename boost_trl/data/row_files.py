@@ -7,6 +7,7 @@ from typing import Any
 
 
 _FILE_TYPES = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+_NOT_UTF8 = "is not UTF-8; convert the file, for example by `iconv -f latin1 -t utf-8`"
 
 
 def load_rows(path: str, config: str | None = None, split: str = "train"):
@@ -19,7 +20,7 @@ def load_rows(path: str, config: str | None = None, split: str = "train"):
 
     Raises:
         OSError: if there is no such file or dataset.
-        ValueError: naming the file and the line of a `.jsonl` file that is no JSON object or has another type than the
+        ValueError: for a file of another type; naming the file and the line of a `.jsonl` file that is no JSON object or has another type than the
             lines before it; as `load_file`.
     """
     from datasets import load_dataset
@@ -34,8 +35,6 @@ def load_rows(path: str, config: str | None = None, split: str = "train"):
         return _load_jsonl(path)
     if file_type is not None:
         return load_file(file_type, path)["train"]
-    if Path(path).is_file():
-        raise ValueError(f"{path}: rows are read from files that end with {', '.join(_FILE_TYPES)}")
     return load_dataset(path, name=config, split=split)
 
 
@@ -48,11 +47,13 @@ def load_file(file_type: str, path: str, streaming: bool = False):
     """The splits (one, `"train"`) of one file of rows.
 
     Raises:
-        ValueError: for a file without rows, or one that is not of its type.
+        ValueError: for a file without rows, or one that is not of its type, or in another encoding than UTF-8.
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
+    if file_type != "parquet" and not streaming and Path(path).is_file():
+        _check_encoding(path)
     try:
         return load_dataset(file_type, data_files=path, streaming=streaming)
     except (StopIteration, ValueError, DatasetGenerationError) as error:
@@ -60,6 +61,16 @@ def load_file(file_type: str, path: str, streaming: bool = False):
         if isinstance(error, StopIteration) or not Path(path).stat().st_size or "corresponds to no data" in str(error):
             raise ValueError(f"{path}: the file has no rows") from error
         raise ValueError(f"{path}: cannot be read: {error.__cause__ or error}") from error
+
+
+def _check_encoding(path: str) -> None:
+    """`datasets` lets bytes pass that fail when a row is read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            while file.read(1 << 20):
+                pass
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: {_NOT_UTF8}") from error
 
 
 def _load_jsonl(path: str):
@@ -72,6 +83,8 @@ def _load_jsonl(path: str):
             places.append(f"{path}, line {number}")
             try:
                 row = json.loads(line)
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{places[-1]}: {_NOT_UTF8}") from error
             except ValueError as error:
                 raise ValueError(f"{places[-1]}: no JSON: {error}") from None
             if not isinstance(row, dict):

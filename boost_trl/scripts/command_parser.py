@@ -7,6 +7,7 @@ import warnings
 from argparse import SUPPRESS, Action, ArgumentDefaultsHelpFormatter
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from trl import TrlParser
@@ -52,10 +53,14 @@ class CommandParser(TrlParser):
         """As [`~trl.TrlParser`]'s.
 
         Raises:
-            ValueError: for an option that does not exist, with the one that is spelt nearly so; for a former name beside
+            OSError: if there is no file of the name that `--config` has.
+        ValueError: for an option that does not exist, with the one that is spelt nearly so; for a former name beside
                 the present one.
         """
         args = self._with_present_names(sys.argv[1:] if args is None else args)
+        for option, file in zip(args, args[1:]):
+            if option == "--config" and not Path(file).is_file():
+                raise FileNotFoundError(f"`--config`: there is no file {file!r} here")
         *parsed, rest = super().parse_args_and_config(args, return_remaining_strings=True, **options)
         if return_remaining_strings:
             return (*parsed, rest)

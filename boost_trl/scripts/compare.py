@@ -1,6 +1,7 @@
 """`boost-trl compare`: which way of training pays on a pool and trusted rows of one's own."""
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -213,6 +214,7 @@ def prepare(compare_args: CompareArguments, training_args, model_args: CompareMo
         raise ValueError(
             "`finish_share` cannot be 0 here, because methods choose whether they finish; leave it out, or give all of them a share"
         )
+    check_folder(training_args.output_dir)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     games = None
@@ -228,6 +230,21 @@ def prepare(compare_args: CompareArguments, training_args, model_args: CompareMo
         games,
         names=(compare_args.dataset_name, compare_args.validation_dataset_name or compare_args.dataset_name),
     ).run
+
+
+def check_folder(folder: str) -> None:
+    """Make `folder`, into which results are written only hours later.
+
+    Raises:
+        OSError: if it cannot be made or written to.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        problem = None if os.access(folder, os.W_OK) else "no permission"
+    except OSError as error:
+        problem = error.strerror
+    if problem is not None:
+        raise OSError(f"`output_dir`: {folder} cannot be written to ({problem}); name another folder")
 
 
 def load_pool_and_trusted(args: CompareArguments):

@@ -274,6 +274,7 @@ def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path
         (["--finish_share", "0"], "`finish_share` cannot be 0 here, because methods choose whether they finish"),
         (["--method", "validated"], "`method` and `reweighting` are what is compared"),
         (["--environment", "twenty_questions"], "trusted.jsonl, row 0, column `task`: is missing"),
+        (["--output_dir", "pool.jsonl/out"], "`output_dir`: pool.jsonl/out cannot be written to (Not a directory)"),
         (["--environment", "chess"], "no environment is called 'chess'"),
         (["--validation_dataset_name", "answers.jsonl"], "pool.jsonl has rewards and answers.jsonl has none"),
         (["--validation_dataset_name", "bad.jsonl"], "bad.jsonl, row 0, column `rewards`"),

@@ -4,6 +4,7 @@ import pytest
 from datasets import Dataset
 
 from boost_trl.data.row_files import dataset_from_rows, load_rows
+from boost_trl.scripts.sft_self_refine import load_named_dataset
 
 
 def write(path, *lines):
@@ -35,7 +36,7 @@ def test_windows_line_ends_and_byte_order_mark_are_read(tmp_path):
         (b"\n \n", "rows.jsonl: the file has no rows"),
         (b'{"a": 1}\n\n{"a": 2\n', "rows.jsonl, line 3: no JSON"),
         (b'{"a": 1}\n[1]\n', "rows.jsonl, line 2: is a list"),
-        (b'{"a": 1}\n{"a": "\xff"}\n', "rows.jsonl, line 2: no JSON"),
+        (b'{"a": 1}\n{"a": "\xff"}\n', "rows.jsonl, line 2: is not UTF-8; convert the file"),
         (b'{"a": 1}\n\n{"a": 2}\n{"a": "x"}\n{"a": 3}\n', "rows.jsonl, line 4, column `a`"),
         (b'{"a": "x"}\n{"a": "y"}\n{"a": 3}\n', "rows.jsonl, line 3, column `a`"),
         (b'{"b": 0, "a": [1]}\n{"b": 0, "a": "x"}\n', "rows.jsonl, line 2, column `a`"),
@@ -46,6 +47,13 @@ def test_what_is_wrong_in_a_file_is_named_by_its_line(tmp_path, content, complai
     with pytest.raises(ValueError) as error:
         load_rows(str(tmp_path / "rows.jsonl"))
     assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize("name, content", [("rows.jsonl", b'{"a": "\xf9"}\n'), ("rows.csv", b"a\n\xf9\n")])
+def test_another_encoding_is_said_where_datasets_reads_the_file(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: is not UTF-8; convert the file, for example by `iconv"):
+        load_named_dataset(str(tmp_path / name))
 
 
 def test_numbers_of_both_kinds_and_partial_structs_are_one_type():

@@ -138,6 +138,19 @@ def test_other_errors_keep_their_traceback(files, monkeypatch):
         cli.main(["offline-rl", "--config", str(files / "config.yaml")])
 
 
+@pytest.mark.parametrize(
+    "command, goes_on", [("offline-rl", "--resume_from_checkpoint"), ("compare", "goes on where it")]
+)
+def test_ctrl_c_is_one_line(monkeypatch, capsys, command, goes_on):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_command", stop)
+    assert cli.main([command]) == 130
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"boost-trl {command}: interrupted; ") and goes_on in said and "\n" not in said
+
+
 def test_a_hub_that_cannot_be_reached_is_one_line(files, monkeypatch, capsys):
     class ConnectError(Exception):
         """That of the Hub's client, which is no `OSError`."""

@@ -42,6 +42,7 @@ def folder(tmp_path_factory):
     (folder / "model").mkdir()
     (folder / "rows.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b", "reward": 1.0}) + "\n")
     (folder / "answers.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    (folder / "rows.txt").write_text("rows")
     (folder / "short.yaml").write_text("max_steps: 10\nlearning_rate: 1.0e-3\nlogging_steps: 1\n")
     (folder / "typo.yaml").write_text("learning_rate: 1.0e-3\nloging_steps: 1\n")
     (folder / "evaluate.yaml").write_text("eval_strategy: epoch\nlearning_rate: 1.0e-3\n")
@@ -57,6 +58,13 @@ def folder(tmp_path_factory):
         (f"offline-rl {TRAIN} --config short.yaml", "training has 10 policy updates"),
         (f"offline-rl {TRAIN} --config typo.yaml", "no option `--loging_steps`; did you mean `--logging_steps`?"),
         (f"offline-rl {TRAIN} --config bad.yaml", "`--config` is no YAML"),
+        (f"offline-rl {TRAIN} --config nowhere.yaml", "`--config`: there is no file 'nowhere.yaml' here"),
+        (
+            f"offline-rl {TRAIN} --dataset_name rows.txt",
+            "rows.txt: rows are read from files that end with .json, .jsonl",
+        ),
+        (f"sft-self-refine {SFT} --method validated", "there is no option `--method`; did you mean `--selector`?"),
+        (f"offline-rl {TRAIN} --selector validated", "there is no option `--selector`; did you mean `--method`?"),
         (f"offline-rl {TRAIN} --learning_rate -1", "`learning_rate` must be"),
         (f"offline-rl {TRAIN} --num_train_epoch 2", "did you mean `--num_train_epochs`?"),
         (f"offline-rl {TRAIN} --method vanilla", "never reads `validation_dataset_name`"),

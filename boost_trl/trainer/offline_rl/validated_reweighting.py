@@ -49,8 +49,8 @@ def check_folds(args: BilevelOfflineRLConfig, num_validation: int) -> None:
     """
     if args.scores_rows and args.guard and num_validation < 4:
         raise ValueError(
-            f"cross-validation cuts `validation_dataset` in folds, which {num_validation} different usable rows do not allow: "
-            "add rows, or set `guard=False`"
+            f"cross-validation cuts `validation_dataset` in folds, which needs 4 usable rows that differ, and it has {num_validation}: "
+            "add rows, or set `guard` to false"
         )
 
 

@@ -285,8 +285,8 @@ def check_trusted_rows(dataset: Dataset) -> None:
     count = len(np.unique(first_of_equal(dataset)))
     if count < FEWEST_TRUSTED:
         raise ValueError(
-            f"selector='validated' cuts `validation_dataset` in two halves, and it has {count} different usable rows; give at "
-            f"least {FEWEST_TRUSTED}, or use another selector, such as 'rank'"
+            f"selector='validated' cuts `validation_dataset` in two halves, which needs {FEWEST_TRUSTED} usable rows that "
+            f"differ, and it has {count}; add rows, or use another selector, such as 'rank'"
         )
 
 

@@ -41,7 +41,7 @@ def test_settings(settings, message, tmp_path):
             ValueError,
             "`train_dataset`, row 2, column 'chosen': is None",
         ),
-        (None, make_preferences(3), {"selector": "validated"}, ValueError, "it has 3 different usable rows"),
+        (None, make_preferences(3), {"selector": "validated"}, ValueError, "usable rows that differ, and it has 3"),
         (None, make_preferences(4), {"weight_column": "weight"}, ValueError, "no column 'weight'"),
     ],
 )

@@ -738,7 +738,7 @@ def test_equal_rows_are_in_one_fold(make_args):
         assert set.union(*parts) == set(range(10, 18)) and not set.intersection(*parts)
         assert all(same <= part or not same & part for part in parts)
     fitter.first_of_equal = lambda: np.r_[np.arange(10), np.full(8, 10)]
-    with pytest.raises(ValueError, match="which 1 different usable rows do not allow"):
+    with pytest.raises(ValueError, match="needs 4 usable rows that differ, and it has 1"):
         _ValidatedReweighting(fitter, 10)
 
 

@@ -327,7 +327,7 @@ def test_what_cannot_be_scored_is_refused(tmp_path):
     with pytest.raises(ValueError, match="selector='validated'` needs a dataset that can be read more than once"):
         stream = make_rows(8, {"number": range(8)}).to_iterable_dataset()
         make_trainer(tmp_path, pool=stream, example_id_column="number", num_examples=8)
-    with pytest.raises(ValueError, match="it has 3 different usable rows; give at least 4"):
+    with pytest.raises(ValueError, match="needs 4 usable rows that differ, and it has 3"):
         make_trainer(tmp_path, trusted=Dataset.from_list(answers(3, False)))
     trainer = make_trainer(tmp_path)
     next(trainer.model.parameters()).ds_id = 0
