@@ -714,7 +714,7 @@ def test_bad_settings_are_refused_by_name(make_args, options, complaint):
 def test_a_validation_set_that_cannot_be_folded_is_refused(
     make_trainer, make_dialogues, make_args, make_tiny_model, tiny_tokenizer
 ):
-    with pytest.raises(ValueError, match="add rows, or set `guard=False`"):
+    with pytest.raises(ValueError, match="add rows, or set `guard` to false"):
         make_trainer(guard=True, validation=make_dialogues(3))
     with pytest.raises(ValueError, match="`method='validated'` is guided by a validation set"):
         BilevelOfflineRLTrainer(
