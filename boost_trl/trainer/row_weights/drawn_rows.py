@@ -113,6 +113,10 @@ class DrawnRows(LearnedWeights):
             selection = ValidatedSelection(
                 self.model, args, pool, trusted, self._num_updates(), batch_size, progress=show
             )
+            if is_main and not show:
+                logger.warning(
+                    f"Scoring the pool: up to {selection.budget.num_updates} updates before training begins."
+                )
             with without_zero3(args):
                 return selection.run()
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -310,9 +311,10 @@ def test_a_run_that_goes_on_equals_one_that_was_not_interrupted(tmp_path, monkey
     assert REPORT_NAME in whole.why_incomplete(tmp_path / "whole" / "checkpoint-9")
 
 
-def test_scores_are_computed_once(tmp_path, monkeypatch):
+def test_scores_are_computed_once(tmp_path, monkeypatch, caplog):
     first = make_trainer(tmp_path)
     first.train()
+    assert re.search(r"Scoring the pool: up to \d+ updates before training", caplog.text)  # there is no bar
     monkeypatch.setattr(validated_selection.ValidatedSelection, "run", None)
     again = make_trainer(tmp_path)
     again.train()
