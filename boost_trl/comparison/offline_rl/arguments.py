@@ -9,6 +9,7 @@ from trl import ModelConfig, TrlParser
 
 from boost_trl.environments.planted_noise import NOISE_KINDS
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.offline_rl.schedule import check_max_steps
 
 
 PAPER_METHODS = ("vanilla", "vanilla_synthetic", "bilevel", "boost")
@@ -139,6 +140,8 @@ def parse_arguments(
         raise ValueError("adapters and quantised weights are for a model that is named: give `--model_name_or_path`")
     if training_args.method != "boost" or training_args.reweighting != "learned":
         raise ValueError("`method` and `reweighting` are what is compared: choose among the rows with `--methods`")
+    if training_args.max_steps > 0:
+        check_max_steps(training_args.max_steps, training_args.auxiliary_steps, training_args.primary_steps)
     return arguments, training_args, model_args
 
 

@@ -447,7 +447,9 @@ def test_plain_training_arguments_become_a_config(
 
     trainer = BilevelOfflineRLTrainer(
         make_tiny_model(),
-        TrainingArguments(str(tmp_path / "plain"), use_cpu=True, learning_rate=0.3, hub_token="secret"),
+        TrainingArguments(
+            str(tmp_path / "plain"), use_cpu=True, num_train_epochs=40, learning_rate=0.3, hub_token="secret"
+        ),
         train_dataset=make_dialogues(6),
         processing_class=tiny_tokenizer,
         validation_dataset=make_dialogues(4),
