@@ -119,15 +119,21 @@ def _finding(run: Run, rows: tuple[list[dict], list[dict]], sides: Sequence[Sequ
         means = [side["return"].mean() for side in sides_of_table]
         words.append(f"their mean returns are {means[0]:.1f} and {means[1]:.1f}".replace("-", "−"))
     invalid = [_invalid(side) for side in sides]
-    if all(known for _, known in invalid):
+    if _differ(invalid):
         parts = [f"{bad} of {known}" for bad, known in invalid]
         words.append(f"{parts[0]} and {parts[1]} of their actions are invalid")
     contradicted = [_contradicted(side) for side in sides]
-    if all(known for _, known in contradicted):
+    if _differ(contradicted):
         parts = [f"{bad} of {known}" for bad, known in contradicted]
         words.append(f"{parts[0]} and {parts[1]} of the rows say what the environment contradicts")
     text = "; ".join(words) + "."
     return text[0].upper() + text[1:]
+
+
+def _differ(counts: Sequence[tuple[int, int]]) -> bool:
+    """Whether two pairs of a count and the number that it is of are known, and are not the same share."""
+    (first, of_first), (second, of_second) = counts
+    return bool(of_first and of_second) and first * of_second != second * of_first
 
 
 def _invalid(side: Sequence[ShownRow]) -> tuple[int, int]:

@@ -145,6 +145,7 @@ def test_invalid_actions_are_marked_where_the_environment_knows_them(make_run):
     page = analyze(open_run(folder), options=Options(Picky())).page.read_text()
     assert page.count("invalid action</span>") == 6
     assert numbers_of(folder)["extreme_rows"]["invalid_actions"] == [[3, 6], [3, 6]]
+    assert "of their actions are invalid" not in page  # the same share at both ends says nothing
 
 
 @pytest.mark.parametrize(

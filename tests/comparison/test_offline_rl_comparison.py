@@ -14,6 +14,7 @@ from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, parse
 from boost_trl.comparison.offline_rl.comparison import OfflineRLComparison, Options
 from boost_trl.comparison.offline_rl.findings import COLUMNS, difference, summarize
 from boost_trl.comparison.offline_rl.games_shown import game_html, game_text, shown_game
+from boost_trl.comparison.offline_rl.kept_policy import our_command
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.offline_rl.study import differences_table, mean_over_worlds, scores_table
 from boost_trl.comparison.offline_rl.verdict import verdict
@@ -221,8 +222,12 @@ def test_the_verdict_names_the_winner_and_says_whether_it_is_clear():
     )
     said = verdict(results, rows)
     assert (
-        "Of 3 ways of training, *BOOST* plays best: it solves 50% of the held-out games, plain training 50%." in said
+        "Of 3 ways of training, *BOOST* plays best: it solves 50% of the held-out games, plain training (*Vanilla*) 50%."
+        in said
     )
+    # One that has not seen the trusted rows is no measure where there is one that has.
+    seen = [*results, result("vanilla_validation", 3.5)]
+    assert "plain training (*Vanilla+Val*) 50%." in verdict(seen, summarize(seen))
     assert (
         "The best way without learned weights, *Two-stage*, has 4.00 ± 0.10: a difference of +1.00 ± 0.14, which is clear"
         in said
@@ -233,6 +238,19 @@ def test_the_verdict_names_the_winner_and_says_whether_it_is_clear():
     # One who knows the good rows does not win.
     rows = summarize([result("oracle", 9.0), result("boost", 5.0)])
     assert "*BOOST* plays best" in verdict([result("oracle", 9.0), result("boost", 5.0)], rows)
+
+
+def test_the_command_that_plays_the_kept_policy_is_one_that_a_shell_finds(tmp_path, monkeypatch):
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    (folder / "boost-trl").touch(mode=0o755)
+    monkeypatch.setattr("sys.executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert our_command() == str(folder / "boost-trl")
+    monkeypatch.chdir(tmp_path)
+    assert our_command() == ".venv/bin/boost-trl"
+    monkeypatch.setenv("PATH", str(folder))
+    assert our_command() == "boost-trl"
 
 
 def test_the_game_that_is_shown_is_a_solved_one_of_median_score(tmp_path):

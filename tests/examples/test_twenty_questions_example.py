@@ -45,6 +45,7 @@ def test_the_demo_writes_what_it_promises(example, tmp_path, capsys):
     page = (tmp_path / "report.html").read_text()
     assert page.count('src="data:image/png;base64,') == 2
     assert re.search(r"Of 5 ways of training, <em>.+</em> plays best: it solves \d+% of the held-out games", page)
+    assert "Returns do not tell: those of the bad rows are the higher ones" in page  # a bot fakes successes
     assert "are a scripted bot's" in page and "The 6 that count least" in page
     assert 'class="game"' in page and "A held-out game of <em>BOOST</em>" in page
     check_cell_files(tmp_path, by_method["boost"])

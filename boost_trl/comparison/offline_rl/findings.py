@@ -33,7 +33,8 @@ COLUMNS = {
 NOTES = (
     "`score` is the environment's (mean ± standard error: over worlds, or over games for one world). n_eff = "
     "1/Σw̃² over the training rows. AUC: how well the weights tell good offline rows from planted noise; – for "
-    "constant weights. β was chosen by games on validation tasks. All rows had the same number of policy updates."
+    "constant weights. `held-out loss`: the training's loss ℓ on dialogues of categories that are not in the pool; it says little about play. "
+    "`M tokens`: millions of tokens that training read. `seconds`: of training with its preparation. β was chosen by games on validation tasks. All rows had the same number of policy updates."
 )
 
 

@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def keep_best_policy(
     shutil.rmtree(policy, ignore_errors=True)
     shutil.copytree(run_folders[name], policy, ignore=_NO_POLICY)
     kind = "best learned" if METHODS[name].learns_weights else "best"
-    command = ["boost-trl", "rollout", "--model_name_or_path", str(policy), "--environment", environment]
+    command = [our_command(), "rollout", "--model_name_or_path", str(policy), "--environment", environment]
     if result["environment_kwargs"]:
         command += ["--environment_kwargs", json.dumps(result["environment_kwargs"])]
     game, shown = shown_game(run_folders[name]), ""
@@ -60,3 +61,11 @@ def keep_best_policy(
         command += ["--tasks_dataset_name", str(run_folders[name] / ROLLOUTS_NAME)]
         shown = f"One game of {result.label}, the {kind} method's policy, {game_text(game)}"
     return shown, shlex.join([*command, "--watch"])
+
+
+def our_command() -> str:
+    """`boost-trl`, or where it lies beside this Python if no shell would find it, as in an environment that was not activated."""
+    beside = Path(sys.executable).with_name("boost-trl")
+    if shutil.which("boost-trl") or not beside.is_file():
+        return "boost-trl"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)

@@ -22,7 +22,8 @@ from boost_trl.tables import plus_minus
 
 SCORES, BY_KIND = "scores.png", "weights_by_kind.png"
 CLEAR = 2.0  # standard errors
-PLAIN = "vanilla"
+# Plain training, that on trusted rows too first: what a method gains by seeing these is no gain of weights.
+PLAIN = ("vanilla_validation", "vanilla")
 NOISE_MEANING = {
     "bot": "a scripted bot's, which repeats itself and claims success after a few turns",
     "stale": "logs of a world whose facts have changed since",
@@ -51,8 +52,8 @@ def verdict(results: Sequence[Result], rows: Rows) -> str:
         ahead, behind = (weighted, control) if weighted["score_mean"] > control["score_mean"] else (control, weighted)
     if ahead is None:
         return ""
-    plain = next((row for row in rows if row["method"] == PLAIN and row is not ahead), None)
-    beside = "" if plain is None else f", plain training {plain['success_rate']:.0%}"
+    plain = next((row for name in PLAIN for row in rows if row["method"] == name), ahead)
+    beside = "" if plain is ahead else f", plain training (*{plain['label']}*) {plain['success_rate']:.0%}"
     parts = [
         f"**Of {len(rows)} ways of training, *{ahead['label']}* plays best: it solves {ahead['success_rate']:.0%} of the held-out "
         f"games{beside}.**",
@@ -138,7 +139,19 @@ def _planted(run: Run) -> str:
     return (
         f"The bad rows, {bad.sum() / (bad | good).sum():.0%} of the pool's own {(bad | good).sum():,}, are {meaning}. No way of training "
         f"was told which they are. By the weights of *{run.result['label']}* such a row counts {means[0]:.2f}×, a good one {means[1]:.2f}×.{told}"
+        f"{_misleading_returns(run, bad, good)}"
     )
+
+
+def _misleading_returns(run: Run, bad: np.ndarray, good: np.ndarray) -> str:
+    """A sentence where bad rows have the higher returns, as faked successes do."""
+    if "return" not in run.table:
+        return ""
+    of_bad, of_good = (run.table["return"].to_numpy()[mask].mean() for mask in (bad, good))
+    if of_bad <= of_good:
+        return ""
+    said = f" Returns do not tell: those of the bad rows are the higher ones, {of_bad:.1f} on average against {of_good:.1f}."
+    return said.replace("-", "−")
 
 
 def watched_game(run_folder: Path, label: str) -> list[str]:

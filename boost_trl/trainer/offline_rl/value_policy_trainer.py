@@ -106,6 +106,7 @@ class ValuePolicyTrainer(Trainer):
             )
         # Why what was saved last is no plain causal LM, `None` if it is one.
         self._why_not_plain: str | None = None
+        self._said_why_not_plain: str | None = None
         tell_deepspeed_the_device()
         super().__init__(
             model=model,
@@ -411,7 +412,8 @@ class ValuePolicyTrainer(Trainer):
             if not self.args.should_save:
                 return
             self._why_not_plain = save_plain_model(folder, self._shared_policy(model))
-        if self._why_not_plain is not None:
+        if self._why_not_plain not in (None, self._said_why_not_plain):
+            self._said_why_not_plain = self._why_not_plain
             logger.warning(f"{folder} holds a `ValuePolicy` and no plain causal LM: {self._why_not_plain}")
 
     def _trained_policy(self) -> TrainedPolicy:

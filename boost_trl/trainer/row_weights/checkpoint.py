@@ -197,7 +197,7 @@ class LearnedWeights(NumberedRows):
         """
         if self.selector is None:
             raise ValueError("this trainer has learned no weights: give it a `validation_dataset`")
-        how = how_weighed(self.selector, self.num_validation_rows)
+        how = how_weighed(self.selector, self.num_validation_rows, self.selection_report)
         return push_weights_of(self, repo_id, how, dataset_name, private, token)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
@@ -287,5 +287,6 @@ class LearnedWeights(NumberedRows):
                 self.state.log_history,
                 self.weight_confidence,
                 self.hub_model_id or path.parent.name,
+                self.selection_report,
             )
             path.write_text(card, encoding="utf-8")

@@ -7,6 +7,7 @@ from boost_trl.selection import Selector, WeightConfidence
 from boost_trl.tables import markdown_table
 from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 from boost_trl.trainer.common.weights_dataset import weight_summary
+from boost_trl.trainer.row_weights.validated_selection import EQUAL_WEIGHTS
 
 
 _WAYS = {
@@ -32,12 +33,22 @@ selector = Selector.from_pretrained("{{place}}")
 _NOT_RESULTS = ("_runtime", "_per_second", "_num_tokens")
 # In TRL's card
 _NO_BASE_MODEL = " of [None](https://huggingface.co/None)"
+_NO_REPOSITORY = 'model="None"'
 _VERSIONS = "### Framework versions\n\n"
 _CITATIONS = "## Citations\n"
 
 
-def how_weighed(selector: Selector, num_validation_rows: int) -> str:
-    """A sentence for cards: where the weights come from."""
+def how_weighed(selector: Selector, num_validation_rows: int, report: dict[str, Any] | None = None) -> str:
+    """A sentence for cards: where the weights come from.
+
+    Args:
+        report (`dict`, *optional*): of validated selection, which may have chosen equal weights.
+    """
+    if report is not None and report["fraction"] == EQUAL_WEIGHTS:
+        return (
+            f'Equal weights were chosen by {num_validation_rows:,} trusted rows (`selector="{selector.selector}"`), because '
+            f"{report['reason']}."
+        )
     if selector.is_learned:
         return (
             f"Each training example's weight was learned from {num_validation_rows:,} trusted rows, "
@@ -56,6 +67,7 @@ def completed_card(
     log_history: list[dict[str, Any]],
     confidence: WeightConfidence | None,
     place: str,
+    report: dict[str, Any] | None = None,
 ) -> str:
     """TRL's card with two sections more, before the citations: the weights and the last evaluation.
 
@@ -64,22 +76,26 @@ def completed_card(
         log_history (`list[dict]`): Trainer's.
         confidence ([`~boost_trl.selection.WeightConfidence`], *optional*): how far the weights can be trusted.
         place (`str`): the repository, or the folder's name.
+        report (`dict`, *optional*): of validated selection.
     """
-    sections = _weights_section(selector, num_validation_rows, confidence, place) + _evaluation_section(log_history)
-    text = text.replace(_NO_BASE_MODEL, "").replace(_VERSIONS, f"{_VERSIONS}- boost_trl: {__version__}\n")
+    how = how_weighed(selector, num_validation_rows, report)
+    sections = _weights_section(selector, how, confidence, place) + _evaluation_section(log_history)
+    text = (
+        text.replace(_NO_BASE_MODEL, "")
+        .replace(_NO_REPOSITORY, f'model="{place}"')
+        .replace(_VERSIONS, f"{_VERSIONS}- boost_trl: {__version__}\n")
+    )
     before, heading, after = text.partition(_CITATIONS)
     return "\n\n".join([before.rstrip(), *sections, f"{heading}{after}".rstrip()]) + "\n"
 
 
-def _weights_section(
-    selector: Selector, num_validation_rows: int, confidence: WeightConfidence | None, place: str
-) -> list[str]:
+def _weights_section(selector: Selector, how: str, confidence: WeightConfidence | None, place: str) -> list[str]:
     rows = [("", ""), *weight_summary(selector.weights().numpy())]
     if confidence is not None:
         rows.append(("rows with a loss as low as trusted rows have", f"{confidence.trusted_share:.0%}"))
     section = [
         "## Example weights",
-        f"{how_weighed(selector, num_validation_rows)} Weights are for training: the model opens without them and without boost_trl.",
+        f"{how} Weights are for training: the model opens without them and without boost_trl.",
         markdown_table(rows, "ll"),
     ]
     if selector.is_learned:

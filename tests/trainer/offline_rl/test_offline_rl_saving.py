@@ -157,7 +157,8 @@ def test_a_policy_that_does_not_fold_is_no_plain_model_and_says_so(make_trainer,
         )
         trainer.train()
         trainer.save_model()
-        assert "minimum of several Q heads is not linear" in caplog.text
+        trainer.save_model()
+        assert caplog.text.count("minimum of several Q heads is not linear") == 1  # however often it is saved
         assert "minimum of several Q heads is not linear" in (out / "README.md").read_text()
         ids = trainer.processing_class("yes .")["input_ids"]
         for folder in (out, out / "checkpoint-4"):

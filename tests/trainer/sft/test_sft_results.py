@@ -14,6 +14,7 @@ from boost_trl.selection import Selector
 from boost_trl.selection.auc import weights_auc
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
+from boost_trl.trainer.row_weights.model_card import completed_card
 
 
 COUNT = 24
@@ -150,6 +151,17 @@ def test_the_card_of_a_run_without_learned_weights_does_not_claim_any(selector, 
         assert text not in card
     assert "bilevel-sft-self-refine" not in trainer.model.model_tags
     assert ("All training examples weigh the same" in card) == (selector is not None)
+
+
+def test_the_card_says_that_equal_weights_were_chosen_and_names_the_folder():
+    selector = Selector(num_examples=4, selector="validated")
+    report = {"fraction": 1.0, "reason": "weights do not lower the loss of both halves of the trusted rows"}
+    text = 'pipeline("text-generation", model="None")\n## Citations\n'
+    card = completed_card(text, selector, 12, [], None, "answers", report)
+    assert "Equal weights were chosen by 12 trusted rows" in card and report["reason"] in card
+    assert "was learned" not in card and 'model="answers"' in card
+    learned = completed_card(text, selector, 12, [], None, "answers", report | {"fraction": 0.1})
+    assert "weight was learned from 12 trusted rows" in learned
 
 
 def test_a_push_leaves_the_pickled_arguments_out(run):
