@@ -114,11 +114,14 @@ def _finding(bound: PacBayesBound, kl_is_known: bool) -> str:
         f"{bound.effective_sample_size:,.0f} independent ones; "
     )
     if bound.is_vacuous:
-        return start + f"the bound, {best:.1f}, says nothing: it is no less than the longest game."
+        return (
+            start
+            + f"the bound on the steps that new tasks take, {best:.1f}, says nothing: it is no less than the longest game."
+        )
     if not kl_is_known:
         return (
             start
-            + f"how far the policy has moved is not known, and without that the bound is only known to be above {best:.1f}."
+            + f"how far the policy has moved is not known, and without that the bound on the steps that new tasks take is only known to be above {best:.1f}."
         )
     where = "new tasks like those of the weighted rows" if bound.task_shift is None else "new tasks"
     caution = ", if the task shift is as estimated" if bound.task_shift_is_estimate else ""

@@ -30,7 +30,7 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
     It holds what is added to [`~trl.SFTConfig`]; all arguments of that class keep their names and defaults. Without a
     validation set only `weight_column` has any effect.
 
-    Equations are numbered as in `docs/equations.md`, which has them all. With ρ the penalty of the current epoch and
+    Equations are numbered as in `docs/equations.md`, which has them all. With ρ the pool's share of the loss in the current epoch and
     γ = ρ/(1−ρ) (21), one step on the model θ follows
 
         γ · (Σ_b w_b Σ_t ℓ_bt) / N_pool + (validation loss),                                                   (22)

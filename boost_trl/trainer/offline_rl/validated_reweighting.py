@@ -88,6 +88,7 @@ class ValidatedWeights:
     def verdict(self) -> str:
         """Decision and reason, in one line."""
         report = self.report
+        named = ' (docs/glossary.md, "all@0.4")' if "@" in report["winner"] else ""
         ranks = ""
         if self.confidence is not None:
             near = "no more than chance allows" if self.confidence.is_near_chance else "above chance"
@@ -96,7 +97,7 @@ class ValidatedWeights:
                 f"(50 ± {self.confidence.chance_error:.0%})"
             )
         return (
-            f"Validated reweighting: {report['winner']} weights, n_eff {report['effective_sample_size']:.0f} of "
+            f"Validated reweighting: {report['winner']} weights{named}, n_eff {report['effective_sample_size']:.0f} of "
             f"{report['num_rows']} rows, because {report['reason']} ({report['fits']} fits in {report['seconds']:.0f} s, "
             f"θ for {report['primary_steps']} updates){ranks}"
         )
