@@ -55,7 +55,7 @@ def to_trajectory(row: dict[str, Any], index: int, name: str = "dataset") -> dic
     rewards: Any = row.get("rewards")
     _check_messages(messages, fail)
     if rewards is None:
-        given = "" if row.get("reward") is None else ", where the row has a single `reward`"
+        given = "" if row.get("reward") is None else " (the row has `reward`)"
         fail("rewards", f"is missing{given}; give a list with one number per assistant turn")
     _check_rewards(rewards, sum(message["role"] == "assistant" for message in messages), fail)
     terminated = True if row.get("terminated") is None else row["terminated"]

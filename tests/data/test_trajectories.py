@@ -69,7 +69,7 @@ TWO_ACTIONS = [{"role": "assistant", "content": "a"}, {"role": "assistant", "con
         (row(rewards=[0.0, math.inf]), "rewards", "entry 1 is inf"),
         (row(rewards=[0.0, "1"]), "rewards", "entry 1 is '1'"),
         (row(rewards=None), "rewards", "is missing; give a list with one number"),
-        (row(rewards=None, reward=1.0), "rewards", "is missing, where the row has a single `reward`; give a list"),
+        (row(rewards=None, reward=1.0), "rewards", "is missing (the row has `reward`); give a list"),
         (row(rewards=1.0), "rewards", "must be a list with one number"),
         (row(messages=[{"role": "user", "content": "hello"}], rewards=[]), "messages", "no assistant turn"),
         (row(messages=[]), "messages", "non-empty list"),
