@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, GenerationConfig, StoppingCriteriaList
+from transformers.generation import GenerateDecoderOnlyOutput
 
 
 class ServedModel:
@@ -52,7 +53,7 @@ class ServedModel:
         attention_mask: torch.Tensor,
         generation_config: GenerationConfig,
         stopping_criteria: StoppingCriteriaList | None = None,
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | GenerateDecoderOnlyOutput:
         """As of transformers.
 
         Args:
@@ -62,7 +63,8 @@ class ServedModel:
             stopping_criteria (`StoppingCriteriaList`, *optional*): not asked; what they would have left out comes along.
 
         Returns:
-            `torch.LongTensor` of shape `(B, S + T)`: prompts and answers, padded by `generation_config.pad_token_id`.
+            `torch.LongTensor` of shape `(B, S + T)`: prompts and answers, padded by `generation_config.pad_token_id`; as the `sequences`
+            of an output without keys and values where `generation_config.return_dict_in_generate` asks for one.
 
         Raises:
             ConnectionError: if the server is not there, or refuses.
@@ -72,7 +74,8 @@ class ServedModel:
         longest = max(map(len, answers))
         pad = generation_config.pad_token_id
         padded = torch.tensor([answer + [pad] * (longest - len(answer)) for answer in answers], dtype=torch.long)
-        return torch.cat([input_ids.cpu(), padded.reshape(len(prompts), longest)], dim=1)
+        sequences = torch.cat([input_ids.cpu(), padded.reshape(len(prompts), longest)], dim=1)
+        return GenerateDecoderOnlyOutput(sequences) if generation_config.return_dict_in_generate else sequences
 
     def _ask(self, values: dict[str, Any]) -> list[list[int]]:
         """Token ids of the answer to each prompt."""
