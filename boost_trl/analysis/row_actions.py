@@ -23,8 +23,7 @@ def play_again(env: Environment, row: Mapping[str, Any]) -> list[bool | None]:
     Raises:
         ValueError: if the row has no task, or one that `env` does not know.
     """
-    if row.get("task") is None or row.get("messages") is None:
-        raise ValueError("the rows have no columns `messages` and `task`, from which to play them again")
+    _check(row)
     actions = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
     valid: list[bool | None] = []
     env.reset(task=as_task(row["task"]), seed=0)
@@ -37,6 +36,11 @@ def play_again(env: Environment, row: Mapping[str, Any]) -> list[bool | None]:
         valid.append(bool(info.get("valid", True)))
         is_over = terminated or truncated
     return valid
+
+
+def _check(row: Mapping[str, Any]) -> None:
+    if row.get("task") is None or row.get("messages") is None:
+        raise ValueError("the rows have no columns `messages` and `task`, from which to play them again")
 
 
 def contradictions(env: Environment, row: Mapping[str, Any]) -> dict[int, str] | None:
@@ -54,7 +58,7 @@ def contradictions(env: Environment, row: Mapping[str, Any]) -> dict[int, str] |
     Raises:
         ValueError: as `play_again`.
     """
-    play_again(env, row)  # checks the row
+    _check(row)
     actions = [place for place, turn in enumerate(row["messages"]) if turn["role"] == "assistant"]
     played, other = (_answers(env, row, actions, seed) for seed in (0, 1))
     if played != other:

@@ -54,7 +54,7 @@ class CommandParser(TrlParser):
 
         Raises:
             OSError: if there is no file of the name that `--config` has.
-        ValueError: for an option that does not exist, with the one that is spelt nearly so; for a former name beside
+            ValueError: for an option that does not exist, with the one that is spelt nearly so; for a former name beside
                 the present one.
         """
         args = self._with_present_names(sys.argv[1:] if args is None else args)

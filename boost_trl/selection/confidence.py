@@ -1,5 +1,6 @@
 """Confidence in weights that come from losses: where trusted rows that nothing trained on rank in the pool."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -86,3 +87,17 @@ def weight_confidence(
         chance_error=float(np.sqrt((len(trusted) + rows + 1) / (12 * len(trusted) * rows))),
         trusted_share=float(1 - np.quantile(places, 1 - _LIKE_TRUSTED)),
     )
+
+
+def confidence_of_folds(folds: Iterable[tuple[np.ndarray, np.ndarray]]) -> WeightConfidence:
+    """Confidence in weights from scores of several folds of the trusted rows, each of which has a scale of its own.
+
+    Args:
+        folds (`Iterable`): of each fold the scores of its rows, by what the other folds teach, and by the same those of the pool, (M,).
+    """
+    trusted, pool = [], []
+    for of_trusted, of_pool in folds:
+        middle, spread = of_pool.mean(), of_pool.std() or 1.0
+        trusted.append((of_trusted - middle) / spread)
+        pool.append((of_pool - middle) / spread)
+    return weight_confidence(-np.concatenate(trusted), -np.concatenate(pool), num_pool=len(pool[0]))

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
+from own_data_options import OPTIONS
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import ModelConfig
@@ -29,20 +30,6 @@ from boost_trl.comparison.sft.training import planned_rows, stage_updates, trl_t
 from boost_trl.environments.embedded_lm import word_tokenizer
 from boost_trl.scripts.compare import CompareParser, prepare
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
-
-
-OPTIONS = {
-    "max_steps": 4,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 3e-3,
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "report_to": "none",
-    "save_strategy": "no",
-    "logging_strategy": "no",
-    "disable_tqdm": True,
-}
 
 
 def own(files, output_dir, methods=None, seeds=(0, 1, 2)):

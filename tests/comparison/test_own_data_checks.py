@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from datasets import Dataset, concatenate_datasets
+from own_data_options import OPTIONS
 
 import boost_trl
 from boost_trl import BilevelSFTSelfRefineConfig, cli
@@ -15,20 +16,6 @@ from boost_trl.comparison.own_data.compare import OwnDataComparison
 from boost_trl.comparison.own_data.own_data import ALL_TRUSTED
 from boost_trl.comparison.own_data.row_format import sft_rows
 from boost_trl.comparison.own_data.verdict import Decision
-
-
-OPTIONS = {
-    "max_steps": 4,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 3e-3,
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "report_to": "none",
-    "save_strategy": "no",
-    "logging_strategy": "no",
-    "disable_tqdm": True,
-}
 
 
 def test_no_row_that_judges_stands_among_others_too(files, tmp_path, capsys):

@@ -16,12 +16,12 @@ from boost_trl.comparison.offline_rl.games_shown import game_html, shown_game
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.pictures import Bar, draw_methods
 from boost_trl.comparison.results import Result
+from boost_trl.comparison.verdict import ahead_and_behind, as_markdown, clarity, kind_of
 from boost_trl.environments.base import Environment
 from boost_trl.tables import plus_minus
 
 
 SCORES, BY_KIND = "scores.png", "weights_by_kind.png"
-CLEAR = 2.0  # standard errors
 # Plain training, that on trusted rows too first: what a method gains by seeing these is no gain of weights.
 PLAIN = ("vanilla_validation", "vanilla")
 NOISE_MEANING = {
@@ -47,27 +47,25 @@ def best(rows: Rows, learned: bool) -> Mapping[str, Any] | None:
 def verdict(results: Sequence[Result], rows: Rows) -> str:
     """The winner, what it does, by how much it is ahead of the best of the others and whether that is clear."""
     weighted, control = best(rows, learned=True), best(rows, learned=False)
-    ahead, behind = weighted or control, None
-    if weighted and control:
-        ahead, behind = (weighted, control) if weighted["score_mean"] > control["score_mean"] else (control, weighted)
+    both = weighted is not None and control is not None
+    ahead, behind = ahead_and_behind(weighted, control, both and weighted["score_mean"] <= control["score_mean"])
     if ahead is None:
         return ""
     plain = next((row for name in PLAIN for row in rows if row["method"] == name), ahead)
     beside = "" if plain is ahead else f", plain training (*{plain['label']}*) {plain['success_rate']:.0%}"
-    parts = [
+    headline = (
         f"**Of {len(rows)} ways of training, *{ahead['label']}* plays best: it solves {ahead['success_rate']:.0%} of the held-out "
-        f"games{beside}.**",
-        f"**What it does:** {METHODS[ahead['method']].about}.",
-    ]
+        f"games{beside}.**"
+    )
+    points = [f"**What it does:** {METHODS[ahead['method']].about}."]
     if behind is not None:
         gain, error = difference(results, ahead["method"], behind["method"])
         side = "that learns weights" if behind is weighted else "without learned weights"
-        clear = "is clear" if gain > CLEAR * error else "could be chance"
-        parts.append(
+        points.append(
             f"**How sure?** Its score is {_score(ahead)}. The best way {side}, *{behind['label']}*, has {_score(behind)}: a difference of "
-            f"{plus_minus(gain, error, '+.2f')}, which {clear}."
+            f"{plus_minus(gain, error, '+.2f')}, which {clarity(gain, error)}."
         )
-    return "\n\n".join([parts[0], "\n".join(f"- {part}" for part in parts[1:])])
+    return as_markdown(headline, points)
 
 
 def _score(row: Mapping[str, Any]) -> str:
@@ -95,7 +93,7 @@ def scores_picture(rows: Rows, folder: Path) -> str:
 
     def kind(name: str) -> str:
         method = METHODS[name]
-        return "bar to reach" if method.needs_planted_noise else "learned" if method.learns_weights else "control"
+        return kind_of(method.learns_weights, method.needs_planted_noise)
 
     ordered = sorted(rows, key=lambda row: -row["score_mean"])
     bars = [Bar(row["label"], row["score_mean"], row["score_se"], kind(row["method"])) for row in ordered]

@@ -207,7 +207,8 @@ class OwnDataComparison:
         left = [cell for cell in cells if (cell.method, cell.seed) not in done]
         if is_main:
             print(self._what(cells) + (f"; {len(done)} of them are there already" if done else ""))
-            print(*data.remarks(), sep="\n", end="\n" if data.remarks() else "")
+            for remark in data.remarks():
+                print(remark)
         if not left:
             return
         if is_main:

@@ -299,7 +299,8 @@ def _check_tasks(rows: Dataset, name: str) -> None:
 
 
 def _task_names(rows: Dataset) -> list[str]:
-    return [as_task(row["task"]).id for row in rows if row.get("task") is not None]
+    tasks = rows["task"] if "task" in rows.column_names else ()
+    return [as_task(task).id for task in tasks if task is not None]
 
 
 def _held_out_tasks(rows: Dataset, seed: int) -> tuple[Dataset, Sequence[Task]]:

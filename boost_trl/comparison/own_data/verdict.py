@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from boost_trl.comparison.results import mean_over_rows_and_seeds
+from boost_trl.comparison.verdict import CLEAR
 from boost_trl.tables import plus_minus
-
-
-CLEAR = 2.0  # standard errors
 
 
 @dataclass

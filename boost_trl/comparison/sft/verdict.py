@@ -12,12 +12,12 @@ from boost_trl.comparison.results import Result, paired_difference
 from boost_trl.comparison.row_text import shorten, text_of
 from boost_trl.comparison.sft.experiment import SFTExperiment
 from boost_trl.comparison.sft.methods import SFT_METHODS, SFTMethod
+from boost_trl.comparison.verdict import ahead_and_behind, as_markdown, clarity, kind_of
 from boost_trl.html_page import escape_markdown
 from boost_trl.tables import markdown_table, number, plus_minus
 
 
 LOSSES = "losses.png"
-CLEAR = 2.0  # standard errors
 PLAIN = "sft"
 SHOWN_ROWS = 6
 
@@ -38,26 +38,26 @@ def best(rows: Rows, learned: bool) -> Mapping[str, Any] | None:
 def verdict(results: Sequence[Result], rows: Rows) -> str:
     """The way of the lowest loss, what it does, by how much it is ahead of the best of the others and whether that is clear."""
     weighted, control = best(rows, learned=True), best(rows, learned=False)
-    ahead, behind = weighted or control, None
-    if weighted and control:
-        ahead, behind = (weighted, control) if weighted["eval_loss"] < control["eval_loss"] else (control, weighted)
+    both = weighted is not None and control is not None
+    ahead, behind = ahead_and_behind(weighted, control, both and weighted["eval_loss"] >= control["eval_loss"])
     if ahead is None:
         return ""
     plain = next((row for row in rows if row["method"] == PLAIN and row is not ahead), None)
     beside = "" if plain is None else f", plain training {number(plain['eval_loss'])}"
-    parts = [
+    headline = (
         f"**Of {len(rows)} ways of training, *{ahead['label']}* has the lowest loss on trusted rows that nothing trained on: "
-        f"{number(ahead['eval_loss'])}{beside}.**",
-    ]
+        f"{number(ahead['eval_loss'])}{beside}.**"
+    )
+    points = []
     if about := method_of(ahead).about:
-        parts.append(f"**What it does:** {about}.")
+        points.append(f"**What it does:** {about}.")
     if behind is not None:
         side = "that learns weights" if behind is weighted else "without learned weights"
-        parts.append(
+        points.append(
             f"**How sure?** The best way {side}, *{behind['label']}*, has {number(behind['eval_loss'])}. "
             f"{_clarity(results, ahead['method'], behind['method'])}"
         )
-    return "\n\n".join([parts[0], "\n".join(f"- {part}" for part in parts[1:])])
+    return as_markdown(headline, points)
 
 
 def _clarity(results: Sequence[Result], ahead: str, behind: str) -> str:
@@ -66,8 +66,7 @@ def _clarity(results: Sequence[Result], ahead: str, behind: str) -> str:
     if seeds == 1 or difference is None:
         return "One seed: single runs vary a lot, so run several before you build on it."
     mean, error = difference
-    clear = "is clear" if -mean > CLEAR * error else "could be chance"
-    return f"The difference over {seeds} seeds, {plus_minus(-mean, error, '.2f')}, {clear}."
+    return f"The difference over {seeds} seeds, {plus_minus(-mean, error, '.2f')}, {clarity(-mean, error)}."
 
 
 def tried(results: Sequence[Result], options: Mapping[str, Any]) -> str:
@@ -85,7 +84,7 @@ def losses_picture(rows: Rows, folder: Path) -> str:
     judged = sorted((row for row in rows if row["eval_loss"] is not None), key=lambda row: row["eval_loss"])
 
     def kind(method: SFTMethod) -> str:
-        return "bar to reach" if method.known_good else "learned" if method.learns_weights else "control"
+        return kind_of(method.learns_weights, method.known_good)
 
     bars = [Bar(row["label"], row["eval_loss"], row["eval_loss_se"], kind(method_of(row))) for row in judged]
     if not bars:

@@ -25,6 +25,11 @@ NUM_ROWS = 12
 KIND_COLUMNS = ("source", "category", "kind", "noise_kind")
 
 
+def trained_rows(table: Dataset) -> np.ndarray:
+    """Numbers of the rows of `example_weights()` that were trained on, (M,)."""
+    return np.flatnonzero([score is not None and score > -np.inf for score in table["score"]])
+
+
 def extreme_rows(weights: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Numbers of the 12 rows of largest weight, largest first, and of the 12 of smallest, smallest last; the earlier row of
     equals first. Empty if all weights are equal.
@@ -57,8 +62,7 @@ def save_weight_files(
     write_table(table.data.table, folder / EXAMPLE_WEIGHTS_NAME)
     if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
         return
-    used = np.flatnonzero([score is not None and score > -np.inf for score in table["score"]])
-    rows = extreme_rows(np.asarray(table["weight"][:]), used)
+    rows = extreme_rows(np.asarray(table["weight"][:]), trained_rows(table))
     (folder / ROWS_NAME).unlink(missing_ok=True)
     if dataset is not None and len(rows):
         shown = dataset.with_format("arrow").select(rows)[:].drop_columns({ROW_NUMBER} & {*dataset.column_names})

@@ -9,8 +9,9 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 
 from boost_trl.pictures import figure
+from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.common.trackers import log_picture, log_table
-from boost_trl.trainer.common.weight_files import KIND_COLUMNS, extreme_rows
+from boost_trl.trainer.common.weight_files import KIND_COLUMNS, extreme_rows, trained_rows
 
 
 NAME = "example_weights"
@@ -57,8 +58,7 @@ def rows_at_both_ends(weights: Dataset, step: int) -> pd.DataFrame:
         step (`int`): optimizer steps so far, in the first column.
     """
     table = weights.to_pandas()
-    used = np.flatnonzero([score is not None and score > -np.inf for score in weights["score"]])
-    table = table.iloc[extreme_rows(table["weight"].to_numpy(), used)].reset_index(drop=True)
+    table = table.iloc[extreme_rows(table["weight"].to_numpy(), trained_rows(weights))].reset_index(drop=True)
     table.insert(0, "step", step)
     return table
 
@@ -82,7 +82,5 @@ def draw_weights(weights: Dataset, path: Path) -> None:
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set_xlabel("weight, 1: the equal weight   ← counts less · counts more →")
         axes.set_ylabel("training rows")
-        axes.set_title(
-            f"Effective sample size: {values.sum() ** 2 / np.square(values).sum():,.0f} of {len(values):,} rows"
-        )
+        axes.set_title(f"Effective sample size: {effective_sample_size(values):,.0f} of {len(values):,} rows")
         axes.legend(fontsize=8)

@@ -14,6 +14,7 @@ from boost_trl.models.policy_card import ALGORITHMS, PolicyCard, policy_settings
 from boost_trl.models.turn_end import turn_end
 from boost_trl.models.value_heads import ValueHeadsConfig
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.common.last_evaluation import last_evaluation
 
 
 # Not during training: a copy of the model for each checkpoint.
@@ -188,13 +189,7 @@ def _method(args: BilevelOfflineRLConfig) -> str:
 
 def _evaluation(log_history: list[dict[str, Any]]) -> list[str]:
     """The last value of every evaluation metric."""
-    last, step = {}, 0
-    for entry in log_history:
-        values = {
-            key: value for key, value in entry.items() if key.startswith("eval_") and not key.endswith(_NOT_RESULTS)
-        }
-        if values:
-            last, step = last | values, entry["step"]
+    last, step = last_evaluation(log_history, _NOT_RESULTS)
     if not last:
         return []
     rows = [(key.removeprefix("eval_"), f"{value:.4g}") for key, value in last.items()]

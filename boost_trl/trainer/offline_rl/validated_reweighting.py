@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from boost_trl.data.trajectory_store import TrajectoryStore
 from boost_trl.models.value_heads import ValueHeads
-from boost_trl.selection.confidence import WeightConfidence, weight_confidence
+from boost_trl.selection.confidence import WeightConfidence, confidence_of_folds
 from boost_trl.selection.tempering import effective_sample_size, temper
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.data import TrainingData
@@ -228,13 +228,7 @@ def _confidence(folds: list[_Fold], kind: str) -> dict[str, float] | None:
     """Rank of the validation rows in the pool, each by scores that it had no part in."""
     if not folds:
         return None
-    held_out, pool = [], []
-    for fold in folds:  # θ has a scale of its own in each
-        scores = fold.scores[kind]
-        middle, spread = scores.mean(), scores.std() or 1.0
-        held_out.append((fold.held_out_scores - middle) / spread)
-        pool.append((scores - middle) / spread)
-    return asdict(weight_confidence(-np.concatenate(held_out), -np.concatenate(pool), num_pool=len(pool[0])))
+    return asdict(confidence_of_folds((fold.held_out_scores, fold.scores[kind]) for fold in folds))
 
 
 class _ValidatedReweighting:

@@ -5,6 +5,7 @@ from typing import Any
 from boost_trl import __version__
 from boost_trl.selection import Selector, WeightConfidence
 from boost_trl.tables import markdown_table
+from boost_trl.trainer.common.last_evaluation import last_evaluation
 from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 from boost_trl.trainer.common.weights_dataset import weight_summary
 from boost_trl.trainer.row_weights.validated_selection import EQUAL_WEIGHTS
@@ -105,11 +106,7 @@ def _weights_section(selector: Selector, how: str, confidence: WeightConfidence 
 
 def _evaluation_section(log_history: list[dict[str, Any]]) -> list[str]:
     """The last value of every evaluation metric."""
-    found, step = {}, 0
-    for entry in log_history:
-        values = {k: v for k, v in entry.items() if k.startswith("eval_") and not k.endswith(_NOT_RESULTS)}
-        if values:
-            found, step = found | values, entry["step"]
+    found, step = last_evaluation(log_history, _NOT_RESULTS)
     if not found:
         return []
     rows = [("metric", "value"), *((name, f"{value:.4g}") for name, value in found.items())]

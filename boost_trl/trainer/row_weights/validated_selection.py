@@ -32,6 +32,7 @@ from boost_trl.selection import (
     validated_scores,
     weight_confidence,
 )
+from boost_trl.selection.confidence import confidence_of_folds
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.row_weights.adaptation import adaptation
 from boost_trl.trainer.row_weights.prepared_rows import first_of_equal
@@ -372,12 +373,7 @@ def confidence_of_halves(halves: list[dict[int, Trial]]) -> WeightConfidence | N
 def _confidence(trials: list[Trial]) -> WeightConfidence | None:
     if any(trial.trusted_scores is None for trial in trials):
         return None
-    trusted, pool = [], []
-    for trial in trials:  # each half has a scale of its own
-        middle, spread = trial.scores.mean(), trial.scores.std() or 1.0
-        trusted.append((trial.trusted_scores - middle) / spread)
-        pool.append((trial.scores - middle) / spread)
-    return weight_confidence(-np.concatenate(trusted), -np.concatenate(pool), num_pool=len(pool[0]))
+    return confidence_of_folds((trial.trusted_scores, trial.scores) for trial in trials)
 
 
 def _batches(rows: np.ndarray, seed: int, size: int = BATCH) -> Iterator[np.ndarray]:
