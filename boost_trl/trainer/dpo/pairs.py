@@ -1,6 +1,5 @@
 """Losses of preference pairs, where the parts of a weighted training ask for losses of rows."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -83,11 +82,10 @@ class PairValidationLoss(RowwiseValidationLoss):
 class PairPoolLosses(PoolLosses):
     """[`PoolLosses`] of pairs, of which `forward` returns the losses themselves."""
 
-    def num_terms(self, places: Sequence[int]) -> int:
-        return len(places)
+    def num_terms(self, batch: dict[str, Any]) -> int:
+        return len(batch[EXAMPLE_ID])
 
-    def loss(self, places: Sequence[int], numbers: np.ndarray, weights: np.ndarray) -> torch.Tensor:
-        inputs = self._collator(self.dataset.__getitems__(list(places)))
+    def loss(self, inputs: dict[str, Any], numbers: np.ndarray, weights: np.ndarray) -> torch.Tensor:
         take_micro_batch(inputs)
         return self._forward(inputs).mean()
 

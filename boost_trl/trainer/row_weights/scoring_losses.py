@@ -84,13 +84,17 @@ class PoolLosses:
             sampler.set_epoch(epoch)
             yield from sampler
 
-    def num_terms(self, places: Sequence[int]) -> int:
-        """Number of the losses that [`loss`] takes the mean of."""
-        return num_labels(self._collator(self.dataset.__getitems__(list(places))))
+    def batch(self, places: Sequence[int]) -> dict[str, Any]:
+        """The collated rows of these places, for one call of [`loss`]."""
+        return self._collator(self.dataset.__getitems__(list(places)))
 
-    def loss(self, places: Sequence[int], numbers: np.ndarray, weights: np.ndarray) -> torch.Tensor:
-        """Mean loss of the tokens at drawn places, those of packed rows times their weights over the mean weight."""
-        inputs = self._collator(self.dataset.__getitems__(list(places)))
+    def num_terms(self, batch: dict[str, Any]) -> int:
+        """Number of the losses that [`loss`] takes the mean of."""
+        return num_labels(batch)
+
+    def loss(self, inputs: dict[str, Any], numbers: np.ndarray, weights: np.ndarray) -> torch.Tensor:
+        """Mean loss of a batch's tokens, those of packed rows times their weights over the mean weight. It takes the row numbers
+        out of the batch."""
         micro_batch = take_micro_batch(inputs)
         outputs = self._forward(inputs)
         kept = outputs.label_mask
@@ -134,13 +138,17 @@ class TrustedLosses:
     def batch_size(self) -> int:
         return self._validation.batch_size
 
-    def num_terms(self, rows: Sequence[int]) -> int:
-        """Number of the losses that [`loss`] takes the mean of."""
-        return self._validation.num_terms(self._validation.batch(list(rows)))
+    def batch(self, rows: Sequence[int]) -> dict[str, Any]:
+        """These rows, collated."""
+        return self._validation.batch(list(rows))
 
-    def loss(self, rows: Sequence[int]) -> torch.Tensor:
-        """Mean loss of one batch."""
-        total, count = self._loss_sum(self._validation.batch(list(rows)))
+    def num_terms(self, batch: dict[str, Any]) -> int:
+        """Number of the losses that [`loss`] takes the mean of."""
+        return self._validation.num_terms(batch)
+
+    def loss(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Mean loss of a batch."""
+        total, count = self._loss_sum(batch)
         return total / torch.as_tensor(count).clamp(min=1)
 
     @torch.no_grad()
@@ -148,7 +156,7 @@ class TrustedLosses:
         """Mean loss of the terms of many rows."""
         total = count = 0
         for start in range(0, len(rows), self.batch_size):
-            part = self._loss_sum(self._validation.batch(rows[start : start + self.batch_size].tolist()))
+            part = self._loss_sum(self.batch(rows[start : start + self.batch_size].tolist()))
             total, count = total + float(part[0]), count + int(part[1])
         return total / max(1, count)
 

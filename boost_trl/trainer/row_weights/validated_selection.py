@@ -231,17 +231,17 @@ class ValidatedSelection:
         pool, size, numbers = self.sample, self.budget.guard_batch, self.sample.numbers()
         batches, draws = _batches(rows, self.args.seed, size), pool.draws(numbers, weights, self.args.seed)
 
-        def loss(places: list[int]) -> torch.Tensor:
-            return pool.loss(places, numbers, weights)
+        def loss(batch: dict[str, Any]) -> torch.Tensor:
+            return pool.loss(batch, numbers, weights)
 
         for _ in range(self.budget.guard_steps):
             places = [next(draws) for _ in range(min(size, len(pool)))]
-            terms = _terms(loss, pool.num_terms, places, self.args.per_device_train_batch_size, of_pool)
+            terms = _terms(pool, loss, places, self.args.per_device_train_batch_size, of_pool)
             self._update([*terms, *self._trusted_terms(next(batches), of_trusted)])
 
     def _trusted_terms(self, rows: np.ndarray, coefficient: float = 1.0) -> list[Callable[[], torch.Tensor]]:
         trusted = self.trusted
-        return _terms(trusted.loss, trusted.num_terms, rows.tolist(), trusted.batch_size, coefficient)
+        return _terms(trusted, trusted.loss, rows.tolist(), trusted.batch_size, coefficient)
 
     def _update(self, terms: list[Callable[[], torch.Tensor]]) -> None:
         self._adapted.update(terms)
@@ -384,19 +384,20 @@ def _batches(rows: np.ndarray, seed: int, size: int = BATCH) -> Iterator[np.ndar
 
 
 def _terms(
-    loss: Callable[[list[int]], torch.Tensor],
-    num_terms: Callable[[list[int]], int],
+    losses: PoolLosses | TrustedLosses,
+    loss: Callable[[dict[str, Any]], torch.Tensor],
     rows: list[int],
     size: int,
     coefficient: float,
 ) -> list[Callable[[], torch.Tensor]]:
     """The mean loss of a batch, times a coefficient, as the losses of its micro-batches, which are still to be computed. `loss`
-    is a mean of `num_terms` terms, tokens or rows, each of which counts the same in whichever micro-batch it is."""
+    is a mean of `losses.num_terms` terms, tokens or rows, each of which counts the same in whichever micro-batch it is."""
     if not coefficient:
         return []
-    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-    counts = [num_terms(part) for part in parts]
+    batches = [losses.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+    counts = [losses.num_terms(batch) for batch in batches]
     total = max(1, sum(counts))
     return [
-        lambda part=part, count=count: coefficient * count / total * loss(part) for part, count in zip(parts, counts)
+        lambda batch=batch, count=count: coefficient * count / total * loss(batch)
+        for batch, count in zip(batches, counts)
     ]

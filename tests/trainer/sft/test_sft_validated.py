@@ -146,6 +146,19 @@ def test_scoring_leaves_everything_as_it_was(tmp_path):
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
 
 
+def test_every_batch_is_collated_once_for_scoring(tmp_path, monkeypatch):
+    """Of pool and trusted rows, those that train and those that are only read."""
+    monkeypatch.setattr(validated_selection, "_SURE", float("inf"))  # with the short trainings
+    trainer = make_trainer(tmp_path, per_device_train_batch_size=3)
+    collated, forwards = [], []
+    for owner, name in ((trainer, "data_collator"), (trainer._validation, "_collator")):
+        collator = getattr(owner, name)
+        setattr(owner, name, lambda rows, collator=collator: collated.append(len(rows)) or collator(rows))
+    trainer.model.register_forward_pre_hook(lambda model, args: forwards.append(None))
+    trainer.score_pool(trainer._validation, trainer._selector_step)
+    assert trainer.selection_report["candidates"] and len(collated) == len(forwards)
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"padding_free": True, "max_length": None}, {"peft_config": LoraConfig(r=4, target_modules="all-linear")}],
