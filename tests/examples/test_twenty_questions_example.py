@@ -12,6 +12,7 @@ from comparison_examples import EXAMPLES, load_example, run_example
 from comparison_examples import QUICK as QUICK_TRAINING
 
 from boost_trl import ValueHeads, ValuePolicy, cli
+from boost_trl.comparison.offline_rl import worlds
 from boost_trl.environments.twenty_questions import pretraining
 
 
@@ -66,7 +67,13 @@ def check_cell_files(folder, row):
     assert json.loads((cell / "training_config.json").read_text())["max_steps"] == 20
 
 
-def test_the_best_learned_methods_policy_plays_on(example, tmp_path, capsys):
+def test_the_best_learned_methods_policy_plays_on(example, tmp_path, monkeypatch, capsys):
+    experiments, build = [], worlds.build_experiment
+    monkeypatch.setattr(
+        worlds,
+        "build_experiment",
+        lambda *args, **kwargs: experiments.append(build(*args, **kwargs)) or experiments[0],
+    )
     rows = run_example(example, tmp_path, *QUICK, "--methods", "vanilla", "bilevel", "validated", "oracle")
     learned = {row["method"]: row for row in rows if row["method"] in ("bilevel", "validated")}
     best = max(learned.values(), key=lambda row: row["score_mean"])
@@ -80,11 +87,15 @@ def test_the_best_learned_methods_policy_plays_on(example, tmp_path, capsys):
     # The command that was printed, as it stands.
     (command,) = [line for line in printed.splitlines() if "boost-trl rollout" in line]
     command = shlex.split(command[command.index("boost-trl") :])
-    assert cli.main([*command[1:], "--num_games", "2"]) == 0
-    printed = capsys.readouterr().out
-    played = [line.rsplit(" (", 1)[0] for line in printed.splitlines() if line.endswith(")")]
-    held_out = {task["id"] for task in pd.read_parquet(run_folder / "rollouts.parquet")["task"]}
-    assert "assistant:" in printed and len(played) == 2 and set(played) <= held_out
+    assert cli.main(command[1:]) == 0
+    shown = capsys.readouterr().out
+    played = [line.rsplit(" (", 1)[0] for line in shown.splitlines() if line.endswith(")")]
+    assert "assistant:" in shown and len(set(played)) == len(played) == 5
+    known = [row["task"]["id"] for part in ("pool", "validation") for row in getattr(experiments[0], part)]
+    held_out = {row["task"]["id"] for row in experiments[0].evaluation} - set(known)
+    assert set(played) <= held_out
+    # The README's command is as this one.
+    assert {"--watch", str(tmp_path / "policy" / "held_out_tasks.jsonl")} <= set(command)
 
 
 def test_without_a_learned_method_the_best_of_the_others_is_kept(example, tmp_path, capsys):

@@ -309,7 +309,7 @@ class Echo:
     name, max_steps, system_prompt = "echo", 2, "Say anything."
 
     def tasks(self, categories=None):
-        return [Task("one", "first"), Task("two", "second")]
+        return [Task(name, "first") for name in "abcdefg"]
 
     def reset(self, *, seed=None, task=None):
         print("reset", end=";")
@@ -337,8 +337,10 @@ def test_a_watched_game_of_a_file_is_shown_while_it_is_played(folder, tmp_path, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "echo.py").write_text(GAME)
     flags = ["--model_name_or_path", folder / "lm", "--environment", "echo.py:Echo", "--max_new_tokens", 2, "--watch"]
-    assert run(rollout, *flags, "--output_path", "games.jsonl")["num_games"] == 1
-    (game,) = load_rows("games.jsonl")
+    assert run(rollout, *flags, "--output_path", "games.jsonl")["num_games"] == 5
+    games = load_rows("games.jsonl")
+    assert len({game["task"]["id"] for game in games}) == 5
+    game = games[0]
     said = [message["content"] for message in game["messages"] if message["role"] == "assistant"]
     printed = capsys.readouterr().out
     # An action is shown before the environment sees it, an answer as soon as it is there.
@@ -352,6 +354,11 @@ step;       user: Answer 1.
 step;       user: Answer 2.
   success
 """
-    assert printed.startswith(shown) and "| echo | 1 | 3.00 |" in printed
+    assert printed.startswith(shown) and "| echo | 5 | 3.00 ± 0.00 |" in printed
     assert run(rollout, *flags, "--num_games", 3)["num_games"] == 3
     assert capsys.readouterr().out.count("reset;") == 3
+    # Not more than one of each task, unless more is asked for.
+    (tmp_path / "two.jsonl").write_text(
+        "".join(f'{{"task": {{"id": "{name}", "category": "first"}}}}\n' for name in "ab")
+    )
+    assert run(rollout, *flags, "--tasks_dataset_name", "two.jsonl")["num_games"] == 2

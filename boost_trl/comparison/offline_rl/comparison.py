@@ -20,7 +20,7 @@ from boost_trl.comparison.offline_rl.arguments import ComparisonArguments, setti
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.findings import COLUMNS, NOTES, findings, summarize
 from boost_trl.comparison.offline_rl.games import BETAS, play_method, validation_scores
-from boost_trl.comparison.offline_rl.kept_policy import candidates, keep_best_policy
+from boost_trl.comparison.offline_rl.kept_policy import candidates, keep_best_policy, save_held_out_tasks
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
 from boost_trl.comparison.offline_rl.verdict import bad_rows, best, scores_picture, tried, verdict, watched_game
@@ -131,6 +131,8 @@ class OfflineRLComparison(Comparison):
         trainer.save_example_weights(folder)
         if PartialState().is_main_process:
             save_cell_files(folder, trainer.args, trainer.state.log_history, played["games"])
+            if self.keeps(cell):
+                save_held_out_tasks(experiment.held_out_tasks or experiment.evaluation_tasks, folder)
         result.metrics["wall_seconds"] = time.perf_counter() - start
         del trainer
         clear_device_cache(garbage_collection=True)
@@ -288,13 +290,13 @@ def compare(
         played = keep_best_policy(report.rows, results, run_folders, comparison.folder, arguments.environment)
         if played is not None:
             report.sections.append(
-                f"Watch it play others, live (another game with another `--seed`):\n\n```bash\n{played[1]}\n```"
+                f"Watch it play others, live (with another `--seed` yet others):\n\n```bash\n{played[1]}\n```"
             )
         report.write(comparison.folder)
         report.print()
         if played is not None:
             print(
-                f"\n{played[0]}\n\nThat policy is kept. Watch it play (another game with another --seed): {played[1]}"
+                f"\n{played[0]}\n\nThat policy is kept. Watch it play others (with another --seed yet others): {played[1]}"
             )
         print(
             f"\n{comparison.folder}/report.html has the table and the pictures; it took {time.perf_counter() - start:.0f} s. "

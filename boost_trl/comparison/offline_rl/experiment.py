@@ -67,6 +67,13 @@ class OfflineRLExperiment:
         """Number of evaluation tasks that have a validation row too."""
         return len({task.id for task in self.evaluation_tasks} & {task.id for task in self.validation_tasks})
 
+    @property
+    def held_out_tasks(self) -> list[Task]:
+        """Evaluation tasks of which neither pool nor validation set has a row, and by which nothing is chosen."""
+        known = {row["id"] for rows in (self.pool, self.validation) for row in rows["task"] if row is not None}
+        known |= {task.id for task in self.validation_tasks}
+        return [task for task in self.evaluation_tasks if task.id not in known]
+
     def return_normalization(self, model: PreTrainedModel, args: BilevelOfflineRLConfig) -> tuple[float, float]:
         """(shift, scale) of the pool's returns: one for all methods, whichever rows they train on, so that β and losses mean
         the same in every row of a comparison."""

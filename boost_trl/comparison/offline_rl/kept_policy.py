@@ -11,9 +11,13 @@ from boost_trl.comparison.cell_files import CONFIG_NAME, METRICS_NAME, ROLLOUTS_
 from boost_trl.comparison.offline_rl.games_shown import game_text, shown_game
 from boost_trl.comparison.offline_rl.methods import METHODS
 from boost_trl.comparison.results import Result
+from boost_trl.environments.base import Task
+from boost_trl.files import write_whole
 
 
 POLICY_FOLDER = "policy"
+# A JSON line per task, in its field `task`. Results of an earlier version have no such file.
+HELD_OUT_TASKS_NAME = "held_out_tasks.jsonl"
 # What a method's folder holds beside its policy.
 _NO_POLICY = shutil.ignore_patterns("checkpoint-*", "result.json", CONFIG_NAME, METRICS_NAME, ROLLOUTS_NAME)
 
@@ -37,8 +41,8 @@ def keep_best_policy(
         environment (`str`): name of the environment.
 
     Returns:
-        `tuple[str, str]`: a game of it, and the command that plays more, on the tasks that it was judged by. `None` if no candidate has a
-        policy: results of an earlier version may lie there without one.
+        `tuple[str, str]`: a game of it, and the command that plays more, of the tasks of `save_held_out_tasks`. `None` if no candidate
+        has a policy: results of an earlier version may lie there without one.
     """
     found = [
         row
@@ -57,10 +61,18 @@ def keep_best_policy(
     if result["environment_kwargs"]:
         command += ["--environment_kwargs", json.dumps(result["environment_kwargs"])]
     game, shown = shown_game(run_folders[name]), ""
+    tasks = policy / HELD_OUT_TASKS_NAME
+    if tasks.is_file():
+        command += ["--tasks_dataset_name", str(tasks)]
     if game is not None:
-        command += ["--tasks_dataset_name", str(run_folders[name] / ROLLOUTS_NAME)]
         shown = f"One game of {result.label}, the {kind} method's policy, {game_text(game)}"
     return shown, shlex.join([*command, "--watch"])
+
+
+def save_held_out_tasks(tasks: Sequence[Task], folder: Path) -> None:
+    """Write what a kept policy can be watched on."""
+    lines = [json.dumps({"task": task.to_dict() | {"data": json.dumps(task.data)}}) + "\n" for task in tasks]
+    write_whole(folder / HELD_OUT_TASKS_NAME, "".join(lines))
 
 
 def our_command() -> str:
