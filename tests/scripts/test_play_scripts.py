@@ -84,12 +84,12 @@ def test_a_bug_in_an_environment_is_one_line_with_its_place(folder, tmp_path, ca
 
 def test_rollout_goes_on_without_a_game_whose_environment_hangs(folder, tmp_path, capsys):
     (tmp_path / "stuck.py").write_text(STUCK)
-    flags = ["--model_name_or_path", folder / "lm", "--max_new_tokens", 3, "--step_timeout", 0.2]
+    flags = ["--model_name_or_path", folder / "lm", "--max_new_tokens", 3, "--step_timeout", 2.0]
     flags += ["--environment", f"{tmp_path}/stuck.py:Stuck", "--output_path", tmp_path / "games.jsonl"]
     results = run(rollout, *flags, "--environment_kwargs", '{"max_questions": 2}')
     rows = load_rows(str(tmp_path / "games.jsonl"))
     errors = [error for error in rows["error"] if error is not None]
-    said = "TimeoutError: a step of the environment took longer than 0.2 s (stuck.py:8)"
+    said = "TimeoutError: a step of the environment took longer than 2 s (stuck.py:8)"
     assert errors == [said] and rows["error"][1] == said
     assert results["errors"] == 1 and results["num_games"] == len(rows) - 1
     with pytest.raises(ValueError, match="`step_timeout` must be a positive number of seconds, got 0"):
