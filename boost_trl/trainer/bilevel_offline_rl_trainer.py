@@ -16,7 +16,6 @@ How a row's `rewards` become a loss, room by room; files without a folder are in
 
 import copy
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ from boost_trl.trainer.common.engines import (
     gathered,
     whole_model,
 )
+from boost_trl.trainer.common.training_length import planned_updates, updates_per_epoch
 from boost_trl.trainer.common.weight_logging import WeightLogging
 from boost_trl.trainer.offline_rl.backbone import load_model, tokenize_options, with_value_heads
 from boost_trl.trainer.offline_rl.callback import AroundUpdates
@@ -167,20 +167,10 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         if args.log_weights and args.uses_validation:
             self.add_callback(WeightLogging(self))
         if args.is_bilevel:
-            check_iterations(self._planned_updates(), args.auxiliary_steps, args.primary_steps)
+            check_iterations(planned_updates(args, data.num_training), args.auxiliary_steps, args.primary_steps)
         self._prepare()
 
     # Before training
-
-    @property
-    def _updates_per_epoch(self) -> int:
-        return math.ceil(self.data.num_training / self.get_total_train_batch_size(self.args))
-
-    def _planned_updates(self) -> int:
-        """Policy updates of the whole training."""
-        if self.args.max_steps > 0:
-            return self.args.max_steps
-        return math.ceil(self.args.num_train_epochs * self._updates_per_epoch)
 
     def _prepare(self) -> None:
         """Compute the rows' states and embeddings under the unmodified backbone, and value heads that start from
@@ -209,13 +199,14 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             if store.states is None:
                 cache_states(self.model.backbone, store, args)
             prior = reference_head(self.model.backbone, store) if args.policy_prior == "lm" else None
+        per_epoch = updates_per_epoch(args, data.num_training)
         validated = score_rows(
             copy.deepcopy(self.model.primary).to(args.device),
             store,
             data.num_training,
             args,
-            updates=self._planned_updates(),
-            rows_per_update=data.num_training / self._updates_per_epoch / self.accelerator.num_processes,
+            updates=planned_updates(args, data.num_training),
+            rows_per_update=data.num_training / per_epoch / self.accelerator.num_processes,
             prior=prior,
             progress=self.is_world_process_zero() and not args.disable_tqdm,
         )
@@ -246,7 +237,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         """Forget what an earlier run of this trainer, or the shorter run that a checkpoint comes from, has left behind."""
         args = self.args
         if args.is_bilevel:
-            # `dataloader_drop_last` leaves fewer than were planned.
+            # `args` may have changed since they were checked.
             check_max_steps(self.state.max_steps, args.auxiliary_steps, args.primary_steps)
         self._means.clear()
         self._update_losses.clear()

@@ -73,6 +73,12 @@ def test_the_pool_answers_by_its_kinds(experiment):
             assert not set(answer) & set(words)
 
 
+def test_ways_without_weights_make_as_many_updates_as_trainer_makes_on_the_pool(experiment, tmp_path):
+    """On 20 rows, 8 at a time, 3 a pass."""
+    pool, options = experiment.pool.select(range(20)), {**OPTIONS, "num_train_epochs": 2}
+    assert training.trl_trainer(SFT_METHODS["sft"], experiment, pool, options, tmp_path, 0).args.max_steps == 6
+
+
 def test_no_question_is_asked_twice_and_held_out_rows_are_good(whole_experiment):
     held_out = [getattr(whole_experiment, name) for name in HELD_OUT]
     prompts = [row["prompt"] for dataset in [whole_experiment.pool, *held_out] for row in dataset]

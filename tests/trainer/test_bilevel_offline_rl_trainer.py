@@ -478,6 +478,19 @@ def test_training_too_short_by_epochs_is_refused(make_trainer):
     make_trainer(**options, method="validated")
 
 
+def test_updates_of_rows_that_the_loader_drops_are_not_planned(make_trainer, make_dialogues):
+    options = {
+        "max_steps": -1,
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 4,
+        "auxiliary_steps": 2,
+        "primary_steps": 2,
+    }
+    assert make_trainer(train=make_dialogues(14), **options)
+    with pytest.raises(ValueError, match="training has 3 policy updates"):
+        make_trainer(train=make_dialogues(14), dataloader_drop_last=True, **options)
+
+
 def test_the_policy_has_no_dropout(make_trainer, make_tiny_model):
     model = make_tiny_model()
     for module in model.modules():

@@ -15,6 +15,7 @@ from boost_trl.comparison.own_data.estimate import Estimate
 from boost_trl.comparison.own_data.trusted_split import split_trusted
 from boost_trl.comparison.own_data.verdict import Judgement
 from boost_trl.comparison.results import Result
+from boost_trl.trainer.common.training_length import planned_updates
 
 
 # The setting of the last cell: the chosen method with all trusted rows, whose model is kept.
@@ -31,12 +32,9 @@ def num_updates(args: TrainingArguments, num_rows: int) -> int:
     Raises:
         ValueError: for none.
     """
-    if args.max_steps > 0:
-        return args.max_steps
-    if not 0 < args.num_train_epochs < math.inf:
+    if args.max_steps <= 0 and not 0 < args.num_train_epochs < math.inf:
         raise ValueError(f"`num_train_epochs` must be positive and finite, got {args.num_train_epochs}")
-    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return math.ceil(args.num_train_epochs * math.ceil(num_rows / batch))
+    return planned_updates(args, num_rows)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Training one method of a comparison of supervised fine-tuning, and what it gave."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -24,6 +23,7 @@ from boost_trl.selection.tempering import effective_sample_size
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.common.training_length import planned_updates
 from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 from boost_trl.trainer.row_weights.results import DEFAULT_WEIGHT_COLUMN
 from boost_trl.trainer.sft.evaluation import mean_nll_per_row
@@ -204,8 +204,7 @@ def trl_trainer(
         seed=seed,
     )
     rows, accumulation = args.per_device_train_batch_size, args.gradient_accumulation_steps * args.world_size
-    if args.max_steps <= 0:
-        args.max_steps = math.ceil(len(pool) / (rows * accumulation) * args.num_train_epochs)
+    args.max_steps = planned_updates(args, len(pool))
     args.per_device_train_batch_size = rows + (options.get("per_device_validation_batch_size") or rows)
     size, updates = args.per_device_train_batch_size * accumulation, args.max_steps
     if method.stages:

@@ -16,6 +16,7 @@ from torch import nn
 from boost_trl.models.model_fingerprint import model_fingerprint, trained_fingerprint
 from boost_trl.selection import WeightConfidence, round_agreement, validated_scores
 from boost_trl.trainer.common.engines import without_zero3
+from boost_trl.trainer.common.training_length import planned_updates
 from boost_trl.trainer.common.weighted_sampler import WeightedSampler
 from boost_trl.trainer.row_weights.checkpoint import LearnedWeights
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID
@@ -111,7 +112,13 @@ class DrawnRows(LearnedWeights):
             show = is_main and (not args.disable_tqdm if self.shows_scoring is None else self.shows_scoring)
             batch_size = self.get_total_train_batch_size(args)
             selection = ValidatedSelection(
-                self.model, args, pool, trusted, self._num_updates(), batch_size, progress=show
+                self.model,
+                args,
+                pool,
+                trusted,
+                planned_updates(args, len(self.train_dataset)),
+                batch_size,
+                progress=show,
             )
             if is_main and not show:
                 logger.warning(
@@ -202,7 +209,7 @@ class DrawnRows(LearnedWeights):
             fingerprint(self.train_dataset),
             fingerprint(validation.dataset),
             [(name, settings.get(name)) for name in _DECISIVE_SETTINGS],
-            self._num_updates(),
+            planned_updates(self.args, len(self.train_dataset)),
             self.get_total_train_batch_size(self.args),
             self.accelerator.num_processes,
             _METHOD_VERSION,
@@ -223,13 +230,6 @@ class DrawnRows(LearnedWeights):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.selector is not None and self.selector.is_fixed:
             self._take_report(json.loads(Path(checkpoint, REPORT_NAME).read_text()))
-
-    def _num_updates(self) -> int:
-        """Optimizer steps of the training to come."""
-        args = self.args
-        if args.max_steps > 0:
-            return args.max_steps
-        return math.ceil(len(self.train_dataset) / self.get_total_train_batch_size(args) * args.num_train_epochs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)

@@ -146,6 +146,19 @@ def test_scoring_leaves_everything_as_it_was(tmp_path):
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
 
 
+def test_the_pool_is_scored_for_the_updates_that_training_makes(tmp_path, monkeypatch):
+    planned, kind = [], drawn_rows.ValidatedSelection
+    monkeypatch.setattr(
+        drawn_rows,
+        "ValidatedSelection",
+        lambda *args, **kwargs: planned.append(args[4]) or kind(*args, **kwargs),
+    )
+    pool = make_pool().select(range(18))
+    trainer = make_trainer(tmp_path, pool=pool, max_steps=-1, num_train_epochs=2, selection_guard=False)
+    trainer.train()
+    assert planned == [trainer.state.global_step] == [10]
+
+
 def test_every_batch_is_collated_once_for_scoring(tmp_path, monkeypatch):
     """Of pool and trusted rows, those that train and those that are only read."""
     monkeypatch.setattr(validated_selection, "_SURE", float("inf"))  # with the short trainings
