@@ -46,6 +46,11 @@ def resolve_model_name(
     return name_or_path
 
 
+def card_place(hub_model_id: str | None, folder: str | Path) -> str:
+    """What a card's example code opens: the repository, or before there is one a path that its reader completes."""
+    return hub_model_id or f"path/to/{Path(folder).absolute().name}"
+
+
 def check_dataset_name(name: str) -> None:
     """Check that a dataset of this name can be found.
 

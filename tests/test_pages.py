@@ -5,6 +5,10 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
 
+from boost_trl.comparison.offline_rl.methods import METHODS
+from boost_trl.comparison.sft.methods import SFT_METHODS
+from boost_trl.trainer.common.weight_files import KIND_COLUMNS
+
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -80,6 +84,31 @@ def test_modules_and_names_in_sentences_exist():
     assert named
     for _, name in named:
         resolve_name(name)
+
+
+def table_under(page, heading):
+    """Cells of the rows of the first table under a heading."""
+    text = (ROOT / "docs" / page).read_text().split(f"# {heading}\n", 1)[1]
+    lines = text[text.index("\n|") :].strip().split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_methods_on_pages_are_those_that_there_are():
+    found = table_under("compare.md", "The methods for trajectories")
+    assert found == [[f"`{name}`", method.label, method.about] for name, method in METHODS.items()]
+    named = {
+        name for names, _ in table_under("sft_example.md", "The methods") for name in re.findall(r"`(\w+)`", names)
+    }
+    assert named == SFT_METHODS.keys()
+
+
+def test_columns_on_pages_are_those_that_there_are():
+    for page in ("bilevel_sft_self_refine_trainer.md", "bilevel_offline_rl_trainer.md"):
+        found = {
+            name for row in table_under(page, "Columns of the weights") for name in re.findall(r"`(\w+)`", row[0])
+        }
+        assert found - {"return", "turn_weights"} == {"index", "weight", "score", "text", *KIND_COLUMNS}
+        assert ("return" in found) == ("rl" in page)
 
 
 def test_extras_exist_and_are_explained():

@@ -25,7 +25,7 @@ class PolicyCard:
     """The card's parts that follow from how the policy was saved.
 
     Args:
-        place (`str`): Hub id, or the folder's name.
+        place (`str`): what opens it, a Hub id or a path.
         heads ([`ValueHeadsConfig`]): with β, prior and reference as saved.
         is_adapter (`bool`): whether the backbone is an adapter.
         why_not_plain (`str`, *optional*): why the folder is no plain causal LM; `None` if it is one.

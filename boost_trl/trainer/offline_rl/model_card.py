@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from boost_trl.hub_names import hub_name
+from boost_trl.hub_names import card_place, hub_name
 from boost_trl.models.hidden_states import base_causal_lm
 from boost_trl.models.policy_card import ALGORITHMS, PolicyCard, policy_settings, table, versions
 from boost_trl.models.turn_end import turn_end
@@ -91,7 +91,7 @@ def model_card(
     base = hub_name(trained.heads.base_model_name_or_path)
     name = model_name or os.path.basename(os.path.abspath(trained.args.output_dir))
     card = PolicyCard(
-        place=trained.hub_model_id or name,
+        place=card_place(trained.hub_model_id, trained.args.output_dir),
         heads=trained.heads,
         is_adapter=base_causal_lm(trained.backbone) is not trained.backbone,
         why_not_plain=trained.why_not_plain,

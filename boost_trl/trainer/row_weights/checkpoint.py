@@ -286,7 +286,8 @@ class LearnedWeights(NumberedRows):
                 self.num_validation_rows,
                 self.state.log_history,
                 self.weight_confidence,
-                self.hub_model_id or path.parent.name,
+                self.hub_model_id,
+                path.parent,
                 self.selection_report,
             )
             path.write_text(card, encoding="utf-8")

@@ -1,8 +1,10 @@
 """The part of a model card that is about learned weights, and TRL's card with it."""
 
+from pathlib import Path
 from typing import Any
 
 from boost_trl import __version__
+from boost_trl.hub_names import card_place
 from boost_trl.selection import Selector, WeightConfidence
 from boost_trl.tables import markdown_table
 from boost_trl.trainer.common.last_evaluation import last_evaluation
@@ -19,17 +21,21 @@ _WAYS = {
     "bmo_exact": "by bilevel multi-objective learning",
 }
 _NO_VERDICT = "How far the weights can be trusted was not measured: that needs trusted rows that nothing trained on, as `eval_dataset`."
-_OPENING = f"""\
-```python
-import pandas as pd
+_FROM_HUB = f"""\
 from huggingface_hub import hf_hub_download
 
-weights = pd.read_parquet(hf_hub_download("{{place}}", "{EXAMPLE_WEIGHTS_NAME}"))
+weights = pd.read_parquet(hf_hub_download("{{place}}", "{EXAMPLE_WEIGHTS_NAME}"))"""
+_FROM_FOLDER = f"""
+weights = pd.read_parquet("{{place}}/{EXAMPLE_WEIGHTS_NAME}")"""
+_OPENING = """\
+```python
+import pandas as pd
+{weights}
 
 # With boost_trl, to go on learning them:
 from boost_trl.selection import Selector
 
-selector = Selector.from_pretrained("{{place}}")
+selector = Selector.from_pretrained("{place}")
 ```"""
 _NOT_RESULTS = ("_runtime", "_per_second", "_num_tokens")
 # In TRL's card
@@ -67,7 +73,8 @@ def completed_card(
     num_validation_rows: int,
     log_history: list[dict[str, Any]],
     confidence: WeightConfidence | None,
-    place: str,
+    hub_model_id: str | None,
+    folder: Path,
     report: dict[str, Any] | None = None,
 ) -> str:
     """TRL's card with two sections more, before the citations: the weights and the last evaluation.
@@ -76,11 +83,15 @@ def completed_card(
         text (`str`): TRL's card.
         log_history (`list[dict]`): Trainer's.
         confidence ([`~boost_trl.selection.WeightConfidence`], *optional*): how far the weights can be trusted.
-        place (`str`): the repository, or the folder's name.
+        hub_model_id (`str`, *optional*): the repository, once there is one.
+        folder (`Path`): of the model.
         report (`dict`, *optional*): of validated selection.
     """
     how = how_weighed(selector, num_validation_rows, report)
-    sections = _weights_section(selector, how, confidence, place) + _evaluation_section(log_history)
+    place = card_place(hub_model_id, folder)
+    opening = _FROM_FOLDER if hub_model_id is None else _FROM_HUB
+    opening = _OPENING.format(weights=opening.format(place=place), place=place)
+    sections = _weights_section(selector, how, confidence, opening) + _evaluation_section(log_history)
     text = (
         text.replace(_NO_BASE_MODEL, "")
         .replace(_NO_REPOSITORY, f'model="{place}"')
@@ -90,7 +101,7 @@ def completed_card(
     return "\n\n".join([before.rstrip(), *sections, f"{heading}{after}".rstrip()]) + "\n"
 
 
-def _weights_section(selector: Selector, how: str, confidence: WeightConfidence | None, place: str) -> list[str]:
+def _weights_section(selector: Selector, how: str, confidence: WeightConfidence | None, opening: str) -> list[str]:
     rows = [("", ""), *weight_summary(selector.weights().numpy())]
     if confidence is not None:
         rows.append(("rows with a loss as low as trusted rows have", f"{confidence.trusted_share:.0%}"))
@@ -101,7 +112,7 @@ def _weights_section(selector: Selector, how: str, confidence: WeightConfidence 
     ]
     if selector.is_learned:
         section.append(_NO_VERDICT if confidence is None else confidence.verdict())
-    return [*section, f"The weight of every row is in `{EXAMPLE_WEIGHTS_NAME}`:", _OPENING.format(place=place)]
+    return [*section, f"The weight of every row is in `{EXAMPLE_WEIGHTS_NAME}`:", opening]
 
 
 def _evaluation_section(log_history: list[dict[str, Any]]) -> list[str]:

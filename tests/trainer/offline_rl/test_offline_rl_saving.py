@@ -176,15 +176,19 @@ def test_a_policy_that_does_not_fold_is_no_plain_model_and_says_so(make_trainer,
     assert opened.splitlines() == [str(ids), "True"] * 4 + ["True"] * 4  # as the card says
 
 
+def code_of_card(folder):
+    """The example, with the path that a reader completes."""
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert f'"path/to/{folder.name}"' in code
+    return code.replace(f"path/to/{folder.name}", str(folder))
+
+
 @pytest.mark.parametrize("algorithm", ["mc", "ilql"])
-def test_the_cards_example_opens_the_policy_and_speaks(
-    make_trainer, saved_model, tmp_path, monkeypatch, capsys, algorithm
-):
+def test_the_cards_example_opens_the_policy_and_speaks(make_trainer, saved_model, tmp_path, algorithm):
     trainer = make_trainer(model=saved_model("llama"), algorithm=algorithm, beta=2.0, max_new_tokens=5)
     trainer.train()
     trainer.save_model()
-    code = (tmp_path / "out/README.md").read_text().split("```python\n")[1].split("```")[0]
-    monkeypatch.chdir(tmp_path)
+    code = code_of_card(tmp_path / "out")
     names = {}
     exec(code, names)
     torch.testing.assert_close(
@@ -214,9 +218,8 @@ def test_games_and_the_cards_example_pass_the_template_what_training_rows_do(
     trainer.evaluate()
     assert seen and all(prompt.startswith("maybe") for prompt in seen)
     trainer.save_model()
-    monkeypatch.chdir(tmp_path)
     names = {}
-    exec((tmp_path / "out/README.md").read_text().split("```python\n")[1].split("```")[0], names)
+    exec(code_of_card(tmp_path / "out"), names)
     assert tokenizer.decode(names["inputs"]["input_ids"][0]).startswith("maybe")
 
 
@@ -286,15 +289,14 @@ def test_every_form_of_the_policy_stops_at_the_templates_mark(make_chatml_traine
         assert (config.do_sample, config.top_k, config.top_p, config.temperature) == (True, 0, 1.0, 1.0)
 
 
-def test_the_cards_example_names_a_mark_that_is_no_token(make_chatml_trainer, tmp_path, monkeypatch):
+def test_the_cards_example_names_a_mark_that_is_no_token(make_chatml_trainer, tmp_path):
     trainer = make_chatml_trainer("### end")
     trainer.train()
     trainer.save_model()
-    code = (tmp_path / "out/README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = code_of_card(tmp_path / "out")
     assert "stop_strings=['### end'], tokenizer=tokenizer" in code
     letters = trainer.processing_class("red### endred")["input_ids"]
     code = code.replace("max_new_tokens", "logits_processor=[Say(letters)], max_new_tokens")
-    monkeypatch.chdir(tmp_path)
     names = {"Say": Say, "letters": letters}
     exec(code, names)
     assert names["reply"][0, names["inputs"]["input_ids"].shape[1] :].tolist() == letters[:10]
@@ -334,6 +336,7 @@ def test_the_card_says_what_is_where_and_how_it_was_made(make_trainer, make_dial
     trainer.create_model_card(model_name="My agent", dataset_name="me/games", tags="games")
     card = ModelCard.load(tmp_path / "out/README.md")
     assert card.data.datasets == ["me/games"] and "games" in card.data.tags and "# My agent" in card.text
+    assert 'from_pretrained("path/to/out")' in card.text  # what it is called opens nothing
 
 
 def test_the_card_of_validated_reweighting_names_the_winner(make_trainer, tmp_path):

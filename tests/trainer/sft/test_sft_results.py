@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -153,15 +154,31 @@ def test_the_card_of_a_run_without_learned_weights_does_not_claim_any(selector, 
     assert ("All training examples weigh the same" in card) == (selector is not None)
 
 
-def test_the_card_says_that_equal_weights_were_chosen_and_names_the_folder():
+def test_the_card_says_that_equal_weights_were_chosen():
     selector = Selector(num_examples=4, selector="validated")
     report = {"fraction": 1.0, "reason": "weights do not lower the loss of both halves of the trusted rows"}
-    text = 'pipeline("text-generation", model="None")\n## Citations\n'
-    card = completed_card(text, selector, 12, [], None, "answers", report)
+    text = "## Citations\n"
+    card = completed_card(text, selector, 12, [], None, None, Path("answers"), report)
     assert "Equal weights were chosen by 12 trusted rows" in card and report["reason"] in card
-    assert "was learned" not in card and 'model="answers"' in card
-    learned = completed_card(text, selector, 12, [], None, "answers", report | {"fraction": 0.1})
+    assert "was learned" not in card
+    learned = completed_card(text, selector, 12, [], None, None, Path("answers"), report | {"fraction": 0.1})
     assert "weight was learned from 12 trusted rows" in learned
+
+
+def test_the_cards_code_opens_the_repository_or_a_path_that_the_reader_completes(run, monkeypatch):
+    trainer, folder, _ = run
+    trainer.create_model_card()
+    card = (folder / "README.md").read_text()
+    assert f'model="path/to/{folder.name}"' in card
+    (code,) = [block.split("```")[0] for block in card.split("```python\n") if "read_parquet" in block]
+    names = {}
+    exec(code.replace(f"path/to/{folder.name}", str(folder)), names)
+    assert names["weights"]["weight"].tolist() == trainer.example_weights()["weight"][:]
+    assert torch.equal(names["selector"].logits(), trainer.selector.logits())
+    text = 'pipeline("text-generation", model="me/answers")\n## Citations\n'
+    card = completed_card(text, trainer.selector, 12, [], None, "me/answers", folder)
+    assert 'hf_hub_download("me/answers", "example_weights.parquet")' in card
+    assert 'Selector.from_pretrained("me/answers")' in card and "path/to" not in card
 
 
 def test_a_push_leaves_the_pickled_arguments_out(run):
