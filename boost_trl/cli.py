@@ -1,7 +1,6 @@
 """The `boost-trl` command. Heavy modules load only for the command that is run, so that `--help` is fast."""
 
 import sys
-import warnings
 from importlib import import_module
 from types import ModuleType
 
@@ -144,12 +143,8 @@ def run_command(name: str, rest: list[str]) -> int:
         if hasattr(script, "check_early"):
             script.check_early(rest, prog)
         parser = script.make_parser(prog=prog)
-        with warnings.catch_warnings():
-            if hasattr(script, "check_early"):
-                # It has said so.
-                warnings.filterwarnings("ignore", ".* is now called", FutureWarning)
-            parsed = parser.parse_args_and_config(rest)
-        run = script.prepare(*parsed)
+        parser.warns_of_former_names = not hasattr(script, "check_early")  # which has said so
+        run = script.prepare(*parser.parse_args_and_config(rest))
     except (ValueError, OSError, TypeError) as error:
         # Options of a model or tokenizer reach its constructor as they are; any other `TypeError` is a bug.
         if isinstance(error, TypeError) and "unexpected keyword argument" not in str(error):

@@ -47,7 +47,7 @@ def resolve_model_name(
 
 
 def card_place(hub_model_id: str | None, folder: str | Path) -> str:
-    """What a card's example code opens: the repository, or before there is one a path that its reader completes."""
+    """The name that a card's example code opens: the repository, or before there is one a path that its reader completes."""
     return hub_model_id or f"path/to/{Path(folder).absolute().name}"
 
 

@@ -22,7 +22,8 @@ class CommandParser(TrlParser):
     """[`~trl.TrlParser`] for a command.
 
     A dataclass can have `_former_names` besides its fields: a dict from the former name of an option to the present one.
-    Both work, on the command line and in `--config`; the former one warns.
+    Both work, on the command line and in `--config`; the former one warns, unless `warns_of_former_names` is set to false, as
+    where the same command line was parsed before.
 
     Args:
         dataclass_types (sequence of dataclasses): whose fields are the options.
@@ -30,6 +31,8 @@ class CommandParser(TrlParser):
         arguments (`str`, *optional*, defaults to `""`): arguments without a name, for the usage.
         options (*optional*): those of `argparse.ArgumentParser`.
     """
+
+    warns_of_former_names = True
 
     def __init__(
         self, dataclass_types: Sequence[type] = (), prog: str | None = None, arguments: str = "", **options: Any
@@ -90,8 +93,10 @@ class CommandParser(TrlParser):
         name = self.former_names[former]
         if name in given:
             raise ValueError(f"`{former}` is the former name of `{name}`, and both are given; keep the second")
-        # From this place each time: a command line is parsed more than once, and Python shows a warning once per place.
-        warnings.warn(f"`{former}` is now called `{name}`; the next version will not know `{former}`", FutureWarning)
+        if self.warns_of_former_names:
+            warnings.warn(
+                f"`{former}` is now called `{name}`; the next version will not know `{former}`", FutureWarning
+            )
         return name
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +138,7 @@ class CompareParser(CommandParser):
         if not are_trajectories(*_pool(args, self.prog)):
             return super().parse_args_and_config(args, *rest, **options)
         parser = CommandParser((CompareArguments, _config("offline_rl"), CompareModel), self.prog)
+        parser.warns_of_former_names = self.warns_of_former_names
         _set_defaults(parser)
         # Without a number each method chooses.
         parser.set_defaults(lora_dropout=0.0, finish_share=None)
@@ -147,10 +147,8 @@ class CompareParser(CommandParser):
 
 def _pool(arguments: list[str], prog: str) -> tuple[str, str | None, str]:
     parser = CommandParser((CompareArguments,), prog, add_help=False)
-    with warnings.catch_warnings():
-        # Former names are for those to tell who read all options.
-        warnings.simplefilter("ignore", FutureWarning)
-        args = parser.parse_args_and_config(arguments, return_remaining_strings=True)[0]
+    parser.warns_of_former_names = False  # as the parser of all options does
+    args = parser.parse_args_and_config(arguments, return_remaining_strings=True)[0]
     return args.dataset_name, args.dataset_config, args.dataset_train_split
 
 

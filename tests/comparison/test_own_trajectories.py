@@ -269,7 +269,10 @@ def test_trajectories_are_judged_by_games_where_there_is_an_environment(tmp_path
     "arguments, complaint",
     [
         (["--methods", "oracle"], "method 'oracle' needs to know which rows are bad"),
-        (["--methods", "two_stage", "boost", "--max_steps", "30"], "method 'boost' needs 40 policy updates or more"),
+        (
+            ["--methods", "two_stage", "boost", "--max_steps", "30"],
+            "method 'boost' needs 20 + 20 policy updates for its first outer iteration",
+        ),
         (["--methods", "by_games"], "method 'by_games' is chosen by games, which need an `environment`"),
         (["--finish_share", "0"], "`finish_share` cannot be 0 here, because methods choose whether they finish"),
         (["--method", "validated"], "`method` and `reweighting` are what is compared"),

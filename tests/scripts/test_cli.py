@@ -113,7 +113,7 @@ def test_offline_rl_splits_by_category_and_adds_synthetic_rows(files, capsys):
         (["--environment", "car_dealer", "--environment_kwargs", '{"wrld": "small"}'], "`wrld`"),
         (
             ["--max_steps", "-1", "--auxiliary_steps", "20", "--train_task_frac", "0.5"],
-            "policy updates (`max_steps`, or",
+            "raise `max_steps` (or",
         ),
     ],
 )

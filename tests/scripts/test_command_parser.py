@@ -70,6 +70,16 @@ def test_present_names_do_not_warn():
     assert options == Options("lines", many_rows=False)
 
 
+def test_a_parser_that_is_told_so_takes_former_names_without_a_warning(tmp_path):
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump({"lines": "b"}))
+    parser = CommandParser((Options,))
+    parser.warns_of_former_names = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for arguments, rows in ((["--lines", "a"], "a"), (["--config", str(tmp_path / "old.yaml")], "b")):
+            assert parser.parse_args_and_config(arguments)[0].rows == rows
+
+
 def test_each_former_name_warns_once_on_a_command_line():
     code = "import sys; from boost_trl.cli import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["compare", "--train_path", "nowhere.jsonl", "--validation_path", "nowhere.jsonl"]

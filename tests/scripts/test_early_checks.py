@@ -54,8 +54,8 @@ def folder(tmp_path_factory):
     "arguments, complaint",
     [
         (f"offline-rl {TRAIN} --beta -1", "`beta` must be positive, got -1.0"),
-        (f"offline-rl {TRAIN} --max_steps 39", "training has 39 policy updates"),
-        (f"offline-rl {TRAIN} --config short.yaml", "training has 10 policy updates"),
+        (f"offline-rl {TRAIN} --max_steps 39", "and training has 39: raise"),
+        (f"offline-rl {TRAIN} --config short.yaml", "and training has 10: raise"),
         (f"offline-rl {TRAIN} --config typo.yaml", "no option `--loging_steps`; did you mean `--logging_steps`?"),
         (f"offline-rl {TRAIN} --config bad.yaml", "`--config` is no YAML"),
         (f"offline-rl {TRAIN} --config nowhere.yaml", "`--config`: there is no file 'nowhere.yaml' here"),

@@ -170,7 +170,7 @@ def test_a_file_of_the_papers_setting_chooses_the_cells(tmp_path):
         (["--environment", "webshop", "--environment_kwargs", "[1]"], "`environment_kwargs` must be an object"),
         (["--sft", "--environment", "webshop"], "`--sft` has pools of its own: leave out `environment`"),
         (["--sft", "--all"], "`--sft` has pools of its own: leave out `all`"),
-        (["--all", "--max_steps", "19"], "training has 19 policy updates"),
+        (["--all", "--max_steps", "19"], "and training has 19: raise"),
         (["--config"], "`--config` must be followed by one YAML file"),
         (["--config", "a.yaml", "--config", "b.yaml"], "and given once"),
         (["--config=/no/such.yaml"], "there is no file '/no/such.yaml' here"),

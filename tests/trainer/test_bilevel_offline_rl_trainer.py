@@ -416,7 +416,7 @@ def test_bad_arguments_are_refused_before_training(
         )
     with pytest.raises(ValueError, match="`compute_metrics` has no meaning"):
         make_trainer(arguments={"compute_metrics": print})
-    with pytest.raises(ValueError, match="3 policy updates .* ends before"):
+    with pytest.raises(ValueError, match="training has 3: raise `max_steps`"):
         make_trainer(max_steps=3)
     with pytest.raises(ValueError, match="validation_dataset is empty"):
         make_trainer(validation=make_dialogues(4).select([]))
@@ -473,7 +473,9 @@ def test_a_model_with_nan_is_refused(make_trainer, make_tiny_model):
 
 def test_training_too_short_by_epochs_is_refused(make_trainer):
     options = {"max_steps": -1, "num_train_epochs": 1, "auxiliary_steps": 20, "primary_steps": 20}
-    with pytest.raises(ValueError, match="4 policy updates .* ends before the first outer iteration"):
+    with pytest.raises(
+        ValueError, match="needs 20 . 20 policy updates for its first outer iteration .* training has 4: raise"
+    ):
         make_trainer(**options)
     make_trainer(**options, method="validated")
 
@@ -487,7 +489,7 @@ def test_updates_of_rows_that_the_loader_drops_are_not_planned(make_trainer, mak
         "primary_steps": 2,
     }
     assert make_trainer(train=make_dialogues(14), **options)
-    with pytest.raises(ValueError, match="training has 3 policy updates"):
+    with pytest.raises(ValueError, match="training has 3: raise `max_steps`"):
         make_trainer(train=make_dialogues(14), dataloader_drop_last=True, **options)
 
 

@@ -45,6 +45,7 @@ from boost_trl.environments.base import Task, as_task, make_env
 from boost_trl.environments.rollout import choose_tasks
 from boost_trl.selection.confidence import WeightConfidence
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
+from boost_trl.trainer.offline_rl.schedule import why_too_short
 from boost_trl.trainer.offline_rl.scoring_budget import COST_LIMIT, JUDGED_BETAS
 from boost_trl.trainer.offline_rl.weight_candidates import FINISH_SHARES
 
@@ -185,11 +186,8 @@ class TrajectoryOwnData(OwnData):
         if self.comparison.methods[method].candidates and self.games is None:
             return "is chosen by games, which need an `environment`"
         args = replace(self.args, **self.comparison.methods[method].options)
-        if args.is_bilevel and self.num_updates < (cycle := args.auxiliary_steps + args.primary_steps):
-            return (
-                f"needs {cycle} policy updates or more (`auxiliary_steps` and `primary_steps`), and training has {self.num_updates}: "
-                "raise `max_steps`"
-            )
+        if args.is_bilevel:
+            return why_too_short(self.num_updates, args.auxiliary_steps, args.primary_steps)
         return None
 
     def fixed_options(self, method: str) -> dict[str, Any]:

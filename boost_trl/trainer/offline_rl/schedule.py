@@ -93,18 +93,23 @@ class BilevelSchedule:
         return self.alpha_init + (self.alpha_final - self.alpha_init) * progress
 
 
-def check_max_steps(max_steps: int, auxiliary_steps: int, primary_steps: int) -> None:
-    """Check that training lasts for at least one outer iteration.
+def why_too_short(max_steps: int, auxiliary_steps: int, primary_steps: int) -> str | None:
+    """The end of a sentence that begins with a method; `None` if training lasts for one outer iteration."""
+    if max_steps >= auxiliary_steps + primary_steps:
+        return None
+    return (
+        f"needs {auxiliary_steps} + {primary_steps} policy updates for its first outer iteration (`auxiliary_steps` + "
+        f"`primary_steps`), and training has {max_steps}: raise `max_steps` (or `num_train_epochs`), or lower these"
+    )
 
-    Raises:
-        ValueError: if training ends before the first outer iteration does.
+
+def check_max_steps(max_steps: int, auxiliary_steps: int, primary_steps: int) -> None:
+    """Raises:
+    ValueError: if training ends before the first outer iteration does.
     """
-    if max_steps < auxiliary_steps + primary_steps:
-        raise ValueError(
-            f"training has {max_steps} policy updates (`max_steps`, or `num_train_epochs` of this dataset), which ends "
-            f"before the first outer iteration does ({auxiliary_steps} + {primary_steps} policy updates), so the primary "
-            "policy would hardly be trained; raise it, or lower `auxiliary_steps` and `primary_steps`"
-        )
+    why = why_too_short(max_steps, auxiliary_steps, primary_steps)
+    if why is not None:
+        raise ValueError(f"method='boost' {why}")
 
 
 def check_iterations(max_steps: int, auxiliary_steps: int, primary_steps: int) -> None:
