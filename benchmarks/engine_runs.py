@@ -45,7 +45,7 @@ COMMON = {
     "seed": 1,
 }
 OFFLINE_RL = {"auxiliary_steps": 1, "primary_steps": 1, "average_last": 0.5}
-SFT = {"selector": "bds", "selector_baseline": "token", "activation_checkpointing": False}
+SFT = {"selector": "bds", "selector_baseline": "token", "gradient_checkpointing": False}
 # By trainer and setting; those that end in "lora" train an adapter.
 CELLS = {
     "rl_mc": {**OFFLINE_RL, "algorithm": "mc"},

@@ -72,7 +72,7 @@ ENGINES = {
     "fsdp2_bf16": Engine("fsdp2", "FSDP", ["rl_mc", "rl_ilql_lora", "sft_bds"], 5e-2, options=("--bf16",)),
     "fsdp2_resumed": Engine("fsdp2", "FSDP", ["rl_ilql", "rl_mc_lora", "sft_bds"], options=("--resume_at", "3")),
     "checkpointing": Engine(
-        None, "NO", ["rl_mc", "rl_ilql_lora", "sft_bds"], options=("--options", '{"activation_checkpointing": true}')
+        None, "NO", ["rl_mc", "rl_ilql_lora", "sft_bds"], options=("--options", '{"gradient_checkpointing": true}')
     ),
     "bf16": Engine(None, "NO", ["rl_mc", "rl_ilql", "sft_bds"], tolerance=5e-2, options=("--bf16",)),
     "nf4": Engine(

@@ -225,6 +225,9 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
     )
 
     def __post_init__(self):
+        if getattr(self, "activation_checkpointing", False) is None:
+            # transformers warns of `gradient_checkpointing`, TRL's default, from 5.23 on; before, it knows no other name.
+            self.activation_checkpointing = self.gradient_checkpointing
         TrainingArguments.__post_init__(self)
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # as with `use_cpu`; torch warns of memory that is pinned for no device

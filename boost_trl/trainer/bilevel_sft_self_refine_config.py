@@ -195,8 +195,9 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
     """
 
     def __post_init__(self):
-        if self.gradient_checkpointing is True and getattr(self, "activation_checkpointing", False) is None:
-            self.activation_checkpointing = True  # TRL's default, by the name of which transformers does not warn
+        if getattr(self, "activation_checkpointing", False) is None:
+            # transformers warns of `gradient_checkpointing`, TRL's default, from 5.23 on; before, it knows no other name.
+            self.activation_checkpointing = self.gradient_checkpointing
         SFTConfig.__post_init__(self)
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # as with `use_cpu`; torch warns of memory that is pinned for no device

@@ -2,6 +2,7 @@
 the method to look at."""
 
 import inspect
+import warnings
 
 import pytest
 import torch
@@ -13,7 +14,14 @@ from transformers.utils import PushInProgress
 from trl import DPOTrainer, SFTTrainer
 from trl.models import utils as trl_models
 
-from boost_trl import BilevelDPOTrainer, BilevelOfflineRLTrainer, BilevelSFTSelfRefineTrainer
+from boost_trl import (
+    BilevelDPOConfig,
+    BilevelDPOTrainer,
+    BilevelOfflineRLConfig,
+    BilevelOfflineRLTrainer,
+    BilevelSFTSelfRefineConfig,
+    BilevelSFTSelfRefineTrainer,
+)
 from boost_trl.trainer.row_weights.prepared_rows import REFERENCE_LOG_PROBS
 
 
@@ -137,3 +145,14 @@ def test_a_resumed_epoch_of_several_processes_is_not_told_to_the_sampler():
     assert sampler.epoch == 3
     skip_first_batches(loader, 1).set_epoch(5)
     assert sampler.epoch == 3
+
+
+@pytest.mark.parametrize("config", [BilevelDPOConfig, BilevelOfflineRLConfig, BilevelSFTSelfRefineConfig])
+@pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"gradient_checkpointing": False}])
+def test_the_name_of_checkpointing_that_every_version_knows_does_not_warn(config, options, tmp_path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*checkpointing", category=FutureWarning)
+        args = config(str(tmp_path), use_cpu=True, bf16=False, **options)
+    default = config is not BilevelOfflineRLConfig  # TRL's is to save memory, transformers' is not
+    assert args.gradient_checkpointing is options.get("gradient_checkpointing", default)
+    assert getattr(args, "activation_checkpointing", args.gradient_checkpointing) is args.gradient_checkpointing
