@@ -1,4 +1,6 @@
+import functools
 import gc
+import importlib.metadata
 import os
 import random
 
@@ -12,8 +14,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 
-def pytest_collection_finish(session):
-    # Accelerate collects garbage at the start of every training, and would go through all that was imported each time.
+# Accelerate looks up in the metadata of PEFT and others whether they are installed, and parses them anew at every forward.
+importlib.metadata.metadata = functools.cache(importlib.metadata.metadata)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_lives_is_not_looked_at_again():
+    # Accelerate collects garbage at the start of every training, and would go through all that was imported and is kept each time.
     gc.collect()
     gc.freeze()
 

@@ -34,7 +34,9 @@ def pushed(tmp_path_factory):
             "HF_HUB_OFFLINE": "0",
             "HF_HOME": str(folder / "hf_home"),
             "HF_TOKEN": TOKEN,
-            "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE.parent / "trainer")]),
+            "PYTHONPATH": os.pathsep.join(
+                [os.environ.get("PYTHONPATH", ""), str(HERE.parents[1]), str(HERE.parent / "trainer")]
+            ),
         }
         command = [sys.executable, HERE / "push_and_open.py", folder, TOKEN]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)

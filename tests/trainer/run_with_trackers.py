@@ -1,11 +1,6 @@
-"""Run by `test_trackers.py`, in a process of its own because trackers start services: trains with one tracker.
-
-Usage: run_with_trackers.py FOLDER TRACKER, with a token in `HF_TOKEN`
-"""
+"""Run by `test_trackers.py`, in a process of its own because trackers start services: trains with one tracker."""
 
 import os
-import sys
-from pathlib import Path
 
 from datasets import Dataset
 from offline_rl_tiny import OPTIONS
@@ -15,7 +10,6 @@ from boost_trl import BilevelOfflineRLConfig, BilevelOfflineRLTrainer, BilevelSF
 from boost_trl.environments.embedded_lm import tiny_gpt2, word_tokenizer
 
 
-folder, tracker, token = Path(sys.argv[1]), sys.argv[2], os.environ["HF_TOKEN"]
 WORDS = ["big", "red", "hot", "tall"]
 
 
@@ -43,7 +37,7 @@ def dialogue(number: int) -> dict:
     return {"messages": messages, "rewards": [-float(number % 3)], "source": ["offline", "synthetic"][number % 2]}
 
 
-def offline_rl():
+def offline_rl(folder, tracker, token):
     tokenizer = word_tokenizer(["user:", "assistant:", "system:", "yes", "no", "is", "it", "?", ".", *WORDS])
     options = {**OPTIONS, "output_dir": str(folder / "rl"), "cache_dir": str(folder / "cache"), "report_to": tracker}
     args = BilevelOfflineRLConfig(
@@ -68,7 +62,7 @@ def offline_rl():
     ).train()
 
 
-def sft():
+def sft(folder, tracker, token):
     args = make_args(
         folder / "sft",
         report_to=tracker,
@@ -91,9 +85,12 @@ def sft():
     ).train()
 
 
-for train in (offline_rl, sft):
-    train()
-    if tracker == "wandb":
-        import wandb
+def main(folder, tracker):
+    """With a token in `HF_TOKEN`."""
+    os.chdir(folder)
+    for train in (offline_rl, sft):
+        train(folder, tracker, os.environ["HF_TOKEN"])
+        if tracker == "wandb":
+            import wandb
 
-        wandb.finish()
+            wandb.finish()

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +102,3 @@ def largest_difference(first, second):
         return abs(first - second) / max(abs(first), abs(second), 1e-3) if np.isfinite(first) else 0.0
     assert first == second, (first, second)
     return 0.0
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

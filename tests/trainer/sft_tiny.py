@@ -1,10 +1,4 @@
-"""Tiny models, a word-level tokenizer, datasets and a launcher of two processes for the SFT trainer's tests."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Tiny models, a word-level tokenizer and datasets for the SFT trainer's tests."""
 
 import torch
 from datasets import Dataset
@@ -148,17 +142,3 @@ def logs_without_times(trainer):
         {k: v for k, v in entry.items() if not k.endswith(("runtime", "per_second"))}
         for entry in trainer.state.log_history
     ]
-
-
-def launch_two_processes(script, folder, *names):
-    """Run a script of this folder on two processes; what each wrote to `folder/rank{rank}.json`."""
-    script = Path(__file__).with_name(script)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {
-        **os.environ,
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-        "BOOST_TRL_CACHE": str(folder / "cache"),
-    }
-    subprocess.run([*launcher, str(script), str(folder), *names], check=True, env=environment, timeout=300)
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]

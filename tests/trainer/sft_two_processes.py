@@ -4,7 +4,6 @@ import dataclasses
 import gc
 import json
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -96,7 +95,3 @@ def main(folder, *names):
     rank = torch.distributed.get_rank()
     Path(folder, f"rank{rank}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

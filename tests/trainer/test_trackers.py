@@ -1,16 +1,12 @@
 """Metrics, tables and pictures in real trackers, offline: one training of each kind with each of them that is installed."""
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
-from pathlib import Path
 
+import processes
 import pytest
 
 
-HERE = Path(__file__).parent
 TOKEN = "hf_RecognisableTokenOfThisTest"
 TABLES = {"rl": {"eval_games", "example_weights"}, "sft": {"completions", "example_weights"}}
 METRICS = {"rl": {"train/effective_sample_size", "eval/score_mean"}, "sft": {"train/selector/n_eff", "train/loss"}}
@@ -23,22 +19,15 @@ GAMES = ["step", "prompt", "completion", "turns", "score", "success", "error"]
 def train(tmp_path):
     """A function that trains with a tracker, in the test's folder."""
 
-    def run(tracker):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE), os.environ.get("PYTHONPATH", "")]),
-            "HF_TOKEN": TOKEN,
-            "TRACKIO_DIR": str(tmp_path / "trackio"),
-            "WANDB_DIR": str(tmp_path),
-            "WANDB_MODE": "offline",
-        }
-        command = [sys.executable, HERE / "run_with_trackers.py", tmp_path, tracker]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr[-4000:]
+    def train(tracker):
+        wandb = {"WANDB_DIR": str(tmp_path), "WANDB_MODE": "offline"}
+        processes.run(
+            "run_with_trackers", tmp_path, tracker, HF_TOKEN=TOKEN, TRACKIO_DIR=str(tmp_path / "trackio"), **wandb
+        )
         for path in tmp_path.rglob("*"):
             assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
 
-    return run
+    return train
 
 
 def check_tables(run, games, weights):

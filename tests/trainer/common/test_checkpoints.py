@@ -37,9 +37,18 @@ def interrupted(base, method, step):
     return type(base.__name__, (base,), {method: interrupt})
 
 
+@pytest.fixture(scope="module")
+def finished_runs():
+    """Trainers that have trained to their end and copies of their folders, each made once."""
+    return {}
+
+
 @pytest.fixture(params=["offline_rl", "sft"])
-def make(request, tmp_path, make_trainer, make_tiny_model):
-    """A function that makes a trainer of either kind, which writes to the same folder each time."""
+def make(request, tmp_path, tmp_path_factory, make_trainer, make_tiny_model, finished_runs):
+    """A function that makes a trainer of either kind, which writes to the same folder each time.
+
+    `make.trained(...)` is one that has trained, with what it wrote in that folder.
+    """
 
     def make_sft(trainer_class=BilevelSFTSelfRefineTrainer, model_seed=0, peft_config=None, **options):
         return trainer_class(
@@ -56,6 +65,18 @@ def make(request, tmp_path, make_trainer, make_tiny_model):
         return make_trainer(model, trainer_class=trainer_class, arguments=arguments, **{**SAVING, **options})
 
     make = {"sft": make_sft, "offline_rl": make_offline_rl}[request.param]
+
+    def trained(**options):
+        key = (request.param, repr(options))
+        if key not in finished_runs:
+            trainer = make(**options)
+            trainer.train()
+            finished_runs[key] = trainer, shutil.copytree(tmp_path / "out", tmp_path_factory.mktemp("run") / "out")
+        else:
+            shutil.copytree(finished_runs[key][1], tmp_path / "out")
+        return finished_runs[key][0]
+
+    make.trained = trained
     make.trainer_class = {"sft": BilevelSFTSelfRefineTrainer, "offline_rl": BilevelOfflineRLTrainer}[request.param]
     return make
 
@@ -66,8 +87,7 @@ def parameters(trainer):
 
 @pytest.mark.parametrize("method", ["save_model", "_save_optimizer_and_scheduler", "_save_scaler", "_save_rng_state"])
 def test_a_half_written_checkpoint_is_passed_over_aloud(make, tmp_path, caplog, method):
-    straight = make()
-    straight.train()
+    straight = make.trained()
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(Interruption):
         make(interrupted(make.trainer_class, method, 6)).train()
@@ -83,7 +103,7 @@ def test_a_half_written_checkpoint_is_passed_over_aloud(make, tmp_path, caplog, 
 
 
 def test_a_checkpoint_that_is_written_over_another_is_whole_only_at_its_end(make, tmp_path):
-    make().train()
+    make.trained()
     with pytest.raises(Interruption):
         make(interrupted(make.trainer_class, "_save_optimizer_and_scheduler", 8)).train()
     trainer = make()
@@ -110,8 +130,7 @@ def full_from(base, step, size):
 # Fails in the first file, in the weights, and in one of those of torch.
 @pytest.mark.parametrize("size", [100, 9_000, "optimizer.pt"])
 def test_a_full_disk_costs_the_checkpoint_that_is_being_written_only(make, tmp_path, size):
-    straight = make()
-    straight.train()
+    straight = make.trained()
     if size == "optimizer.pt":
         size = (tmp_path / "out/checkpoint-6" / size).stat().st_size - 1
     shutil.rmtree(tmp_path / "out")
@@ -129,7 +148,7 @@ def test_a_full_disk_costs_the_checkpoint_that_is_being_written_only(make, tmp_p
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "bilevel_state.safetensors"])
 def test_a_file_that_is_missing_or_cut_is_named(make, tmp_path, caplog, name):
-    make(max_steps=4).train()
+    make.trained(max_steps=4)
     checkpoint = tmp_path / "out/checkpoint-4"
     content = (checkpoint / name).read_bytes()
     (checkpoint / name).write_bytes(content[: len(content) // 2])
@@ -158,7 +177,7 @@ JSON_FILES = {
 
 @pytest.mark.parametrize("make", ["offline_rl", "sft"], indirect=True)
 def test_every_file_that_resuming_reads_is_looked_at(make, request, tmp_path):
-    make(max_steps=4).train()
+    make.trained(max_steps=4)
     trainer, checkpoint = make(max_steps=4), tmp_path / "out/checkpoint-4"
     assert trainer.why_incomplete(checkpoint) is None
     for name in JSON_FILES[request.node.callspec.params["make"]]:
@@ -198,7 +217,7 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(make, caplog, options):
 
 
 def test_how_a_resumed_run_is_optimised_otherwise_is_named(make, tmp_path, caplog):
-    make(max_steps=4, learning_rate=0.01).train()
+    make.trained(max_steps=4)  # with a learning rate of 0.01
     resumed = make(learning_rate=0.5, max_grad_norm=0.25)  # for offline RL φ's learning rate follows
     resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-4"))
     for change in ("learning_rate=0.01`, this run has 0.5", "max_steps=4`, this run has 8", "this run has 0.25"):
@@ -207,7 +226,7 @@ def test_how_a_resumed_run_is_optimised_otherwise_is_named(make, tmp_path, caplo
 
 
 def test_a_longer_run_is_told_nothing_of_learning_rates(make, tmp_path, caplog):
-    make(max_steps=4).train()
+    make.trained(max_steps=4)
     make(max_steps=6).train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-4"))
     (said,) = [record.getMessage() for record in caplog.records if "was written with" in record.getMessage()]
     assert said.endswith("`max_steps=4`, this run has 6, which counts from here on")
@@ -242,13 +261,13 @@ SFT = {
 
 @pytest.mark.parametrize("make", ["offline_rl"], indirect=True)
 def test_another_objective_of_offline_rl_is_refused_by_name(make, tmp_path):
-    make(max_steps=4).train()
+    make.trained(max_steps=4)
     refuses_each(make, OFFLINE_RL, tmp_path / "out/checkpoint-4")
 
 
 @pytest.mark.parametrize("make", ["sft"], indirect=True)
 def test_another_objective_of_sft_is_refused_by_name(make, tmp_path):
-    make(max_steps=4).train()
+    make.trained(max_steps=4)
     refuses_each(make, SFT, tmp_path / "out/checkpoint-4")
 
 
@@ -276,7 +295,7 @@ UNIFORM = {"reweighting": "uniform"}
     indirect=["make"],
 )
 def test_another_base_model_is_refused_where_the_checkpoint_does_not_hold_all_of_it(make, tmp_path, options, depends):
-    make(max_steps=4, **options).train()
+    make.trained(max_steps=4, **options)
     checkpoint = tmp_path / "out/checkpoint-4"
     make(**options).train(resume_from_checkpoint=str(checkpoint))
     other = make(model_seed=1, **options)
@@ -293,7 +312,7 @@ def test_another_base_model_is_refused_where_the_checkpoint_does_not_hold_all_of
 
 @pytest.mark.parametrize("make", ["offline_rl"], indirect=True)
 def test_how_a_policy_is_used_may_change(make, tmp_path, caplog):
-    make(max_steps=4).train()
+    make.trained(max_steps=4)
     resumed = make(max_steps=4, beta=3.0, policy_prior="none", eval_games=3, cache_dir=str(tmp_path / "elsewhere"))
     resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-4"))
     assert "this run has" not in caplog.text and resumed.policy().beta == 3.0

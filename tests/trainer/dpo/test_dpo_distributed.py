@@ -2,7 +2,7 @@
 
 import pytest
 from dpo_two_processes import SETTINGS, train
-from sft_tiny import launch_two_processes
+from processes import launch_two_processes
 from sft_two_processes import ZERO
 
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    return launch_two_processes("dpo_two_processes.py", tmp_path_factory.mktemp("two"), *SETTINGS)
+    return launch_two_processes("dpo_two_processes", tmp_path_factory.mktemp("two"), *SETTINGS)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -28,7 +28,7 @@ def test_two_processes_learn_what_one_does(name, ranks, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZERO)
 def test_deepspeed_learns_what_one_process_does(name, tmp_path):
-    two = launch_two_processes("dpo_two_processes.py", tmp_path, name)
+    two = launch_two_processes("dpo_two_processes", tmp_path, name)
     assert two[0][name]["logits"] == two[1][name]["logits"]
     assert_equal(train(tmp_path, name, 1), two[0][name])
 

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from processes import launch_two_processes
 from sft_online_two_processes import largest_difference
 from sft_online_two_processes import train as train_online
-from sft_tiny import launch_two_processes
 from sft_two_processes import SETTINGS, ZERO, train
 
 
@@ -17,7 +17,7 @@ EXACT = ("mask", "rows", "answers", "status")
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    return launch_two_processes("sft_online_two_processes.py", tmp_path_factory.mktemp("two"), *SETTINGS, *ONLINE)
+    return launch_two_processes("sft_online_two_processes", tmp_path_factory.mktemp("two"), *SETTINGS, *ONLINE)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -63,7 +63,7 @@ def test_rows_drawn_twice_count_twice_and_those_that_fill_the_last_batch_once(ra
 @pytest.mark.parametrize("name", ZERO)
 def test_deepspeed_learns_what_one_process_does(name, tmp_path):
     """Two forwards and one backward a micro-batch; with ZeRO-3 every rank runs as many forwards as the others."""
-    two = launch_two_processes("sft_two_processes.py", tmp_path, name)
+    two = launch_two_processes("sft_two_processes", tmp_path, name)
     assert two[0][name]["logits"] == two[1][name]["logits"]
     assert_equal(train(tmp_path, name, 1), two[0][name])
 
@@ -96,5 +96,5 @@ def test_two_processes_refine_as_one_does(name, ranks, tmp_path):
 @pytest.mark.parametrize("name", ["zero2", "zero3"])
 def test_deepspeed_refines_as_one_process_does(name, tmp_path):
     """Also where the processes have unequally many batches to generate: a forward under ZeRO-3 needs all of them."""
-    ranks = launch_two_processes("sft_online_two_processes.py", tmp_path, name)
+    ranks = launch_two_processes("sft_online_two_processes", tmp_path, name)
     assert_as_one_process(name, ranks, tmp_path / "alone")
