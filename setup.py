@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "boost_trl/__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "boost_trl/version.py").read_text()).group(1)
 
 REQUIRED = [
     "accelerate>=1.13,<2",
@@ -53,7 +53,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["boost_trl", "boost_trl.*"]),
-    package_data={"boost_trl": ["py.typed", "**/*.jinja", "**/*.json", "**/*.yaml"]},
+    package_data={"boost_trl": ["py.typed", "**/*.pyi", "**/*.jinja", "**/*.json", "**/*.yaml"]},
     python_requires=">=3.11",
     install_requires=REQUIRED,
     extras_require=EXTRAS,

@@ -6,12 +6,12 @@ Names load on first use, so that `import boost_trl` alone does not import torch.
 import logging
 
 from boost_trl.lazy_names import load_on_use
+from boost_trl.version import __version__
 
 
 # peft imports bitsandbytes whether or not a model is quantised, and on some CPUs that says it lacks an optional kernel.
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gemm_4bit_forward" not in str(record.msg))
 
-__version__ = "0.1.0.dev0"
 
 _MODULE_OF = {
     "BilevelDPOConfig": "boost_trl.trainer.bilevel_dpo_config",

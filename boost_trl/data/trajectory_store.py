@@ -51,6 +51,12 @@ class TrajectoryBatch:
     unit_lengths: torch.Tensor
     states: torch.Tensor | None = None
 
+    @property
+    def cached_states(self) -> torch.Tensor:
+        """`states`, which the batch must have, (M, d)."""
+        assert self.states is not None, "no states are cached"
+        return self.states
+
     def to(self, device) -> "TrajectoryBatch":
         return TrajectoryBatch(
             **{
@@ -137,7 +143,7 @@ class TrajectoryStore:
         """Token id of every action token, row after row."""
         return self._actions
 
-    def action_positions(self, indices: Sequence[int]) -> np.ndarray:
+    def action_positions(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Positions of the action tokens of rows `indices` among those of all rows, row after row."""
         indices = np.asarray(indices, dtype=np.int64)
         return ragged_ranges(self._action_start[indices], self.action_counts[indices])
@@ -168,11 +174,11 @@ class TrajectoryStore:
         start = int(self._state_start[index])
         return slice(start, start + int(self.state_counts[index]))
 
-    def collate(self, indices: Sequence[int], *, tokens: bool | None = None) -> TrajectoryBatch:
+    def collate(self, indices: Sequence[int] | np.ndarray, *, tokens: bool | None = None) -> TrajectoryBatch:
         """The batch of rows `indices`, in that order.
 
         Args:
-            indices (`Sequence[int]`): rows of this store.
+            indices (`Sequence[int]` or `np.ndarray`): rows of this store.
             tokens (`bool`, *optional*): whether `input_ids` is filled; by default only when no states are cached.
         """
         indices = np.asarray(indices, dtype=np.int64)

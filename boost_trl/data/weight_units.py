@@ -76,7 +76,7 @@ class WeightUnits:
         """Part of its row's action tokens that every unit has, (U,)."""
         return self.lengths / self.row_lengths[self.rows]
 
-    def of_rows(self, rows: Sequence[int]) -> np.ndarray:
+    def of_rows(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """The units of `rows`, row after row."""
         rows = np.asarray(rows, dtype=np.int64)
         return ragged_ranges(np.cumsum(self.counts)[rows] - self.counts[rows], self.counts[rows])

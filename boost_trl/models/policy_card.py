@@ -6,9 +6,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from boost_trl import __version__
 from boost_trl.hub_names import hub_name
 from boost_trl.tables import markdown_table
+from boost_trl.version import __version__
 
 from .policy_files import BACKBONE_FOLDER
 from .value_heads import ValueHeadsConfig

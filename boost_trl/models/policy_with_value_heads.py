@@ -159,5 +159,7 @@ class PolicyWithValueHeads(nn.Module):
                 for name, parameter in self.named_parameters()
                 if parameter.requires_grad and self.role_of(name) not in (*roles, "backbone")
             ]
-            output["anchor"] = {"zero": 0.0 * torch.stack(unused).sum() if unused else states.new_zeros(())}
+            output["anchor"] = {
+                "zero": 0.0 * torch.stack(unused).sum() if unused else torch.zeros((), device=self.device)
+            }
         return output

@@ -9,8 +9,8 @@ import torch
 from huggingface_hub import CommitInfo
 from safetensors.torch import load_file, save_file
 
-from boost_trl import __version__
 from boost_trl.hub_files import find_file, push_files
+from boost_trl.version import __version__
 
 
 class PretrainedHead(torch.nn.Module):
@@ -23,7 +23,11 @@ class PretrainedHead(torch.nn.Module):
     config_class: type
     weights_name: str
     config_name: str
-    card_text: str  # what it is, without a stop
+
+    @property
+    def card_text(self) -> str:
+        """Description of the module on its card, without a stop."""
+        raise NotImplementedError
 
     def save_pretrained(self, save_directory: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write the weights and the configuration into a folder, which is created if needed.

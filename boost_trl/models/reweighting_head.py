@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from boost_trl import __version__
+from boost_trl.version import __version__
 
 from .pretrained_head import PretrainedHead
 

@@ -1,13 +1,14 @@
 """Linear value heads on the final hidden state of a language model."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
 
-from boost_trl import __version__
 from boost_trl.hub_names import hub_name
 from boost_trl.losses import q_statistics, q_values_of
+from boost_trl.version import __version__
 
 from .pretrained_head import PretrainedHead
 from .sharded_tensor import whole_tensor
@@ -45,7 +46,7 @@ class ValueHeadsConfig:
     algorithm: str
     hidden_size: int
     vocab_size: int
-    num_q_heads: int | None = None
+    num_q_heads: int = cast(int, None)  # a number from `__post_init__` on
     bias: str = "scalar"
     rank: int | None = None
     with_targets: bool = False
@@ -98,7 +99,7 @@ class ValueHeads(PretrainedHead):
         super().__init__()
         self.config = config
         heads, words, width, rank = config.num_q_heads, config.vocab_size, config.hidden_size, config.rank
-        shapes = {"q_weight": (heads, words, width)}
+        shapes: dict[str, tuple[int, ...]] = {"q_weight": (heads, words, width)}
         if rank is not None:
             # Q_j = out_j (in_j h)
             shapes = {"q_factor_out": (heads, words, rank), "q_factor_in": (heads, rank, width)}

@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi
@@ -147,7 +148,7 @@ class ValuePolicy(PreTrainedModel, GenerationMixin):
         """
         _check_options(prior or "none", heads or "min")
         path = str(pretrained_model_name_or_path)
-        shared = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        shared: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         hub = shared | {"revision": revision}
         value_heads = ValueHeads.from_pretrained(path, **hub)
         saved = value_heads.config

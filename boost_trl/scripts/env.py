@@ -28,7 +28,7 @@ def environment() -> str:
     from trl.scripts.env import print_env
     from trl.scripts.utils import get_git_commit_hash
 
-    from boost_trl import __version__
+    from boost_trl.version import __version__
 
     with redirect_stdout(StringIO()) as printed:
         print_env()

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from boost_trl import losses
+import boost_trl.losses
 
 
 # exp(-k · gap) is 0 in float64 beyond this, so a larger k changes nothing.
@@ -19,7 +19,7 @@ def effective_sample_size(weights: np.ndarray, shares: np.ndarray | None = None)
         shares (`np.ndarray` of shape `(U,)`, *optional*): the part of its row that every turn is.
     """
     shares = None if shares is None else torch.from_numpy(shares)
-    return losses.effective_sample_size(torch.from_numpy(weights / weights.sum()), shares).item()
+    return boost_trl.losses.effective_sample_size(torch.from_numpy(weights / weights.sum()), shares).item()
 
 
 def temper(scores: np.ndarray, fraction: float, shares: np.ndarray | None = None) -> tuple[np.ndarray, float]:

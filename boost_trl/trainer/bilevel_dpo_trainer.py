@@ -26,6 +26,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.models.deepspeed_device import tell_deepspeed_the_device
 from boost_trl.models.model_fingerprint import model_fingerprint
+from boost_trl.selection import Selector
 from boost_trl.trainer.bilevel_dpo_config import FREE_ON_RESUME, complete_arguments
 from boost_trl.trainer.bilevel_sft_self_refine_trainer import BilevelSFTSelfRefineTrainer
 from boost_trl.trainer.dpo.answers import AnswerValidationLoss, prepare_answers
@@ -43,7 +44,7 @@ from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, with_ids
 from boost_trl.trainer.row_weights.failed_preparation import prepare_or_name_row
 from boost_trl.trainer.row_weights.forward import EvaluationForward
 from boost_trl.trainer.row_weights.optimizer_batch import take_micro_batch
-from boost_trl.trainer.row_weights.pool import leave_out_all_but, make_pool
+from boost_trl.trainer.row_weights.pool import Pool, leave_out_all_but
 from boost_trl.trainer.row_weights.steps import BilevelSteps
 from boost_trl.trainer.row_weights.validation import ValidationLoss
 
@@ -85,6 +86,7 @@ class BilevelDPOTrainer(BilevelSteps, DPOTrainer):
             finite.
     """
 
+    pool: Pool | None = None
     _free_on_resume = FREE_ON_RESUME
     _sequences_per_row = 2
     _tag_names = ["boost_trl", "trl", "dpo", "bilevel-dpo"]
@@ -117,7 +119,7 @@ class BilevelDPOTrainer(BilevelSteps, DPOTrainer):
         given_train_dataset, learned = train_dataset, validation_dataset is not None
         if train_dataset is not None and (learned or args.weight_column is not None):
             check_before_preparation(args, train_dataset, validation_dataset)
-            self.pool = make_pool(train_dataset, args, learned)
+            self.pool = Pool(train_dataset, args)
             train_dataset = self.pool.identified()
             args.precompute_ref_log_probs = True
         self._set_up_selector(args, learned)
@@ -142,8 +144,9 @@ class BilevelDPOTrainer(BilevelSteps, DPOTrainer):
             check_parallelism(self.accelerator.parallelism_config, self._tp_size, self.padding_free, learned)
             numbers = np.sort(self.train_dataset.with_format("numpy", columns=[EXAMPLE_ID])[:][EXAMPLE_ID])
             self.train_dataset = leave_out_all_but(numbers, self.pool, self.train_dataset, self.args)
-        if self.selector is not None:
-            self._set_up_learning(with_ids(validation_dataset))
+            if self.selector is not None:
+                selector = self._selector_after_preparation(self.selector, self.pool)
+                self._set_up_learning(selector, self.pool, with_ids(validation_dataset))
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         prepare = super()._prepare_dataset
@@ -158,15 +161,16 @@ class BilevelDPOTrainer(BilevelSteps, DPOTrainer):
             dataset = shared_on_disk(dataset)
         return super()._precompute_ref_logps(dataset, name, batch_size)
 
-    def _set_up_learning(self, validation_dataset: Dataset) -> None:
+    def _set_up_learning(self, selector: Selector, pool: Pool, validation_dataset: Dataset) -> None:
         args, accelerator = self.args, self.accelerator
-        self._leave_out_rows_of_selector()
         forward = EvaluationForward(
             lambda: self.model_wrapped, self.compute_loss_context_manager, self._prepare_inputs
         )
         vocab_size = self.model.config.get_text_config().vocab_size
-        self._selector_step = PairSelectorStep(self.selector, self.pool, args, accelerator, forward, vocab_size)
-        kind, prepare, collator = PairValidationLoss, self._prepare_validation_pairs, self.data_collator
+        self._selector_step = PairSelectorStep(selector, pool, args, accelerator, forward, vocab_size)
+        kind: type[ValidationLoss] = PairValidationLoss
+        prepare: Callable[[Dataset, str], Dataset] = self._prepare_validation_pairs
+        collator = self.data_collator
         if args.validation_loss == "sft":
             kind, prepare = AnswerValidationLoss, lambda rows, name: prepare_answers(rows, self._tokenizer, args)
             collator = DataCollatorForLanguageModeling(self._tokenizer.pad_token_id)
@@ -216,7 +220,7 @@ class BilevelDPOTrainer(BilevelSteps, DPOTrainer):
         result = super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
         loss, outputs = result if return_outputs else (result, None)
         losses, weights = losses_of_pairs(captured[0].log_probs, inputs, self.args), micro_batch.weights.flatten()
-        plan = self._optimizer_batch
+        plan = None if micro_batch.validation is None else self._optimizer_batch  # `None`: fixed weights only
         coefficient = 1.0 if plan is None else plan.pool_coefficient
         # From TRL's loss, in which every pair counts one, to the weighted one; exactly 0 where all weights are one.
         loss = loss + ((coefficient * weights - 1) * losses).mean()

@@ -94,7 +94,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
     """
 
     # What training changes; `training_state` says what a checkpoint keeps of it.
-    optimizer_batch: OptimizerBatch | None = None
+    optimizer_batch: OptimizerBatch
     reweighter: Reweighter | None = None
     validated: ValidatedWeights | None = None
     num_tokens = 0
@@ -367,14 +367,14 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
             synchronize_primary(self.model, self.optimizer)
         if self.reweighter is not None and schedule.reweights_after(step):
             for _ in range(self.args.reweighting_steps):
-                self._update_reweighting_head(step)
+                self._update_reweighting_head(self.reweighter, step)
         if schedule.averages_after(step, self.args.average_last):
             self.parameter_average.add(self._averaged_parameters())
         # Whoever looks at the model between updates (evaluation, saving, callbacks) means θ.
         self.model.use_adapter_of("primary")
 
     @torch.enable_grad()
-    def _update_reweighting_head(self, step: int) -> None:
+    def _update_reweighting_head(self, reweighter: Reweighter, step: int) -> None:
         """Phase 4 on a fresh optimizer batch: every process computes its share of the gaps, all take the same step."""
         processes, batch_size = self.accelerator.num_processes, self.args.per_device_train_batch_size
         count = batch_size * self.args.gradient_accumulation_steps * processes
@@ -389,7 +389,7 @@ class BilevelOfflineRLTrainer(ValuePolicyTrainer):
         gaps = torch.from_numpy(losses[0] - losses[1]).float()
         alpha = self.args.reweighting_alpha
         alpha = self.schedule.alpha(step) if alpha is None else alpha
-        objective = self.reweighter.update(units, gaps, alpha)
+        objective = reweighter.update(units, gaps, alpha)
         self._logged_statistics = None
         self._means.add("reweighting_objective", objective / processes, 1.0 / processes)
 

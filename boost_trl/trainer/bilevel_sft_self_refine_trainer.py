@@ -31,14 +31,15 @@ from trl import SFTConfig
 
 from boost_trl.hub_names import resolve_model_name
 from boost_trl.models.deepspeed_device import tell_deepspeed_the_device
+from boost_trl.selection import Selector
 from boost_trl.trainer.bilevel_sft_self_refine_config import FREE_ON_RESUME, complete_arguments
 from boost_trl.trainer.common.trackers import log_table
 from boost_trl.trainer.row_weights.checks import check_parallelism, warn_of_what_is_not_used
 from boost_trl.trainer.row_weights.example_ids import with_ids
 from boost_trl.trainer.row_weights.forward import EvaluationForward
 from boost_trl.trainer.row_weights.losses import token_losses, weighting
-from boost_trl.trainer.row_weights.optimizer_batch import MICRO_BATCH, take_micro_batch
-from boost_trl.trainer.row_weights.pool import leave_out_empty_rows, make_pool
+from boost_trl.trainer.row_weights.optimizer_batch import take_micro_batch
+from boost_trl.trainer.row_weights.pool import Pool, StreamedPool, leave_out_empty_rows, make_pool
 from boost_trl.trainer.row_weights.prepared_rows import check_tokens_are_known
 from boost_trl.trainer.row_weights.results import AnswerTokens, numbered, trusted_rows, warn_of_trained_rows
 from boost_trl.trainer.row_weights.selector_step import SelectorStep
@@ -165,20 +166,27 @@ class BilevelSFTSelfRefineTrainer(BilevelSteps, NumberedRowsTrainer):
         if self.pool is not None:
             check_parallelism(self.accelerator.parallelism_config, self.get_tp_size(), self.padding_free, learned)
             self.train_dataset = leave_out_empty_rows(self.pool, self.train_dataset, self.args)
-        if self.selector is not None:
-            self._set_up_learning(with_ids(validation_dataset), validation_loss, eval_dataset)
+            if self.selector is not None:
+                selector = self._selector_after_preparation(self.selector, self.pool)
+                self._set_up_learning(selector, self.pool, with_ids(validation_dataset), validation_loss, eval_dataset)
 
-    def _set_up_learning(self, validation_dataset: Dataset, validation_loss: str | Callable, eval_dataset) -> None:
+    def _set_up_learning(
+        self,
+        selector: Selector,
+        pool: Pool | StreamedPool,
+        validation_dataset: Dataset,
+        validation_loss: str | Callable,
+        eval_dataset,
+    ) -> None:
         args, accelerator = self.args, self.accelerator
-        self._leave_out_rows_of_selector()
         forward = EvaluationForward(
             lambda: self.model_wrapped, self.compute_loss_context_manager, self._prepare_inputs
         )
         vocab_size = self.model.config.get_text_config().vocab_size
-        check_tokens_are_known(self.train_dataset, vocab_size, self.pool.name_of)
-        self._selector_step = SelectorStep(self.selector, self.pool, args, accelerator, forward, vocab_size)
+        check_tokens_are_known(self.train_dataset, vocab_size, pool.name_of)
+        self._selector_step = SelectorStep(selector, pool, args, accelerator, forward, vocab_size)
         has_labels = isinstance(self.train_dataset, Dataset) and "labels" in self.train_dataset.column_names
-        if self.selector.is_learned and not self.selector.is_fixed and has_labels and args.confidence_share > 0:
+        if selector.is_learned and not selector.is_fixed and has_labels and args.confidence_share > 0:
             validation_dataset, trusted = trusted_rows(
                 validation_dataset, eval_dataset, args, may_keep_aside=validation_loss != "dpo"
             )
@@ -198,18 +206,21 @@ class BilevelSFTSelfRefineTrainer(BilevelSteps, NumberedRowsTrainer):
         )
         if self._trusted is not None:
             warn_of_trained_rows(self._trusted, self.train_dataset, self._validation.dataset)
-        self._refinement = self._set_up_refinement(forward) if args.online_ratio > 0 else None
+        self._refinement = self._set_up_refinement(selector, pool, forward) if args.online_ratio > 0 else None
         # Read once; `None` where tokens are not at hand, as with images and streams.
         self._answer_tokens = AnswerTokens(self.train_dataset, seed=args.seed) if has_labels else None
         self._learn()
 
-    def _set_up_refinement(self, forward: EvaluationForward) -> SelfRefinement:
+    def _set_up_refinement(
+        self, selector: Selector, pool: Pool | StreamedPool, forward: EvaluationForward
+    ) -> SelfRefinement:
+        assert isinstance(pool, Pool), "streams are refused before"
         args, accelerator, tokenizer = self.args, self.accelerator, self._tokenizer
         vllm = VLLMAnswers(self.model, args, accelerator, tokenizer, self.processing_class) if args.use_vllm else None
         return SelfRefinement(
             self._remove_unused_columns(self.train_dataset),
-            self.pool,
-            self.selector,
+            pool,
+            selector,
             args,
             accelerator,
             AnswerGenerator(self.model, args, accelerator, tokenizer, forward, vllm),
@@ -233,9 +244,10 @@ class BilevelSFTSelfRefineTrainer(BilevelSteps, NumberedRowsTrainer):
                 num_items_in_batch = self.accelerator.reduce(num_items_in_batch, "sum")
         return num_items_in_batch
 
-    def _weights(self, batch: dict[str, Any], num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor:
-        weights = super()._weights(batch, num_items_in_batch)
-        if batch[MICRO_BATCH].answers is None:
+    def _token_weights(
+        self, batch: dict[str, Any], weights: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        if self._refinement is None:
             return weights
         return self._refinement.token_weights(batch, weights, num_items_in_batch)
 
@@ -290,7 +302,7 @@ class BilevelSFTSelfRefineTrainer(BilevelSteps, NumberedRowsTrainer):
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         if self._refinement is not None:
-            self._refinement.answers = None  # those of an earlier training were another model's
+            self._refinement.forget()
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _begin_training(self, train_dataloader: DataLoader) -> None:

@@ -156,7 +156,7 @@ def checkpoint_to_resume(
     Raises:
         CheckpointError: if the given checkpoint is not whole, saying why, or if there is none.
     """
-    if resume_from_checkpoint in (None, False):
+    if resume_from_checkpoint is None or resume_from_checkpoint is False:
         return None
     if resume_from_checkpoint is not True:
         why = _first_problem(resume_from_checkpoint, problem)

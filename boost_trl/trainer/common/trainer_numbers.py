@@ -1,6 +1,6 @@
 """Trainer's own numbers, which it takes as they are and fails with later."""
 
-import math
+from math import inf
 from numbers import Integral, Real
 from typing import Any
 
@@ -22,7 +22,7 @@ def check_trainer_numbers(args: Any) -> None:
         check_whole("max_length", args.max_length, " or None")
     for name in _REAL:
         value = getattr(args, name, 0.0)
-        if isinstance(value, bool) or not (isinstance(value, Real) and math.isfinite(value) and value >= 0):
+        if isinstance(value, bool) or not (isinstance(value, Real) and 0 <= float(value) < inf):
             raise ValueError(f"`{name}` must be a finite number and not negative, got {value!r}")
     steps = getattr(args, "max_steps", -1)
     if isinstance(steps, bool) or not isinstance(steps, Integral):

@@ -25,7 +25,8 @@ class WeightLogging(TrainerCallback):
     """
 
     def __init__(self, trainer: Trainer):
-        self._trainer, self._last_step = trainer, None
+        self._trainer = trainer
+        self._last_step: int | None = None
 
     def on_evaluate(self, args, state, control, **kwargs):
         self._log(state.global_step)

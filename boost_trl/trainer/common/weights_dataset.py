@@ -5,8 +5,8 @@ from datasets import Dataset
 from huggingface_hub import CommitInfo, DatasetCard, DatasetCardData, HfApi
 from transformers import Trainer
 
-from boost_trl import __version__
 from boost_trl.tables import markdown_table
+from boost_trl.version import __version__
 
 
 _COLUMNS = {

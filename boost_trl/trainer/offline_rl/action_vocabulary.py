@@ -63,12 +63,13 @@ class ActionVocabulary:
             batch (`TrajectoryBatch`): on the CPU.
             of_others (`torch.Tensor` of shape `(N, K)`): what stands for the other words at each action token.
         """
-        others = batch.states.new_zeros(len(batch.states), self.num_q_heads, dtype=torch.float32)
+        states = batch.cached_states.float()
+        others = states.new_zeros(len(states), self.num_q_heads)
         others[batch.action_index] = of_others
         return dataclasses.replace(
             batch,
             actions=self._word_of_token[batch.actions],
-            states=torch.cat([batch.states.float(), others], dim=1),
+            states=torch.cat([states, others], dim=1),
         )
 
     def hold(self, heads: ValueHeads) -> ValueHeads:
@@ -93,7 +94,7 @@ class ActionVocabulary:
         pieces = []
         for piece in np.split(rows, last_rows):
             batch = self.store.collate(piece).to(self.device)
-            states = batch.states[batch.action_index]
+            states = batch.cached_states[batch.action_index]
             nothing_taken = torch.zeros_like(batch.actions)
             logsumexp = torch.full((self.num_q_heads, len(states)), -torch.inf, device=self.device)
             for words in blocks:
@@ -105,8 +106,10 @@ class ActionVocabulary:
 
     @torch.no_grad()
     def _few_words(self, heads: ValueHeads) -> ValueHeads:
-        sizes = {"vocab_size": len(self.words) + 1, "hidden_size": self.hidden_size + self.num_q_heads, "rank": None}
-        few = ValueHeads(dataclasses.replace(heads.config, **sizes)).to(self.device)
+        config = dataclasses.replace(
+            heads.config, vocab_size=len(self.words) + 1, hidden_size=self.hidden_size + self.num_q_heads, rank=None
+        )
+        few = ValueHeads(config).to(self.device)
         words = self.words.to(self.device)
         few.q_weight[:, :-1, : self.hidden_size] = _matrix(heads, words)
         for head in range(self.num_q_heads):

@@ -54,11 +54,13 @@ class HeadFitter:
         self.args = args
         self.steps = steps or args.score_steps or LONGEST_FIT
         self.device = initial.q_bias.device
-        self.learning_rate = args.score_learning_rate
-        if self.learning_rate is None:
+        learning_rate = args.score_learning_rate
+        if learning_rate is None:
+            assert store.states is not None, "no states are cached"
             # Adam moves every entry of W by the learning rate, so Q(s, a) by at most that times ‖h‖₁.
             sample = store.states[:: max(1, len(store.states) // 4096)].float()
-            self.learning_rate = FIRST_STEP / sample.abs().sum(dim=1).mean().item()
+            learning_rate = FIRST_STEP / sample.abs().sum(dim=1).mean().item()
+        self.learning_rate = learning_rate
         self.prior = prior
         self._policy_others: dict[tuple[float, bytes], torch.Tensor] = {}
         self.num_fits = 0
@@ -114,7 +116,7 @@ class HeadFitter:
         the Q heads) of logsumexp Q(s,·) − Q(s,a), in nats, without `cql_weight`; float64, (U,)."""
         pieces = []
         for batch in self._batches(rows):
-            q_taken, q_logsumexp = heads.q_statistics(batch.states[batch.action_index], batch.actions)
+            q_taken, q_logsumexp = heads.q_statistics(batch.cached_states[batch.action_index], batch.actions)
             losses = (q_logsumexp - q_taken).mean(dim=0)
             pieces.append((sum_by_unit(losses, batch) / batch.unit_lengths).cpu().double().numpy())
         return np.concatenate(pieces)
@@ -125,7 +127,7 @@ class HeadFitter:
         never occur as actions count as one."""
         correct = total = 0
         for batch in self._batches(rows):
-            best = heads.q_logits(batch.states[batch.action_index]).argmax(dim=-1)
+            best = heads.q_logits(batch.cached_states[batch.action_index]).argmax(dim=-1)
             correct += int((best == batch.actions).sum())
             total += len(best)
         return correct / total
@@ -138,7 +140,7 @@ class HeadFitter:
         for piece in self._pieces(rows):
             for number, beta in enumerate(betas):
                 batch = self._batch_at(piece, beta)
-                states = batch.states[batch.action_index]
+                states = batch.cached_states[batch.action_index]
                 logits = beta * heads.q_logits(states) + self._prior_logits(states)
                 totals[number] += nn.functional.cross_entropy(logits, batch.actions, reduction="sum").item()
             count += len(batch.actions)

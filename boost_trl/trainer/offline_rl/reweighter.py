@@ -70,19 +70,19 @@ class Reweighter:
         return self.head(self.embeddings)
 
     @torch.no_grad()
-    def weights(self, units: Sequence[int]) -> torch.Tensor:
+    def weights(self, units: Sequence[int] | np.ndarray) -> torch.Tensor:
         """w̃: the softmax of the scores over `units`, those of one optimizer batch, equations (11) and (35)."""
         return self._weights(units)
 
-    def _weights(self, units: Sequence[int]) -> torch.Tensor:
+    def _weights(self, units: Sequence[int] | np.ndarray) -> torch.Tensor:
         units = torch.as_tensor(units)
         return turn_weights(self.head(self.embeddings[units]), self.shares[units])
 
-    def update(self, units: Sequence[int], gaps: torch.Tensor, alpha: float) -> float:
+    def update(self, units: Sequence[int] | np.ndarray, gaps: torch.Tensor, alpha: float) -> float:
         """One step of φ on α Σ_u w̃_u (ℓ_u(θ) − ℓ_u(ψ)): equation (15), [B] Algorithm 1, line 17.
 
         Args:
-            units (`Sequence[int]`): those of the whole optimizer batch, all processes, in the same order everywhere.
+            units (`Sequence[int]` or `np.ndarray`): those of the whole optimizer batch, all processes, in the same order everywhere.
             gaps (`torch.Tensor` of shape `(len(units),)`): ℓ_u(θ) − ℓ_u(ψ).
             alpha (`float`): α.
 

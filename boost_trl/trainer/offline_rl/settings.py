@@ -378,7 +378,7 @@ class OfflineRLSettings:
                 f"`method={self.method!r}` has no auxiliary policy to give an adapter; leave `auxiliary_policy` at 'heads'"
             )
         if self.learns_weights:
-            largest = max(self.penalty_alpha_init, self.penalty_alpha_final)
+            largest = max(self.penalty_alpha_init, self.penalty_alpha_final or 0.0)
             if (self.reweighting_alpha if self.reweighting_alpha is not None else largest) == 0:
                 raise ValueError(
                     "with `reweighting='learned'` phase 4 needs some α, or the weights never move: raise "

@@ -244,9 +244,10 @@ class _ValidatedReweighting:
             self.args.score_validation, self.args.target_effective_fraction, self.args.finish_share or 0.0
         )
         # θ with the fits that find its length, before and within the cross-validation; its own; ψ.
-        self.kinds = {self.configured.score_validation}
+        self.kinds = {self.args.score_validation}
         if self.args.guard:
-            self.kinds |= {candidate.score_validation for candidate in self.candidates.values()} - {None}
+            kinds = (candidate.score_validation for candidate in self.candidates.values())
+            self.kinds |= {kind for kind in kinds if kind is not None}
         num_different = len(np.unique(self.first_of_equal[self.validation]))
         check_folds(self.args, num_different)
         self.num_folds = folds_of(self.args, num_different)
@@ -268,8 +269,8 @@ class _ValidatedReweighting:
             judged = self._cross_validate(folds)
             name, reason = choose_candidate({each["name"]: each["fold_cross_entropies"] for each in judged})
             winner = self.candidates[name]
-        scored_by = self.configured if winner.score_validation is None else winner
-        scores = self._scores(self._primary(self.validation, scored_by.score_validation, "validation"))
+        kind = winner.score_validation or self.args.score_validation
+        scores = self._scores(self._primary(self.validation, kind, "validation"))
         self.bar.close()
         weights, tempering = temper(scores, winner.fraction, self.pool_units.shares)
         report = {
@@ -277,14 +278,14 @@ class _ValidatedReweighting:
             "reason": reason,
             "finish_share": winner.finish_share,
             "candidates": judged,
-            "confidence": _confidence(folds, self.configured.score_validation),
+            "confidence": _confidence(folds, self.args.score_validation),
             "tempering": tempering,
             "effective_sample_size": effective_sample_size(weights, self.pool_units.shares),
             "num_rows": self.num_pool,
             "num_validation_rows": len(self.validation),
             "learning_rate": self.fitter.learning_rate,
             "score_steps": self.fitter.steps,
-            "primary_steps": self.primary_steps[scored_by.score_validation],
+            "primary_steps": self.primary_steps[kind],
             "num_words": self.fitter.num_words,
             "fits": self.fitter.num_fits,
             "seconds": time.perf_counter() - start,
@@ -301,9 +302,7 @@ class _ValidatedReweighting:
             where = f"fold {number} of {self.num_folds}"
             primaries = {kind: self._primary(others, kind, where) for kind in sorted(self.kinds)}
             losses = self.fitter.policy_losses(self.auxiliary, held_out)
-            held_out_scores = 0.5 * losses - self.fitter.policy_losses(
-                primaries[self.configured.score_validation], held_out
-            )
+            held_out_scores = 0.5 * losses - self.fitter.policy_losses(primaries[self.args.score_validation], held_out)
             scores = {kind: self._scores(heads) for kind, heads in primaries.items()}
             folds.append(_Fold(held_out, others, scores, held_out_scores))
         return folds
@@ -316,7 +315,8 @@ class _ValidatedReweighting:
             judged_on = fold.held_out[high_return_half(self.returns[fold.held_out])]
             for name, candidate in self.candidates.items():
                 self.bar.set_postfix_str(f"cross-validation, fold {number} of {len(folds)}: {name}")
-                scores = fold.scores.get(candidate.score_validation, equal)
+                kind = candidate.score_validation
+                scores = equal if kind is None else fold.scores[kind]
                 weights, _ = temper(scores, candidate.fraction, self.pool_units.shares)
                 heads = self._fit_to_mixture(weights, fold.others, candidate.finish_share)
                 losses = self.fitter.cross_entropies(heads, judged_on, JUDGED_BETAS)

@@ -5,6 +5,7 @@ import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from datasets import Dataset
 from huggingface_hub import CommitInfo
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from boost_trl.data.template_arguments import shared_template_arguments
@@ -74,6 +75,7 @@ class ValuePolicyTrainer(Trainer):
     """
 
     embeddings: torch.Tensor | None = None
+    control: TrainerControl
 
     _tag_names = ["boost_trl", "trl", "offline-rl", "bilevel"]
 
@@ -98,9 +100,9 @@ class ValuePolicyTrainer(Trainer):
         self._reference_model: PreTrainedModel | None = None
         self._form: PolicyWithValueHeads | None = None
         self._generation_config = policy_generation_config(tokenizer)
-        self.chat_template_kwargs = shared_template_arguments(data.train_dataset)
-        if self.chat_template_kwargs is None:
-            self.chat_template_kwargs = {}
+        shared = shared_template_arguments(data.train_dataset)
+        self.chat_template_kwargs = {} if shared is None else shared
+        if shared is None:
             logger.warning(
                 "the training rows differ in `tools` or `chat_template_kwargs`: games are rendered with neither of them"
             )
@@ -382,7 +384,7 @@ class ValuePolicyTrainer(Trainer):
         if self.is_deepspeed_enabled and self.deepspeed is None:
             # Trainer asks the engine, which comes with training.
             with whole_model(self.model):
-                self._save(folder)
+                self._save(str(folder))
         else:
             super().save_model(output_dir, _internal_call)
         if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
@@ -456,8 +458,8 @@ class ValuePolicyTrainer(Trainer):
 
     def push_to_hub(self, commit_message: str | None = "End of training", *args, **kwargs):
         """Upload all that `save_model` writes; checkpoints and `training_args.bin` stay."""
-        parent = super()
-        return push_without_pickled_arguments(self.args, lambda: parent.push_to_hub(commit_message, *args, **kwargs))
+        push = partial(super().push_to_hub, commit_message, *args, **kwargs)
+        return push_without_pickled_arguments(self.args, push)
 
     def push_weights_to_hub(
         self, repo_id: str, *, dataset_name: str | None = None, private: bool | None = None, token: str | None = None

@@ -23,7 +23,6 @@ class Adaptation:
         self.model, self.args = model, args
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._start = [parameter.detach().clone() for parameter in self.parameters]
-        self._optimizer: torch.optim.Optimizer | None = None
 
     @torch.no_grad()
     def load(self) -> None:

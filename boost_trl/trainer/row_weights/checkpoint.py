@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from boost_trl.trainer.common.weight_files import save_weight_files
 from boost_trl.trainer.common.weights_dataset import push_weights_of
 from boost_trl.trainer.row_weights.model_card import completed_card, how_weighed
 from boost_trl.trainer.row_weights.numbered_rows import NumberedRows
-from boost_trl.trainer.row_weights.pool import StreamedPool
+from boost_trl.trainer.row_weights.pool import Pool, StreamedPool
 from boost_trl.trainer.row_weights.results import (
     CONFIDENCE_NAME,
     DEFAULT_WEIGHT_COLUMN,
@@ -59,7 +60,7 @@ class LearnedWeights(NumberedRows):
 
     selector: Selector | None = None
     weight_confidence: WeightConfidence | None = None
-    _selector_step: SelectorStep | None = None
+    _selector_step: SelectorStep  # where weights are learned
     _trusted: Dataset | None = None  # prepared rows that nothing trains on
     num_validation_rows = 0
     # Where checkpoints hold an adapter alone.
@@ -84,15 +85,15 @@ class LearnedWeights(NumberedRows):
         Raises:
             ValueError: if this trainer has no weights.
         """
-        if self.selector is not None:
-            weights = self.selector.weights()
-            if self.args.weight_scale == "simplex":
-                weights = weights * self.pool.num_examples
-            return self.pool.table(weights, self.selector.logits())
-        if self.pool is None or isinstance(self.pool, StreamedPool):
+        pool, selector = self.pool, self.selector
+        if pool is None or (selector is None and isinstance(pool, StreamedPool)):
             raise ValueError("this trainer has no example weights: give it a `validation_dataset`")
-        weights = torch.ones(self.pool.num_examples)
-        return self.pool.table(weights, torch.zeros(self.pool.num_examples))
+        if selector is None:
+            return pool.table(torch.ones(pool.num_examples), torch.zeros(pool.num_examples))
+        weights = selector.weights()
+        if self.args.weight_scale == "simplex":
+            weights = weights * pool.num_examples
+        return pool.table(weights, selector.logits())
 
     def export_selected(self, dataset: Dataset, top_fraction: float = 1.0) -> Dataset:
         """The rows of largest weight, ready for another run.
@@ -116,7 +117,7 @@ class LearnedWeights(NumberedRows):
         return select_top_rows(dataset, weights, top_fraction, self.args.weight_column or DEFAULT_WEIGHT_COLUMN)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self.selector is not None and self.model.training:
+        if self.selector is not None and self.pool is not None and self.model.training:
             for name, value in selector_metrics(self.selector, self.pool.labels, self._answer_tokens).items():
                 self._metrics["train"][name] = [value]
         super().log(logs, start_time)
@@ -163,7 +164,7 @@ class LearnedWeights(NumberedRows):
             output_dir (`str`, *optional*): a folder; `args.output_dir` by default.
         """
         if self.args.should_save:
-            dataset = None if isinstance(self.pool, StreamedPool) else self.pool.original
+            dataset = self.pool.original if isinstance(self.pool, Pool) else None
             folder = Path(self.args.output_dir if output_dir is None else output_dir)
             save_weight_files(folder, self.example_weights(), dataset)
 
@@ -173,8 +174,8 @@ class LearnedWeights(NumberedRows):
 
     def push_to_hub(self, *args, **kwargs):
         """As [`~transformers.Trainer.push_to_hub`], without the pickle `training_args.bin`."""
-        parent = super()
-        return push_without_pickled_arguments(self.args, lambda: parent.push_to_hub(*args, **kwargs))
+        push = partial(super().push_to_hub, *args, **kwargs)
+        return push_without_pickled_arguments(self.args, push)
 
     def push_weights_to_hub(
         self, repo_id: str, *, dataset_name: str | None = None, private: bool | None = None, token: str | None = None
@@ -267,12 +268,13 @@ class LearnedWeights(NumberedRows):
 
     def _forget_failed_attempt(self) -> None:
         """Reset what is learned beside the model, so that every attempt at a batch size starts alike."""
+        selector = self._selector_step.selector
         if self._state_at_start is None:
-            state = self.selector.state_dict() | self._bilevel_state()
+            state = selector.state_dict() | self._bilevel_state()
             self._state_at_start = {name: value.clone() for name, value in state.items()}
             return
-        own = self.selector.state_dict().keys()
-        self.selector.load_state_dict({name: self._state_at_start[name] for name in own})
+        own = selector.state_dict().keys()
+        selector.load_state_dict({name: self._state_at_start[name] for name in own})
         self._load_bilevel_state(self._state_at_start)
         self._metrics["train"].clear()
 

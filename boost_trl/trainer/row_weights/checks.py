@@ -1,5 +1,6 @@
 """Engines that cannot carry example weights, settings without effect, and a training that weights cannot help."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 from accelerate import ParallelismConfig
@@ -7,8 +8,8 @@ from accelerate.logging import get_logger
 from transformers import TrainingArguments
 
 from boost_trl.selection import Selector
+from boost_trl.trainer.row_weights.config import RowWeightsConfig
 from boost_trl.trainer.row_weights.results import DEFAULT_WEIGHT_COLUMN
-from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 logger = get_logger(__name__)
@@ -52,13 +53,13 @@ def check_parallelism(parallelism: ParallelismConfig | None, tp_size: int, paddi
         )
 
 
-def changed_settings(args: SelectorSettings) -> list[str]:
+def changed_settings(args: RowWeightsConfig) -> list[str]:
     """Our own settings that differ from their defaults: fields of the class of settings that a configuration is made of."""
     ours = next(kind for kind in type(args).__mro__ if not issubclass(kind, TrainingArguments))
     return [f.name for f in fields(ours) if getattr(args, f.name) != f.default]
 
 
-def ignored_settings_warning(args: SelectorSettings, has_weight_column: bool, plain: str) -> str | None:
+def ignored_settings_warning(args: RowWeightsConfig, has_weight_column: bool, plain: str) -> str | None:
     """Warning for training without a validation set, which is `plain` then; `None` if all settings have their effect."""
     names = [name for name in changed_settings(args) if name != "weight_column"]
     if not names:
@@ -67,7 +68,7 @@ def ignored_settings_warning(args: SelectorSettings, has_weight_column: bool, pl
     return f"No `validation_dataset` is given, so {what}. Without effect: {listed(names)}."
 
 
-def unread_settings_warning(args: SelectorSettings) -> str | None:
+def unread_settings_warning(args: RowWeightsConfig) -> str | None:
     """Warning for settings of other selectors; `None` if all have their effect."""
     others = set().union(*_READ_BY_SELECTOR.values()) - set(_READ_BY_SELECTOR[args.selector])
     names = [name for name in changed_settings(args) if name in others]
@@ -77,7 +78,7 @@ def unread_settings_warning(args: SelectorSettings) -> str | None:
     return f"Without effect with selector='{args.selector}': {listed(names)}." if names else None
 
 
-def unused_weight_column_warning(dataset, args: SelectorSettings) -> str | None:
+def unused_weight_column_warning(dataset, args: RowWeightsConfig) -> str | None:
     """Warning for a column named `weight` that nothing reads; a stream of unknown columns is not asked."""
     if args.weight_column is not None or DEFAULT_WEIGHT_COLUMN not in (getattr(dataset, "column_names", None) or ()):
         return None
@@ -87,7 +88,7 @@ def unused_weight_column_warning(dataset, args: SelectorSettings) -> str | None:
     )
 
 
-def warn_of_what_is_not_used(dataset, args: SelectorSettings, learned: bool, weighted: bool, plain: str) -> None:
+def warn_of_what_is_not_used(dataset, args: RowWeightsConfig, learned: bool, weighted: bool, plain: str) -> None:
     """Say in the log which of our settings and columns have no effect; without weights training is `plain`."""
     unread = unread_settings_warning(args) if learned else ignored_settings_warning(args, weighted, plain)
     warnings = [unused_weight_column_warning(dataset, args), unread]
@@ -114,5 +115,5 @@ def explain_objective(objective: float, pool_loss: float, step: int, causes: str
     )
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)

@@ -82,7 +82,7 @@ class DrawnRows(LearnedWeights):
         super().__init__(*args, **kwargs)
 
     def _learned_parts(self) -> list:
-        return [self._scored] if self.selector.is_fixed else []
+        return [self._scored] if self._selector_step.selector.is_fixed else []
 
     @property
     def draws_rows(self) -> bool:
@@ -100,9 +100,9 @@ class DrawnRows(LearnedWeights):
 
     def score_pool(self, validation: ValidationLoss, selector_step: SelectorStep) -> None:
         """Set the weights, unless they are: a second training goes on with them."""
-        if not self.selector.is_fixed or self._scored.rounds:
+        args, selector = self.args, selector_step.selector
+        if not selector.is_fixed or self._scored.rounds:
             return
-        args = self.args
         check_model_is_whole(self.model, self.accelerator)
         self.model.to(args.device)  # DeepSpeed moves it later
         is_main = self.is_world_process_zero()
@@ -129,9 +129,8 @@ class DrawnRows(LearnedWeights):
 
         # A function of the user's has no fingerprint.
         is_named = args.validation_loss in ("sft", "dpo")
-        made_with = self._made_with(validation) if is_named else None
-        result = cached_selection(made_with, select, is_main) if is_named else select()
-        self.selector.assign(result.logits)
+        result = cached_selection(self._made_with(validation), select, is_main) if is_named else select()
+        selector.assign(result.logits)
         self._scored.losses, self._scored.rounds = torch.from_numpy(result.losses), 1
         self._take_report(result.report)
         if is_main:
@@ -146,23 +145,24 @@ class DrawnRows(LearnedWeights):
     def begin_epoch_of_draws(self, selector_step: SelectorStep) -> None:
         """Tell the sampler which epoch begins. If this epoch is to have another round, score by the model as it is, and set the
         weights anew if what it has learned is more than the rows that it was trained on."""
-        if not self.selector.is_fixed:
+        selector, report = selector_step.selector, self.selection_report
+        if report is None:  # the weights of other selectors change with every step
             return
         epoch = math.floor((self.state.epoch or 0) + 1e-6)
         if self._sampler is not None:
             # accelerate does not, on several processes in the epoch that a run goes on in.
             self._sampler.set_epoch(epoch)
-        fraction = self.selection_report["fraction"]
+        fraction = report["fraction"]
         if not self._scored.rounds <= epoch < self.args.selection_rounds or fraction == EQUAL_WEIGHTS:
             return
         rows = self._remove_unused_columns(self.train_dataset)
         losses = self._mean_losses(selector_step, by_length(rows))[1]
         scores = validated_scores(self._scored.losses.numpy(), losses)
-        agreement = round_agreement(scores, self.selector.logits().numpy())
+        agreement = round_agreement(scores, selector.logits().numpy())
         is_taken = agreement >= _LEAST_AGREEMENT
         if is_taken:
-            self.selector.assign(tempered_logits(scores, fraction)[0])
-        self.selection_report["rounds"].append({"epoch": epoch, "agreement": agreement, "is_taken": is_taken})
+            selector.assign(tempered_logits(scores, fraction)[0])
+        report["rounds"].append({"epoch": epoch, "agreement": agreement, "is_taken": is_taken})
         self._scored.rounds = epoch + 1
 
     def _mean_losses(
@@ -222,7 +222,8 @@ class DrawnRows(LearnedWeights):
 
     def why_incomplete(self, checkpoint: Path) -> str | None:
         why = super().why_incomplete(checkpoint)
-        if why is None and self.selector.is_fixed and not (checkpoint / REPORT_NAME).is_file():
+        is_scored = self.selector is not None and self.selector.is_fixed
+        if why is None and is_scored and not (checkpoint / REPORT_NAME).is_file():
             return f"has no {REPORT_NAME}: its rows were not scored"
         return why
 

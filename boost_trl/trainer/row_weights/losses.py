@@ -77,7 +77,7 @@ class RowLossAccumulator:
 
     def reset(self) -> None:
         self._pieces: list[torch.Tensor] = []  # (P, 4): row number, summed loss, tokens, rows of this number
-        self._token_statistics = 0
+        self._token_statistics = torch.zeros(())
 
     def add_rows(self, ids: torch.Tensor) -> None:
         """Count the rows of one micro-batch: (R,) their numbers, one that comes several times as often."""
@@ -104,6 +104,7 @@ class RowLossAccumulator:
         """
         ids, losses = ids.cpu(), losses.detach().cpu().double()  # MPS has no float64
         if self.baseline is not None:
+            assert tokens is not None, "a baseline needs the tokens"
             tokens = tokens.cpu()
             learned = slice(None) if is_offline is None else is_offline.cpu()
             statistics = self.baseline.batch_statistics(tokens[learned], losses[learned])
@@ -148,7 +149,7 @@ class RowLossAccumulator:
         if self.baseline is not None and learn_baseline and len(rows):
             statistics = self._token_statistics
             if self.accelerator.num_processes > 1:
-                if not torch.is_tensor(statistics):
+                if not statistics.dim():
                     statistics = torch.zeros(2, len(self.baseline.mean), dtype=torch.float64)
                 statistics = self.accelerator.reduce(statistics.to(self.accelerator.device), "sum").cpu()
             losses = self.baseline.finish_batch(torch.from_numpy(losses), statistics).numpy()

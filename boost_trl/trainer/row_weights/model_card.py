@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from boost_trl import __version__
 from boost_trl.hub_names import card_place
 from boost_trl.selection import Selector, WeightConfidence
 from boost_trl.tables import markdown_table
@@ -11,6 +10,7 @@ from boost_trl.trainer.common.last_evaluation import last_evaluation
 from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 from boost_trl.trainer.common.weights_dataset import weight_summary
 from boost_trl.trainer.row_weights.validated_selection import EQUAL_WEIGHTS
+from boost_trl.version import __version__
 
 
 _WAYS = {

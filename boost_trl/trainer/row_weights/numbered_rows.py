@@ -1,17 +1,19 @@
 """Batches that hold the numbers of their rows."""
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from transformers import Trainer
 
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, ExampleIdCollator
 from boost_trl.trainer.row_weights.pool import Pool, StreamedPool
 
 
-class NumberedRows:
+class NumberedRows(Trainer):
     """Part of a TRL trainer that takes the numbers of the training rows into its batches. The trainer sets `pool` before it calls
     `__init__`; with `None` nothing is numbered, and it is TRL's.
     """
 
     pool: Pool | StreamedPool | None = None
+    train_dataset: Dataset | IterableDataset
     _sequences_per_row = 1
 
     def _name_of_row(self, dataset: Dataset, name: str, place: int) -> str:
@@ -20,7 +22,7 @@ class NumberedRows:
         if number is None:
             known = {"train": "train_dataset", "eval": "eval_dataset"}
             return f"`{known.get(name, f'eval_dataset[{name!r}]')}`, row {place}"
-        if name == "train":
+        if name == "train" and isinstance(self.pool, Pool):
             return f"`train_dataset`, row {self.pool.original_row(number)}"
         return f"`validation_dataset`, row {number}"
 

@@ -86,6 +86,13 @@ def take_micro_batch(inputs: dict[str, Any]) -> MicroBatch | None:
     return MicroBatch(ids, torch.arange(ids.size(0), device=ids.device)[:, None] if rows is None else rows)
 
 
+def take_numbered_micro_batch(inputs: dict[str, Any]) -> MicroBatch:
+    """The same, of rows that have numbers."""
+    micro_batch = take_micro_batch(inputs)
+    assert micro_batch is not None, "rows without numbers"
+    return micro_batch
+
+
 def row_weights(ids: torch.Tensor, pool: Pool | StreamedPool, selector: Selector | None) -> torch.Tensor:
     """Factors of the losses of rows: fixed times learned weights, float32 in the shape of `ids`, 0 on padding."""
     numbers, place = torch.unique(ids, return_inverse=True)

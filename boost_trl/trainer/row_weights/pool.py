@@ -9,9 +9,9 @@ from datasets import Dataset, IterableDataset
 
 from boost_trl.data.first_words import first_words_of
 from boost_trl.trainer.common.weight_files import KIND_COLUMNS
+from boost_trl.trainer.row_weights.config import RowWeightsConfig
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, with_ids
 from boost_trl.trainer.row_weights.prepared_rows import fingerprint, renumber, rows_to_learn
-from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 logger = get_logger(__name__)
@@ -25,7 +25,7 @@ class Pool:
 
     Args:
         dataset ([`~datasets.Dataset`]): the training data as the user gave it.
-        args ([`SelectorSettings`]): names the columns.
+        args ([`RowWeightsConfig`]): names the columns.
 
     Attributes:
         num_examples (`int`): N, the number of row numbers.
@@ -38,15 +38,17 @@ class Pool:
             false.
     """
 
-    def __init__(self, dataset: Dataset, args: SelectorSettings):
+    def __init__(self, dataset: Dataset, args: RowWeightsConfig):
         if len(dataset) == 0:
             raise ValueError("`train_dataset` is empty")
         self.num_original = len(dataset)
         self.original = dataset
+        _check_weight_column(dataset.column_names, args.weight_column)
         weights = _fixed_weights(dataset, args.weight_column)
         self.labels = _labels(dataset, args.label_column)
-        self._kept = None if weights is None or weights.all() else np.flatnonzero(weights)
-        if self._kept is not None:
+        self._kept: np.ndarray | None = None
+        if weights is not None and not weights.all():
+            self._kept = np.flatnonzero(weights)
             weights = weights[self._kept]
             if not len(weights):
                 raise ValueError(
@@ -127,7 +129,7 @@ class StreamedPool:
     Args:
         dataset ([`~datasets.IterableDataset`]): the training data as the user gave it.
         columns (`list[str]`): its columns.
-        args ([`SelectorSettings`]): names the columns.
+        args ([`RowWeightsConfig`]): names the columns.
         learned (`bool`): whether weights are learned, or only a weight column is used.
 
     Raises:
@@ -138,10 +140,12 @@ class StreamedPool:
     fingerprint = None
     left_out = None
 
-    def __init__(self, dataset: IterableDataset, columns: list[str], args: SelectorSettings, learned: bool):
+    def __init__(self, dataset: IterableDataset, columns: list[str], args: RowWeightsConfig, learned: bool):
+        _check_weight_column(columns, args.weight_column)
         self._dataset = dataset
         self._args = args
         self._weighted = args.weight_column is not None
+        self._sources = args.source_names or []
         self._learned = learned
         self.has_unique_ids = learned and args.example_id_column is not None
         self._seen: np.ndarray | None = None
@@ -168,27 +172,27 @@ class StreamedPool:
                 raise ValueError("`example_id_column` on streaming data needs `num_examples`, the number of rows")
             column, self.num_examples = args.example_id_column, args.num_examples
         else:
-            if not args.source_names:
+            if not self._sources:
                 raise ValueError(
                     "rows of streaming data cannot be told apart by themselves; give `example_id_column` and "
                     "`num_examples` (a column of row numbers), or `source_names` (one weight per value of "
                     f"'{args.source_column}')"
                 )
-            if len(set(args.source_names)) != len(args.source_names):
-                raise ValueError(f"`source_names` has duplicates: {args.source_names}")
+            if len(set(self._sources)) != len(self._sources):
+                raise ValueError(f"`source_names` has duplicates: {self._sources}")
             if args.packing and args.selection_loss == "sum":
                 raise ValueError(
                     "`selection_loss='sum'` with `source_names` averages rows' sums, and `packing` does not keep where rows "
                     "end; use `selection_loss='mean'`, or `packing=False`"
                 )
-            column, self.num_examples = args.source_column, len(args.source_names)
+            column, self.num_examples = args.source_column, len(self._sources)
         if column not in columns:
             raise ValueError(f"the streaming training data has no column '{column}'; it has {sorted(columns)}")
 
     def identified(self) -> IterableDataset:
         """The stream with row numbers (or the bits of fixed weights) in a column of their own."""
-        if self._weighted:
-            column = self._args.weight_column
+        column = self._args.weight_column
+        if column is not None:
             kept = self._dataset.filter(lambda row, i: check_weight(row[column], column, i) > 0, with_indices=True)
             return kept.map(lambda row: {EXAMPLE_ID: int(np.float32(row[column]).view(np.int32))})
         return self._dataset.map(self._number, with_indices=True)
@@ -196,22 +200,21 @@ class StreamedPool:
     def _number(self, row: dict, place: int) -> dict[str, int]:
         if not self.has_unique_ids:
             source = row[self._args.source_column]
-            if source not in self._args.source_names:
+            if source not in self._sources:
                 raise ValueError(
                     f"`train_dataset`, row {place}, column '{self._args.source_column}': {source!r} is not in `source_names`"
                 )
-            return {EXAMPLE_ID: self._args.source_names.index(source)}
+            return {EXAMPLE_ID: self._sources.index(source)}
         number = row[self._args.example_id_column]
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < self.num_examples:
             raise ValueError(
                 f"`train_dataset`, row {place}, column '{self._args.example_id_column}': is {number!r}; it must hold row "
                 f"numbers from 0 to {self.num_examples - 1}"
             )
-        if (
-            self._args.packing
-        ):  # a row may then lie in several batches, so that only the stream tells how often it came
+        if self._args.packing:
+            # A row may then lie in several batches, so that only the stream tells how often it came.
             if place == 0 or self._seen is None:
-                self.begin_pass(from_start=True)
+                self._seen = self._none_seen()
             if self._seen[number]:
                 raise self._comes_twice(number)
             self._seen[number] = True
@@ -219,8 +222,11 @@ class StreamedPool:
 
     def begin_pass(self, from_start: bool) -> None:
         """Forget which rows were seen. A pass that is resumed in its middle is not checked for duplicates."""
-        self._seen = np.zeros(self.num_examples, dtype=bool) if from_start else None
+        self._seen = self._none_seen() if from_start else None
         self._first = None
+
+    def _none_seen(self) -> np.ndarray:
+        return np.zeros(self.num_examples, dtype=bool)
 
     def repeated(self, ids: np.ndarray, num_processes: int) -> np.ndarray:
         """Row numbers of an optimizer batch that were met before in this pass only because the loader fills the last
@@ -251,7 +257,7 @@ class StreamedPool:
         """Name of the rows of this number in messages."""
         if self.has_unique_ids:
             return f"row number {number} of `train_dataset`"
-        return f"source '{self._args.source_names[number]}'"
+        return f"source '{self._sources[number]}'"
 
     def fixed_weights(self, ids: torch.Tensor) -> torch.Tensor | None:
         return ids.to(torch.int32).view(torch.float32) if self._weighted else None
@@ -260,7 +266,7 @@ class StreamedPool:
         """One row per row number, or per source: `index`, `weight`, `score` and, by source, `source`."""
         columns = {"index": np.arange(self.num_examples), "weight": weights.numpy(), "score": scores.numpy()}
         if not self.has_unique_ids:
-            columns["source"] = self._args.source_names
+            columns["source"] = self._sources
         return Dataset.from_dict(columns)
 
 
@@ -292,6 +298,14 @@ def check_weight(weight, column: str, row: int) -> float:
     return float(np.float32(weight))
 
 
+def _check_weight_column(columns: list[str], column: str | None) -> None:
+    if column is not None and column not in columns:
+        raise ValueError(
+            f"`train_dataset` has no column '{column}' (`weight_column`); it has {sorted(columns)}; name its column of weights, "
+            "or leave `weight_column` out"
+        )
+
+
 def _fixed_weights(dataset: Dataset, column: str | None) -> np.ndarray | None:
     if column is None:
         return None
@@ -318,20 +332,14 @@ def _labels(dataset: Dataset, column: str | None) -> np.ndarray | None:
     return np.array(values)
 
 
-def make_pool(dataset, args: SelectorSettings, learned: bool) -> Pool | StreamedPool | None:
+def make_pool(dataset, args: RowWeightsConfig, learned: bool) -> Pool | StreamedPool | None:
     """The rows to weight, or `None` where nothing is weighted or TRL itself refuses the dataset."""
     if not isinstance(dataset, (Dataset, IterableDataset)):
         return None
     if not learned and args.weight_column is None:
         return None
-    columns = column_names(dataset)
-    if args.weight_column is not None and args.weight_column not in columns:
-        raise ValueError(
-            f"`train_dataset` has no column '{args.weight_column}' (`weight_column`); it has {sorted(columns)}; name its "
-            "column of weights, or leave `weight_column` out"
-        )
     if isinstance(dataset, IterableDataset):
-        return StreamedPool(dataset, columns, args, learned)
+        return StreamedPool(dataset, column_names(dataset), args, learned)
     if dataset.format["type"] == "custom":
         if (args.dataset_kwargs or {}).get("skip_prepare_dataset"):
             raise ValueError(
@@ -342,7 +350,7 @@ def make_pool(dataset, args: SelectorSettings, learned: bool) -> Pool | Streamed
     return Pool(dataset, args)
 
 
-def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: SelectorSettings):
+def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: RowWeightsConfig):
     """The prepared dataset without the rows that preparation has dropped, or left without a token to predict: they are none of
     the N. The pool leaves them out as well, and the log says so.
 
@@ -354,7 +362,7 @@ def leave_out_empty_rows(pool: Pool | StreamedPool, dataset, args: SelectorSetti
     return leave_out_all_but(rows_to_learn(dataset), pool, dataset, args)
 
 
-def leave_out_all_but(rows: np.ndarray, pool: Pool, dataset: Dataset, args: SelectorSettings) -> Dataset:
+def leave_out_all_but(rows: np.ndarray, pool: Pool, dataset: Dataset, args: RowWeightsConfig) -> Dataset:
     """The prepared dataset with the rows of these numbers, sorted, alone; see [`leave_out_empty_rows`]."""
     count = pool.num_examples
     if len(rows) == count:

@@ -229,7 +229,7 @@ def renumber(dataset: Dataset, rows: np.ndarray, num_proc: int | None = None) ->
     return dataset.map(_renumber, batched=True, fn_kwargs={"rows": rows}, num_proc=num_proc, desc="Numbering rows")
 
 
-def _renumber(batch: dict[str, list], rows: np.ndarray) -> dict[str, list]:
+def _renumber(batch: dict[str, list], rows: np.ndarray) -> dict[str, list | np.ndarray]:
     ids = batch[EXAMPLE_ID]
     is_packed = np.ndim(ids[0]) > 0
     return {

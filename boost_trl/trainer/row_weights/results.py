@@ -7,9 +7,9 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 
 from boost_trl.selection import Selector, WeightConfidence, weights_auc
+from boost_trl.trainer.row_weights.config import RowWeightsConfig
 from boost_trl.trainer.row_weights.example_ids import NO_EXAMPLE, with_ids
 from boost_trl.trainer.row_weights.prepared_rows import rows_also_in, rows_without_prediction, tokens_of_places
-from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 logger = get_logger(__name__)
@@ -18,7 +18,7 @@ DEFAULT_WEIGHT_COLUMN = "weight"  # what `example_weights` and `export_selected`
 
 
 def select_top_rows(
-    dataset: Dataset, weights: list[float], top_fraction: float, column: str = DEFAULT_WEIGHT_COLUMN
+    dataset: Dataset, weights: list[float] | np.ndarray, top_fraction: float, column: str = DEFAULT_WEIGHT_COLUMN
 ) -> Dataset:
     """The share `top_fraction` of rows with the largest weights, in their order, with their weights in `column`, of
     mean one.
@@ -37,10 +37,10 @@ def select_top_rows(
         raise ValueError(f"`top_fraction` must be in (0, 1], got {top_fraction}")
     if len(dataset) != len(weights):
         raise ValueError(f"`dataset` has {len(dataset)} rows, but the weights belong to {len(weights)}")
-    weights = np.array(weights, dtype=np.float32)
-    positive = weights[weights > 0]
-    order = np.argsort(-weights, kind="stable")[: max(1, round(top_fraction * len(weights)))]
-    kept = np.sort(order[weights[order] > 0])
+    values = np.array(weights, dtype=np.float32)
+    positive = values[values > 0]
+    order = np.argsort(-values, kind="stable")[: max(1, round(top_fraction * len(values)))]
+    kept = np.sort(order[values[order] > 0])
     if len(kept) < len(positive) and (positive == positive[0]).all():
         raise ValueError(
             f"all weights are equal, so nothing says which {len(kept)} of {len(positive)} rows to keep: nothing has been "
@@ -49,7 +49,7 @@ def select_top_rows(
         )
     if column in dataset.column_names:
         dataset = dataset.remove_columns(column)
-    return dataset.select(kept).add_column(column, weights[kept] / weights[kept].mean())
+    return dataset.select(kept).add_column(column, values[kept] / values[kept].mean())
 
 
 class AnswerTokens:
@@ -165,7 +165,7 @@ def selector_metrics(
 
 
 def trusted_rows(
-    validation_dataset: Dataset, eval_dataset, args: SelectorSettings, may_keep_aside: bool
+    validation_dataset: Dataset, eval_dataset, args: RowWeightsConfig, may_keep_aside: bool
 ) -> tuple[Dataset, Dataset | None]:
     """The rest of the validation set, and raw rows by which to measure how far the weights can be trusted: those of the
     evaluation set, else a share of the validation set, which is said in the log.

@@ -8,7 +8,7 @@ from transformers import TrainerState
 from transformers.trainer_utils import has_length
 
 from boost_trl.selection import PenaltySchedule
-from boost_trl.trainer.row_weights.settings import SelectorSettings
+from boost_trl.trainer.row_weights.config import RowWeightsConfig
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Schedule:
 
 
 def make_schedule(
-    args: SelectorSettings, dataloader: DataLoader, max_steps: int, accumulation_steps: int, rows_per_batch: int
+    args: RowWeightsConfig, dataloader: DataLoader, max_steps: int, accumulation_steps: int, rows_per_batch: int
 ) -> Schedule:
     """Args:
     dataloader ([`~torch.utils.data.DataLoader`]): the training loader.

@@ -14,7 +14,7 @@ from datasets import Dataset
 from boost_trl.trainer.common.weighted_sampler import WeightedSampler
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE, with_ids
 from boost_trl.trainer.row_weights.losses import num_labels, token_losses
-from boost_trl.trainer.row_weights.optimizer_batch import take_micro_batch
+from boost_trl.trainer.row_weights.optimizer_batch import take_numbered_micro_batch
 from boost_trl.trainer.row_weights.prepared_rows import first_of_equal
 from boost_trl.trainer.row_weights.validation import ValidationLoss
 
@@ -95,7 +95,7 @@ class PoolLosses:
     def loss(self, inputs: dict[str, Any], numbers: np.ndarray, weights: np.ndarray) -> torch.Tensor:
         """Mean loss of a batch's tokens, those of packed rows times their weights over the mean weight. It takes the row numbers
         out of the batch."""
-        micro_batch = take_micro_batch(inputs)
+        micro_batch = take_numbered_micro_batch(inputs)
         outputs = self._forward(inputs)
         kept = outputs.label_mask
         losses = token_losses(outputs.log_probs[kept], self._loss_type)
@@ -154,7 +154,7 @@ class TrustedLosses:
     @torch.no_grad()
     def mean(self, rows: np.ndarray) -> float:
         """Mean loss of the terms of many rows."""
-        total = count = 0
+        total, count = 0.0, 0
         for start in range(0, len(rows), self.batch_size):
             part = self._loss_sum(self.batch(rows[start : start + self.batch_size].tolist()))
             total, count = total + float(part[0]), count + int(part[1])

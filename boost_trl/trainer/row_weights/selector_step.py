@@ -10,12 +10,12 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from boost_trl.selection import Selector, TokenBaseline
+from boost_trl.trainer.row_weights.config import RowWeightsConfig
 from boost_trl.trainer.row_weights.example_ids import ExampleIdCollator
 from boost_trl.trainer.row_weights.forward import EvaluationForward
 from boost_trl.trainer.row_weights.losses import RowLossAccumulator
-from boost_trl.trainer.row_weights.optimizer_batch import NO_ANSWER, MicroBatch, take_micro_batch
+from boost_trl.trainer.row_weights.optimizer_batch import NO_ANSWER, MicroBatch, take_numbered_micro_batch
 from boost_trl.trainer.row_weights.pool import Pool, StreamedPool
-from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 _BASELINE = "token_baseline."
@@ -27,7 +27,7 @@ class SelectorStep:
     Args:
         selector ([`~boost_trl.selection.Selector`]): ω.
         pool ([`~boost_trl.trainer.row_weights.pool.Pool`] or [`~boost_trl.trainer.row_weights.pool.StreamedPool`]): names rows.
-        args ([`SelectorSettings`]): which losses, and when.
+        args ([`RowWeightsConfig`]): which losses, and when.
         accelerator ([`~accelerate.Accelerator`]): gathers them.
         forward ([`~boost_trl.trainer.row_weights.forward.EvaluationForward`]): computes those that the training forward does not.
         vocab_size (`int`): tokens of the baseline.
@@ -37,7 +37,7 @@ class SelectorStep:
         self,
         selector: Selector,
         pool: Pool | StreamedPool,
-        args: SelectorSettings,
+        args: RowWeightsConfig,
         accelerator: Accelerator,
         forward: EvaluationForward,
         vocab_size: int,
@@ -125,7 +125,7 @@ class SelectorStep:
 
     def _forward(self, batch: dict[str, Any], into: RowLossAccumulator, is_counted: bool = True) -> None:
         inputs = dict(batch)
-        micro_batch = take_micro_batch(inputs)
+        micro_batch = take_numbered_micro_batch(inputs)
         if not is_counted:
             micro_batch.is_counted = torch.zeros_like(micro_batch.ids, dtype=torch.bool)
         self.observe(micro_batch, self._fused(inputs), inputs, into)

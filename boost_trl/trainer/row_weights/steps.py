@@ -8,10 +8,12 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import TrainOutput, has_length
 
+from boost_trl.selection import Selector
 from boost_trl.trainer.common.base_model import record_under_adapter
 from boost_trl.trainer.common.weight_logging import WeightLogging
 from boost_trl.trainer.row_weights.callback import BilevelCallback
 from boost_trl.trainer.row_weights.checks import explain_objective, warn_of_single_visit
+from boost_trl.trainer.row_weights.config import RowWeightsConfig
 from boost_trl.trainer.row_weights.drawn_rows import DrawnRows
 from boost_trl.trainer.row_weights.example_ids import rows_per_pass
 from boost_trl.trainer.row_weights.optimizer_batch import (
@@ -21,12 +23,11 @@ from boost_trl.trainer.row_weights.optimizer_batch import (
     mark_filling_rows,
     mark_repeated_rows,
     row_weights,
-    take_micro_batch,
+    take_numbered_micro_batch,
 )
-from boost_trl.trainer.row_weights.pool import StreamedPool
+from boost_trl.trainer.row_weights.pool import Pool, StreamedPool
 from boost_trl.trainer.row_weights.results import warn_of_chance
 from boost_trl.trainer.row_weights.schedule import Schedule, make_schedule
-from boost_trl.trainer.row_weights.settings import SelectorSettings
 from boost_trl.trainer.row_weights.validated_selection import check_trusted_rows
 from boost_trl.trainer.row_weights.validation import ValidationLoss, num_input_tokens
 
@@ -43,27 +44,29 @@ class BilevelSteps(DrawnRows):
 
     _validation: ValidationLoss
     _schedule: Schedule
-    _optimizer_batch: OptimizerBatch | None = None
+    _optimizer_batch: OptimizerBatch
 
-    def _set_up_selector(self, args: SelectorSettings, learned: bool) -> None:
+    def _set_up_selector(self, args: RowWeightsConfig, learned: bool) -> None:
         self.selector = None
         if self.pool is not None and learned:
             self.selector = args.make_selector(self.pool.num_examples, self.pool.fingerprint)
         if self.selector is None or not self.selector.is_learned:
             # The model card must not claim what was not done.
             plain = next(kind for kind in type(self).__mro__ if kind.__module__.startswith("trl."))
-            self._tag_names, self._name, self._paper = plain._tag_names, plain._name, plain._paper
+            for name in ("_tag_names", "_name", "_paper"):
+                setattr(self, name, getattr(plain, name))
 
-    def _leave_out_rows_of_selector(self) -> None:
-        """Follow a preparation that has left rows out."""
-        if self.pool.num_examples != self.selector.num_examples:
-            self.selector = self.args.make_selector(self.pool.num_examples, self.selector.dataset_fingerprint)
+    def _selector_after_preparation(self, selector: Selector, pool: Pool | StreamedPool) -> Selector:
+        """`selector`, or a new one where preparation has left rows out."""
+        if pool.num_examples != selector.num_examples:
+            selector = self.selector = self.args.make_selector(pool.num_examples, selector.dataset_fingerprint)
+        return selector
 
     def _learn(self) -> None:
         """Be told of the moments of training from now on."""
         self._base_model = record_under_adapter(self.model)
         self.num_validation_rows = len(self._validation.dataset)
-        if self.selector.is_fixed:
+        if self._selector_step.selector.is_fixed:
             check_trusted_rows(self._validation.dataset)
         moments = {
             name: getattr(self, f"_{name}")
@@ -87,11 +90,12 @@ class BilevelSteps(DrawnRows):
         if self.pool is None:
             return batches, num_items_in_batch
         for batch in batches:
-            batch[MICRO_BATCH] = take_micro_batch(batch)
+            batch[MICRO_BATCH] = take_numbered_micro_batch(batch)
         if self.selector is not None and batches:
             num_items_in_batch = self._plan(batches, num_items_in_batch)
         for batch in batches:
-            batch[MICRO_BATCH].weights = self._weights(batch, num_items_in_batch)
+            weights = row_weights(batch[MICRO_BATCH].ids, self.pool, None if self.draws_rows else self.selector)
+            batch[MICRO_BATCH].weights = self._token_weights(batch, weights, num_items_in_batch)
         return batches, num_items_in_batch
 
     def _plan(self, batches: list[dict[str, Any]], num_items_in_batch: torch.Tensor | int | None):
@@ -106,7 +110,7 @@ class BilevelSteps(DrawnRows):
         if self.args.selector == "bmo_exact" and step % self.args.bmo_refresh_steps == 0:
             pool = self._remove_unused_columns(self.train_dataset)
             selector_step.refresh(pool, self.collator_with_ids(), self._train_batch_size, step)
-        if self.selector.updates_before_weights:
+        if selector_step.selector.updates_before_weights:
             selector_step.update_by_extra_forward(batches, plan.gamma, step)
         validation = self._validation.take(len(batches))
         plan.validation_items = self._validation_items(validation, num_items_in_batch)
@@ -121,9 +125,11 @@ class BilevelSteps(DrawnRows):
         """Put other rows in the place of those drawn; what the loss is divided by then."""
         return num_items_in_batch
 
-    def _weights(self, batch: dict[str, Any], num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor:
-        """Weights of a planned micro-batch; see [`MicroBatch`]."""
-        return row_weights(batch[MICRO_BATCH].ids, self.pool, None if self.draws_rows else self.selector)
+    def _token_weights(
+        self, batch: dict[str, Any], weights: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """Weights of a planned micro-batch, see [`MicroBatch`], made of those of its rows."""
+        return weights
 
     def _validation_items(self, validation: list[dict[str, Any]], num_items_in_batch: torch.Tensor | int | None):
         """Divisor of the validation loss; `None`: each batch's own."""
@@ -149,7 +155,7 @@ class BilevelSteps(DrawnRows):
         if selector_step.sees_losses_of_training:
             selector_step.update(plan.gamma, step)  # names the row of a loss that is not finite
         if not math.isfinite(objective):
-            if self.args.selector_loss_at == "updated" or self.selector.is_fixed:
+            if self.args.selector_loss_at == "updated" or selector_step.selector.is_fixed:
                 selector_step.check_rows(plan.batches, step)
             causes = self._causes_of_divergence()
             raise ValueError(explain_objective(objective, metrics["weighted_lower_loss"], step, causes))
@@ -158,9 +164,9 @@ class BilevelSteps(DrawnRows):
         return "a learning rate that is too high, or a bad row in `train_dataset`"
 
     def _after_step(self) -> None:
-        plan = self._optimizer_batch
-        if self.args.selector_loss_at == "updated" and not self.selector.is_fixed:
-            self._selector_step.update_by_extra_forward(plan.batches, plan.gamma, self.state.global_step)
+        plan, selector_step = self._optimizer_batch, self._selector_step
+        if self.args.selector_loss_at == "updated" and not selector_step.selector.is_fixed:
+            selector_step.update_by_extra_forward(plan.batches, plan.gamma, self.state.global_step)
         plan.batches = []
 
     # Training
@@ -184,16 +190,17 @@ class BilevelSteps(DrawnRows):
         if has_length(train_dataloader):
             self._rows_per_pass = rows_per_pass(train_dataloader)
         args, max_steps, batch_size = self.args, self.state.max_steps, self._train_batch_size
+        selector, pool = self._selector_step.selector, self._selector_step.pool
         rows_per_batch = batch_size * self.accelerator.num_processes
         self._schedule = make_schedule(
             args, train_dataloader, max_steps, args.gradient_accumulation_steps, rows_per_batch
         )
         steps_per_epoch = self._schedule.steps_per_epoch
         if steps_per_epoch is None:
-            steps_per_epoch = self.pool.num_examples / self.get_total_train_batch_size(args)
+            steps_per_epoch = pool.num_examples / self.get_total_train_batch_size(args)
         else:
-            warn_of_single_visit(self.selector, self._schedule.num_epochs)
-        self.selector.set_schedule(max_steps, steps_per_epoch)
+            warn_of_single_visit(selector, self._schedule.num_epochs)
+        selector.set_schedule(max_steps, steps_per_epoch)
         self._validation.begin(batch_size)
         if args.auto_find_batch_size:
             self._forget_failed_attempt()
@@ -213,5 +220,5 @@ class BilevelSteps(DrawnRows):
             self._metrics["train"]["selector/trusted_share"].append(confidence.trusted_share)
 
     def _end_training(self) -> None:
-        if not self.selector.is_fixed:
+        if not self._selector_step.selector.is_fixed:
             warn_of_chance(self.weight_confidence)

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,10 @@ from boost_trl.selection import (
 from boost_trl.selection.confidence import confidence_of_folds
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.row_weights.adaptation import adaptation
+from boost_trl.trainer.row_weights.config import RowWeightsConfig
 from boost_trl.trainer.row_weights.prepared_rows import first_of_equal
 from boost_trl.trainer.row_weights.scoring_budget import BATCH, SAMPLE, ScoringBudget
 from boost_trl.trainer.row_weights.scoring_losses import PoolLosses, TrustedLosses
-from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 EQUAL_WEIGHTS = 1.0
@@ -105,7 +106,7 @@ class ValidatedSelection:
 
     Args:
         model (`nn.Module`): as it is given, without any engine; it is as before afterwards.
-        args ([`SelectorSettings`]): of the training.
+        args ([`RowWeightsConfig`]): of the training.
         pool ([`PoolLosses`]): of N rows.
         trusted ([`TrustedLosses`]): at least 4 rows.
         num_updates (`int`): of the training.
@@ -116,7 +117,7 @@ class ValidatedSelection:
     def __init__(
         self,
         model: nn.Module,
-        args: SelectorSettings,
+        args: RowWeightsConfig,
         pool: PoolLosses,
         trusted: TrustedLosses,
         num_updates: int,
@@ -196,9 +197,9 @@ class ValidatedSelection:
             if not math.isfinite(loss):
                 break
             scores = validated_scores(sample_losses, self._means(self.sample, "a sample, adapted to one half")[1])
-            trusted_scores = None
-            if trusted_losses is not None:
-                trusted_scores = validated_scores(trusted_losses, self.trusted.means(others))
+            trusted_scores, adapted_losses = None, self.trusted.means(others)
+            if trusted_losses is not None and adapted_losses is not None:
+                trusted_scores = validated_scores(trusted_losses, adapted_losses)
             trial = Trial(loss, scores, trusted_scores)
             is_better = _is_better(trial, [*trials.values()])
             trials[steps] = trial
@@ -348,13 +349,13 @@ def best_steps(halves: list[dict[int, Trial]]) -> int:
     if all(trial.rank is not None for trials in halves for trial in trials.values()):
         ranks = {steps: np.mean([trials[steps].rank for trials in halves]) for steps in reached}
         reached = [steps for steps in reached if ranks[steps] >= max(ranks.values()) - _SAME_RANK]
-    return min(reached, key=losses.get)
+    return min(reached, key=losses.__getitem__)
 
 
 def _is_better(trial: Trial, before: list[Trial]) -> bool:
     if not before or trial.loss < min(other.loss for other in before):
         return True
-    return trial.rank is not None and trial.rank > max(other.rank for other in before)
+    return trial.rank is not None and trial.rank > max(other.rank or 0.0 for other in before)
 
 
 def confidence_of_halves(halves: list[dict[int, Trial]]) -> WeightConfidence | None:
@@ -371,9 +372,8 @@ def confidence_of_halves(halves: list[dict[int, Trial]]) -> WeightConfidence | N
 
 
 def _confidence(trials: list[Trial]) -> WeightConfidence | None:
-    if any(trial.trusted_scores is None for trial in trials):
-        return None
-    return confidence_of_folds((trial.trusted_scores, trial.scores) for trial in trials)
+    folds = [(trial.trusted_scores, trial.scores) for trial in trials if trial.trusted_scores is not None]
+    return confidence_of_folds(folds) if len(folds) == len(trials) else None
 
 
 def _batches(rows: np.ndarray, seed: int, size: int = BATCH) -> Iterator[np.ndarray]:
@@ -397,7 +397,8 @@ def _terms(
     batches = [losses.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
     counts = [losses.num_terms(batch) for batch in batches]
     total = max(1, sum(counts))
-    return [
-        lambda batch=batch, count=count: coefficient * count / total * loss(batch)
-        for batch, count in zip(batches, counts)
-    ]
+
+    def term(batch: dict[str, Any], count: int) -> torch.Tensor:
+        return coefficient * count / total * loss(batch)
+
+    return [partial(term, batch, count) for batch, count in zip(batches, counts)]

@@ -18,13 +18,13 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from boost_trl.losses.preference import pair_losses
 from boost_trl.trainer.common.checkpoint_error import CheckpointError
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
+from boost_trl.trainer.row_weights.config import RowWeightsConfig
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, take_ids
 from boost_trl.trainer.row_weights.failed_preparation import prepare_or_name_row
 from boost_trl.trainer.row_weights.forward import EvaluationForward
 from boost_trl.trainer.row_weights.losses import num_labels, token_losses
 from boost_trl.trainer.row_weights.optimizer_batch import MICRO_BATCH
 from boost_trl.trainer.row_weights.prepared_rows import check_tokens_are_known, fingerprint, rows_without_prediction
-from boost_trl.trainer.row_weights.settings import SelectorSettings
 
 
 logger = get_logger(__name__)
@@ -40,7 +40,7 @@ class ValidationLoss:
 
     Args:
         dataset ([`~datasets.Dataset`]): the raw validation set; where its rows carry numbers, messages call them by these.
-        args ([`SelectorSettings`]): batch size, loss and seed.
+        args ([`RowWeightsConfig`]): batch size, loss and seed.
         accelerator ([`~accelerate.Accelerator`]): says which rows are this process's.
         collator (`Callable`): the training's.
         processing_class: the training's tokenizer or processor.
@@ -56,7 +56,7 @@ class ValidationLoss:
     def __init__(
         self,
         dataset: Dataset,
-        args: SelectorSettings,
+        args: RowWeightsConfig,
         accelerator: Accelerator,
         collator: DataCollator,
         processing_class: PreTrainedTokenizerBase | ProcessorMixin,

@@ -24,6 +24,8 @@ class NumberedRowsTrainer(NumberedRows, SFTTrainer):
     them.
     """
 
+    completion_only_loss: bool | None
+
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         prepare = super()._prepare_dataset
 

@@ -18,7 +18,7 @@ from boost_trl.selection import Selector, importance_ratios, response_weights
 from boost_trl.trainer.bilevel_sft_self_refine_config import BilevelSFTSelfRefineConfig
 from boost_trl.trainer.row_weights.example_ids import EXAMPLE_ID, NO_EXAMPLE, ExampleIdCollator
 from boost_trl.trainer.row_weights.forward import EvaluationForward
-from boost_trl.trainer.row_weights.optimizer_batch import MICRO_BATCH, NO_ANSWER, MicroBatch, take_micro_batch
+from boost_trl.trainer.row_weights.optimizer_batch import MICRO_BATCH, NO_ANSWER, MicroBatch, take_numbered_micro_batch
 from boost_trl.trainer.row_weights.pool import Pool
 from boost_trl.trainer.row_weights.prepared_rows import rows_without_question
 from boost_trl.trainer.sft.answers import Answers, completions_table, print_completions
@@ -95,7 +95,7 @@ class SelfRefinement:
         self.mask = draw_mask(pool.num_examples, args.online_ratio, args.seed)
         if not len(self.mask):
             raise ValueError(f"`online_ratio` {args.online_ratio} of {pool.num_examples} rows is less than one row")
-        self.answers: Answers | None = None
+        self._answers: Answers | None = None
         self.step = 0
         self._weights: dict[int, torch.Tensor] = {}
 
@@ -115,12 +115,22 @@ class SelfRefinement:
 
     # Refreshes
 
+    @property
+    def answers(self) -> Answers:
+        """Those of the last refresh; the first optimizer batch begins with one."""
+        assert self._answers is not None
+        return self._answers
+
+    def forget(self) -> None:
+        """Begin anew: the present answers were another model's."""
+        self._answers = None
+
     def refine(self, batches: list[dict[str, Any]], step: int) -> None:
         """New answers where they are due after `step` optimizer steps; then `batches`, changed in place, hold them, and what
         each of their tokens is of its row.
         """
         self.step = step
-        if self.answers is None or (step % self.args.generation_interval == 0 and self.answers.step != step):
+        if self._answers is None or (step % self.args.generation_interval == 0 and self.answers.step != step):
             self._refresh()
         self._weigh(batches)
         for batch in batches:
@@ -134,7 +144,7 @@ class SelfRefinement:
         if self.args.online_mask == "dynamic":
             logits = self.selector.logits().numpy()
             mask = draw_mask(self.pool.num_examples, self.args.online_ratio, seed, logits)
-            if self.answers is not None:
+            if self._answers is not None:
                 metrics["mask_turnover"] = len(np.setdiff1d(mask, self.mask)) / len(mask)
             self.mask = mask
         questions, rows = self._due_questions()
@@ -150,7 +160,7 @@ class SelfRefinement:
                 log_probs[number] = values
             else:
                 status[number] = Status.NON_FINITE
-        self.answers = Answers(self.step, rows, tokens, log_probs, status, np.zeros((len(tokens), 3)))
+        self._answers = Answers(self.step, rows, tokens, log_probs, status, np.zeros((len(tokens), 3)))
         self.write()
 
         if len(tokens):
@@ -245,10 +255,10 @@ class SelfRefinement:
             return numbers, old, old  # the policy is the one that answered, and r is 1 whatever rounding says
         questions = [self._question(int(answers.rows[number // answers.per_question])) for number in numbers]
         new = self._score(questions, [answers.tokens[number] for number in numbers])
-        finite = [bool(np.isfinite(values).all()) for values in new]
-        answers.status[[number for number, ok in zip(numbers, finite) if not ok]] = Status.NON_FINITE
-        numbers, new, old = ([value for value, ok in zip(values, finite) if ok] for values in (numbers, new, old))
-        return numbers, new, old
+        finite = np.array([np.isfinite(values).all() for values in new])
+        answers.status[np.array(numbers)[~finite]] = Status.NON_FINITE
+        kept = np.flatnonzero(finite).tolist()
+        return [numbers[place] for place in kept], [new[place] for place in kept], [old[place] for place in kept]
 
     def _replace(self, batch: dict[str, Any]) -> None:
         """Masked rows make room for their answers; where some cannot be used, the offline answer stands in for those."""
@@ -273,7 +283,7 @@ class SelfRefinement:
         device = batch["input_ids"].device
         batch.clear()
         batch.update(send_to_device(dict(self._collator(features)), device))
-        micro_batch = batch[MICRO_BATCH] = take_micro_batch(batch)
+        micro_batch = batch[MICRO_BATCH] = take_numbered_micro_batch(batch)
         places = micro_batch.rows.cpu()
         micro_batch.answers = torch.tensor(numbers)[places].masked_fill(places == NO_EXAMPLE, NO_ANSWER).to(device)
         micro_batch.is_counted = torch.tensor(flags)[places].to(device)
@@ -383,7 +393,7 @@ class SelfRefinement:
 
     def write(self) -> None:
         """`generations/step-N.parquet` of the present answers, and the table of them in trackers."""
-        answers = self.answers
+        answers = self._answers
         if answers is None or not len(answers.rows) or not self.accelerator.is_main_process:
             return
         rows, decode = answers.rows, self.generator.tokenizer.batch_decode
@@ -403,22 +413,23 @@ class SelfRefinement:
     def state(self) -> dict[str, torch.Tensor]:
         """State for an exact continuation."""
         state = {"online.mask": torch.from_numpy(self.mask)}
-        if self.answers is not None:
-            state |= {f"online.{name}": value for name, value in self.answers.state().items()}
+        if self._answers is not None:
+            state |= {f"online.{name}": value for name, value in self._answers.state().items()}
         return state
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """Continue where `state` left off."""
-        self.mask, self.answers = state["online.mask"].numpy(), None
+        self.mask, self._answers = state["online.mask"].numpy(), None
         if "online.step" not in state:
             return
-        self.answers = Answers.from_state(
+        self._answers = Answers.from_state(
             {name.removeprefix("online."): value for name, value in state.items() if name.startswith("online.")}
         )
 
 
 def _of_tokens(micro_batch: MicroBatch, is_label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Row numbers and numbers of answers, (B, S)."""
+    """Row numbers and numbers of answers of a refined micro-batch, (B, S)."""
+    assert micro_batch.answers is not None, "not refined"
     return tuple(values.to(is_label.device).expand_as(is_label) for values in (micro_batch.ids, micro_batch.answers))
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import torch
 from accelerate.data_loader import DataLoaderShard, SeedableRandomSampler
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 
 class VisitForecast:
@@ -41,12 +41,14 @@ class VisitForecast:
         while first_step < last_step:
             epoch, step = divmod(first_step, self.steps_per_epoch)
             count = min(last_step - first_step, self.steps_per_epoch - step)
-            pieces.append(self._order(epoch)[step * self.rows_per_step : (step + count) * self.rows_per_step])
+            pieces.append(
+                self._order(self.sampler, epoch)[step * self.rows_per_step : (step + count) * self.rows_per_step]
+            )
             first_step += count
         return np.unique(np.concatenate(pieces))
 
-    def _order(self, epoch: int) -> np.ndarray:
-        sampler = copy.copy(self.sampler)
+    def _order(self, sampler: Sampler, epoch: int) -> np.ndarray:
+        sampler = copy.copy(sampler)
         if isinstance(sampler, SeedableRandomSampler):
             sampler.generator = torch.Generator()
             sampler.set_epoch(epoch)

@@ -427,7 +427,7 @@ def staged(tmp_path):
     rows = trainer._refinement.mask[:2]
     tokens = [[9, EOS], [10, 11, EOS], [12, EOS], [13, EOS]]
     old = [np.full(len(answer), -2.0, np.float32) for answer in tokens]
-    trainer._refinement.answers = Answers(3, rows, tokens, old, np.zeros(4, np.int8), np.zeros((4, 3)))
+    trainer._refinement._answers = Answers(3, rows, tokens, old, np.zeros(4, np.int8), np.zeros((4, 3)))
     trainer._refinement.step = 4
     micro_batch = MicroBatch(torch.from_numpy(rows)[:, None], torch.arange(2)[:, None])
     batch = {MICRO_BATCH: micro_batch, "input_ids": torch.zeros(2, 1)}
