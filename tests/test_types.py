@@ -1,4 +1,4 @@
-"""The parts that `pyproject.toml` names are clean to a type checker."""
+"""The package is clean to a type checker, with the settings of `pyproject.toml`."""
 
 import subprocess
 import sys

@@ -89,8 +89,9 @@ def _heldout_times(run: Run, returns: Sequence[float] | None, horizon: float) ->
     if returns is not None:
         return hitting_times_of(returns, horizon)
     returns = run.heldout_returns()
-    is_by_step = returns is not None and -horizon <= min(returns) and max(returns) <= 0
-    return hitting_times_of(returns, horizon) if is_by_step else None
+    if returns is None or not -horizon <= min(returns) <= max(returns) <= 0:
+        return None
+    return hitting_times_of(returns, horizon)
 
 
 def _kl(run: Run, kl: float | None, sigma: float) -> tuple[float | None, str]:

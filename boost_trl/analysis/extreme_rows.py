@@ -76,7 +76,7 @@ def extreme_rows(run: Run, env: Environment | None = None) -> Section | None:
     sides, note = _sides(run, ends, env)
     titles = f"The {count} that count most", f"The {count} that count least"
     html = TEMPLATES.get_template("extreme_rows.html.jinja").render(sides=list(zip(titles, sides)))
-    numbers = {name: [asdict(row) for row in side] for name, side in zip(("highest", "lowest"), sides)}
+    numbers: dict[str, Any] = {name: [asdict(row) for row in side] for name, side in zip(("highest", "lowest"), sides)}
     numbers["invalid_actions"] = [_invalid(side) for side in sides]
     numbers["contradicted_rows"] = [_contradicted(side) for side in sides]
     finding = _finding(run, ends, sides)

@@ -86,15 +86,16 @@ def pac_bayes_bound(
     Raises:
         ValueError: for an argument out of its range, naming it.
     """
-    times, weights = (np.asarray(each, dtype=np.float64) for each in (hitting_times, weights))
-    _check(times, weights, horizon, kl, delta, c, task_shift)
-    weights = weights / weights.sum()
+    times = np.asarray(hitting_times, dtype=np.float64)
+    shares = np.asarray(weights, dtype=np.float64)
+    _check(times, shares, horizon, kl, delta, c, task_shift)
+    shares = shares / shares.sum()
     log_term = math.log(2 / delta)
     if c is None:
         c = _best_c(kl + log_term, math.log(2) / 2 * (1 + math.log1p(kl / log_term)))
     epsilon = math.log(2) / (2 * math.log(c)) * (1 + math.log1p(kl / log_term))
-    n_eff = float(1 / (weights**2).sum())
-    time, c1 = float(weights @ times), complexity_constant()
+    n_eff = float(1 / (shares**2).sum())
+    time, c1 = float(shares @ times), complexity_constant()
     complexity = horizon * (1 + c) / (2 * math.sqrt(2)) * math.sqrt((kl + log_term + epsilon) / n_eff)
     simple = c1 * horizon * math.sqrt((kl + log_term) / n_eff)
     return PacBayesBound(
@@ -139,7 +140,7 @@ def gaussian_kl(squared_distance: float, sigma: float) -> float:
     return ratio * ratio / 2
 
 
-def hitting_times_of(returns: Sequence[float], horizon: float) -> np.ndarray:
+def hitting_times_of(returns: Sequence[float] | np.ndarray, horizon: float) -> np.ndarray:
     """Hitting times (N,) of episodes paid −1 per step before the task is done and 0 for the step that does it, where a failure
     sums to −H_max: minus the return.
 
@@ -160,7 +161,9 @@ def hitting_times_of(returns: Sequence[float], horizon: float) -> np.ndarray:
 
 
 def estimate_task_shift(
-    training_times: Sequence[float], weights: Sequence[float], heldout_times: Sequence[float]
+    training_times: Sequence[float] | np.ndarray,
+    weights: Sequence[float] | np.ndarray,
+    heldout_times: Sequence[float] | np.ndarray,
 ) -> float:
     """Difference of mean hitting time between held-out tasks and the weighted training tasks, |mean T − Σ w̃_i T_i|, in steps.
 

@@ -62,11 +62,11 @@ def distance_to_nearest(
     """
     if len(reference) == 0:
         raise ValueError("there is no reference point to measure a distance to")
-    points, reference = (torch.as_tensor(np.asarray(each, dtype=np.float32)) for each in (points, reference))
-    k = min(k, len(reference))
-    rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * len(reference))))
-    blocks = tqdm(points.split(rows), desc="distances", unit="block", disable=not progress, leave=False)
-    nearest = [torch.cdist(block, reference, p=1).topk(k, largest=False).values.double().mean(1) for block in blocks]
+    own, others = (torch.as_tensor(np.asarray(each, dtype=np.float32)) for each in (points, reference))
+    k = min(k, len(others))
+    rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * len(others))))
+    blocks = tqdm(own.split(rows), desc="distances", unit="block", disable=not progress, leave=False)
+    nearest = [torch.cdist(block, others, p=1).topk(k, largest=False).values.double().mean(1) for block in blocks]
     return torch.cat(nearest).numpy() if nearest else np.empty(0)
 
 

@@ -115,7 +115,9 @@ def draw_weight_shift(
         axes.set_title(f"The same {shift.rows:,} offline rows in both runs")
 
 
-def draw_shares_over_epochs(panels: Mapping[str, tuple[Sequence[np.ndarray], Sequence[str]]], path: Path) -> None:
+def draw_shares_over_epochs(
+    panels: Mapping[str, tuple[Sequence[np.ndarray], Sequence[str] | np.ndarray]], path: Path
+) -> None:
     """Share of all weight that each kind of row has after each epoch, one panel per run; the start is uniform.
 
     Args:

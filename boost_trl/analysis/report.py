@@ -1,7 +1,7 @@
 """`analysis.html` and `analysis.json` of a run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -74,6 +74,7 @@ def analyze(run: Run, others: Sequence[Run] = (), options: Options | None = None
     options = options or Options()
     pictures = run.folder / PICTURES_FOLDER
     pictures.mkdir(exist_ok=True)
+    makers: list[Callable[[], Section | None]]
     if run.is_learned:
         makers = [
             partial(weights_by_kind, run, pictures),

@@ -40,7 +40,7 @@ def relative_weight_change(weights: np.ndarray) -> np.ndarray:
     return weights * len(weights) / weights.sum() - 1
 
 
-def change_by_group(weights: np.ndarray, groups: Sequence[str]) -> list[GroupChange]:
+def change_by_group(weights: np.ndarray, groups: Sequence[str] | np.ndarray) -> list[GroupChange]:
     """[`GroupChange`] of every kind of row, the one that gained most first.
 
     Args:
@@ -50,12 +50,12 @@ def change_by_group(weights: np.ndarray, groups: Sequence[str]) -> list[GroupCha
     Raises:
         ValueError: if there are not as many kinds as weights.
     """
-    change, groups = relative_weight_change(weights), np.asarray(groups)
-    if len(groups) != len(change):
-        raise ValueError(f"`groups` must name the kind of each of the {len(change)} rows, got {len(groups)}")
+    change, kinds = relative_weight_change(weights), np.asarray(groups)
+    if len(kinds) != len(change):
+        raise ValueError(f"`groups` must name the kind of each of the {len(change)} rows, got {len(kinds)}")
     found = []
-    for name in dict.fromkeys(groups.tolist()):
-        own = change[groups == name]
+    for name in dict.fromkeys(kinds.tolist()):
+        own = change[kinds == name]
         low, high = np.quantile(own, [0.1, 0.9])
         found.append(
             GroupChange(

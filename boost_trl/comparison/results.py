@@ -94,9 +94,9 @@ def paired_difference(
     """
     by_cell = {(result.method, result.setting, result.seed): result for result in results}
     pairs = [
-        (ours, by_cell[control, *place])
-        for (name, *place), ours in by_cell.items()
-        if name == method and (control, *place) in by_cell
+        (ours, by_cell[control, setting, seed])
+        for (name, setting, seed), ours in by_cell.items()
+        if name == method and (control, setting, seed) in by_cell
     ]
     if not pairs:
         return None

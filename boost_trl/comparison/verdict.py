@@ -1,6 +1,6 @@
 """Parts of every comparison's verdict: the order of two methods, the words for a clear gain, and the list that says it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -9,16 +9,18 @@ CLEAR = 2.0  # standard errors
 Row = Mapping[str, Any]
 
 
-def ahead_and_behind(weighted: Row | None, control: Row | None, control_wins: bool) -> tuple[Row | None, Row | None]:
+def ahead_and_behind(
+    weighted: Row | None, control: Row | None, value: Callable[[Row], float]
+) -> tuple[Row | None, Row | None]:
     """The best method with learned weights and the best without, the better one first; `None` in the place of one that there is not.
 
     Args:
         weighted (`Mapping`, *optional*), control (`Mapping`, *optional*): their rows.
-        control_wins (`bool`): where there are both.
+        value (`Callable`): of a row, higher is better; where both have the same, the control is first.
     """
     if weighted is None or control is None:
         return weighted or control, None
-    return (control, weighted) if control_wins else (weighted, control)
+    return (control, weighted) if value(control) >= value(weighted) else (weighted, control)
 
 
 def clarity(gain: float, error: float) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from boost_trl.environments.options import EnvironmentOptions
 from boost_trl.scripts.command_parser import CommandParser
-from boost_trl.scripts.rollout import parse_environment_kwargs
 
 
 @dataclass
-class AnalyzeArguments:
+class AnalyzeArguments(EnvironmentOptions):
     """Options of `boost-trl analyze RUN [RUN…]`.
 
     Args:
@@ -61,7 +61,7 @@ class AnalyzeArguments:
     _former_names = {"heldout_path": "heldout_dataset_name"}
 
     def __post_init__(self):
-        self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
+        self.environment_kwargs = self.environment_options
         if self.environment_kwargs and self.environment is None:
             raise ValueError("`environment_kwargs` is for an `environment`: name it too")
         if self.task_shift is not None and self.heldout_dataset_name is not None:
@@ -93,7 +93,7 @@ def prepare(args: AnalyzeArguments, more: argparse.Namespace) -> Callable[[], No
     from boost_trl.environments.base import check_env
 
     if args.environment is not None:
-        check_env(args.environment, **args.environment_kwargs)
+        check_env(args.environment, **args.environment_options)
     runs, skipped = [], []
     for folder in more.runs:
         try:
@@ -152,7 +152,7 @@ def _environment(args: AnalyzeArguments, run):
     from boost_trl.environments.environment_file import names_file
 
     if args.environment is not None:
-        return make_env(args.environment, **args.environment_kwargs)
+        return make_env(args.environment, **args.environment_options)
     name = run.result.get("environment")
     if name is not None and names_file(name):
         raise ValueError(f"{name} is a file of code, which is run only if `--environment` names it")

@@ -68,7 +68,7 @@ class CommandParser(TrlParser):
         if return_remaining_strings:
             return (*parsed, rest)
         names = {option_name(text) for action in self._actions for text in action.option_strings}
-        check_option_names(rest, names - {None})
+        check_option_names(rest, {name for name in names if name is not None})
         if rest:
             raise ValueError(f"{rest[0]!r} belongs to no option")
         return tuple(parsed)
@@ -84,7 +84,7 @@ class CommandParser(TrlParser):
         args = list(args)
         given = [option_name(word) for word in args]
         for place, former in enumerate(given):
-            if former in self.former_names:
+            if former is not None and former in self.former_names:
                 _, *value = args[place].split("=", 1)
                 args[place] = "=".join([f"--{self._present_name(former, given)}", *value])
         return args

@@ -5,13 +5,18 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trl import ModelConfig
 
 from boost_trl.data.row_files import load_rows, type_of_file
+from boost_trl.environments.options import EnvironmentOptions
 from boost_trl.scripts import offline_rl, sft_self_refine
 from boost_trl.scripts.command_parser import CommandParser
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 # Cells are resumed whole, and nothing that they print or upload is of interest.
@@ -25,7 +30,7 @@ TRAINING_DEFAULTS = {
 
 
 @dataclass
-class CompareArguments:
+class CompareArguments(EnvironmentOptions):
     """Rows, methods and seeds of `boost-trl compare`. Rows are .jsonl, .json, .csv or .parquet files, or datasets of the Hub.
 
     Training is described by [`BilevelSFTSelfRefineConfig`], for trajectories by [`BilevelOfflineRLConfig`], the model by
@@ -86,8 +91,6 @@ class CompareArguments:
     _former_names = {"train_path": "dataset_name", "validation_path": "validation_dataset_name"}
 
     def __post_init__(self):
-        from boost_trl.scripts.rollout import parse_environment_kwargs
-
         if self.validation_dataset_name is None and self.dataset_validation_split is None:
             raise ValueError(
                 "trusted rows must be given: a file or dataset as `--validation_dataset_name`, or a split of `dataset_name` as "
@@ -97,7 +100,7 @@ class CompareArguments:
             raise ValueError(f"`judging_share` must lie in (0, 1), got {self.judging_share}")
         if self.num_games < 1:
             raise ValueError(f"`num_games` must be at least 1, got {self.num_games}")
-        self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
+        self.environment_kwargs = self.environment_options
 
 
 @dataclass
@@ -187,7 +190,8 @@ def check_early(arguments: list[str], prog: str) -> None:
     from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
     from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
-    settings, others = SFTSelfRefineSettings, sft_self_refine.OTHER_OPTIONS
+    settings: type = SFTSelfRefineSettings
+    others = sft_self_refine.OTHER_OPTIONS
     if are_trajectories(*_pool(arguments, prog)):
         settings, others = OfflineRLSettings, offline_rl.OTHER_OPTIONS
     types = (CompareArguments, CompareModel, settings)
@@ -196,7 +200,7 @@ def check_early(arguments: list[str], prog: str) -> None:
         (model_args.model_name_or_path,),
         (compare_args.dataset_name, compare_args.validation_dataset_name),
         compare_args.environment,
-        compare_args.environment_kwargs,
+        compare_args.environment_options,
     )
 
 
@@ -217,7 +221,7 @@ def prepare(compare_args: CompareArguments, training_args, model_args: CompareMo
     transformers.utils.logging.disable_progress_bar()
     games = None
     if compare_args.environment is not None:
-        games = Games(compare_args.environment, compare_args.environment_kwargs, compare_args.num_games)
+        games = Games(compare_args.environment, compare_args.environment_options, compare_args.num_games)
     return OwnDataComparison(
         *load_pool_and_trusted(compare_args),
         model_args,
@@ -245,7 +249,7 @@ def check_folder(folder: str) -> None:
         raise OSError(f"`output_dir`: {folder} cannot be written to ({problem}); name another folder")
 
 
-def load_pool_and_trusted(args: CompareArguments):
+def load_pool_and_trusted(args: CompareArguments) -> "tuple[Dataset, Dataset]":
     """The two datasets that the arguments name."""
     pool = (args.dataset_name, args.dataset_config)
     trusted = pool

@@ -1,6 +1,6 @@
 """`boost-trl demo`: ways of training side by side in a small world, from nothing, in minutes on two cores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -50,7 +50,9 @@ class DemoParser(CommandParser):
             epilog="Options of training and model are passed on (`boost-trl offline-rl --help-all` lists them).",
         )
 
-    def parse_args_and_config(self, args: Sequence[str], **options: Any) -> tuple[DemoArguments, list[str]]:
+    def parse_args_and_config(
+        self, args: Iterable[str] | None = None, *rest: Any, **options: Any
+    ) -> tuple[DemoArguments, list[str]]:
         """The arguments, and the options of the comparison."""
         return super().parse_args_and_config(args, return_remaining_strings=True)
 
@@ -78,7 +80,7 @@ def prepare(arguments: DemoArguments, flags: list[str]) -> Callable[[], None]:
     options = world.parse([*flags_of(own), *flags])
     OfflineRLComparison.choose(options.arguments.methods)
     check_names(
-        (options.model_args.model_name_or_path,), (), arguments.environment, options.arguments.environment_kwargs
+        (options.model_args.model_name_or_path,), (), arguments.environment, options.arguments.environment_options
     )
 
     def run() -> None:

@@ -30,7 +30,7 @@ class DPOScriptArguments(ValidationScriptArguments):
     """
 
 
-prepare = partial(sft_self_refine.prepare, trainer="BilevelDPOTrainer")
+prepare = partial(sft_self_refine.prepare, trainer_name="BilevelDPOTrainer")
 
 
 def own_options() -> dict[str, type]:

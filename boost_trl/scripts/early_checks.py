@@ -81,10 +81,14 @@ def _field_names(classes: dict[str, str]) -> set[str] | None:
     names = set()
     for file, class_name in classes.items():
         package, _, inside = file.partition("/")
-        path = Path(find_spec(package).origin).parent / inside
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            return None
+        path = Path(spec.origin).parent / inside
         nodes = ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []
         found = [node for node in nodes if isinstance(node, ast.ClassDef) and node.name == class_name]
         if not found:
             return None
-        names |= {line.target.id for line in found[0].body if isinstance(line, ast.AnnAssign)}
+        targets = [line.target for line in found[0].body if isinstance(line, ast.AnnAssign)]
+        names |= {target.id for target in targets if isinstance(target, ast.Name)}
     return names

@@ -7,6 +7,7 @@ from typing import Any
 
 from trl import ModelConfig
 
+from boost_trl.environments.options import EnvironmentOptions
 from boost_trl.scripts.command_parser import CommandParser
 from boost_trl.scripts.data_arguments import ValidationScriptArguments
 
@@ -19,7 +20,7 @@ OTHER_OPTIONS = {
 
 
 @dataclass
-class OfflineRLArguments(ValidationScriptArguments):
+class OfflineRLArguments(ValidationScriptArguments, EnvironmentOptions):
     """Data and games of `boost-trl offline-rl`: those of [`~trl.ScriptArguments`] and what is ours. Rows are
     trajectories: .jsonl, .json, .csv or .parquet files, or datasets of the Hub.
 
@@ -70,9 +71,7 @@ class OfflineRLArguments(ValidationScriptArguments):
     }
 
     def __post_init__(self):
-        from boost_trl.scripts.rollout import parse_environment_kwargs
-
-        self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
+        self.environment_kwargs = self.environment_options
 
     @property
     def has_validation(self) -> bool:
@@ -121,7 +120,7 @@ def check_early(arguments: list[str], prog: str) -> None:
             *(script_args.eval_dataset_name, script_args.synthetic_dataset_name),
         ),
         script_args.environment,
-        script_args.environment_kwargs,
+        script_args.environment_options,
     )
 
 
@@ -141,7 +140,7 @@ def prepare(script_args: OfflineRLArguments, training_args, model_args) -> Calla
     train, validation, evaluation = load_datasets(script_args, training_args.method, evaluates)
     environment = tasks = None
     if script_args.environment is not None:
-        environment = make_env(script_args.environment, **script_args.environment_kwargs)
+        environment = make_env(script_args.environment, **script_args.environment_options)
         tasks = held_out_tasks(evaluation)
 
     # They take seconds.

@@ -4,8 +4,9 @@ import json
 import logging
 import os
 import shlex
+import sys
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -41,21 +42,21 @@ class ReproduceParser(CommandParser):
         )
 
     def parse_args_and_config(
-        self, args: Sequence[str], **options: Any
+        self, args: Iterable[str] | None = None, *rest: Any, **options: Any
     ) -> tuple[ReproduceArguments, list[str], list[str]]:
         """The arguments, the flags of cells, and the command line as it was given."""
-        given, args = list(args), list(args)
-        passed = []
-        if "--config" in args:
-            place = args.index("--config")
-            config = yaml.safe_load(Path(args[place + 1]).read_text(encoding="utf-8")) or {}
-            del args[place : place + 2]
+        given = list(sys.argv[1:] if args is None else args)
+        words, passed = list(given), []
+        if "--config" in words:
+            place = words.index("--config")
+            config = yaml.safe_load(Path(words[place + 1]).read_text(encoding="utf-8")) or {}
+            del words[place : place + 2]
             os.environ.update({name: str(value) for name, value in config.pop("env", {}).items()})
             own = {entry.name for entry in fields(ReproduceArguments)}
             self.set_defaults_with_config(**{name: value for name, value in config.items() if name in own})
             passed = flags_of({name: value for name, value in config.items() if name not in own})
-        arguments, rest = self.parse_args_into_dataclasses(args, return_remaining_strings=True)
-        return arguments, [*passed, *rest], given
+        arguments, others = self.parse_args_into_dataclasses(words, return_remaining_strings=True)
+        return arguments, [*passed, *others], given
 
 
 def flags_of(options: dict[str, Any]) -> list[str]:
@@ -129,9 +130,10 @@ def offline_rl_reproduction(arguments: ReproduceArguments, flags: Sequence[str])
     from boost_trl.comparison.offline_rl.table_1 import write_report
 
     check_flags(flags)
-    grid = Grid(arguments.output_dir, flags)
+    grid = Grid(arguments.folder, flags)
     methods = grid.choose(arguments.methods or DEFAULT_METHODS)
-    cells = grid.cells(arguments.environment, arguments.algorithm, arguments.data, arguments.seeds, methods)
+    axes = (arguments.environment or (), arguments.algorithm or (), arguments.data or ())
+    cells = grid.cells(*axes, arguments.seeds, methods)
     left_out = set(arguments.methods or ()) - {"all", *(cell.method for cell in cells)}
     if left_out:
         raise ValueError(f"{', '.join(sorted(left_out))} needs rows that are known to be bad: give `--noise bot` too")
@@ -151,7 +153,7 @@ def sft_reproduction(arguments: ReproduceArguments, flags: Sequence[str]) -> Rep
             f"`--sft` trains tiny models with settings of their own: leave out {shlex.join(flags)}; for the paper's models "
             "run examples/sft_self_refine.py with --config examples/configs/sft_pythia_1b.yaml or sft_llama_3_8b.yaml"
         )
-    grid = SFTGrid(arguments.output_dir)
+    grid = SFTGrid(arguments.folder)
     cells = grid.cells(arguments.seeds, grid.choose(arguments.methods or DEFAULT_METHODS))
     return Reproduction(grid, cells, lambda cell: (cell.setting, cell.seed), grid.known_seconds, write_report)
 
@@ -161,7 +163,6 @@ def prepare(arguments: ReproduceArguments, flags: list[str], given: list[str]) -
     from boost_trl.comparison.cells import parse_shard
     from boost_trl.comparison.launch import make_executor
 
-    folder = Path(arguments.output_dir)
     reproduction = (sft_reproduction if arguments.sft else offline_rl_reproduction)(arguments, flags)
     if not (arguments.sft or arguments.report):
         check_model_and_worlds(reproduction)
@@ -169,7 +170,7 @@ def prepare(arguments: ReproduceArguments, flags: list[str], given: list[str]) -
         parse_shard(arguments.shard)
     executor = None
     if arguments.launcher is not None:
-        executor = make_executor(arguments.launcher, folder / "jobs", arguments.launcher_options or {})
+        executor = make_executor(arguments.launcher, arguments.folder / "jobs", arguments.job_options)
     own = {name: value for name, value in vars(arguments).items() if name in PASSED_ON}
     command = ["-m", "boost_trl.cli", "reproduce", *flags_of(own), *flags]
 
@@ -197,7 +198,7 @@ def check_model_and_worlds(reproduction: Reproduction) -> None:
         (each.arguments.environment, each.model_args.model_name_or_path): each.arguments for each in every.values()
     }
     for (environment, model), arguments in named.items():
-        check_names((model,), (), environment, arguments.environment_kwargs)
+        check_names((model,), (), environment, arguments.environment_options)
 
 
 @contextmanager
@@ -227,9 +228,10 @@ def plan(reproduction: Reproduction, done: Sequence[Any], workers: int) -> str:
     left = [cell for cell in seconds if cell not in finished]
     text = f"{len(seconds)} cells, {len(finished)} of them done"
     taken = sum(result.metrics.get("wall_seconds", result.seconds) for result in finished.values())
-    if None not in seconds.values():
-        pace = taken / sum(seconds[cell] for cell in finished) if finished else 1.0
-        ahead = pace * sum(seconds[cell] for cell in left)
+    known = {cell: value for cell, value in seconds.items() if value is not None}
+    if len(known) == len(seconds):
+        pace = taken / sum(known[cell] for cell in finished) if finished else 1.0
+        ahead = pace * sum(known[cell] for cell in left)
     elif finished:
         ahead = taken / len(finished) * len(left)
     else:

@@ -96,18 +96,37 @@ class ReproduceArguments:
             raise ValueError("`processes` and `jobs` must be at least 1")
         if sum((self.processes > 1, self.shard is not None, self.launcher is not None, self.report)) > 1:
             raise ValueError("`processes`, `shard`, `launcher` and `report` exclude each other: give one of them")
-        if isinstance(self.launcher_options, str):
+        if self.launcher_options is not None:
+            self.launcher_options = self.job_options
+            if self.launcher is None:
+                raise ValueError(
+                    "`launcher_options` are a launcher's: give `--launcher slurm` or `--launcher local` too"
+                )
+        self.output_dir = self.output_dir or ("outputs/reproduce_sft" if self.sft else "outputs/reproduce")
+        if self.folder.is_file():
+            raise ValueError(f"`output_dir` must be a folder, but {self.output_dir} is a file")
+
+    @property
+    def folder(self) -> Path:
+        """`output_dir`, of which `__post_init__` has set the default."""
+        return Path(self.output_dir or "")
+
+    @property
+    def job_options(self) -> dict[str, Any]:
+        """`launcher_options` by name, from a mapping or from JSON.
+
+        Raises:
+            ValueError: for what is neither.
+        """
+        value: Any = self.launcher_options
+        if isinstance(value, str):
             try:
-                self.launcher_options = json.loads(self.launcher_options)
+                value = json.loads(value)
             except json.JSONDecodeError as error:
                 raise ValueError(f"`launcher_options` is no JSON: {error}") from None
-        if self.launcher_options is not None and not isinstance(self.launcher_options, dict):
-            raise ValueError(f"`launcher_options` must be an object of names and values, got {self.launcher_options}")
-        if self.launcher_options is not None and self.launcher is None:
-            raise ValueError("`launcher_options` are a launcher's: give `--launcher slurm` or `--launcher local` too")
-        self.output_dir = self.output_dir or ("outputs/reproduce_sft" if self.sft else "outputs/reproduce")
-        if Path(self.output_dir).is_file():
-            raise ValueError(f"`output_dir` must be a folder, but {self.output_dir} is a file")
+        if not isinstance(value, dict | None):
+            raise ValueError(f"`launcher_options` must be an object of names and values, got {value}")
+        return value or {}
 
     def _check_cells(self) -> None:
         named = [name for name in AXES if getattr(self, name)]

@@ -1,13 +1,13 @@
 """`boost-trl rollout`: play live games with a model, save them as trajectories, print how it did."""
 
-import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from boost_trl.environments.options import EnvironmentOptions
 from boost_trl.scripts.command_parser import CommandParser
 from boost_trl.scripts.watched_game import WatchedGame, print_message
 
@@ -17,7 +17,7 @@ WATCHED_GAMES = 5  # unless another number is asked for
 
 
 @dataclass
-class RolloutArguments:
+class RolloutArguments(EnvironmentOptions):
     """Arguments of `boost-trl rollout`: the games and the policy.
 
     Args:
@@ -100,7 +100,7 @@ class RolloutArguments:
     _former_names = {"tasks_path": "tasks_dataset_name"}
 
     def __post_init__(self):
-        self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
+        self.environment_kwargs = self.environment_options
         for name in ("temperature", "beta"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -131,7 +131,7 @@ def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
     if args.output_path is not None:
         check_suffix(args.output_path, (".jsonl", ".parquet"))
     models = (args.model_name_or_path, args.reference_model_name_or_path)
-    check_names(models, (args.tasks_dataset_name,), args.environment, args.environment_kwargs)
+    check_names(models, (args.tasks_dataset_name,), args.environment, args.environment_options)
 
     # They take seconds.
     from transformers import GenerationConfig
@@ -139,12 +139,12 @@ def prepare(args: RolloutArguments) -> Callable[[], dict[str, float]]:
     from boost_trl.environments.policies import GenerationPolicy
     from boost_trl.environments.rollout import choose_tasks
 
-    env = make_env(args.environment, **args.environment_kwargs)
+    env = make_env(args.environment, **args.environment_options)
     if args.tasks_dataset_name is not None:
         rows = load_rows(args.tasks_dataset_name)
         if "task" not in rows.column_names:
             raise ValueError(f"{args.tasks_dataset_name} has no column `task`; it has {', '.join(rows.column_names)}")
-        tasks = [task for task in rows["task"] if task is not None]
+        tasks: Sequence[Any] = [task for task in rows["task"] if task is not None]
         tasks = [task for task in tasks if not args.categories or task["category"] in args.categories]
     else:
         tasks = env.tasks(args.categories)
@@ -201,18 +201,6 @@ def _play(args: RolloutArguments, policy, env, tasks) -> dict[str, float]:
     ]
     print("\n" + markdown_table([header, cells]))
     return results
-
-
-def parse_environment_kwargs(value: dict[str, Any] | str | None) -> dict[str, Any]:
-    """Options of an environment, from a YAML mapping or from JSON on the command line."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"environment_kwargs is {value!r}, which is no JSON: {error}") from None
-    if not isinstance(value, dict | None):
-        raise ValueError(f'`environment_kwargs` must be a mapping, such as {{"world": "full"}}, got {value!r}')
-    return value or {}
 
 
 def check_at_least(args, **least: int) -> None:

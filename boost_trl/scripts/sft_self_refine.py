@@ -75,7 +75,7 @@ def main(script_args, training_args, model_args, dataset_args):
 
 
 def prepare(
-    script_args, training_args, model_args, dataset_args, trainer: str = "BilevelSFTSelfRefineTrainer"
+    script_args, training_args, model_args, dataset_args, trainer_name: str = "BilevelSFTSelfRefineTrainer"
 ) -> Callable[[], None]:
     """Check and load everything; what is returned trains and saves, by the trainer of this name."""
     from trl import get_dataset, get_peft_config, get_quantization_config
@@ -106,7 +106,7 @@ def prepare(
         eval_dataset = _split(dataset, script_args.dataset_test_split, where, "dataset_test_split")
 
     validation_dataset = load_validation_dataset(script_args, dataset)
-    trainer = getattr(boost_trl, trainer)(
+    trainer = getattr(boost_trl, trainer_name)(
         model=model_args.model_name_or_path,
         args=training_args,
         train_dataset=train_dataset,

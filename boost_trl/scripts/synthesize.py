@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from boost_trl.environments.options import EnvironmentOptions
 from boost_trl.scripts.command_parser import CommandParser
-from boost_trl.scripts.rollout import check_at_least, parse_environment_kwargs
+from boost_trl.scripts.rollout import check_at_least
 
 
 @dataclass
-class SynthesizeArguments:
+class SynthesizeArguments(EnvironmentOptions):
     """Arguments of `boost-trl synthesize`.
 
     Args:
@@ -56,7 +57,7 @@ class SynthesizeArguments:
     _former_names = {"dataset": "dataset_name"}
 
     def __post_init__(self):
-        self.environment_kwargs = parse_environment_kwargs(self.environment_kwargs)
+        self.environment_kwargs = self.environment_options
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"`temperature` must be a finite number above 0, got {self.temperature}")
         check_at_least(self, batch_size=1, max_turns=1, max_new_tokens=1)
@@ -80,13 +81,13 @@ def prepare(args: SynthesizeArguments) -> Callable:
     from boost_trl.scripts.rollout import open_policy
 
     check_suffix(args.output_path, (".jsonl",))
-    check_names((args.model_name_or_path,), (args.dataset_name,), args.environment, args.environment_kwargs)
+    check_names((args.model_name_or_path,), (args.dataset_name,), args.environment, args.environment_options)
 
     # They take seconds.
     from boost_trl.data.trajectories import validate_trajectories
     from boost_trl.environments.synthetic_fit import check_rows_fit
 
-    env = make_env(args.environment, **args.environment_kwargs)
+    env = make_env(args.environment, **args.environment_options)
     dataset = load_rows(args.dataset_name, args.dataset_config, args.dataset_train_split)
     validate_trajectories(dataset, args.dataset_name)
     check_rows_fit(env, dataset, args.dataset_name)

@@ -21,9 +21,10 @@ class WatchedGame:
     def tasks(self, *args: Any, **kwargs: Any) -> Any:
         return self.env.tasks(*args, **kwargs)
 
-    def reset(self, *, seed: int, task: Task) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, task: Task | str | None = None) -> tuple[str, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, task=task)
-        print(f"\n{task.id} ({task.category})")
+        if isinstance(task, Task):
+            print(f"\n{task.id} ({task.category})")
         if self.system_prompt:
             print_message("system", self.system_prompt)
         print_message("user", observation)

@@ -7,6 +7,7 @@ from typing import Any
 
 from trl import ModelConfig, TrlParser
 
+from boost_trl.environments.options import EnvironmentOptions
 from boost_trl.environments.planted_noise import NOISE_KINDS
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 from boost_trl.trainer.offline_rl.schedule import check_max_steps
@@ -16,7 +17,7 @@ PAPER_METHODS = ("vanilla", "vanilla_synthetic", "bilevel", "boost")
 
 
 @dataclass
-class ComparisonArguments:
+class ComparisonArguments(EnvironmentOptions):
     """Data and games of a comparison. The defaults are the paper's setting ([B] §5, Table 2)."""
 
     # Not `env`: TRL's parser takes that entry of a YAML file for environment variables.
@@ -86,18 +87,7 @@ class ComparisonArguments:
         self._check_numbers()
         if self.finish_shares is not None and not (self.finish_shares and all(0 <= s < 1 for s in self.finish_shares)):
             raise ValueError(f"`finish_shares` must be numbers in [0, 1), got {self.finish_shares}")
-        if isinstance(self.environment_kwargs, str):
-            try:
-                self.environment_kwargs = json.loads(self.environment_kwargs)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"`environment_kwargs` is {self.environment_kwargs!r}, which is no JSON: {error}"
-                ) from None
-        if not isinstance(self.environment_kwargs or {}, dict):
-            raise ValueError(
-                f"`environment_kwargs` must be an object of names and values, got {self.environment_kwargs}"
-            )
-        self.environment_kwargs = dict(self.environment_kwargs or {})
+        self.environment_kwargs = self.environment_options
 
     def _check_numbers(self) -> None:
         for name in ("dialogues", "games", "validation_games", "validation_rows"):

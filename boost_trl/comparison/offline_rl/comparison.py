@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.offline_rl.findings import COLUMNS, NOTES, findings, summarize
 from boost_trl.comparison.offline_rl.games import BETAS, play_method, validation_scores
 from boost_trl.comparison.offline_rl.kept_policy import candidates, keep_best_policy, save_held_out_tasks
-from boost_trl.comparison.offline_rl.methods import METHODS
+from boost_trl.comparison.offline_rl.methods import METHODS, OfflineRLMethod
 from boost_trl.comparison.offline_rl.training import auc_of_planted_truth, train_method
 from boost_trl.comparison.offline_rl.verdict import bad_rows, best, scores_picture, tried, verdict, watched_game
 from boost_trl.comparison.report import Report
@@ -70,7 +70,7 @@ class OfflineRLComparison(Comparison):
         hub_name (`Callable`, *optional*): what a cell's repository on the Hub is called after the folder, if it is pushed.
     """
 
-    methods = METHODS
+    methods: Mapping[str, OfflineRLMethod] = METHODS
 
     def __init__(
         self,
@@ -100,9 +100,8 @@ class OfflineRLComparison(Comparison):
         start = time.perf_counter()
         method, experiment, folder = self.methods[cell.method], self.experiment(cell), self.run_folder(cell)
         arguments, training_args, _ = self.options(cell)
-        args = replace(
-            training_args,
-            seed=cell.seed,
+        args = self._args_of(
+            cell,
             cache_dir=training_args.cache_dir or str(self.folder / "cache"),
             hub_model_id=f"{training_args.hub_model_id or self.folder.name}-{self.hub_name(cell)}",
         )
@@ -138,6 +137,10 @@ class OfflineRLComparison(Comparison):
         clear_device_cache(garbage_collection=True)
         return result
 
+    def _args_of(self, cell: Cell, **options: Any) -> BilevelOfflineRLConfig:
+        """Those of a cell's training, with these options."""
+        return replace(self.options(cell).training_args, **{"seed": cell.seed, **options})
+
     def _choices(self, cell: Cell) -> dict[str, dict[str, Any]]:
         """Options of the trainer, by name, among which games on validation tasks choose."""
         arguments, training_args, _ = self.options(cell)
@@ -146,7 +149,7 @@ class OfflineRLComparison(Comparison):
             return {candidate.name: candidate.options for candidate in method.candidates}
         if not method.can_finish:
             return {"": {}}
-        shares = arguments.finish_shares or [training_args.finish_share]
+        shares: Sequence[float | None] = arguments.finish_shares or [training_args.finish_share]
         return {f"finish-{share}": {"finish_share": share} for share in shares}
 
     def _best_choice(self, cell: Cell, args: BilevelOfflineRLConfig, advance: Callable[[], object]) -> "_Chosen":
@@ -157,7 +160,8 @@ class OfflineRLComparison(Comparison):
         # The same number of games for every method, so that none gains by having more to choose among.
         all_games = self.options(cell).arguments.validation_games
         games, places = max(1, all_games // len(runs)), len(runs) > 1
-        best, report, seconds = None, None, 0.0
+        best: _Chosen | None = None
+        report, seconds = None, 0.0
         while runs:
             name, tried, options = runs.pop(0)
             start = time.perf_counter()
@@ -172,6 +176,7 @@ class OfflineRLComparison(Comparison):
             scores = validation_scores(trainer, experiment, games=games, seed=args.seed, advance=advance)
             if best is None or max(scores.values()) > max(best.scores.values()):
                 best = _Chosen(trainer, name, scores, report or trainer.validated_report)
+        assert best is not None, "every method has a choice"
         best.trainer.args.output_dir = str(folder)
         return best._replace(seconds=seconds)
 

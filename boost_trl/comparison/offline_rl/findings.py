@@ -16,8 +16,10 @@ CONTROLS = {
         ("vanilla_validation", "two_stage", "uniform", "uniform_mix", "return_filter", "loss_filter"),
     ),
 }
-_MEANS = ("score_mean", "success_rate", "mean_turns", "effective_sample_size", "num_rows", "weights_auc", "seconds")
-_MEANS += ("num_tokens", "eval_loss")
+_MEANS = (
+    *("score_mean", "success_rate", "mean_turns", "effective_sample_size", "num_rows", "weights_auc", "seconds"),
+    *("num_tokens", "eval_loss"),
+)
 COLUMNS = {
     "method": lambda row: row["label"],
     "score": lambda row: plus_minus(row["score_mean"], row["score_se"]),
@@ -105,7 +107,7 @@ def findings(results: Sequence[Result]) -> list[str]:
 
 def _why_chosen(result: Result) -> str:
     said = (result["report"] or {}).get("confidence")
-    if result["choice"] != METHODS[result.method].where_near_chance:
+    if said is None or result["choice"] != METHODS[result.method].where_near_chance:
         return f"games on validation tasks chose {result['choice']}"
     return (
         f"{METHODS[result['choice']].label} took its place, because held-out validation rows rank above {said['auc']:.0%} of the pool "

@@ -80,6 +80,7 @@ def play_games(
     trainer: BilevelOfflineRLTrainer, experiment: OfflineRLExperiment, beta: float, tasks: Sequence[Task], seed: int
 ) -> Dataset:
     """One game per task. Each process plays its share, and all get the games of all."""
+    assert experiment.make_env is not None, "an experiment without games"
     state = PartialState()
     # With the same seed all processes would sample identically.
     seed = seed + 1_000_003 * state.process_index

@@ -1,7 +1,7 @@
 """[B] Table 1 from the results of a [`Grid`]: scores with the paper's beside them, paired differences, a picture."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def differences_table(results: Sequence[Result], method: str) -> str:
     for setting in _sorted(found):
         differences = [found[setting].get(name) for name in others]
         lines.append([*_titles(setting), *("" if each is None else each.text("+.2f") for each in differences)])
-    lines += _summary([[of[name] for of in found.values() if of.get(name)] for name in others])
+    lines += _summary([[each for of in found.values() if (each := of.get(name)) is not None] for name in others])
     return markdown_table(lines, "lll" + "r" * len(others))
 
 
@@ -130,8 +130,8 @@ def findings(results: Sequence[Result]) -> list[str]:
     """The order of the paper's four methods, there and here, and what the controls do, losses included."""
     by_setting, lines = scores_by_method(results), []
     for name in PAPER_METHODS[:-1]:
-        here = [paired_estimate(of["boost"], of[name]) for of in by_setting.values() if {"boost", name} <= of.keys()]
-        here = [each for each in here if each is not None]
+        both = [of for of in by_setting.values() if {"boost", name} <= of.keys()]
+        here = [each for of in both if (each := paired_estimate(of["boost"], of[name])) is not None]
         there = [PAPER[each]["boost"][0] - PAPER[each][name][0] for each in by_setting if each in PAPER]
         if here and there:
             lines.append(
@@ -139,13 +139,13 @@ def findings(results: Sequence[Result]) -> list[str]:
                 f"here in {sum(each.mean > 0 for each in here)} of {len(here)}, {_starred(here)}."
             )
     for method in COMPARED:
-        best = []
+        best: list[Estimate] = []
         for of in by_setting.values():
             controls = [name for name in of if name in CONTROLS]
             if method in of and controls:
                 control = max(controls, key=lambda name: mean_score(of[name]).mean)
-                best.append(paired_estimate(of[method], of[control]))
-        best = [each for each in best if each is not None]
+                found = paired_estimate(of[method], of[control])
+                best += [] if found is None else [found]
         if best:
             lines.append(
                 f"{METHODS[method].label} is above the best control of its row, chosen by these same games, in "
@@ -212,7 +212,7 @@ def _in_order(by_setting: dict[Setting, dict[str, Scores]]) -> list[str]:
     return [name for name in METHODS if any(name in of for of in by_setting.values())]
 
 
-def _sorted(settings: Sequence[Setting]) -> list[Setting]:
+def _sorted(settings: Iterable[Setting]) -> list[Setting]:
     places = ALGORITHMS, tuple(ENVIRONMENTS), SIZES
     return sorted(
         settings,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -28,7 +29,8 @@ def train_method(
     """
     # A copy, because training changes what requires a gradient, and with a trained backbone everything.
     model = experiment.make_model()
-    args = replace(args, output_dir=str(folder), model_init_kwargs=None, **method.options)
+    options: dict[str, Any] = {"output_dir": str(folder), "model_init_kwargs": None, **method.options}
+    args = replace(args, **options)
     shift, args.return_scale = experiment.return_normalization(model, args)
     args.return_shift = shift or None
     trainer = method.trainer_class(
@@ -42,7 +44,7 @@ def train_method(
     )
     if args.disable_tqdm:
         trainer.remove_callback(PrinterCallback)
-    checkpoint = last_whole_checkpoint(folder, trainer.why_incomplete)
+    checkpoint = last_whole_checkpoint(args.output_dir, trainer.why_incomplete)
     trainer.train(resume_from_checkpoint=checkpoint)  # no update more, where it was killed while it played
     if args.push_to_hub or args.save_strategy != "no":
         # Before games are played: an environment that fails must not cost the training.

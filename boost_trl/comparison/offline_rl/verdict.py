@@ -47,8 +47,7 @@ def best(rows: Rows, learned: bool) -> Mapping[str, Any] | None:
 def verdict(results: Sequence[Result], rows: Rows) -> str:
     """The winner, what it does, by how much it is ahead of the best of the others and whether that is clear."""
     weighted, control = best(rows, learned=True), best(rows, learned=False)
-    both = weighted is not None and control is not None
-    ahead, behind = ahead_and_behind(weighted, control, both and weighted["score_mean"] <= control["score_mean"])
+    ahead, behind = ahead_and_behind(weighted, control, lambda row: row["score_mean"])
     if ahead is None:
         return ""
     plain = next((row for name in PLAIN for row in rows if row["method"] == name), ahead)
@@ -58,12 +57,12 @@ def verdict(results: Sequence[Result], rows: Rows) -> str:
         f"games{beside}.**"
     )
     points = [f"**What it does:** {METHODS[ahead['method']].about}."]
-    if behind is not None:
-        gain, error = difference(results, ahead["method"], behind["method"])
+    gain = None if behind is None else difference(results, ahead["method"], behind["method"])
+    if behind is not None and gain is not None:
         side = "that learns weights" if behind is weighted else "without learned weights"
         points.append(
             f"**How sure?** Its score is {_score(ahead)}. The best way {side}, *{behind['label']}*, has {_score(behind)}: a difference of "
-            f"{plus_minus(gain, error, '+.2f')}, which {clarity(gain, error)}."
+            f"{plus_minus(*gain, '+.2f')}, which {clarity(*gain)}."
         )
     return as_markdown(headline, points)
 

@@ -15,7 +15,7 @@ from boost_trl.comparison.offline_rl.build import build_experiment
 from boost_trl.comparison.offline_rl.comparison import Options, compare
 from boost_trl.comparison.offline_rl.experiment import OfflineRLExperiment
 from boost_trl.comparison.results import Result
-from boost_trl.environments.base import Environment, make_env
+from boost_trl.environments.base import make_env
 from boost_trl.trainer.bilevel_offline_rl_config import BilevelOfflineRLConfig
 
 
@@ -75,8 +75,9 @@ class World:
     title: str
     environment: str
     dialogues: int
-    offline_rows: Callable[[Environment, int, int], Dataset]
-    add_noise: Callable[[Dataset, Environment, str, float, int], Dataset]
+    # `Any`: the world's own environment and kinds of noise.
+    offline_rows: Callable[[Any, int, int], Dataset]
+    add_noise: Callable[[Dataset, Any, Any, float, int], Dataset]
     embedded_lm: Callable[[int, Path], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
     tiny_run: dict[str, Any]
     low_data_fraction: float
@@ -116,7 +117,7 @@ class World:
         """Model, data and games: the world of that `number` (by default `seed`) has the facts, `seed` draws the data."""
         number = seed if number is None else number
         drawn = {"seed": number} if self.is_drawn else {}
-        make = partial(make_env, self.environment, **{**drawn, **arguments.environment_kwargs})
+        make = partial(make_env, self.environment, **{**drawn, **arguments.environment_options})
         env = make()
         return build_experiment(
             arguments,

@@ -123,9 +123,9 @@ class OwnDataComparison:
         names: tuple[str, str] | None = None,
     ):
         if names is None:
-            names = tuple(
-                rows if isinstance(rows, str) else name
-                for rows, name in ((train, "train"), (validation, "validation"))
+            names = (
+                train if isinstance(train, str) else "train",
+                validation if isinstance(validation, str) else "validation",
             )
         pool, trusted = (_load(rows, name) for rows, name in zip((train, validation), names))
         check_same_kind(pool, trusted, *names)
@@ -161,7 +161,8 @@ class OwnDataComparison:
         run_cells(data.comparison, [*([] if needed is None else [replace(kept, method=needed)]), kept])
         worst = self._worst_rows(decision)
         answers = self._answers(results, judgement, decision)
-        verdict = " ".join([*answers.values(), *([_quoted(worst, decision.weighted)] if worst else [])])
+        quoted = [_quoted(worst, decision.weighted)] if worst and decision.weighted else []
+        verdict = " ".join([*answers.values(), *quoted])
         report = make_report(data, results, judgement, answers, worst, self._compared(), verdict)
         found = OwnDataResult(
             verdict, decision.method, decision, report.rows, worst, results, self.folder, self.folder / MODEL_FOLDER

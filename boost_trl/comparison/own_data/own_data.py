@@ -176,7 +176,7 @@ class OwnData(ABC):
         return [name for name in learners if name not in equal], equal
 
     def values_by_row(
-        self, results: Sequence[Result], judged: Callable[[Result], tuple[np.ndarray, Sequence[float]]]
+        self, results: Sequence[Result], judged: Callable[[Result], tuple[np.ndarray, Sequence[float] | np.ndarray]]
     ) -> dict[str, np.ndarray]:
         """By method, values by seed and trusted row, (S, T), NaN where a row does not judge.
 

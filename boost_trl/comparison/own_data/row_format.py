@@ -30,7 +30,9 @@ def check_same_kind(pool: Dataset, trusted: Dataset, pool_name: str, trusted_nam
         )
 
 
-def sft_rows(pool: Dataset, trusted: Dataset, pool_name: str, trusted_name: str, text_field: str):
+def sft_rows(
+    pool: Dataset, trusted: Dataset, pool_name: str, trusted_name: str, text_field: str
+) -> tuple[Dataset, Dataset]:
     """Pool and trusted rows with the columns that SFT reads, of the same types; the pool keeps a boolean `is_good`.
 
     Raises:

@@ -71,6 +71,7 @@ class TrajectoryOwnData(OwnData):
 
     default_methods = ("vanilla_validation", "two_stage", "trusted_only", "uniform_mix", "validated")
     plain = "vanilla_validation"
+    comparison: TrajectoryComparison
 
     def __init__(
         self,
@@ -107,7 +108,9 @@ class TrajectoryOwnData(OwnData):
         # The experiment has synthetic rows last.
         self.order = np.argsort(is_synthetic, kind="stable")
         self.num_synthetic = int(is_synthetic.sum())
-        num_games = {} if games is None else {"games": games.num_games, "validation_games": games.num_games}
+        num_games: dict[str, Any] = (
+            {} if games is None else {"games": games.num_games, "validation_games": games.num_games}
+        )
         shares = [args.finish_share] if args.finish_share else list(FINISH_SHARES)
         options = Options(ComparisonArguments(**num_games, finish_shares=shares), self.args, model_args)
         self.options = settings_of(*options)
@@ -137,18 +140,18 @@ class TrajectoryOwnData(OwnData):
     def _experiment(self, cell: Cell) -> OfflineRLExperiment:
         validation, evaluation = self.split(cell)
         offline, synthetic = np.split(self.order, [len(self.order) - self.num_synthetic])
-        has_games = self.games is not None and evaluation is not None
-        validation, choosing = _held_out_tasks(validation, cell.seed) if has_games else (validation, ())
+        games = None if evaluation is None else self.games
+        validation, choosing = (validation, ()) if games is None else _held_out_tasks(validation, cell.seed)
         return OfflineRLExperiment(
             make_model=partial(load_model, self.model_args, self.args),
             tokenizer=self.tokenizer,
-            make_env=partial(make_env, self.games.environment, **self.games.environment_kwargs) if has_games else None,
+            make_env=None if games is None else partial(make_env, games.environment, **games.environment_kwargs),
             offline=self.pool.select(offline),
             synthetic=self.pool.select(synthetic) if len(synthetic) else None,
             validation=validation,
             evaluation=evaluation,
             validation_tasks=choosing,
-            evaluation_tasks=distinct_tasks(evaluation) if has_games else (),
+            evaluation_tasks=() if games is None else distinct_tasks(evaluation),
             make_peft_config=partial(get_peft_config, self.model_args),
         )
 
@@ -160,7 +163,7 @@ class TrajectoryOwnData(OwnData):
         judged_losses(trainer, experiment.evaluation)
         timed = trainer.state.log_history[-1]["train_runtime"]
         beside, training = time.perf_counter() - start - timed, timed / _TIMED_UPDATES * self.num_updates
-        games = 0.0 if self.games is None else self._seconds_of_games(trainer, experiment)
+        games = 0.0 if self.games is None else self._seconds_of_games(self.games.num_games, trainer, experiment)
         seconds = {}
         for name in methods:
             choices = self.comparison.num_choices(Cell(name, 0))
@@ -168,12 +171,12 @@ class TrajectoryOwnData(OwnData):
             seconds[name] = once * num_trainings(choices, self.games is not None) + games
         return Estimate(seconds, used_memory())
 
-    def _seconds_of_games(self, trainer, experiment: OfflineRLExperiment) -> float:
+    def _seconds_of_games(self, num_games: int, trainer, experiment: OfflineRLExperiment) -> float:
         """All games of a run, from some at one β."""
-        start, games = time.perf_counter(), min(_TIMED_GAMES, self.games.num_games)
+        start, games = time.perf_counter(), min(_TIMED_GAMES, num_games)
         tasks = choose_tasks(experiment.validation_tasks, games, seed=0)
         play_games(trainer, experiment, BETAS[0], tasks, seed=0)
-        return (time.perf_counter() - start) * self.games.num_games / games * (len(BETAS) + 1)
+        return (time.perf_counter() - start) * num_games / games * (len(BETAS) + 1)
 
     def _scores_rows(self, name: str) -> bool:
         options = self.comparison.methods[name].options

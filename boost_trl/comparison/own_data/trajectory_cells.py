@@ -70,7 +70,7 @@ class TrajectoryComparison(OfflineRLComparison):
         self.made_with, self.plain = made_with, plain
         # β of the model that is kept, and which of the several ways it is trained in.
         self.kept_beta: float | None = None
-        self.kept_choice: str | None = None
+        self.kept_choice = ""
 
     def settings(self, cell: Cell) -> dict[str, Any]:
         settings = {**super().settings(cell), "made_with": self.made_with}
@@ -89,7 +89,7 @@ class TrajectoryComparison(OfflineRLComparison):
     def run(self, cell: Cell, advance: Callable[[], object] = lambda: None) -> Result:
         """Train and judge; the model of the setting `ALL_TRUSTED` is saved at `kept_beta` instead."""
         experiment, folder = self.experiment(cell), self.run_folder(cell)
-        args = replace(self.options(cell).training_args, seed=cell.seed)
+        args = self._args_of(cell)
         judged: dict[str, Any] = {}
         if experiment.make_env is not None:
             chosen = self._best_choice(cell, args, advance)
@@ -103,7 +103,7 @@ class TrajectoryComparison(OfflineRLComparison):
             choice = self.kept_choice if cell.setting == ALL_TRUSTED else self._choice_by_losses(cell, args, advance)
             args = replace(args, **choices.get(choice, {}))
             method = self.methods[cell.method]
-            if choice is not None and choice == method.where_near_chance:
+            if choice == method.where_near_chance:
                 method = self.methods[choice]
             trainer = train_method(method, experiment, args, folder)
             seconds, report = time.perf_counter() - start, trainer.validated_report
@@ -132,7 +132,7 @@ class TrajectoryComparison(OfflineRLComparison):
         if cell.method == self.plain:
             return {"": {}}
         shares = self.options(cell).arguments.finish_shares
-        if len(shares) == 1 and candidates:
+        if shares is not None and len(shares) == 1 and candidates:
             return {f"finish-{shares[0]}": {**candidates[0].options, "finish_share": shares[0]}}
         choices = super()._choices(cell)
         is_small = experiment.make_env is None and len(experiment.validation) < FEWEST_CHOOSING
@@ -154,7 +154,7 @@ class TrajectoryComparison(OfflineRLComparison):
             trainer = train_method(method, experiment, replace(args, **options), self.run_folder(cell) / name)
             losses[name] = np.nanmean(judged_losses(trainer, held_out), axis=1).min()
             advance()
-        return min(losses, key=losses.get)
+        return min(losses, key=losses.__getitem__)
 
 
 def judged_losses(trainer: BilevelOfflineRLTrainer, rows: Dataset) -> np.ndarray:

@@ -99,7 +99,7 @@ class Decision:
     @property
     def weights_pay(self) -> bool | None:
         """True if the gain is larger than two standard errors, `None` if there is nothing to compare and no method chose."""
-        if self.gain is None:
+        if self.gain is None or self.error is None:
             return False if self.weighted is None and self.equal else None
         return self.gain > CLEAR * self.error
 
@@ -120,7 +120,9 @@ def decide(judgement: Judgement) -> Decision:
     control = judgement.best(name for name in left if name not in judgement.weighted)
     equal = tuple(name for name in judgement.equal if name in left)
     if weighted is None or control is None:
-        return Decision(weighted or control, weighted, control, equal=equal, diverged=diverged)
+        method = weighted or control
+        assert method is not None, "one of `left`"
+        return Decision(method, weighted, control, equal=equal, diverged=diverged)
     gain, error = judgement.gain(weighted, control)
     method = weighted if gain > CLEAR * error else control
     return Decision(method, weighted, control, gain, error, equal, diverged)
@@ -146,7 +148,7 @@ def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str
             f"{way} Diverged, and out of the running: {_listed(decision.diverged)}; a lower `learning_rate` may help."
         )
     sure = []
-    if decision.gain is not None and decision.error > 0:
+    if decision.gain is not None and decision.error is not None and decision.error > 0:
         times = abs(decision.gain) / decision.error
         sure.append(
             f"The difference that weights make is {f'{times:.1f}' if times < 10 else 'more than 10'} times its standard error; more "
@@ -161,7 +163,7 @@ def explain(judgement: Judgement, decision: Decision, judged_on: str, plain: str
 def _of_weights(judgement: Judgement, decision: Decision) -> str:
     if decision.weighted is None and decision.equal:
         return f"Weights do not pay: {_listed(decision.equal)} chose equal ones in every split."
-    if decision.gain is None:
+    if decision.gain is None or decision.error is None:
         missing = "learns weights" if decision.weighted is None else "does without weights"
         return f"Whether weights pay is open: no method that {_left(decision)} {missing}."
     gain = plus_minus(abs(decision.gain), decision.error, judgement.style)

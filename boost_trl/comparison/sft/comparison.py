@@ -146,7 +146,9 @@ class SFTComparison(Comparison):
 
     def _bad_rows(self, rows: Sequence[dict[str, Any]], seed: int) -> list[str]:
         row = best(rows, learned=True)
-        weights = [] if row is None else epoch_weights(self.run_folder(Cell(method_of(row).name, seed)))
+        if row is None:
+            return []
+        weights = epoch_weights(self.run_folder(Cell(method_of(row).name, seed)))
         return bad_rows(self.experiment(Cell(row["method"], seed)), weights[-1], row["label"]) if weights else []
 
     def _rows(self, cell: Cell):
@@ -212,7 +214,7 @@ def summarize(results: Sequence[Result]) -> list[dict[str, Any]]:
         shares = [share for result in group if (share := result.metrics.get("exact_answers")) is not None]
         return {
             "seeds": len(group),
-            "eval_loss_se": standard_error([result.eval_loss for result in group]),
+            "eval_loss_se": standard_error([result.eval_loss for result in group if result.eval_loss is not None]),
             "exact_answers": float(np.mean(shares)) if shares else None,
             "exact_answers_se": standard_error(shares) if shares else None,
         }

@@ -48,6 +48,7 @@ def training_rows(method: SFTMethod, experiment: SFTExperiment, needed: Path | N
         return experiment.pool.filter(lambda row: row["is_good"])
     if method.needs is None:
         return experiment.pool
+    assert needed is not None, "the method needs another's weights"
     path = needed / EXAMPLE_WEIGHTS_NAME
     if not path.is_file():
         raise ValueError(f"method '{method.name}' trains with the weights of '{method.needs}': run that one first")
@@ -131,9 +132,9 @@ def _losses_per_row(trainer: SFTTrainer, rows: Dataset) -> np.ndarray:
 
 
 def _exact_answers(trainer: SFTTrainer, experiment: SFTExperiment) -> float | None:
-    if experiment.answer_tokens is None:
-        return None
     rows = experiment.evaluation
+    if rows is None or experiment.answer_tokens is None:
+        return None
     model = trainer.accelerator.unwrap_model(trainer.model)
     return exact_answers(model, experiment.tokenizer, rows["prompt"], rows["completion"], experiment.answer_tokens)
 
@@ -181,6 +182,7 @@ class PlannedBatches(SFTTrainer):
     """[`~trl.SFTTrainer`] that takes the rows of its one pass in a given order."""
 
     planned_rows: Sequence[int] | None = None
+    train_dataset: Dataset
 
     def _get_train_sampler(self, train_dataset=None):
         return super()._get_train_sampler(train_dataset) if self.planned_rows is None else self.planned_rows

@@ -38,8 +38,7 @@ def best(rows: Rows, learned: bool) -> Mapping[str, Any] | None:
 def verdict(results: Sequence[Result], rows: Rows) -> str:
     """The way of the lowest loss, what it does, by how much it is ahead of the best of the others and whether that is clear."""
     weighted, control = best(rows, learned=True), best(rows, learned=False)
-    both = weighted is not None and control is not None
-    ahead, behind = ahead_and_behind(weighted, control, both and weighted["eval_loss"] >= control["eval_loss"])
+    ahead, behind = ahead_and_behind(weighted, control, lambda row: -row["eval_loss"])
     if ahead is None:
         return ""
     plain = next((row for row in rows if row["method"] == PLAIN and row is not ahead), None)

@@ -6,11 +6,15 @@ would hand the model `step` and `close`; these classes have the tools and nothin
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..base import Environment
 from ..rollout import _as_factory
 from .trl_episode import Episode
+
+
+if TYPE_CHECKING:
+    from ..webshop.shop import Shop
 
 
 WEBSHOP_TOOL_RULES = (
@@ -105,6 +109,10 @@ class CarDealerTools(ToolEnvironment):
 class WebShopTools(ToolEnvironment):
     """WebShop by tools."""
 
+    @property
+    def _shop(self) -> "Shop":
+        return cast("Shop", self._episode.env)
+
     def search(self, keywords: str) -> str:
         """Search the shop. Works on every page.
 
@@ -114,7 +122,7 @@ class WebShopTools(ToolEnvironment):
         Returns:
             The page of results.
         """
-        return self._act(self._episode.env.write_action("search", keywords))
+        return self._act(self._shop.write_action("search", keywords))
 
     def click(self, name: str) -> str:
         """Click a button, a product or an option of the current page.
@@ -125,7 +133,7 @@ class WebShopTools(ToolEnvironment):
         Returns:
             The page that opens.
         """
-        return self._act(self._episode.env.write_action("click", name))
+        return self._act(self._shop.write_action("click", name))
 
 
 _TOOLS_OF = {"twenty_questions": TwentyQuestionsTools, "car_dealer": CarDealerTools, "webshop": WebShopTools}

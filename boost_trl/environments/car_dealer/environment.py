@@ -134,7 +134,9 @@ class CarDealer:
         opening = self._phrasing.opening(self._buyer)
         if self._chat is None:
             segment = market(self.market_shift)[self._buyer.brand]
-            self._opponent = RuleBasedBuyer(self._buyer, 1 if self.world == "small" else 100, segment)
+            self._opponent: RuleBasedBuyer | ChatBuyer = RuleBasedBuyer(
+                self._buyer, 1 if self.world == "small" else 100, segment
+            )
         else:
             self._opponent = ChatBuyer(self._chat, self._buyer, opening.split(BUYER_SAYS)[1])
         return opening, self._info(valid=True)
@@ -152,16 +154,17 @@ class CarDealer:
         self._step += 1
         action = action if isinstance(action, str) else ""
         move = understand(action, self.world)
-        void = void_reason(move, self._opponent.counter, self._buyer.floor, self._buyer.sticker)
-        if self._chat is None:
-            reply = self._opponent.respond(move)
+        opponent = self._opponent
+        void = void_reason(move, opponent.counter, self._buyer.floor, self._buyer.sticker)
+        if isinstance(opponent, RuleBasedBuyer):
+            reply = opponent.respond(move)
             observation = self._phrasing.reply(self._buyer, reply)
         elif void:
-            reply = self._opponent.refuse(void)
+            reply = opponent.refuse(void)
             observation = self._phrasing.reply(self._buyer, reply)
         else:
-            reply = self._opponent.respond(move, action)
-            observation = self._opponent.text
+            reply = opponent.respond(move, action)
+            observation = opponent.text
         decision = reply.decision
         if decision is None and self._step == self.max_steps:
             decision = "limit"

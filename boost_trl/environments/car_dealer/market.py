@@ -236,8 +236,8 @@ class Buyer:
             raise ValueError(f"a Car Dealer task needs `data` with {', '.join(missing)}; take it from `tasks()`")
         if data["brand"] not in SEGMENT_OF or data["personality"] not in PERSONALITIES:
             raise ValueError(f"unknown brand or personality: {data['brand']!r}, {data['personality']!r}")
-        fields = {name: data[name] for name in cls.__dataclass_fields__}
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        fields: dict[str, Any] = {name: data[name] for name in cls.__dataclass_fields__}
+        return cls(**fields | {name: tuple(v) for name, v in fields.items() if isinstance(v, list)})
 
 
 def draw_buyer(brand: str, index: int, world: str, segment: Segment) -> Buyer:

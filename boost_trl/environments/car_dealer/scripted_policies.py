@@ -64,6 +64,7 @@ class Beliefs:
 
     def lower(self, percent: float) -> int:
         """The last offer less `percent` of the sticker price."""
+        assert self.price is not None, "no offer yet"
         return self.percent(100 * self.price / self.sheet.sticker - percent)
 
     @property

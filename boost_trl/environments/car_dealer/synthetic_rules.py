@@ -44,7 +44,7 @@ class CarDealerRules:
         budget = Buyer.from_dict(task.data).budget if task is not None else 0
         turns = sum(message["role"] == "assistant" for message in messages)
         decision, price = self._outcome(messages)
-        if decision != "accept" or not sheet.floor <= price <= sheet.sticker:
+        if decision != "accept" or price is None or not sheet.floor <= price <= sheet.sticker:
             price = None
         terminated = decision is not None or turns >= self.max_turns
         rewards = [step_reward(self._reward)] * turns
@@ -61,7 +61,8 @@ class CarDealerRules:
 
     def _outcome(self, messages: Sequence[Message]) -> tuple[str | None, int | None]:
         """The buyer's decision in the last message, if any, and the seller's standing offer."""
-        offer = counter = None
+        offer: int | None = None
+        counter: int | None = None
         opened = False
         for message in messages:
             if message["role"] == "assistant":
@@ -70,7 +71,8 @@ class CarDealerRules:
                     offer = counter if move.takes_counter else move.price
                 opened = True
             elif message["role"] == "user" and opened:  # the first observation's prices are the dealer's own
-                counter = (prices_in(message["content"], self._world) or [counter])[-1]
+                prices = prices_in(message["content"], self._world)
+                counter = prices[-1] if prices else counter
         if not opened or messages[-1]["role"] != "user":
             return None, offer
         return decision_in(messages[-1]["content"], offer, self._world), offer

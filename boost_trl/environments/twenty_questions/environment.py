@@ -94,9 +94,9 @@ class TwentyQuestions:
         task_id = task if isinstance(task, str) else task.id
         if task_id not in self.world.index_of:
             raise ValueError(f"unknown task {task_id!r}; ids look like {self._tasks[0].id!r}")
-        self._secret = self.world.items[self.world.index_of[task_id]]
+        secret = self._secret = self.world.items[self.world.index_of[task_id]]
         self._step = 0
-        return self.world.observation(self._secret.category), self._info(valid=True)
+        return self.world.observation(secret.category), self._info(secret, valid=True)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Answer one question: (answer, reward, terminated, truncated, info)."""
@@ -116,7 +116,7 @@ class TwentyQuestions:
         success = answer == self.world.yes and self.world.names(action, self._secret)
         terminated = success or self._step == self.max_steps
         reward = step_reward(self.reward)
-        info = self._info(valid=valid)
+        info = self._info(self._secret, valid)
         if terminated:
             reward = terminal_reward(self.reward, self._step, success, self.max_steps)
             info |= {"success": success, "score": score(self._step, success, self.max_steps)}
@@ -135,5 +135,5 @@ class TwentyQuestions:
         """The rules that `generate_synthetic` follows."""
         return TwentyQuestionsRules(self.world, self.max_steps, self.reward)
 
-    def _info(self, valid: bool) -> dict[str, Any]:
-        return {"valid": valid, "task_id": self._secret.id, "category": self._secret.category, "step": self._step}
+    def _info(self, secret: Item, valid: bool) -> dict[str, Any]:
+        return {"valid": valid, "task_id": secret.id, "category": secret.category, "step": self._step}

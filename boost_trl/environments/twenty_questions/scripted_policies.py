@@ -34,7 +34,7 @@ class Beliefs:
         elif named:
             self.candidates = self.candidates[np.isin(self.candidates, list(named)) == is_yes]
 
-    def guess(self, items: Sequence[int], rng: random.Random) -> str:
+    def guess(self, items: Sequence[int] | np.ndarray, rng: random.Random) -> str:
         """Guess one of `items`, or any item where none is left (an answerer may contradict itself)."""
         return self.world.items[sample(items if len(items) else self.start, rng)].guess
 

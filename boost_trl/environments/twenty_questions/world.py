@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -172,6 +173,6 @@ class World:
         return replace(self, table=table)
 
 
-def sample(options: Sequence, rng: random.Random):
+def sample(options: Sequence | np.ndarray, rng: random.Random) -> Any:
     """One of `options`, which may be an array."""
     return options[rng.randrange(len(options))]

@@ -122,7 +122,7 @@ class WebShop(Shop):
     def _enter(self) -> None:
         self._keywords: list[str] = []
         self._number = 1
-        self._asin: str | None = None
+        self._asin = ""
         self.visited = set()
         self.options = {}
         self.page = pages.index_page(self.goal["instruction_text"])
@@ -157,7 +157,7 @@ class WebShop(Shop):
             self._open_item()
 
     def _open_results(self, number: int) -> None:
-        self._number, self._asin, self.options = number, None, {}
+        self._number, self._asin, self.options = number, "", {}
         found = self.catalogue.index.search(" ".join(self._keywords), MAX_HITS)
         first = (number - 1) * self.results_per_page
         listed = [self.catalogue.by_asin[asin] for asin in found[first : first + self.results_per_page]]

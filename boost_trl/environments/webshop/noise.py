@@ -91,8 +91,8 @@ def renamed_catalogue(catalogue: Catalogue, shift: int = 1) -> Catalogue:
         for option, values in product["options"].items():
             groups.setdefault(option, set()).update(values)
     renamed: dict[str, str] = {}
-    for names in groups.values():
-        names = sorted(names - set(renamed))
+    for group in groups.values():
+        names = sorted(group - set(renamed))
         renamed |= {name: names[(at + shift) % len(names)] for at, name in enumerate(names)}
     longest_first = "|".join(re.escape(name) for name in sorted(renamed, key=len, reverse=True))
     # "10" is a size, but not in "10.00".
@@ -111,8 +111,8 @@ def renamed_catalogue(catalogue: Catalogue, shift: int = 1) -> Catalogue:
 
     product_texts = ("name", "Title", "Description", "BulletPoints", "options", "Attributes")
     goal_texts = ("name", "instruction_text", "attributes", "goal_options")
-    products = [product | {key: rename(product[key]) for key in product_texts} for product in catalogue.products]
-    goals = [goal | {key: rename(goal[key]) for key in goal_texts} for goal in catalogue.goals]
+    products = [{**product, **{key: rename(product[key]) for key in product_texts}} for product in catalogue.products]
+    goals = [{**goal, **{key: rename(goal[key]) for key in goal_texts}} for goal in catalogue.goals]
     return Catalogue(products, catalogue.prices, goals)
 
 

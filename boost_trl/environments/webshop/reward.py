@@ -22,7 +22,7 @@ def purchase_reward(
     price: float,
     *,
     nouns: Callable[[str], Sequence[str]] = title_nouns,
-) -> dict[str, float | bool | None]:
+) -> dict[str, Any]:
     r"""Score one purchase against the goal.
 
     $$ r = r_\text{type} \cdot \frac{n_\text{att} + n_\text{opt} + [\text{price} \le \text{bound}]}{|A| + |O| + 1} $$

@@ -52,7 +52,7 @@ class Strategy:
         texts = [node.text for node in self.env.page.nodes]
         rows = [at for at, node in enumerate(self.env.page.nodes) if node.kind == "asin"]
         listed = [name for name in self.env.clickable_names() if name not in ("back to search", "< prev", "next >")]
-        return [(name, texts[at + 1], float(_PRICE.search(texts[at + 2])[0])) for name, at in zip(listed, rows)]
+        return [(name, texts[at + 1], float(_PRICE.findall(texts[at + 2])[0])) for name, at in zip(listed, rows)]
 
     def options(self) -> dict[str, list[str]]:
         values: dict[str, list[str]] = {}

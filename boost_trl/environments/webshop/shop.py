@@ -36,6 +36,9 @@ class Shop(ABC):
     """
 
     name = "webshop"
+    # From `reset` on.
+    task: Task
+    page: pages.Page
 
     def __init__(
         self,
@@ -54,8 +57,6 @@ class Shop(ABC):
         self.observation_mode, self.max_steps, self.discount = observation, max_steps, discount
         self.max_searches, self.leak_reward = max_searches, leak_reward
         self.system_prompt = "" if observation == "compact" else _RULES
-        self.task: Task | None = None
-        self.page: pages.Page | None = None
         self.options: dict[str, str] = {}
         self.visited: set[str] = set()
         self.reward_parts: dict[str, Any] = {}
