@@ -167,7 +167,7 @@ def test_a_file_of_the_papers_setting_chooses_the_cells(tmp_path):
         (["--all", "--validation_rows", "0"], "`validation_rows` must be at least 1, got 0"),
         (["--all", "--val_split", "1"], "`val_split` must lie strictly between 0 and 1, got 1"),
         (["--all", "--noise", "bot", "--noise_share", "2"], "`noise_share` must be between 0 and 1, got 2"),
-        (["--environment", "webshop", "--environment_kwargs", "[1]"], "`environment_kwargs` must be an object"),
+        (["--environment", "webshop", "--environment_kwargs", "[1]"], "`environment_kwargs` must be a mapping"),
         (["--sft", "--environment", "webshop"], "`--sft` has pools of its own: leave out `environment`"),
         (["--sft", "--all"], "`--sft` has pools of its own: leave out `all`"),
         (["--all", "--max_steps", "19"], "and training has 19: raise"),
