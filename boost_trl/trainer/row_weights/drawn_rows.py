@@ -24,8 +24,8 @@ from boost_trl.trainer.row_weights.prepared_rows import fingerprint
 from boost_trl.trainer.row_weights.score_cache import cached_selection
 from boost_trl.trainer.row_weights.scoring_losses import PoolLosses, TrustedLosses, by_length
 from boost_trl.trainer.row_weights.selector_step import SelectorStep
+from boost_trl.trainer.row_weights.trials import EQUAL_WEIGHTS
 from boost_trl.trainer.row_weights.validated_selection import (
-    EQUAL_WEIGHTS,
     ValidatedSelection,
     ValidatedSelectionResult,
     check_model_is_whole,
@@ -39,9 +39,9 @@ logger = get_logger(__name__)
 REPORT_NAME = "validated_selection.json"
 _LEAST_AGREEMENT = 0.5
 # Scores that another version has kept are not taken: count up with every change of what they are.
-_METHOD_VERSION = 4
+_METHOD_VERSION = 5
 _DECISIVE_SETTINGS = (
-    *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate"),
+    *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate", "score_reference"),
     *("rho_init", "validation_loss", "dpo_beta", "loss_type", "selection_loss", "beta", "label_smoothing"),
     *("packing", "padding_free", "max_length"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "seed", "bf16", "fp16"),
@@ -53,7 +53,7 @@ class ScoredPool:
     """State that a run which goes on needs to score its pool again."""
 
     def __init__(self):
-        self.losses = torch.zeros(0, dtype=torch.float64)  # (N,) ℓ(θ₀)
+        self.losses = torch.zeros(0, dtype=torch.float64)  # (N,) what scores compare with
         self.rounds = 0
 
     def state(self) -> dict[str, torch.Tensor]:

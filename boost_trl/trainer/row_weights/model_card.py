@@ -9,7 +9,7 @@ from boost_trl.tables import markdown_table
 from boost_trl.trainer.common.last_evaluation import last_evaluation
 from boost_trl.trainer.common.weight_files import EXAMPLE_WEIGHTS_NAME
 from boost_trl.trainer.common.weights_dataset import weight_summary
-from boost_trl.trainer.row_weights.validated_selection import EQUAL_WEIGHTS
+from boost_trl.trainer.row_weights.trials import EQUAL_WEIGHTS
 from boost_trl.version import __version__
 
 

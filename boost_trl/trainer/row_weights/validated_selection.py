@@ -1,6 +1,7 @@
 r"""Validated selection: weights of the pool's rows from a few updates on the trusted rows, before training.
 
-1. ℓ(θ₀): every row's loss under the model as given. θ: the same model after n updates on the trusted rows alone.
+1. ℓ(θ₀): every row's loss under the model as given, or after some updates on half of the pool (`score_reference`). θ: the model as given
+   after n updates on the trusted rows alone.
 2. Score, equation (34): \\( f_i = \tfrac12 \ell_i(\theta_0) - \ell_i(\theta) \\).
 3. Temper, equation (19): \\( w = \mathrm{softmax}(k f) \\), k such that the effective sample size is a given share of the pool.
 4. Cross-validation between two halves of the trusted rows finds n, by where the scores of one half rank the other half's
@@ -31,20 +32,25 @@ from boost_trl.selection import (
     score_agreement,
     temper,
     validated_scores,
-    weight_confidence,
 )
-from boost_trl.selection.confidence import confidence_of_folds
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
 from boost_trl.trainer.row_weights.adaptation import adaptation
 from boost_trl.trainer.row_weights.config import RowWeightsConfig
 from boost_trl.trainer.row_weights.prepared_rows import first_of_equal
 from boost_trl.trainer.row_weights.scoring_budget import BATCH, SAMPLE, ScoringBudget
 from boost_trl.trainer.row_weights.scoring_losses import PoolLosses, TrustedLosses
+from boost_trl.trainer.row_weights.trials import (
+    EQUAL_WEIGHTS,
+    Trial,
+    best_steps,
+    choose_fraction,
+    confidence_of_halves,
+    confidence_of_trials,
+    is_better,
+)
 
 
-EQUAL_WEIGHTS = 1.0
 FEWEST_TRUSTED = 4
-_SAME_RANK = 0.02
 # Standard errors above chance. The highest of several ranks is beyond it in about one of ten pools with nothing to learn, in which weights cost
 # little; more would leave pools alone in which they gain much.
 _SURE = 2.0
@@ -79,28 +85,6 @@ class ValidatedSelectionResult:
         )
 
 
-@dataclass
-class Trial:
-    """Scores after some updates on one half of the trusted rows, and what the other half says of them.
-
-    Args:
-        loss (`float`): of the other half.
-        scores (`np.ndarray` of shape `(M,)`): of a sample of the pool.
-        trusted_scores (`np.ndarray` of shape `(T,)`, *optional*): of the other half, where it has the pool's loss.
-    """
-
-    loss: float
-    scores: np.ndarray
-    trusted_scores: np.ndarray | None
-
-    @property
-    def rank(self) -> float | None:
-        """Probability that a row of the other half has a higher score than one of the sample."""
-        if self.trusted_scores is None:
-            return None
-        return weight_confidence(-self.trusted_scores, -self.scores).auc
-
-
 class ValidatedSelection:
     """Weights of a pool from trusted rows: equations (34) and (19).
 
@@ -125,8 +109,9 @@ class ValidatedSelection:
         progress: bool = False,
     ):
         self.model, self.args, self.pool, self.trusted = model, args, pool, trusted
-        self.sample = pool.sample(SAMPLE, args.seed)
-        self.budget = ScoringBudget.of(num_updates, args.selection_guard, batch_size)
+        size, generator = min(SAMPLE, len(pool)), np.random.default_rng(args.seed)
+        self.sample = pool.part(np.sort(generator.choice(len(pool), size, replace=False)))
+        self.budget = ScoringBudget.of(num_updates, args, batch_size)
         total = self.budget.num_updates
         # Below another bar it leaves nothing behind.
         self._bar = tqdm(total=total, desc="Scoring the pool", unit="update", disable=not progress, leave=None)
@@ -135,13 +120,13 @@ class ValidatedSelection:
         """Score the pool and choose its weights."""
         start = time.perf_counter()
         with self._bar, adaptation(self.model, self.args) as self._adapted:
-            numbers, losses = self._means(self.pool, "the pool, as the model is")
+            numbers, losses, trusted_losses = self._reference()
             sample_losses = losses[np.searchsorted(numbers, self.sample.numbers())]
-            folds = self._folds()
-            halves = [self._adapt_while_better(*fold, sample_losses) for fold in folds]
+            folds = self._folds(self.trusted.equal_rows())
+            halves = [self._adapt_while_better(*fold, sample_losses, trusted_losses) for fold in folds]
             best = [trials[best_steps([trials])] for trials in halves]
             # Equal on every process but for rounding.
-            said = [best_steps(halves), confidence_of_halves(halves), _confidence(best)]
+            said = [best_steps(halves), confidence_of_halves(halves), confidence_of_trials(best)]
             steps, confidence, highest = broadcast_object_list(said)
             fraction, reason, candidates = broadcast_object_list([self._choose(folds, best, highest)])[0]
             self._adapt(np.arange(len(self.trusted)), steps)
@@ -168,24 +153,58 @@ class ValidatedSelection:
         }
         return ValidatedSelectionResult(logits, losses, report)
 
-    def _folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        # The same row must not train and judge.
-        rows = self.trusted.equal_rows()
+    def _reference(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Row numbers and losses of the pool, and the losses of trusted rows, that scores compare with: under the model as given,
+        or after some updates on that half of the pool which a row is not in, as a model knows the rows that it was trained on;
+        then trusted rows have the mean of both.
+
+        Raises:
+            ValueError: for updates that diverge.
+        """
+        rows = np.arange(len(self.trusted))
+        if self.args.score_reference == "model":
+            return *self._means(self.pool, "the pool, as the model is"), self.trusted.means(rows)
+        found, trusted = [], []
+        for half, other in self._folds(self.pool.equal_places()):
+            self._adapt_to_pool(other)
+            found.append(self._means(self.pool.part(half), "half of the pool, adapted to its other half"))
+            trusted.append(self.trusted.means(rows))
+        numbers, losses = (np.concatenate(parts) for parts in zip(*found))
+        if not np.isfinite(losses).all():
+            raise ValueError(
+                f"score_reference='pool': the {self.budget.reference_steps} updates on the pool have diverged; lower "
+                "`adaptation_learning_rate` (by default `learning_rate`)"
+            )
+        order = np.argsort(numbers, kind="stable")
+        return numbers[order], losses[order], None if trusted[0] is None else np.mean(trusted, axis=0)
+
+    def _adapt_to_pool(self, places: np.ndarray) -> None:
+        """The model as it was given, after updates on these places of the pool alone, which all count alike."""
+        self._bar.set_postfix_str("adapting to half of the pool")
+        batches, pool, numbers = self._begin(places), self.pool, self.pool.numbers()
+        equal, size = np.ones(len(numbers)), self.args.per_device_train_batch_size
+        for _ in range(self.budget.reference_steps):
+            places = next(batches).tolist()
+            self._update(_terms(pool, lambda batch: pool.loss(batch, numbers, equal), places, size, 1.0))
+
+    def _folds(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Two halves, each with the other one; `rows` says which are equal: the same row must not train and judge."""
         halves = np.array_split(np.random.default_rng(self.args.seed).permutation(np.unique(rows)), 2)
         first, second = (np.flatnonzero(np.isin(rows, half)) for half in halves)
         return [(first, second), (second, first)]
 
-    def _adapt_while_better(self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray) -> dict[int, Trial]:
+    def _adapt_while_better(
+        self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray, trusted_losses: np.ndarray | None
+    ) -> dict[int, Trial]:
         """Scores by the number of updates, up to the first that brings neither a lower loss of the other half nor a higher rank.
 
         Args:
-            sample_losses (`np.ndarray`): of the sample, under the model as it was given.
+            sample_losses (`np.ndarray`), trusted_losses (`np.ndarray`, *optional*): of the sample and of all trusted rows, that
+                scores compare with.
 
         Raises:
             ValueError: for updates that diverge at once.
         """
-        self._adapted.load()
-        trusted_losses = self.trusted.means(others)
         trials: dict[int, Trial] = {}
         batches = self._begin(rows)
         done = 0
@@ -199,11 +218,11 @@ class ValidatedSelection:
             scores = validated_scores(sample_losses, self._means(self.sample, "a sample, adapted to one half")[1])
             trusted_scores, adapted_losses = None, self.trusted.means(others)
             if trusted_losses is not None and adapted_losses is not None:
-                trusted_scores = validated_scores(trusted_losses, adapted_losses)
+                trusted_scores = validated_scores(trusted_losses[others], adapted_losses)
             trial = Trial(loss, scores, trusted_scores)
-            is_better = _is_better(trial, [*trials.values()])
+            goes_on = is_better(trial, [*trials.values()])
             trials[steps] = trial
-            if not is_better:
+            if not goes_on:
                 break
         if not trials:
             raise ValueError(
@@ -314,66 +333,6 @@ def tempered_logits(scores: np.ndarray, fraction: float) -> tuple[np.ndarray, fl
     """k f, at most 0, and k: the logarithm of the weights of equation (19), exact where these are 0 in floating point."""
     tempering = temper(scores, fraction)[1]
     return tempering * (scores - scores.max()), tempering
-
-
-def choose_fraction(losses: dict[float, list[float]]) -> tuple[float, str, list[dict[str, Any]]]:
-    """The fraction that has the lower loss of held-out trusted rows, why, and what was compared. Weights have to win in both
-    halves, which is a gain above its standard error over the two.
-
-    Args:
-        losses (`dict[float, list[float]]`): by fraction, that of equal weights first, one loss per half.
-    """
-    equal, weighted = losses.values()
-    wins = all(weights < without for weights, without in zip(weighted, equal))
-    means = {fraction: float(np.mean(values)) for fraction, values in losses.items()}
-    compared = ", ".join(f"{_name(fraction)} {mean:.4f}" for fraction, mean in means.items())
-    reason = f"weights {'lower' if wins else 'do not lower'} the loss of both halves of the trusted rows: {compared}"
-    candidates = [{"fraction": fraction, "losses": losses[fraction], "loss": means[fraction]} for fraction in losses]
-    return [*losses][wins], reason, candidates
-
-
-def _name(fraction: float) -> str:
-    return "equal weights" if fraction == EQUAL_WEIGHTS else f"n_eff {fraction:.0%}"
-
-
-def best_steps(halves: list[dict[int, Trial]]) -> int:
-    """The number of updates, of those that both halves reached, whose scores rank held-out trusted rows highest; of those
-    that are as good but for noise the one with the lowest loss, on which alone it depends where there are no ranks. A loss
-    charges a model for being sure of itself, a rank does not.
-
-    Args:
-        halves (`list[dict[int, Trial]]`): of each half, by the number of updates.
-    """
-    reached = sorted(set.intersection(*map(set, halves)))
-    losses = {steps: np.mean([trials[steps].loss for trials in halves]) for steps in reached}
-    if all(trial.rank is not None for trials in halves for trial in trials.values()):
-        ranks = {steps: np.mean([trials[steps].rank for trials in halves]) for steps in reached}
-        reached = [steps for steps in reached if ranks[steps] >= max(ranks.values()) - _SAME_RANK]
-    return min(reached, key=losses.__getitem__)
-
-
-def _is_better(trial: Trial, before: list[Trial]) -> bool:
-    if not before or trial.loss < min(other.loss for other in before):
-        return True
-    return trial.rank is not None and trial.rank > max(other.rank or 0.0 for other in before)
-
-
-def confidence_of_halves(halves: list[dict[int, Trial]]) -> WeightConfidence | None:
-    """Rank of trusted rows among the pool's by scores that they had no part in.
-
-    How many updates make a half's scores is chosen by the ranks of the *other* half's, or the nearest number below that it
-    reached: the highest of several ranks is above chance where there is nothing to learn.
-
-    Args:
-        halves (`list[dict[int, Trial]]`): of each half, by the number of updates.
-    """
-    chosen = reversed([best_steps([half]) for half in halves])
-    return _confidence([half[max(n for n in half if n <= steps)] for half, steps in zip(halves, chosen)])
-
-
-def _confidence(trials: list[Trial]) -> WeightConfidence | None:
-    folds = [(trial.trusted_scores, trial.scores) for trial in trials if trial.trusted_scores is not None]
-    return confidence_of_folds(folds) if len(folds) == len(trials) else None
 
 
 def _batches(rows: np.ndarray, seed: int, size: int = BATCH) -> Iterator[np.ndarray]:

@@ -14,7 +14,7 @@ from sft_tiny import WORDS, logs_without_times, make_args, make_model, make_rows
 from boost_trl import BilevelSFTSelfRefineTrainer
 from boost_trl.selection import temper, weights_auc
 from boost_trl.trainer.common.endless_sampler import EndlessSampler
-from boost_trl.trainer.row_weights import drawn_rows, validated_selection
+from boost_trl.trainer.row_weights import drawn_rows, trials, validated_selection
 from boost_trl.trainer.row_weights.adaptation import Adaptation
 from boost_trl.trainer.row_weights.drawn_rows import REPORT_NAME
 
@@ -83,22 +83,45 @@ def mean_losses(model, rows):
     return np.array([mean_loss(model, row).item() for row in rows])
 
 
-def test_scores_follow_their_definition(tmp_path):
-    trainer = make_trainer(
-        tmp_path, selection_guard=False, target_effective_fraction=0.3, max_grad_norm=0, adam_epsilon=1e-3
-    )
-    model, rows, trusted = taught_model(), trainer.train_dataset, list(trainer._validation.dataset)
-    before = mean_losses(model, rows)
-    trainer.train()
+EXACT = {"selection_guard": False, "target_effective_fraction": 0.3, "max_grad_norm": 0, "adam_epsilon": 1e-3}
+
+
+def taught_by(rows, num_updates, seed):
+    """The model after updates on all of these rows, in a plain loop."""
+    model = taught_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-3, weight_decay=0.0)
-    sampler = EndlessSampler(len(trusted), trainer.args.seed)
-    for _ in range(trainer.selection_report["adaptation_steps"]):
+    sampler = EndlessSampler(len(rows), seed)
+    for _ in range(num_updates):
         # All completions are as long, so that a mean over rows is one over tokens.
-        torch.stack([mean_loss(model, trusted[row]) for row in sampler.take(len(trusted))]).mean().backward()
+        torch.stack([mean_loss(model, rows[row]) for row in sampler.take(len(rows))]).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    weights, _ = temper(0.5 * before - mean_losses(model, rows), 0.3)
+    return model
+
+
+def test_scores_follow_their_definition(tmp_path):
+    trainer = make_trainer(tmp_path, **EXACT)
+    rows = trainer.train_dataset
+    trainer.train()
+    steps, seed = trainer.selection_report["adaptation_steps"], trainer.args.seed
+    adapted = taught_by(list(trainer._validation.dataset), steps, seed)
+    weights, _ = temper(0.5 * mean_losses(taught_model(), rows) - mean_losses(adapted, rows), 0.3)
     assert trainer.example_weights()["weight"][:] == pytest.approx((24 * weights).tolist(), rel=2e-3, abs=1e-4)
+
+
+def test_scores_compare_with_what_the_other_half_of_the_pool_teaches(tmp_path):
+    trainer = make_trainer(tmp_path, score_reference="pool", **EXACT)
+    rows = list(trainer.train_dataset)
+    trainer.train()
+    steps, seed = trainer.selection_report["adaptation_steps"], trainer.args.seed
+    halves = [np.sort(half) for half in np.array_split(np.random.default_rng(seed).permutation(len(rows)), 2)]
+    reference = np.zeros(len(rows))
+    for half, other in (halves, halves[::-1]):
+        # As many updates as the longest trial has, of a training this short.
+        reference[half] = mean_losses(taught_by([rows[row] for row in other], 10, seed), [rows[row] for row in half])
+    adapted = taught_by(list(trainer._validation.dataset), steps, seed)
+    weights, _ = temper(0.5 * reference - mean_losses(adapted, rows), 0.3)
+    assert trainer.example_weights()["weight"][:] == pytest.approx((24 * weights).tolist(), rel=5e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("finite_updates", [0, 7])
@@ -208,7 +231,7 @@ def test_packed_rows_are_weighted_in_their_loss(tmp_path):
 
 def trial(loss, trusted_scores=None):
     """Scored against a sample that has the scores 0 to 99."""
-    return validated_selection.Trial(loss, np.arange(100.0), trusted_scores)
+    return trials.Trial(loss, np.arange(100.0), trusted_scores)
 
 
 def test_the_rank_of_held_out_rows_chooses_the_number_of_updates():
@@ -216,7 +239,7 @@ def test_the_rank_of_held_out_rows_chooses_the_number_of_updates():
     low, high, higher = np.full(5, 49.5), np.full(5, 78.5), np.full(5, 79.5)
     first = {5: trial(3.0, low), 10: trial(1.0, low), 20: trial(2.0, high), 40: trial(2.5, higher)}
     assert [first[steps].rank for steps in first] == pytest.approx([0.5, 0.5, 0.79, 0.8])
-    assert validated_selection.best_steps([first]) == 20
+    assert trials.best_steps([first]) == 20
     second = {
         5: trial(3.0, low),
         10: trial(1.0, low),
@@ -224,8 +247,8 @@ def test_the_rank_of_held_out_rows_chooses_the_number_of_updates():
         40: trial(2.5, higher),
         80: trial(0.1, low),
     }
-    assert validated_selection.best_steps([first, second]) == 40
-    assert validated_selection.best_steps([{5: trial(3.0), 10: trial(1.0), 20: trial(2.0)}]) == 10
+    assert trials.best_steps([first, second]) == 40
+    assert trials.best_steps([{5: trial(3.0), 10: trial(1.0), 20: trial(2.0)}]) == 10
 
 
 def test_where_there_is_nothing_to_learn_trusted_rows_rank_as_any_others():
@@ -234,14 +257,11 @@ def test_where_there_is_nothing_to_learn_trusted_rows_rank_as_any_others():
     highest, chosen = [], []
     for _ in range(400):
         halves = [
-            {
-                steps: validated_selection.Trial(1.0, draw.normal(size=100), draw.normal(size=12))
-                for steps in (5, 10, 20, 40)
-            }
+            {steps: trials.Trial(1.0, draw.normal(size=100), draw.normal(size=12)) for steps in (5, 10, 20, 40)}
             for _ in range(2)
         ]
         highest.append(np.mean([max(trial.rank for trial in half.values()) for half in halves]))
-        chosen.append(validated_selection.confidence_of_halves(halves))
+        chosen.append(trials.confidence_of_halves(halves))
     aucs, error = [each.auc for each in chosen], chosen[0].chance_error
     assert np.mean(highest) > 0.5 + error
     assert np.mean(aucs) == pytest.approx(0.5, abs=3 * error / np.sqrt(400))
@@ -249,12 +269,12 @@ def test_where_there_is_nothing_to_learn_trusted_rows_rank_as_any_others():
     # A half that ended earlier gives what it has.
     short = {5: trial(1.0, np.full(12, 80.0))}
     long = {5: trial(3.0, np.full(12, 10.0)), 10: trial(2.0, np.full(12, 60.0))}
-    assert validated_selection.confidence_of_halves([short, long]).auc == pytest.approx((0.805 + 0.105) / 2, abs=0.01)
+    assert trials.confidence_of_halves([short, long]).auc == pytest.approx((0.805 + 0.105) / 2, abs=0.01)
 
 
 @pytest.mark.parametrize(("weighted", "chosen"), [([1.9, 3.9], 0.1), ([1.0, 4.1], 1.0), ([2.0, 3.0], 1.0)])
 def test_weights_have_to_win_in_both_halves(weighted, chosen):
-    assert validated_selection.choose_fraction({1.0: [2.0, 4.0], 0.1: weighted})[0] == chosen
+    assert trials.choose_fraction({1.0: [2.0, 4.0], 0.1: weighted})[0] == chosen
 
 
 def test_the_same_row_does_not_train_and_judge(tmp_path):
@@ -264,7 +284,7 @@ def test_the_same_row_does_not_train_and_judge(tmp_path):
     pool, trusted = trainer._losses(trainer._validation, trainer._selector_step)
     (first, second), _ = validated_selection.ValidatedSelection(
         trainer.model, trainer.args, pool, trusted, 4, 4
-    )._folds()
+    )._folds(trusted.equal_rows())
     tokens = [tuple(row) for row in trainer._validation.dataset["input_ids"]]
     assert len(first) + len(second) == 18
     assert not {tokens[row] for row in first} & {tokens[row] for row in second}
