@@ -37,7 +37,7 @@ from boost_trl.trainer.row_weights.validation import ValidationLoss
 logger = get_logger(__name__)
 
 REPORT_NAME = "validated_selection.json"
-_LEAST_AGREEMENT = 0.5
+_LEAST_AGREEMENT = 0.7
 # Scores that another version has kept are not taken: count up with every change of what they are.
 _METHOD_VERSION = 5
 _DECISIVE_SETTINGS = (
