@@ -184,8 +184,8 @@ class ValidatedSelection:
         batches, pool, numbers = self._begin(places), self.pool, self.pool.numbers()
         equal, size = np.ones(len(numbers)), self.args.per_device_train_batch_size
         for _ in range(self.budget.reference_steps):
-            places = next(batches).tolist()
-            self._update(_terms(pool, lambda batch: pool.loss(batch, numbers, equal), places, size, 1.0))
+            batch = next(batches).tolist()
+            self._update(_terms(pool, lambda inputs: pool.loss(inputs, numbers, equal), batch, size, 1.0))
 
     def _folds(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Two halves, each with the other one; `rows` says which are equal: the same row must not train and judge."""
