@@ -18,6 +18,16 @@ import pytest
 importlib.metadata.metadata = functools.cache(importlib.metadata.metadata)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    # Nothing of what is imported here is garbage.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def what_lives_is_not_looked_at_again():
     # Accelerate collects garbage at the start of every training, and would go through all that was imported and is kept each time.
