@@ -1,4 +1,4 @@
-"""`examples/rl_levers_study.py`: each lever's weights by its equation, the table by hand, and that the page shows the committed
+"""`examples/rl_levers_study.py`: each lever's weights by its equation, tables by hand, and that the page shows the committed
 data."""
 
 import copy
@@ -180,7 +180,7 @@ def test_the_bound_chooses_by_hand(study):
     assert study.fraction_by_bound(scores, returns, 1e6) == 1
 
 
-def test_the_table_by_hand(study):
+def test_tables_by_hand(study):
     def row(method, seed, score, effective=40.0, auc=None):
         return {
             "method": method,
@@ -193,7 +193,8 @@ def test_the_table_by_hand(study):
         }
 
     rows = [row("all@0.4", 1, 2.0, auc=0.7), row("all@0.4", 2, 4.0, auc=0.8), row("two_stage", 1, 1.0)]
-    rows += [row("bound", 1, 5.0, 10.0, 0.6), row("bound", 2, 5.0, 30.0, 0.7), row("boost", 3, 9.0)]
+    rows += [row("bound", 1, 5.0, 10.0, 0.6), row("bound", 2, 5.0, 30.0, 0.7)]
+    rows += [row("boost", 3, 9.0), row("uniform", 3, 8.0), row("uniform", 4, 8.0)]
     found = {
         line[1].strip(): line[2:-1]
         for line in (line.split("|") for line in study.table(rows, "webshop-natural").split("\n"))
@@ -202,11 +203,15 @@ def test_the_table_by_hand(study):
     assert found["all@0.4"] == ["2", "3.00 ± 1.00", "–", "0.40", "0.75"]
     assert found["(d) n_eff by the bound"] == ["2", "5.00 ± 0.00", "+2.00 ± 1.00", "0.20", "0.65"]
     assert found["Two-stage"] == ["1", "1.00 ± 0.00", "-1.00 ± 0.00", "–", "–"]
+    assert "| BOOST − Uniform | +1.00 ± 0.00 |" in study.schedule_table(rows)
     assert "BOOST" not in found and study.table(rows, "twenty_questions-natural").count("\n") == 1
 
 
-def test_the_page_has_the_tables_of_the_data(study):
-    rows = json.loads((ROOT / "docs" / "data" / "rl_levers_study.json").read_text())
+@pytest.mark.parametrize("name", ["rl_levers_study"])
+def test_the_page_has_the_tables_of_the_data(study, name):
+    rows = json.loads((ROOT / "docs" / "data" / f"{name}.json").read_text())
     page = (ROOT / "docs" / "reproductions.md").read_text()
-    for pool in study.POOLS:
+    assert len({row["seed"] for row in rows}) == 3
+    for pool in {row["setting"] for row in rows}:
         assert study.table(rows, pool) in page
+    assert study.schedule_table(rows) in page
