@@ -202,7 +202,7 @@ class FromScoresTrainer(BilevelOfflineRLTrainer):
 class FixedFromScoresTrainer(FromScoresTrainer):
     """The same, and φ stays as it was fitted."""
 
-    def _update_reweighting_head(self, step: int) -> None:
+    def _update_reweighting_head(self, reweighter: Reweighter, step: int) -> None:
         pass
 
 
