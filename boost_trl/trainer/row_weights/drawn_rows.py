@@ -39,7 +39,7 @@ logger = get_logger(__name__)
 REPORT_NAME = "validated_selection.json"
 _LEAST_AGREEMENT = 0.7
 # Scores that another version has kept are not taken: count up with every change of what they are.
-_METHOD_VERSION = 5
+_METHOD_VERSION = 6
 _DECISIVE_SETTINGS = (
     *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate", "score_reference"),
     *("rho_init", "validation_loss", "dpo_beta", "loss_type", "selection_loss", "beta", "label_smoothing"),

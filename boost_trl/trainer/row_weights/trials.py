@@ -35,27 +35,19 @@ class Trial:
         return weight_confidence(-self.trusted_scores, -self.scores).auc
 
 
-def is_better(trial: Trial, before: list[Trial]) -> bool:
-    """Whether it has a lower loss of the other half or a higher rank than all those before it."""
-    if not before or trial.loss < min(other.loss for other in before):
-        return True
-    return trial.rank is not None and trial.rank > max(other.rank or 0.0 for other in before)
-
-
 def best_steps(halves: list[dict[int, Trial]]) -> int:
-    """The number of updates, of those that both halves reached, whose scores rank held-out trusted rows highest; of those
-    that are as good but for noise the one with the lowest loss, on which alone it depends where there are no ranks. A loss
-    charges a model for being sure of itself, a rank does not.
+    """The number of updates, of those that both halves reached, whose scores rank held-out trusted rows highest, and the largest of
+    those that are as good but for noise: all trusted rows bear more updates than a half of them. Where there are no ranks
+    it is the one with the lowest loss, which charges a model for being sure of itself, as a rank does not.
 
     Args:
         halves (`list[dict[int, Trial]]`): of each half, by the number of updates.
     """
     reached = sorted(set.intersection(*map(set, halves)))
-    losses = {steps: np.mean([trials[steps].loss for trials in halves]) for steps in reached}
     if all(trial.rank is not None for trials in halves for trial in trials.values()):
         ranks = {steps: np.mean([trials[steps].rank for trials in halves]) for steps in reached}
-        reached = [steps for steps in reached if ranks[steps] >= max(ranks.values()) - _SAME_RANK]
-    return min(reached, key=losses.__getitem__)
+        return max(steps for steps in reached if ranks[steps] >= max(ranks.values()) - _SAME_RANK)
+    return min(reached, key=lambda steps: np.mean([trials[steps].loss for trials in halves]))
 
 
 def confidence_of_halves(halves: list[dict[int, Trial]]) -> WeightConfidence | None:

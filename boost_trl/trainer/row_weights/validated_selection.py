@@ -46,7 +46,6 @@ from boost_trl.trainer.row_weights.trials import (
     choose_fraction,
     confidence_of_halves,
     confidence_of_trials,
-    is_better,
 )
 
 
@@ -123,7 +122,7 @@ class ValidatedSelection:
             numbers, losses, trusted_losses = self._reference()
             sample_losses = losses[np.searchsorted(numbers, self.sample.numbers())]
             folds = self._folds(self.trusted.equal_rows())
-            halves = [self._adapt_while_better(*fold, sample_losses, trusted_losses) for fold in folds]
+            halves = [self._try(*fold, sample_losses, trusted_losses) for fold in folds]
             best = [trials[best_steps([trials])] for trials in halves]
             # Equal on every process but for rounding.
             said = [best_steps(halves), confidence_of_halves(halves), confidence_of_trials(best)]
@@ -193,10 +192,10 @@ class ValidatedSelection:
         first, second = (np.flatnonzero(np.isin(rows, half)) for half in halves)
         return [(first, second), (second, first)]
 
-    def _adapt_while_better(
+    def _try(
         self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray, trusted_losses: np.ndarray | None
     ) -> dict[int, Trial]:
-        """Scores by the number of updates, up to the first that brings neither a lower loss of the other half nor a higher rank.
+        """Scores by the number of updates on `rows`, up to the first that diverge.
 
         Args:
             sample_losses (`np.ndarray`), trusted_losses (`np.ndarray`, *optional*): of the sample and of all trusted rows, that
@@ -219,11 +218,7 @@ class ValidatedSelection:
             trusted_scores, adapted_losses = None, self.trusted.means(others)
             if trusted_losses is not None and adapted_losses is not None:
                 trusted_scores = validated_scores(trusted_losses[others], adapted_losses)
-            trial = Trial(loss, scores, trusted_scores)
-            goes_on = is_better(trial, [*trials.values()])
-            trials[steps] = trial
-            if not goes_on:
-                break
+            trials[steps] = Trial(loss, scores, trusted_scores)
         if not trials:
             raise ValueError(
                 f"selector='validated': the first {self.budget.steps[0]} updates on `validation_dataset` have diverged; lower "
