@@ -11,7 +11,7 @@ from boost_trl.trainer.row_weights.validated_selection import ValidatedSelection
 
 
 class Rows:
-    """Losses of rows that fall with every update, so that no search ends early; they count what is asked of them."""
+    """Losses of rows that fall with every update; they count what is asked of them."""
 
     batch_size = 8
 
