@@ -237,7 +237,13 @@ def trial(loss, trusted_scores=None):
 def test_the_rank_of_held_out_rows_chooses_the_number_of_updates():
     """The largest of those that rank them as high but for noise, whatever their loss: it rises where a model is sure of itself."""
     low, high, higher = np.full(5, 49.5), np.full(5, 78.5), np.full(5, 79.5)
-    first = {5: trial(3.0, low), 10: trial(1.0, low), 20: trial(2.0, higher), 40: trial(2.5, high), 80: trial(2.6, low)}
+    first = {
+        5: trial(3.0, low),
+        10: trial(1.0, low),
+        20: trial(2.0, higher),
+        40: trial(2.5, high),
+        80: trial(2.6, low),
+    }
     assert [first[steps].rank for steps in first] == pytest.approx([0.5, 0.5, 0.8, 0.79, 0.5])
     assert trials.best_steps([first]) == 40
     second = {5: trial(3.0, low), 10: trial(1.0, low), 20: trial(2.0, higher), 40: trial(2.5, low)}
