@@ -8,7 +8,6 @@ from typing import Any
 SELECTORS = ("validated", "rank", "bds", "bmo", "bmo_exact", "mixing", "uniform")
 OPTIMIZERS = ("sparse", "adam", "sgd")
 WEIGHT_SCALES = ("mean_one", "simplex")
-SCORE_REFERENCES = ("model", "pool")
 LEVELS = ("sequence", "token", "geometric")
 RESPONSE_WEIGHTINGS = ("importance", "softmax", "none")
 

@@ -85,10 +85,6 @@ class BilevelDPOConfig(DPOSettings, DPOConfig):
             on rows that were hardly drawn: see `round_agreement`.
         adaptation_learning_rate (`float`, *optional*):
             Learning rate of the updates on the validation set that lead to θ of equation (34). Defaults to `learning_rate`.
-        score_reference (`str`, *optional*, defaults to `"model"`):
-            What `"validated"` compares a row's loss with, θ₀ of equation (34): `"model"`, the model as it is given, or `"pool"`, the same
-            after 20 updates on the half of the pool that the row is not in. The latter helps where the model does not know
-            the form of the answers yet: both losses then know it, and what differs is what the trusted rows teach beyond.
         min_effective_sample_size (`float`, *optional*, defaults to `0.01`):
             A warning is given when the effective sample size falls below this share of the rows, or below 2 rows. 0:
             never.

@@ -135,7 +135,7 @@ class SFTOwnData(OwnData):
         if method.options.get("selector") != "validated":
             return self.num_updates
         batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        budget = ScoringBudget.of(self.num_updates, args, batch_size)
+        budget = ScoringBudget.of(self.num_updates, args.selection_guard, batch_size)
         num_trusted = len(self.trusted) - len(self.judging_rows(0))
         trained, only_read = budget.num_rows(len(self.pool), num_trusted, method.options.get("selection_rounds", 1))
         return self.num_updates + trained / rows + FORWARD_SHARE * only_read / args.world_size / rows

@@ -117,12 +117,6 @@ SFT_METHODS = {
             about="the same, scored before training only",
         ),
         SFTMethod(
-            "validated_pool",
-            "Validated, against the pool",
-            {**VALIDATED, "score_reference": "pool"},
-            about="the same as Validated, with losses compared with those of a model that has seen the pool",
-        ),
-        SFTMethod(
             "bds",
             "BDS",
             BDS,

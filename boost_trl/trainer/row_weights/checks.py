@@ -15,13 +15,7 @@ from boost_trl.trainer.row_weights.results import DEFAULT_WEIGHT_COLUMN
 logger = get_logger(__name__)
 
 _READ_BY_SELECTOR = {
-    "validated": (
-        "target_effective_fraction",
-        "selection_guard",
-        "selection_rounds",
-        "adaptation_learning_rate",
-        "score_reference",
-    ),
+    "validated": ("target_effective_fraction", "selection_guard", "selection_rounds", "adaptation_learning_rate"),
     "rank": ("keep_fraction", "rank_refresh_steps", "rho_increment"),
     "bds": ("selector_optimizer", "selector_learning_rate", "selector_max_step", "rho_increment"),
     "bmo": ("selector_learning_rate", "bmo_tau", "rho_increment"),

@@ -41,7 +41,7 @@ _LEAST_AGREEMENT = 0.7
 # Scores that another version has kept are not taken: count up with every change of what they are.
 _METHOD_VERSION = 6
 _DECISIVE_SETTINGS = (
-    *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate", "score_reference"),
+    *("selection_guard", "target_effective_fraction", "adaptation_learning_rate", "learning_rate"),
     *("rho_init", "validation_loss", "dpo_beta", "loss_type", "selection_loss", "beta", "label_smoothing"),
     *("packing", "padding_free", "max_length"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "seed", "bf16", "fp16"),
@@ -53,7 +53,7 @@ class ScoredPool:
     """State that a run which goes on needs to score its pool again."""
 
     def __init__(self):
-        self.losses = torch.zeros(0, dtype=torch.float64)  # (N,) what scores compare with
+        self.losses = torch.zeros(0, dtype=torch.float64)  # (N,) ℓ(θ₀)
         self.rounds = 0
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -4,14 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from boost_trl.trainer.row_weights.settings import SelectorSettings
-
 
 STEPS = (5, 10, 20, 40, 80)
 # Rows of an update, of the pool and of the trusted ones each.
 BATCH = 32
-# Updates on each half of the pool, at most, of the model that scores compare with where they compare with the pool.
-_REFERENCE_STEPS = 20
 # Places of the pool by which the halves are compared, and their numbers of updates.
 SAMPLE = 256
 # The share of training's updates that all short trainings take together, and the length of each.
@@ -24,30 +20,26 @@ class ScoringBudget:
 
     Args:
         steps (`tuple[int]`): candidates for the number of updates on trusted rows, ascending.
-        reference_steps (`int`): updates on each half of the pool of what scores compare with; 0 with the model as it is given.
         guard_steps (`int`): updates of each short training with the pool; 0 without a guard.
         guard_batch (`int`): rows of such an update, of the pool and of the trusted ones each.
     """
 
     steps: tuple[int, ...]
-    reference_steps: int
     guard_steps: int
     guard_batch: int
 
     @classmethod
-    def of(cls, num_updates: int, args: SelectorSettings, batch_size: int) -> "ScoringBudget":
+    def of(cls, num_updates: int, has_guard: bool, batch_size: int) -> "ScoringBudget":
         """The budget before a training of `num_updates` on `batch_size` rows each."""
         longest = max(num_updates, STEPS[1])
         guard_steps = min(int(np.clip(_GUARD_SHARE * num_updates / 4, _SHORTEST, _LONGEST)), longest)
         steps = tuple(steps for steps in STEPS if steps <= longest)
-        reference_steps = min(_REFERENCE_STEPS, longest) * (args.score_reference == "pool")
-        return cls(steps, reference_steps, guard_steps * args.selection_guard, min(BATCH, batch_size))
+        return cls(steps, guard_steps * has_guard, min(BATCH, batch_size))
 
     @property
     def num_updates(self) -> int:
-        """At most: of two halves and all trusted rows, of two halves of the pool, and of two halves' short trainings with and
-        without weights."""
-        return 3 * self.steps[-1] + 2 * self.reference_steps + 4 * self.guard_steps
+        """At most: of two halves and all trusted rows, and of two halves' short trainings with and without weights."""
+        return 3 * self.steps[-1] + 4 * self.guard_steps
 
     def num_rows(self, num_pool: int, num_trusted: int, rounds: int = 1) -> tuple[int, int]:
         """Rows that are trained on, at most, and rows whose loss is only read.
@@ -58,9 +50,7 @@ class ScoringBudget:
         """
         half = -(-num_trusted // 2)
         adapting = self.steps[-1] * (2 * min(BATCH, half) + min(BATCH, num_trusted))
-        referring = 2 * self.reference_steps * min(BATCH, num_pool // 2)
         guarding = 4 * self.guard_steps * (min(self.guard_batch, num_pool) + min(self.guard_batch, half))
-        judged = 2 * len(self.steps) + 2 * (self.guard_steps > 0)
-        referred = num_trusted * (1 + (self.reference_steps > 0))
-        read = (1 + rounds) * num_pool + 2 * len(self.steps) * min(SAMPLE, num_pool) + 2 * judged * half + referred
-        return adapting + referring + guarding, read
+        judged = 2 * len(self.steps) + 1 + 2 * (self.guard_steps > 0)
+        read = (1 + rounds) * num_pool + 2 * len(self.steps) * min(SAMPLE, num_pool) + 2 * judged * half
+        return adapting + guarding, read

@@ -56,14 +56,13 @@ class PoolLosses:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def part(self, places: np.ndarray) -> "PoolLosses":
-        """Those of these places."""
+    def sample(self, most: int, seed: int) -> "PoolLosses":
+        """Those of random places, at most `most`."""
+        if len(self) <= most:
+            return self
+        places = np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False))
         parts = (self._collator, self._mean_losses, self._forward, self._loss_type)
         return type(self)(self.dataset.select(places), self.is_packed, *parts)
-
-    def equal_places(self) -> np.ndarray:
-        """For each place the first that has the same tokens, (len(self),)."""
-        return first_of_equal(self.dataset)
 
     def numbers(self) -> np.ndarray:
         """Row numbers, sorted."""

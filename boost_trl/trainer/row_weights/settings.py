@@ -5,7 +5,7 @@ mistake on the command line is reported before torch is loaded.
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Self
 
-from boost_trl.selection.choices import OPTIMIZERS, SCORE_REFERENCES, SELECTORS, WEIGHT_SCALES, check_selector_settings
+from boost_trl.selection.choices import OPTIMIZERS, SELECTORS, WEIGHT_SCALES, check_selector_settings
 from boost_trl.selection.penalty_schedule import PenaltySchedule
 from boost_trl.trainer.common.field_types import check_at_least_one, check_field_types, check_positive
 from boost_trl.trainer.common.trainer_numbers import check_trainer_numbers
@@ -109,15 +109,6 @@ class SelectorSettings:
         metadata={
             "help": "Learning rate of the updates on the validation set from which 'validated' scores. Defaults to "
             "`learning_rate`."
-        },
-    )
-    score_reference: str = field(
-        default="model",
-        metadata={
-            "help": "What a row's loss after updates on the validation set is compared with by 'validated': its loss under the model "
-            "as given ('model'), or after 20 updates on the half of the pool that it is not in ('pool'), which helps where the "
-            "model does not know the form of the answers yet.",
-            "choices": list(SCORE_REFERENCES),
         },
     )
     min_effective_sample_size: float = field(

@@ -1,7 +1,6 @@
 r"""Validated selection: weights of the pool's rows from a few updates on the trusted rows, before training.
 
-1. ℓ(θ₀): every row's loss under the model as given, or after some updates on half of the pool (`score_reference`). θ: the model as given
-   after n updates on the trusted rows alone.
+1. ℓ(θ₀): every row's loss under the model as given. θ: the same model after n updates on the trusted rows alone.
 2. Score, equation (34): \\( f_i = \tfrac12 \ell_i(\theta_0) - \ell_i(\theta) \\).
 3. Temper, equation (19): \\( w = \mathrm{softmax}(k f) \\), k such that the effective sample size is a given share of the pool.
 4. Cross-validation between two halves of the trusted rows finds n, by where the scores of one half rank the other half's
@@ -108,9 +107,8 @@ class ValidatedSelection:
         progress: bool = False,
     ):
         self.model, self.args, self.pool, self.trusted = model, args, pool, trusted
-        size, generator = min(SAMPLE, len(pool)), np.random.default_rng(args.seed)
-        self.sample = pool.part(np.sort(generator.choice(len(pool), size, replace=False)))
-        self.budget = ScoringBudget.of(num_updates, args, batch_size)
+        self.sample = pool.sample(SAMPLE, args.seed)
+        self.budget = ScoringBudget.of(num_updates, args.selection_guard, batch_size)
         total = self.budget.num_updates
         # Below another bar it leaves nothing behind.
         self._bar = tqdm(total=total, desc="Scoring the pool", unit="update", disable=not progress, leave=None)
@@ -119,10 +117,10 @@ class ValidatedSelection:
         """Score the pool and choose its weights."""
         start = time.perf_counter()
         with self._bar, adaptation(self.model, self.args) as self._adapted:
-            numbers, losses, trusted_losses = self._reference()
+            numbers, losses = self._means(self.pool, "the pool, as the model is")
             sample_losses = losses[np.searchsorted(numbers, self.sample.numbers())]
-            folds = self._folds(self.trusted.equal_rows())
-            halves = [self._try(*fold, sample_losses, trusted_losses) for fold in folds]
+            folds = self._folds()
+            halves = [self._try(*fold, sample_losses) for fold in folds]
             best = [trials[best_steps([trials])] for trials in halves]
             # Equal on every process but for rounding.
             said = [best_steps(halves), confidence_of_halves(halves), confidence_of_trials(best)]
@@ -152,58 +150,24 @@ class ValidatedSelection:
         }
         return ValidatedSelectionResult(logits, losses, report)
 
-    def _reference(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Row numbers and losses of the pool, and the losses of trusted rows, that scores compare with: under the model as given,
-        or after some updates on that half of the pool which a row is not in, as a model knows the rows that it was trained on;
-        then trusted rows have the mean of both.
-
-        Raises:
-            ValueError: for updates that diverge.
-        """
-        rows = np.arange(len(self.trusted))
-        if self.args.score_reference == "model":
-            return *self._means(self.pool, "the pool, as the model is"), self.trusted.means(rows)
-        found, trusted = [], []
-        for half, other in self._folds(self.pool.equal_places()):
-            self._adapt_to_pool(other)
-            found.append(self._means(self.pool.part(half), "half of the pool, adapted to its other half"))
-            trusted.append(self.trusted.means(rows))
-        numbers, losses = (np.concatenate(parts) for parts in zip(*found))
-        if not np.isfinite(losses).all():
-            raise ValueError(
-                f"score_reference='pool': the {self.budget.reference_steps} updates on the pool have diverged; lower "
-                "`adaptation_learning_rate` (by default `learning_rate`)"
-            )
-        order = np.argsort(numbers, kind="stable")
-        return numbers[order], losses[order], None if trusted[0] is None else np.mean(trusted, axis=0)
-
-    def _adapt_to_pool(self, places: np.ndarray) -> None:
-        """The model as it was given, after updates on these places of the pool alone, which all count alike."""
-        self._bar.set_postfix_str("adapting to half of the pool")
-        batches, pool, numbers = self._begin(places), self.pool, self.pool.numbers()
-        equal, size = np.ones(len(numbers)), self.args.per_device_train_batch_size
-        for _ in range(self.budget.reference_steps):
-            batch = next(batches).tolist()
-            self._update(_terms(pool, lambda inputs: pool.loss(inputs, numbers, equal), batch, size, 1.0))
-
-    def _folds(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Two halves, each with the other one; `rows` says which are equal: the same row must not train and judge."""
+    def _folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        # The same row must not train and judge.
+        rows = self.trusted.equal_rows()
         halves = np.array_split(np.random.default_rng(self.args.seed).permutation(np.unique(rows)), 2)
         first, second = (np.flatnonzero(np.isin(rows, half)) for half in halves)
         return [(first, second), (second, first)]
 
-    def _try(
-        self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray, trusted_losses: np.ndarray | None
-    ) -> dict[int, Trial]:
+    def _try(self, rows: np.ndarray, others: np.ndarray, sample_losses: np.ndarray) -> dict[int, Trial]:
         """Scores by the number of updates on `rows`, up to the first that diverge.
 
         Args:
-            sample_losses (`np.ndarray`), trusted_losses (`np.ndarray`, *optional*): of the sample and of all trusted rows, that
-                scores compare with.
+            sample_losses (`np.ndarray`): of the sample, under the model as it was given.
 
         Raises:
             ValueError: for updates that diverge at once.
         """
+        self._adapted.load()
+        trusted_losses = self.trusted.means(others)
         trials: dict[int, Trial] = {}
         batches = self._begin(rows)
         done = 0
@@ -217,7 +181,7 @@ class ValidatedSelection:
             scores = validated_scores(sample_losses, self._means(self.sample, "a sample, adapted to one half")[1])
             trusted_scores, adapted_losses = None, self.trusted.means(others)
             if trusted_losses is not None and adapted_losses is not None:
-                trusted_scores = validated_scores(trusted_losses[others], adapted_losses)
+                trusted_scores = validated_scores(trusted_losses, adapted_losses)
             trials[steps] = Trial(loss, scores, trusted_scores)
         if not trials:
             raise ValueError(

@@ -37,24 +37,17 @@ class Rows:
 
 
 class Pool(Rows):
-    def __init__(self, model, numbers):
-        super().__init__(model, len(numbers))
-        self._numbers, self.parts = numbers, []
-
-    def part(self, places):
-        self.parts.append(Pool(self.model, self._numbers[places]))
-        return self.parts[-1]
-
-    def equal_places(self):
-        return np.arange(self.count)
+    def sample(self, most, seed):
+        self.sampled = Pool(self.model, min(most, self.count))
+        return self.sampled
 
     def numbers(self):
-        return self._numbers
+        return np.arange(self.count)
 
     def means(self, advance):
         self.read += self.count
         spread = np.linspace(0, 1, self.count)
-        return self._numbers, self._losses().detach().double().numpy() * spread
+        return np.arange(self.count), self._losses().detach().double().numpy() * spread
 
     def draws(self, numbers, weights, seed):
         while True:
@@ -74,23 +67,17 @@ class Trusted(Rows):
         return self._losses().detach()[rows].double().numpy()
 
 
-@pytest.mark.parametrize(("has_guard", "reference"), [(True, "model"), (False, "model"), (True, "pool")])
+@pytest.mark.parametrize("has_guard", [True, False])
 @pytest.mark.parametrize("updates, num_pool, num_trusted", [(12, 50, 10), (300, 700, 100)])
-def test_the_budget_is_what_scoring_takes(updates, num_pool, num_trusted, has_guard, reference, tmp_path):
+def test_the_budget_is_what_scoring_takes(updates, num_pool, num_trusted, has_guard, tmp_path):
     args = BilevelSFTSelfRefineConfig(
-        str(tmp_path),
-        selector="validated",
-        selection_guard=has_guard,
-        score_reference=reference,
-        use_cpu=True,
-        bf16=False,
-        max_grad_norm=0.0,
+        str(tmp_path), selector="validated", selection_guard=has_guard, use_cpu=True, bf16=False, max_grad_norm=0.0
     )
     model = nn.Module()
     model.weight = nn.Parameter(torch.tensor([100.0]))
-    pool, trusted = Pool(model, np.arange(num_pool)), Trusted(model, num_trusted)
+    pool, trusted = Pool(model, num_pool), Trusted(model, num_trusted)
     selection = ValidatedSelection(model, args, pool, trusted, updates, 16)
     selection.run()
-    trained, read = ScoringBudget.of(updates, args, 16).num_rows(num_pool, num_trusted)
-    everything = (pool, *pool.parts, trusted)
-    assert (sum(rows.trained for rows in everything), sum(rows.read for rows in everything)) == (trained, read)
+    trained, read = ScoringBudget.of(updates, has_guard, 16).num_rows(num_pool, num_trusted)
+    assert pool.trained + pool.sampled.trained + trusted.trained == trained
+    assert pool.read + pool.sampled.read + trusted.read == read
