@@ -207,7 +207,7 @@ def test_tables_by_hand(study):
     assert "BOOST" not in found and study.table(rows, "twenty_questions-natural").count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["rl_levers_study"])
+@pytest.mark.parametrize("name", ["rl_levers_study", "rl_levers_fresh_seeds"])
 def test_the_page_has_the_tables_of_the_data(study, name):
     rows = json.loads((ROOT / "docs" / "data" / f"{name}.json").read_text())
     page = (ROOT / "docs" / "reproductions.md").read_text()
