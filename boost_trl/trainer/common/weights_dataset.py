@@ -54,9 +54,17 @@ def push_weights_of(
         return None
     token = args.hub_token if token is None else token
     private = args.hub_private_repo if private is None else private
-    repo_id = HfApi(token=token).create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True).repo_id
+    api = HfApi(token=token)
+    repo_id = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True).repo_id
     card = _card(table, repo_id, how, dataset_name, trainer.hub_model_id)
-    card.push_to_hub(repo_id, token=token, commit_message="Upload the card of example weights")
+    # Not `card.push_to_hub`, which asks the public Hub first, in old versions of the client even where `HF_ENDPOINT` names another one.
+    api.upload_file(
+        path_or_fileobj=str(card).encode(),
+        path_in_repo="README.md",
+        repo_id=repo_id,
+        repo_type="dataset",
+        commit_message="Upload the card of example weights",
+    )
     # Adds the description of columns and files to the card, from which the viewer takes them.
     return table.push_to_hub(repo_id, token=token, commit_message="Upload example weights")
 
