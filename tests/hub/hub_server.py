@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
 
 
 LARGE = ("*.safetensors", "*.parquet", "*.bin", "*.pt", "*.pth")
@@ -85,6 +86,14 @@ class Hub:
     def whoami(self, request):
         self.check_token(request)
         return {"name": "me", "type": "user", "orgs": [], "auth": {"type": "access_token"}}
+
+    def validate_card(self, request):
+        metadata = re.match(r"---\n(.*?)\n---", request.json()["content"], flags=re.DOTALL)
+        try:
+            errors = [] if metadata and isinstance(yaml.safe_load(metadata[1]), dict) else ["no metadata"]
+        except yaml.YAMLError as error:
+            errors = [str(error)]
+        return {"errors": errors, "warnings": []}, {}, 400 if errors else 200
 
     def create_branch(self, request, kind, name, revision):
         repository = self.repository(request, KINDS[kind], name, to_write=True)
@@ -219,6 +228,7 @@ class Hub:
 ROUTES = [
     ("POST", r"/api/repos/create", Hub.create),
     ("GET", r"/api/whoami-v2", Hub.whoami),
+    ("POST", r"/api/validate-yaml", Hub.validate_card),
     ("POST", rf"{OF_API}/branch/(?P<revision>.+)", Hub.create_branch),
     ("POST", rf"{OF_API}/preupload/(?P<revision>.+)", Hub.preupload),
     ("POST", rf"{OF_API}/commit/(?P<revision>.+)", Hub.commit),
