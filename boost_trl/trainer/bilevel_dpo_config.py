@@ -4,12 +4,12 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import TrainingArguments
 from trl import DPOConfig
 from trl.trainer.utils import get_config_model_id
 
 from boost_trl.hidden_tokens import without_tokens
+from boost_trl.trainer.common.quiet_defaults import set_quiet_defaults
 from boost_trl.trainer.dpo.settings import DPOSettings
 
 
@@ -120,12 +120,8 @@ class BilevelDPOConfig(DPOSettings, DPOConfig):
     """
 
     def __post_init__(self):
-        if getattr(self, "activation_checkpointing", False) is None:
-            # transformers warns of `gradient_checkpointing`, TRL's default, from 5.23 on; before, it knows no other name.
-            self.activation_checkpointing = self.gradient_checkpointing
+        set_quiet_defaults(self)
         DPOConfig.__post_init__(self)
-        if not torch.accelerator.is_available():
-            self.dataloader_pin_memory = False  # as with `use_cpu`; torch warns of memory that is pinned for no device
         DPOSettings.__post_init__(self)
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from transformers import TrainingArguments
 
 from boost_trl.hidden_tokens import without_tokens
+from boost_trl.trainer.common.quiet_defaults import set_quiet_defaults
 from boost_trl.trainer.offline_rl.settings import OfflineRLSettings
 
 
@@ -225,12 +225,8 @@ class BilevelOfflineRLConfig(OfflineRLSettings, TrainingArguments):
     )
 
     def __post_init__(self):
-        if getattr(self, "activation_checkpointing", False) is None:
-            # transformers warns of `gradient_checkpointing`, TRL's default, from 5.23 on; before, it knows no other name.
-            self.activation_checkpointing = self.gradient_checkpointing
+        set_quiet_defaults(self)
         TrainingArguments.__post_init__(self)
-        if not torch.accelerator.is_available():
-            self.dataloader_pin_memory = False  # as with `use_cpu`; torch warns of memory that is pinned for no device
         # The loader yields row numbers; there is no column to remove.
         self.remove_unused_columns = False
         OfflineRLSettings.__post_init__(self)

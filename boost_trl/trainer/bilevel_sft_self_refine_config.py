@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import TrainingArguments
 from trl import SFTConfig
 from trl.trainer.utils import get_config_model_id
 
 from boost_trl.hidden_tokens import without_tokens
+from boost_trl.trainer.common.quiet_defaults import set_quiet_defaults
 from boost_trl.trainer.sft.settings import SFTSelfRefineSettings
 
 
@@ -195,12 +195,8 @@ class BilevelSFTSelfRefineConfig(SFTSelfRefineSettings, SFTConfig):
     """
 
     def __post_init__(self):
-        if getattr(self, "activation_checkpointing", False) is None:
-            # transformers warns of `gradient_checkpointing`, TRL's default, from 5.23 on; before, it knows no other name.
-            self.activation_checkpointing = self.gradient_checkpointing
+        set_quiet_defaults(self)
         SFTConfig.__post_init__(self)
-        if not torch.accelerator.is_available():
-            self.dataloader_pin_memory = False  # as with `use_cpu`; torch warns of memory that is pinned for no device
         SFTSelfRefineSettings.__post_init__(self)
         if self.online_ratio > 0:
             if self.packing:
